@@ -1,0 +1,1 @@
+//! Our kinds and the Kubernetes types they embed.

@@ -1,0 +1,1 @@
+//! Components, versions, options and images, rendered into Desired.

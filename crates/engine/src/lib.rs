@@ -1,0 +1,1 @@
+//! Observing, executing, waiting, journal and revisions.

@@ -1,0 +1,69 @@
+//! What the cluster shall look like: the output of rendering, the content of a revision.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::object::{ObjectKey, Resource};
+
+/// One instance of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Name, unique in its namespace.
+    pub name: String,
+    /// Namespace of the stack and of trainerd's own records.
+    pub namespace: String,
+}
+
+/// A component as this installation has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// Its version.
+    pub version: Version,
+    /// The components whose readiness its workloads wait for.
+    pub needs: Vec<String>,
+}
+
+/// An object with the component it belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DesiredObject {
+    /// Name of the component in [`Desired::components`].
+    pub component: String,
+    /// How its kind is served.
+    pub resource: Resource,
+    /// The intent: the fields that trainerd owns, and no others.
+    pub manifest: Value,
+    /// Objects that must be ready before this one is written, beyond the edges that follow from kinds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<ObjectKey>,
+}
+
+impl DesiredObject {
+    /// The object's identity.
+    pub fn key(&self) -> ObjectKey {
+        let metadata = &self.manifest["metadata"];
+        ObjectKey {
+            group: self.resource.group.clone(),
+            kind: self.resource.kind.clone(),
+            namespace: metadata["namespace"].as_str().map(str::to_owned),
+            name: metadata["name"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// What the cluster shall look like. Objects are sorted by key; same input, same bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Whose objects these are.
+    pub installation: Installation,
+    /// Components by name.
+    pub components: BTreeMap<String, Component>,
+    /// Every option by name with its value, defaults included: what a later `upgrade` starts from.
+    pub options: BTreeMap<String, Value>,
+    /// Names of the options that were given rather than defaulted.
+    pub given: Vec<String>,
+    /// The objects, sorted by [`ObjectKey`].
+    pub objects: Vec<DesiredObject>,
+}

@@ -1,0 +1,69 @@
+//! Why a step cannot go on: the same words in the CLI, the status API, metrics and the log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::ObjectKey;
+
+/// What a step, or the whole plan, is waiting for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "reason", rename_all_fields = "camelCase")]
+pub enum WaitingOn {
+    /// A CRD is not yet established and served.
+    #[error("{crd} to be established")]
+    CrdEstablished {
+        /// Name of the CRD.
+        crd: String,
+    },
+    /// An object is not ready by its rule.
+    #[error("{object}: {message}")]
+    Ready {
+        /// Which object.
+        object: ObjectKey,
+        /// What its readiness rule says, for example `Available: 0/1` or `Insufficient cpu`.
+        message: String,
+    },
+    /// A Service behind a webhook has no ready endpoint.
+    #[error("an endpoint of Service {service}")]
+    WebhookEndpoint {
+        /// `namespace/name` of the Service.
+        service: String,
+    },
+    /// A webhook configuration has no CA bundle yet.
+    #[error("the CA bundle of {object}")]
+    CaBundle {
+        /// The webhook configuration.
+        object: ObjectKey,
+    },
+    /// A webhook does not yet admit the objects it guards.
+    #[error("{object} to admit requests: {message}")]
+    Admission {
+        /// The webhook configuration.
+        object: ObjectKey,
+        /// What the dry-run create was answered.
+        message: String,
+    },
+    /// An object is being deleted.
+    #[error("the end of {object}{}", finalizers(.finalizers))]
+    Deleted {
+        /// Which object.
+        object: ObjectKey,
+        /// Finalizers it still has.
+        finalizers: Vec<String>,
+    },
+    /// Another writer holds the lease.
+    #[error("the lease held by {holder}")]
+    Lease {
+        /// Its identity.
+        holder: String,
+    },
+    /// Everything is ready and must stay so for a moment.
+    #[error("everything to stay ready for {seconds} s")]
+    Settling {
+        /// Seconds.
+        seconds: u64,
+    },
+}
+
+fn finalizers(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (finalizers {})", names.join(", ")) }
+}

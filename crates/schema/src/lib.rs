@@ -1,0 +1,1 @@
+//! The type language: what a field of a Kubernetes type is.

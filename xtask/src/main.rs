@@ -1,0 +1,3 @@
+//! What people repeat: `cargo xtask …`.
+
+fn main() {}
