@@ -43,7 +43,7 @@ pub enum WaitingOn {
         message: String,
     },
     /// An object is being deleted.
-    #[error("the end of {object}{}", finalizers(.finalizers))]
+    #[error("the end of {object}{}", list_finalizers(.finalizers))]
     Deleted {
         /// Which object.
         object: ObjectKey,
@@ -64,6 +64,6 @@ pub enum WaitingOn {
     },
 }
 
-fn finalizers(names: &[String]) -> String {
+fn list_finalizers(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(" (finalizers {})", names.join(", ")) }
 }
