@@ -1,1 +1,28 @@
 //! The one way to talk to Kubernetes.
+//!
+//! [`Cluster`] is a connection: every request carries the same user agent, has a time limit and answers
+//! with a [`RequestError`] that says what happened without anybody reading a message. Around it:
+//! [`retry`] waits between attempts and says why, [`Lease`](lease) makes one writer of many, [`watch`] tells of
+//! changes, [`permissions`] says beforehand what would be refused.
+//!
+//! Objects are JSON values throughout: what the API server sent is what a caller gets, unknown fields
+//! included.
+
+mod classify;
+mod cluster;
+mod connect;
+mod error;
+mod params;
+mod path;
+pub mod retry;
+mod transport;
+mod verbs;
+mod version;
+
+pub use cluster::Cluster;
+pub use connect::{ConnectError, ConnectOptions};
+pub use error::{Cause, ConflictKind, FieldConflict, RequestError, Retry, TransportFailure, Verb};
+pub use params::{
+    ApplyParams, CreateParams, DeleteParams, Deletion, FieldValidation, ListParams, ObjectList, Propagation,
+};
+pub use version::{KubernetesVersion, VersionError};

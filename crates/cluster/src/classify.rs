@@ -1,0 +1,123 @@
+//! From the API server's answer to a [`RequestError`], by status code, reason and typed details alone.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+use crate::error::{Cause, ConflictKind, FieldConflict, RequestError, Verb};
+
+/// `StatusCause` type of a server-side apply conflict.
+const FIELD_MANAGER_CONFLICT: &str = "FieldManagerConflict";
+/// `StatusCause` type of a create in a namespace that is being deleted (`NamespaceTerminatingCause`).
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+
+/// What was asked, as far as it tells answers apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) verb: Verb,
+    pub(crate) path: String,
+    /// The request carried a uid precondition.
+    pub(crate) uid: bool,
+    /// The request carried a resourceVersion precondition.
+    pub(crate) resource_version: bool,
+}
+
+/// Reads an unsuccessful answer.
+///
+/// `code` is the HTTP status, `retry_after` the header of that name. A body that is no `Status`, from a proxy
+/// or a path that is not served, is classified by its code.
+pub(crate) fn classify(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
+    let status = serde_json::from_slice::<Status>(body).ok().filter(Status::is_failure);
+    let status = match (status, code) {
+        (Some(status), _) => status,
+        (None, 400 | 403 | 409 | 422) => {
+            return RequestError::Other { code, reason: String::new(), message: plain(code, body) };
+        }
+        (None, _) => Status { code, message: plain(code, body), ..Status::default() },
+    };
+    classify_status(asked, code, retry_after, status)
+}
+
+/// The first line of a body that is no `Status`.
+fn plain(code: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    match text.trim().lines().next() {
+        None | Some("") => format!("the server answered {code}"),
+        Some(line) => line.to_owned(),
+    }
+}
+
+/// Reads a `Status`, from an answer or from a watch.
+pub(crate) fn classify_status(
+    asked: &Asked,
+    code: u16,
+    retry_after: Option<Duration>,
+    status: Status,
+) -> RequestError {
+    let details = status.details;
+    let retry_after = retry_after.or_else(|| {
+        let seconds = details.as_ref()?.retry_after_seconds;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    });
+    let (kind, name, group) = details
+        .as_ref()
+        .map(|details| (details.kind.clone(), details.name.clone(), details.group.clone()))
+        .unwrap_or_default();
+    let causes: Vec<Cause> = details
+        .map(|details| details.causes)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|cause| Cause { reason: cause.reason, field: cause.field, message: cause.message })
+        .collect();
+    let message = status.message;
+    let reason = status.reason;
+
+    // A ValidatingAdmissionPolicy chooses its own reason and code, but its cause is the only one with neither
+    // type nor field. An internal error carries one such cause, too.
+    let by_policy = causes.iter().any(|cause| cause.reason.is_empty() && cause.field.is_empty());
+    if by_policy && matches!(code, 400..=499) && code != 429 {
+        return RequestError::AdmissionDenied { code, message };
+    }
+
+    match (code, reason.as_str()) {
+        (404, _) if kind.is_empty() || name.is_empty() => RequestError::NotServed { path: asked.path.clone() },
+        (404, _) => RequestError::NotFound { resource: kind, name, message },
+        (_, "AlreadyExists") => RequestError::AlreadyExists { message },
+        (409, _) => RequestError::Conflict { kind: conflict(asked, causes), message },
+        (422, _) => RequestError::Invalid { causes, message },
+        // A webhook's denial comes as the webhook's own Status, which names no kind.
+        (403, _) if causes.iter().any(|cause| cause.reason == NAMESPACE_TERMINATING) => {
+            RequestError::NamespaceTerminating { message }
+        }
+        (403, "Forbidden") if !kind.is_empty() => {
+            RequestError::Forbidden { verb: asked.verb, group, resource: kind, name, message }
+        }
+        (400, "BadRequest") => RequestError::BadRequest { message },
+        // A webhook that denies without a reason or a code gets 400 and no reason from the API server.
+        (400, "") | (403, "Forbidden" | "") => RequestError::AdmissionDenied { code, message },
+        (401, _) => RequestError::Unauthorized { message },
+        (410, _) => RequestError::Expired { message },
+        (429, _) => RequestError::TooManyRequests { retry_after, message },
+        (504, _) => RequestError::Timeout { retry_after, message },
+        (500, "ServerTimeout") | (502 | 503, _) => RequestError::ServerBusy { code, retry_after, message },
+        (500, "InternalError" | "") => RequestError::Internal { message },
+        _ => RequestError::Other { code, reason, message },
+    }
+}
+
+fn conflict(asked: &Asked, causes: Vec<Cause>) -> ConflictKind {
+    let fields: Vec<FieldConflict> = causes
+        .into_iter()
+        .filter(|cause| cause.reason == FIELD_MANAGER_CONFLICT)
+        .map(|cause| FieldConflict { field: cause.field, detail: cause.message })
+        .collect();
+    if !fields.is_empty() {
+        return ConflictKind::FieldManager { fields };
+    }
+    match (asked.uid, asked.resource_version) {
+        (true, true) => ConflictKind::UidOrResourceVersion,
+        (true, false) => ConflictKind::Uid,
+        (false, true) => ConflictKind::ResourceVersion,
+        (false, false) => ConflictKind::Other,
+    }
+}

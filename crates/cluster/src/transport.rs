@@ -1,0 +1,145 @@
+//! One request and its answer.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{Method, Request};
+use kube::client::{AuthError, Body};
+use serde_json::Value;
+
+use crate::classify::{Asked, classify};
+use crate::cluster::Cluster;
+use crate::error::{RequestError, TransportFailure, Verb};
+
+const JSON: &str = "application/json";
+
+/// A request before it is sent.
+pub(crate) struct Call {
+    pub(crate) asked: Asked,
+    method: Method,
+    accept: &'static str,
+    content: Option<(&'static str, Vec<u8>)>,
+}
+
+impl Call {
+    /// `path` holds the query.
+    pub(crate) fn new(verb: Verb, method: Method, path: String) -> Self {
+        let asked = Asked { verb, path, uid: false, resource_version: false };
+        Self { asked, method, accept: JSON, content: None }
+    }
+
+    pub(crate) fn get(verb: Verb, path: String) -> Self {
+        Self::new(verb, Method::GET, path)
+    }
+
+    pub(crate) fn accept(mut self, media_type: &'static str) -> Self {
+        self.accept = media_type;
+        self
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.content(JSON, body)
+    }
+
+    pub(crate) fn content(mut self, media_type: &'static str, body: &Value) -> Self {
+        // A `Value` displays as its JSON text, and unlike serde_json's writers cannot fail.
+        self.content = Some((media_type, body.to_string().into_bytes()));
+        self
+    }
+
+    /// Notes the preconditions that the request carries, which name a conflict.
+    pub(crate) fn preconditions(mut self, uid: bool, resource_version: bool) -> Self {
+        self.asked.uid = uid;
+        self.asked.resource_version = resource_version;
+        self
+    }
+
+    pub(crate) fn into_request(self) -> Result<(Asked, Request<Vec<u8>>), RequestError> {
+        let mut builder = Request::builder().method(self.method).uri(&self.asked.path).header(ACCEPT, self.accept);
+        let body = match self.content {
+            Some((media_type, body)) => {
+                builder = builder.header(CONTENT_TYPE, media_type);
+                body
+            }
+            None => Vec::new(),
+        };
+        // Paths are percent-encoded, so that this fails only for a path beyond the 64 kB that a URI may have.
+        let request = builder.body(body).map_err(|_| RequestError::Address { what: "a path of bounded length" })?;
+        Ok((self.asked, request))
+    }
+}
+
+impl Cluster {
+    /// Sends a request and reads the answer, within the connection's time limit.
+    pub(crate) async fn call(&self, call: Call) -> Result<Value, RequestError> {
+        let (asked, request) = call.into_request()?;
+        let limit = self.request_timeout();
+        let exchange = async {
+            let answer = self
+                .client()
+                .send(request.map(Body::from))
+                .await
+                .map_err(|error| self.unreachable(error))?;
+            let code = answer.status().as_u16();
+            let retry_after = retry_after(answer.headers());
+            let body = answer.into_body().collect_bytes().await.map_err(|error| self.unreachable(error))?;
+            Ok((code, retry_after, body))
+        };
+        let (code, retry_after, body) = match tokio::time::timeout(limit, exchange).await {
+            Ok(exchanged) => exchanged?,
+            Err(_) => {
+                let message = format!("no answer from {} within {limit:?}", self.server());
+                return Err(RequestError::Timeout { retry_after: None, message });
+            }
+        };
+        tracing::debug!(verb = %asked.verb, path = %asked.path, code, "request");
+        if (200..300).contains(&code) {
+            serde_json::from_slice(&body).map_err(|source| RequestError::Decode {
+                verb: asked.verb,
+                path: asked.path,
+                source: Arc::new(source),
+            })
+        } else {
+            Err(classify(&asked, code, retry_after, &body))
+        }
+    }
+
+    /// Reads an error that came instead of an answer.
+    pub(crate) fn unreachable(&self, error: kube::Error) -> RequestError {
+        let failure = transport_failure(&error);
+        RequestError::Unreachable { server: self.server().to_owned(), failure, source: Arc::new(error) }
+    }
+}
+
+/// Seconds of a `Retry-After` header. The API server never sends the date form.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Tells by the types in the chain of sources.
+pub(crate) fn transport_failure(error: &(dyn StdError + 'static)) -> TransportFailure {
+    let mut found = TransportFailure::Broken;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<AuthError>() {
+            return TransportFailure::Credentials;
+        }
+        if error.is::<rustls::Error>() {
+            return TransportFailure::Tls;
+        }
+        if let Some(client) = error.downcast_ref::<hyper_util::client::legacy::Error>()
+            && client.is_connect()
+        {
+            found = TransportFailure::Connect;
+        }
+        // An io::Error that wraps another error gives the other's source as its own, which skips one.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    found
+}

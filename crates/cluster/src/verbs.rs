@@ -1,0 +1,234 @@
+//! What can be asked of the API server.
+
+use http::Method;
+use serde_json::{Value, json};
+use trainerd_plan::object::Resource;
+
+use crate::cluster::Cluster;
+use crate::error::{RequestError, Verb};
+use crate::params::{ApplyParams, CreateParams, DeleteParams, Deletion, ListParams, ObjectList};
+use crate::path::{self, Query};
+use crate::transport::Call;
+
+/// Objects a page of a list.
+const PAGE: &str = "500";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// JSON is YAML; the server knows server-side apply by this media type only.
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+impl Cluster {
+    /// Reads an object.
+    pub async fn get(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Value, RequestError> {
+        self.call(Call::get(Verb::Get, path::object(resource, namespace, name)?)).await
+    }
+
+    /// Reads an object; `None` when it does not exist or its kind is not served.
+    pub async fn get_opt(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Value>, RequestError> {
+        match self.get(resource, namespace, name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads an object's `apiVersion`, `kind` and `metadata`.
+    pub async fn get_metadata(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Value, RequestError> {
+        let call = Call::get(Verb::Get, path::object(resource, namespace, name)?).accept(METADATA);
+        let mut object = self.call(call).await?;
+        name_kind(&mut object, resource);
+        Ok(object)
+    }
+
+    /// Lists objects, in pages of 500, as of one moment.
+    ///
+    /// When the pages take so long that the moment has been compacted away, the list starts again unpaged.
+    pub async fn list(&self, resource: &Resource, params: &ListParams) -> Result<ObjectList, RequestError> {
+        match self.list_pages(resource, params, Some(PAGE)).await {
+            Err(RequestError::Expired { .. }) => self.list_pages(resource, params, None).await,
+            answer => answer,
+        }
+    }
+
+    async fn list_pages(
+        &self,
+        resource: &Resource,
+        params: &ListParams,
+        limit: Option<&str>,
+    ) -> Result<ObjectList, RequestError> {
+        let collection = path::collection(resource, params.namespace.as_deref());
+        let mut list = ObjectList::default();
+        let mut token: Option<String> = None;
+        loop {
+            let mut query = Query::default();
+            query
+                .set_some("labelSelector", params.label_selector.as_deref())
+                .set_some("fieldSelector", params.field_selector.as_deref())
+                .set_some("limit", limit)
+                .set_some("continue", token.as_deref());
+            let mut call = Call::get(Verb::List, query.append_to(&collection));
+            if params.metadata_only {
+                call = call.accept(METADATA_LIST);
+            }
+            let mut page = self.call(call).await?;
+            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
+                list.items.extend(items.into_iter().map(|mut item| {
+                    name_kind(&mut item, resource);
+                    item
+                }));
+            }
+            let metadata = page.get("metadata");
+            let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)).and_then(Value::as_str);
+            text("resourceVersion").unwrap_or_default().clone_into(&mut list.resource_version);
+            token = text("continue").filter(|token| !token.is_empty()).map(str::to_owned);
+            if token.is_none() {
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Server-side apply. Answers with the object as stored, or as it would be under `dry_run`.
+    ///
+    /// A `metadata.uid` or `metadata.resourceVersion` in the manifest is a precondition.
+    pub async fn apply(
+        &self,
+        resource: &Resource,
+        manifest: &Value,
+        params: &ApplyParams,
+    ) -> Result<Value, RequestError> {
+        let name = text(manifest, "/metadata/name").unwrap_or_default();
+        let path = path::object(resource, text(manifest, "/metadata/namespace"), name)?;
+        let mut query = Query::default();
+        query
+            .set("fieldManager", params.field_manager.as_deref().unwrap_or_else(|| self.field_manager()))
+            .set("fieldValidation", params.field_validation.as_str());
+        if params.force {
+            query.set("force", "true");
+        }
+        if params.dry_run {
+            query.set("dryRun", "All");
+        }
+        let (uid, version) = preconditions(manifest);
+        let call = Call::new(Verb::Patch, Method::PATCH, query.append_to(&path))
+            .content(APPLY_PATCH, manifest)
+            .preconditions(uid, version);
+        self.call(call).await
+    }
+
+    /// Creates an object and answers with it as stored.
+    pub async fn create(
+        &self,
+        resource: &Resource,
+        manifest: &Value,
+        params: CreateParams,
+    ) -> Result<Value, RequestError> {
+        let path = path::home(resource, text(manifest, "/metadata/namespace"))?;
+        let call = Call::new(Verb::Create, Method::POST, self.write_query(params).append_to(&path)).json(manifest);
+        self.call(call).await
+    }
+
+    /// Replaces an object by a whole one, at its `metadata.resourceVersion` when it carries one, and answers
+    /// with it as stored.
+    pub async fn replace(
+        &self,
+        resource: &Resource,
+        manifest: &Value,
+        params: CreateParams,
+    ) -> Result<Value, RequestError> {
+        let name = text(manifest, "/metadata/name").unwrap_or_default();
+        let path = path::object(resource, text(manifest, "/metadata/namespace"), name)?;
+        let (uid, version) = preconditions(manifest);
+        let call = Call::new(Verb::Update, Method::PUT, self.write_query(params).append_to(&path))
+            .json(manifest)
+            .preconditions(uid, version);
+        self.call(call).await
+    }
+
+    /// Changes an object by a JSON merge patch (RFC 7386) and answers with it as stored. A `metadata.uid` or
+    /// `metadata.resourceVersion` in the patch is a precondition.
+    pub async fn patch_merge(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+        params: CreateParams,
+    ) -> Result<Value, RequestError> {
+        let path = path::object(resource, namespace, name)?;
+        let (uid, version) = preconditions(patch);
+        let call = Call::new(Verb::Patch, Method::PATCH, self.write_query(params).append_to(&path))
+            .content(MERGE_PATCH, patch)
+            .preconditions(uid, version);
+        self.call(call).await
+    }
+
+    /// Deletes an object.
+    pub async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        params: &DeleteParams,
+    ) -> Result<Deletion, RequestError> {
+        let path = path::object(resource, namespace, name)?;
+        let call = Call::new(Verb::Delete, Method::DELETE, path)
+            .json(&params.to_body())
+            .preconditions(params.uid.is_some(), params.resource_version.is_some());
+        let answer = self.call(call).await?;
+        let done = text(&answer, "/kind") == Some("Status") && text(&answer, "/apiVersion") == Some("v1");
+        Ok(if done { Deletion::Done } else { Deletion::Accepted(answer) })
+    }
+
+    /// Whether the server serves a kind in this version.
+    pub async fn serves(&self, resource: &Resource) -> Result<bool, RequestError> {
+        match self.call(Call::get(Verb::Get, path::group_version(resource))).await {
+            Ok(answer) => Ok(answer
+                .get("resources")
+                .and_then(Value::as_array)
+                .is_some_and(|served| served.iter().any(|row| text(row, "/name") == Some(&resource.plural)))),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_query(&self, params: CreateParams) -> Query {
+        let mut query = Query::default();
+        query.set("fieldManager", self.field_manager()).set("fieldValidation", params.field_validation.as_str());
+        if params.dry_run {
+            query.set("dryRun", "All");
+        }
+        query
+    }
+}
+
+/// Sets `apiVersion` and `kind`: items of lists lack them, and metadata answers say `PartialObjectMetadata`.
+fn name_kind(object: &mut Value, resource: &Resource) {
+    if let Value::Object(fields) = object {
+        fields.insert("apiVersion".to_owned(), json!(resource.api_version()));
+        fields.insert("kind".to_owned(), json!(resource.kind));
+    }
+}
+
+fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
+    value.pointer(pointer)?.as_str()
+}
+
+fn preconditions(manifest: &Value) -> (bool, bool) {
+    (text(manifest, "/metadata/uid").is_some(), text(manifest, "/metadata/resourceVersion").is_some())
+}
