@@ -5,4 +5,5 @@
 pub mod desired;
 pub mod object;
 pub mod observed;
+pub mod readiness;
 pub mod reason;
