@@ -1,3 +1,7 @@
-//! What people repeat: `cargo xtask …`.
+//! The door of `cargo xtask …`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::cli::run()
+}

@@ -1,0 +1,143 @@
+//! `cargo xtask cluster`.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Error, Name, Profile, Request, Status};
+use crate::cli::Failure;
+use crate::home::Home;
+use crate::terminal::{print, say};
+
+/// Exit code of anything that failed.
+const FAILED: u8 = 1;
+/// Exit code when a signal ended it.
+const INTERRUPTED: u8 = 130;
+
+/// The arguments of `cargo xtask cluster`.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Starts a cluster, waits until it serves and prints its KUBECONFIG
+    ///
+    /// The programs are built from source the first time (about five minutes for a control plane).
+    Up {
+        #[command(flatten)]
+        which: Which,
+        /// Run the control plane in a network namespace of its own, where webhooks can be reached (root)
+        #[arg(long)]
+        netns: bool,
+    },
+    /// Stops a cluster and removes all of it
+    Down(Which),
+    /// Tells what runs; ends 1 when something does not that should
+    Status {
+        #[command(flatten)]
+        which: Which,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Prints the path of a cluster's kubeconfig
+    Kubeconfig(Which),
+}
+
+#[derive(Args)]
+struct Which {
+    /// Name of the cluster [default: `control-plane`, with --node `node`]
+    name: Option<Name>,
+    /// A whole node, which runs pods (root)
+    #[arg(long)]
+    node: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+impl Which {
+    fn profile(&self) -> Profile {
+        if self.node { Profile::Node } else { Profile::ControlPlane }
+    }
+
+    fn name(&self) -> Result<Name, Failure> {
+        match &self.name {
+            Some(name) => Ok(name.clone()),
+            None => self.profile().to_string().parse().map_err(|error: super::name::Invalid| fail(error)),
+        }
+    }
+}
+
+/// Runs the verb.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let home = Home::from_environment().map_err(fail)?;
+    match arguments.verb {
+        Verb::Up { which, netns } => {
+            let profile = which.profile();
+            let own_network = netns || profile == Profile::Node;
+            let request = Request { name: which.name()?, profile, own_network };
+            let status = super::up(&home, &request).map_err(cluster_failure)?;
+            print(format_args!("export KUBECONFIG={}", status.kubeconfig.display()));
+        }
+        Verb::Down(which) => {
+            let name = which.name()?;
+            let removed = super::down(&home, &name).map_err(cluster_failure)?;
+            say(if removed { format!("removed cluster {name}") } else { format!("no cluster {name} here") });
+        }
+        Verb::Status { which, output } => {
+            let status = existing(&home, &which)?;
+            match output {
+                Output::Json => print(serde_json::to_string(&status).map_err(fail)?),
+                Output::Table => table(&status),
+            }
+            if !status.ready || !status.is_whole() {
+                return Err(Failure {
+                    code: FAILED,
+                    error: "the cluster does not run as it should".into(),
+                    hint: Some("`cargo xtask cluster up` clears it and starts a new one".into()),
+                });
+            }
+        }
+        Verb::Kubeconfig(which) => print(existing(&home, &which)?.kubeconfig.display()),
+    }
+    Ok(())
+}
+
+fn existing(home: &Home, which: &Which) -> Result<Status, Failure> {
+    let name = which.name()?;
+    super::find(home, &name).map_err(cluster_failure)?.ok_or_else(|| Failure {
+        code: FAILED,
+        error: format!("no cluster {name} here").into(),
+        hint: Some(format!("`cargo xtask cluster up {name}` starts one")),
+    })
+}
+
+fn table(status: &Status) {
+    print(format_args!("name        {}", status.name));
+    print(format_args!("profile     {}", status.profile));
+    print(format_args!("kubeconfig  {}", status.kubeconfig.display()));
+    print(format_args!("audit log   {}", status.audit_log.display()));
+    if let Some(network) = &status.network {
+        print(format_args!("namespace   {} ({})", network.namespace, network.node_address));
+    }
+    for process in &status.processes {
+        print(format_args!("process     {:<24} {}", process.name, process.pid));
+    }
+    for name in &status.ended {
+        print(format_args!("process     {name:<24} ended"));
+    }
+}
+
+fn fail(error: impl std::error::Error + 'static) -> Failure {
+    Failure { code: FAILED, error: Box::new(error), hint: None }
+}
+
+fn cluster_failure(error: Error) -> Failure {
+    let code = if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED };
+    Failure { code, hint: error.hint(), error: Box::new(error) }
+}

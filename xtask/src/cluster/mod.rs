@@ -1,0 +1,122 @@
+//! Real clusters on this machine: a control plane alone, or a whole node.
+//!
+//! A cluster is a folder under the cache root. Every process that runs for it has a pid file there with the
+//! process's start time, and carries the folder's path in its environment, so that a later run finds even
+//! what a killed run left behind, and never signals anything else.
+//!
+//! Locks: one a cluster for [`up`] and [`down`], one for the machine while ports and addresses are chosen.
+
+pub mod cli;
+
+mod certificates;
+mod control_plane;
+mod error;
+mod folder;
+mod kubeconfig;
+mod name;
+mod network;
+mod node;
+mod parts;
+mod probe;
+mod process;
+mod state;
+mod status;
+mod stop;
+mod wait;
+
+pub use error::Error;
+pub use folder::Folder;
+pub use name::Name;
+pub use parts::{Part, Parts};
+pub use state::{Network, Profile, State};
+pub use status::Status;
+
+use crate::files::Lock;
+use crate::home::Home;
+use crate::terminal::say;
+
+/// What a new cluster shall be.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its name on this machine.
+    pub name: Name,
+    /// What runs in it.
+    pub profile: Profile,
+    /// Run a control plane in a network namespace of its own, where webhooks can be reached on
+    /// [`Network::host_address`]. A node always has one.
+    pub own_network: bool,
+}
+
+/// Starts a cluster and waits until it serves; one that runs already is left as it is.
+///
+/// Parts that are not built yet are built first. What a killed run left of this cluster is cleared first,
+/// and a start that fails clears up after itself (its logs are named in the error and kept).
+pub fn up(home: &Home, request: &Request) -> Result<Status, Error> {
+    let folder = Folder::of(home, &request.name);
+    let _lock = take_lock(&folder)?;
+    wait::watch_signals()?;
+
+    if let Some(state) = state::load(&folder)? {
+        let status = Status::of(&folder, &state);
+        if state.ready && status.is_whole() {
+            if state.profile != request.profile || state.network.is_some() != request.own_network {
+                let (name, own_network) = (request.name.clone(), state.network.is_some());
+                return Err(Error::OtherProfile { name, found: state.profile, own_network });
+            }
+            say(format_args!("cluster {} runs already", request.name));
+            return Ok(status);
+        }
+    }
+    if stop::clear(&folder)? {
+        say(format_args!("cleared what an earlier run left of cluster {}", request.name));
+    }
+
+    match start(home, &folder, request) {
+        Ok(state) => Ok(Status::of(&folder, &state)),
+        Err(error) => {
+            folder.keep_logs();
+            if let Err(second) = stop::clear(&folder) {
+                say(format_args!("failed to clear up after the failed start: {second}"));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn start(home: &Home, folder: &Folder, request: &Request) -> Result<State, Error> {
+    let parts = Parts::find(home)?;
+    parts.prepare(request.profile)?;
+    if request.profile == Profile::Node {
+        node::prepare(&parts)?;
+    }
+    let mut state = network::reserve(home, folder, request)?;
+    let keys = certificates::make(folder, &state)?;
+    control_plane::start(folder, &mut state, &parts, &keys)?;
+    if request.profile == Profile::Node {
+        node::start(folder, &mut state, &parts, &keys)?;
+    }
+    state.ready = true;
+    state::save(folder, &state)?;
+    Ok(state)
+}
+
+/// Stops a cluster and removes all of it: processes, mounts, namespace, folder. No such cluster is fine.
+///
+/// Returns whether there was anything to remove.
+pub fn down(home: &Home, name: &Name) -> Result<bool, Error> {
+    let folder = Folder::of(home, name);
+    let _lock = take_lock(&folder)?;
+    crate::files::remove_folder(&folder.kept_logs())?;
+    stop::clear(&folder)
+}
+
+/// What is known of a cluster, without waiting for one that is being started; `None` when there is none.
+pub fn find(home: &Home, name: &Name) -> Result<Option<Status>, Error> {
+    let folder = Folder::of(home, name);
+    Ok(state::load(&folder)?.map(|state| Status::of(&folder, &state)))
+}
+
+fn take_lock(folder: &Folder) -> Result<Lock, Error> {
+    let waiting = || say("waiting for another run that has this cluster in hand");
+    Ok(Lock::take(&folder.lock(), waiting)?)
+}

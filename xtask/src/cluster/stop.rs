@@ -1,0 +1,122 @@
+//! Stopping what runs and removing what is left.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::parts::ETCD;
+use super::process::{Identity, marked, recorded};
+use super::{Error, Folder, network, node};
+use crate::files;
+
+/// Time that processes have to end by themselves. The API server with open watches takes the longest.
+const GRACE: Duration = Duration::from_secs(10);
+/// Time that the kernel has to end a killed process; more only passes where a disk hangs.
+const KILL_BOUND: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Stops all processes of the folder and removes all that the cluster made. Works from whatever a start or
+/// stop that was cut short left behind; returns whether there was anything.
+pub(super) fn clear(folder: &Folder) -> Result<bool, Error> {
+    let name = folder.root().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let processes = of_folder(folder);
+    let mut found = !processes.is_empty() || folder.root().exists();
+
+    // At its end the API server gives back its lease: without its store it would wait for the bound.
+    let (store, others): (Vec<_>, Vec<_>) =
+        processes.into_iter().partition(|identity| program(identity.pid()) == ETCD.program);
+    stop(&others)?;
+    stop(&store)?;
+    found |= node::clear(folder, &name)?;
+    found |= network::remove(&name)?;
+    files::remove_folder(folder.root())?;
+    Ok(found)
+}
+
+/// The folder's processes, recorded or only marked; not those of pods, which go with the node.
+fn of_folder(folder: &Folder) -> Vec<Identity> {
+    let mut found: Vec<Identity> =
+        marked(folder.root()).into_iter().filter(|identity| !node::is_shim(identity)).collect();
+    let Ok(entries) = std::fs::read_dir(folder.pids()) else { return found };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".pid")) else { continue };
+        let Some(process) = recorded(folder, name).filter(super::process::Process::is_alive) else {
+            continue;
+        };
+        if found.iter().all(|identity| identity.pid() != process.pid()) {
+            found.extend(Identity::of(process.pid()));
+        }
+    }
+    found
+}
+
+/// Name of the program that a process runs, its first 15 bytes; empty when it has ended.
+pub(super) fn program(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// TERM to all, KILL after a bound to those that are left.
+fn stop(processes: &[Identity]) -> Result<(), Error> {
+    for identity in processes {
+        identity.signal(Signal::TERM);
+    }
+    if wait(processes, GRACE).is_none() {
+        return Ok(());
+    }
+    kill(processes)
+}
+
+/// KILL to all, and waits until they are gone.
+pub(super) fn kill(processes: &[Identity]) -> Result<(), Error> {
+    for identity in processes {
+        identity.signal(Signal::KILL);
+    }
+    match wait(processes, KILL_BOUND) {
+        None => Ok(()),
+        Some(left) => Err(Error::WillNotEnd { program: program(left.pid()), pid: left.pid() }),
+    }
+}
+
+/// Waits until all have ended; returns one that has not when the bound passes.
+fn wait(processes: &[Identity], bound: Duration) -> Option<&Identity> {
+    let start = Instant::now();
+    loop {
+        let left = processes.iter().find(|identity| identity.is_alive())?;
+        if start.elapsed() > bound {
+            return Some(left);
+        }
+        sleep(INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ignores_term_is_killed_after_the_bound() {
+        let mut deaf =
+            Command::new("sh").args(["-c", "trap '' TERM; sleep 60 & wait; wait"]).spawn().unwrap();
+        let identity = Identity::of(i32::try_from(deaf.id()).unwrap()).unwrap();
+        assert_eq!(wait(std::slice::from_ref(&identity), Duration::ZERO), Some(&identity));
+        kill(std::slice::from_ref(&identity)).unwrap();
+        assert!(!deaf.wait().unwrap().success());
+    }
+
+    #[test]
+    fn clearing_stops_a_process_that_has_no_pid_file() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::at(temporary.path(), &"left-over".parse().unwrap());
+        files::make_folder(folder.root()).unwrap();
+        let mut orphan =
+            Command::new("sleep").arg("60").env(super::super::process::MARK, folder.root()).spawn().unwrap();
+        assert!(clear(&folder).unwrap());
+        assert!(orphan.try_wait().unwrap().is_some(), "the orphan must have ended");
+        assert!(!folder.root().exists());
+        assert!(!clear(&folder).unwrap(), "nothing is left to clear");
+    }
+}
