@@ -124,8 +124,8 @@ impl Crd {
                 Scope::Namespaced => "Namespaced",
                 Scope::Cluster => "Cluster",
             },
-            "versions": versions.collect::<Result<Vec<_>, _>>()?,
         });
+        spec["versions"] = Value::Array(versions.collect::<Result<_, _>>()?);
         if let Some(Conversion { namespace, name, path }) = conversion {
             spec["conversion"] = json!({
                 "strategy": "Webhook",
@@ -135,23 +135,21 @@ impl Crd {
                 },
             });
         }
-        Ok(json!({
+        let mut manifest = json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
             "metadata": metadata,
-            "spec": spec,
-        }))
+        });
+        manifest["spec"] = spec;
+        Ok(manifest)
     }
 }
 
 impl CrdVersion {
     fn manifest(&self, table: &Table, levels: &Levels) -> Result<Value, SchemaError> {
-        let mut version = json!({
-            "name": self.name,
-            "served": self.served,
-            "storage": self.storage,
-            "schema": { "openAPIV3Schema": table.schema(self.type_name, levels)? },
-        });
+        let mut version = json!({ "name": self.name, "served": self.served, "storage": self.storage });
+        // Put in place, not through `json!`, which copies what it is given: schemas are large.
+        version["schema"]["openAPIV3Schema"] = table.schema(self.type_name, levels)?;
         if !self.columns.is_empty() {
             let column = |c: &Column| json!({ "name": c.name, "type": c.of, "jsonPath": c.json_path });
             version["additionalPrinterColumns"] = self.columns.iter().map(column).collect();

@@ -26,7 +26,7 @@ pub struct UnknownAxis {
 
 /// A condition on one axis: `k8s>=1.34` or `k8s<1.36`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gate {
+pub(crate) struct Gate {
     axis: String,
     since: bool,
     version: Version,
@@ -34,7 +34,7 @@ pub struct Gate {
 
 impl Gate {
     /// Reads `axis>=version` or `axis<version`; missing parts of the version are 0. `None` when it is neither.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (axis, version, since) = match text.split_once(">=") {
             Some((axis, version)) => (axis, version, true),
             None => text.split_once('<').map(|(axis, version)| (axis, version, false))?,
@@ -55,7 +55,7 @@ impl Gate {
     }
 
     /// Whether the gate holds at these levels. A pre-release counts as older than its release.
-    pub fn holds(&self, levels: &Levels) -> Result<bool, UnknownAxis> {
+    pub(crate) fn holds(&self, levels: &Levels) -> Result<bool, UnknownAxis> {
         let level = levels.0.get(&self.axis).ok_or_else(|| UnknownAxis { gate: self.to_string() })?;
         Ok((*level >= self.version) == self.since)
     }

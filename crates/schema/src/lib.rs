@@ -41,7 +41,7 @@ mod parse;
 mod table;
 
 pub use crd::{Column, Conversion, Crd, CrdVersion, Scale, Scope};
-pub use gate::{Gate, Levels, UnknownAxis};
+pub use gate::{Levels, UnknownAxis};
 pub use openapi::SchemaError;
 pub use parse::{ParseError, Problem};
-pub use table::{Bounds, Facts, Field, Merge, Row, Rule, Scalar, Shape, Table, Type};
+pub use table::Table;

@@ -15,48 +15,41 @@ pub struct Table {
     pub(crate) rules: BTreeMap<String, Vec<Rule>>,
 }
 
-impl Table {
-    /// The types by name.
-    pub fn types(&self) -> impl Iterator<Item = (&str, &Type)> {
-        self.types.iter().map(|(name, of)| (name.as_str(), of))
-    }
-}
-
 /// An object with known fields.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Type {
+pub(crate) struct Type {
     /// Facts of the object as a whole.
-    pub facts: Facts,
+    pub(crate) facts: Facts,
     /// Its fields, in the order of the table. A name may come more than once, under gates that exclude each
     /// other.
-    pub fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
 }
 
 /// A field of a type.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Field {
+pub(crate) struct Field {
     /// Name in JSON.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether an object without the field is invalid.
-    pub required: bool,
+    pub(crate) required: bool,
     /// What it holds.
-    pub row: Row,
+    pub(crate) row: Row,
 }
 
 /// What a line says of a value, and when.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Shape of the value.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// What else is known of it.
-    pub facts: Facts,
+    pub(crate) facts: Facts,
     /// All of these must hold.
-    pub gates: Vec<Gate>,
+    pub(crate) gates: Vec<Gate>,
 }
 
 /// The shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// A value without parts.
     Scalar(Scalar),
     /// The type or alias of that name.
@@ -69,7 +62,7 @@ pub enum Shape {
 
 /// Shapes that the language knows by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scalar {
+pub(crate) enum Scalar {
     /// `string`
     String,
     /// `bool`
@@ -89,47 +82,47 @@ pub enum Scalar {
 
 /// What is known of a value beside its shape.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Value that the API server fills in.
-    pub default: Option<Value>,
+    pub(crate) default: Option<Value>,
     /// The only values there are; empty when any is.
-    pub allowed: Vec<Value>,
+    pub(crate) allowed: Vec<Value>,
     /// Of a number.
-    pub range: Bounds,
+    pub(crate) range: Bounds,
     /// Of a string, in characters.
-    pub length: Bounds,
+    pub(crate) length: Bounds,
     /// Of a list.
-    pub items: Bounds,
+    pub(crate) items: Bounds,
     /// Of an object or map.
-    pub properties: Bounds,
+    pub(crate) properties: Bounds,
     /// Regular expression that the API server matches.
-    pub pattern: Option<String>,
+    pub(crate) pattern: Option<String>,
     /// OpenAPI's format, for example `date-time`.
-    pub format: Option<String>,
+    pub(crate) format: Option<String>,
     /// How server-side apply merges.
-    pub merge: Option<Merge>,
+    pub(crate) merge: Option<Merge>,
     /// Names of CEL rules. A name whose definitions all lie outside their gates adds nothing.
-    pub rules: Vec<String>,
+    pub(crate) rules: Vec<String>,
     /// Whether `null` is a value.
-    pub nullable: bool,
+    pub(crate) nullable: bool,
     /// Whether fields that the schema does not know are kept.
-    pub preserve_unknown_fields: bool,
+    pub(crate) preserve_unknown_fields: bool,
     /// Whether the object has `apiVersion`, `kind` and `metadata` that the API server checks.
-    pub embedded_resource: bool,
+    pub(crate) embedded_resource: bool,
 }
 
 /// The least and the most, both included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The least.
-    pub min: Option<i64>,
+    pub(crate) min: Option<i64>,
     /// The most.
-    pub max: Option<i64>,
+    pub(crate) max: Option<i64>,
 }
 
 /// How server-side apply merges a list, a map or an object. Which it is decides what may be said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Merge {
+pub(crate) enum Merge {
     /// As a whole: one manager owns all of it. Of lists, maps and objects.
     Atomic,
     /// Key by key, which is what happens anyway. Of maps and objects.
@@ -142,17 +135,17 @@ pub enum Merge {
 
 /// A CEL rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// The expression, true of valid values.
-    pub expression: String,
+    pub(crate) expression: String,
     /// What the API server says when it is not.
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// The machine-readable reason, for example `FieldValueForbidden`.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// JSON path, relative to the value, of the field to blame.
-    pub field_path: Option<String>,
+    pub(crate) field_path: Option<String>,
     /// Whether the rule is evaluated on create too, with `oldSelf` optional.
-    pub optional_old_self: bool,
+    pub(crate) optional_old_self: bool,
     /// All of these must hold.
-    pub gates: Vec<Gate>,
+    pub(crate) gates: Vec<Gate>,
 }
