@@ -11,13 +11,17 @@
 mod classify;
 mod cluster;
 mod connect;
+pub mod endpoints;
 mod error;
+pub mod lease;
 mod params;
 mod path;
+pub mod permissions;
 pub mod retry;
 mod transport;
 mod verbs;
 mod version;
+pub mod watch;
 
 pub use cluster::Cluster;
 pub use connect::{ConnectError, ConnectOptions};

@@ -90,10 +90,7 @@ impl Cluster {
         };
         let (code, retry_after, body) = match tokio::time::timeout(limit, exchange).await {
             Ok(exchanged) => exchanged?,
-            Err(_) => {
-                let message = format!("no answer from {} within {limit:?}", self.server());
-                return Err(RequestError::Timeout { retry_after: None, message });
-            }
+            Err(_) => return Err(self.no_answer(limit)),
         };
         tracing::debug!(verb = %asked.verb, path = %asked.path, code, "request");
         if (200..300).contains(&code) {
@@ -107,6 +104,12 @@ impl Cluster {
         }
     }
 
+    /// The error when our own time limit is over.
+    pub(crate) fn no_answer(&self, limit: Duration) -> RequestError {
+        let message = format!("no answer from {} within {limit:?}", self.server());
+        RequestError::Timeout { retry_after: None, message }
+    }
+
     /// Reads an error that came instead of an answer.
     pub(crate) fn unreachable(&self, error: kube::Error) -> RequestError {
         let failure = transport_failure(&error);
@@ -115,7 +118,7 @@ impl Cluster {
 }
 
 /// Seconds of a `Retry-After` header. The API server never sends the date form.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 

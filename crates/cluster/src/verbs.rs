@@ -12,7 +12,7 @@ use crate::transport::Call;
 
 /// Objects a page of a list.
 const PAGE: &str = "500";
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+pub(crate) const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// JSON is YAML; the server knows server-side apply by this media type only.
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
@@ -218,7 +218,7 @@ impl Cluster {
 }
 
 /// Sets `apiVersion` and `kind`: items of lists lack them, and metadata answers say `PartialObjectMetadata`.
-fn name_kind(object: &mut Value, resource: &Resource) {
+pub(crate) fn name_kind(object: &mut Value, resource: &Resource) {
     if let Value::Object(fields) = object {
         fields.insert("apiVersion".to_owned(), json!(resource.api_version()));
         fields.insert("kind".to_owned(), json!(resource.kind));
