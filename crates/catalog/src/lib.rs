@@ -1,1 +1,39 @@
-//! Components, versions, options and images, rendered into Desired.
+//! Components, versions, options and images, rendered into [`Desired`](trainerd_plan::desired::Desired).
+//!
+//! ```text
+//! config.yaml ──► Schema ─┐
+//! templates/ ───► Catalog ┴► Options::parse ──► resolve ──► render ──► Desired
+//!                            what was given     versions    objects
+//! ```
+//!
+//! Pure: no cluster, no clock, no environment. The same options and versions give the same bytes. What is
+//! wrong is found as early as it can be, and all of it at once: values by themselves in [`Options::parse`],
+//! values against each other in [`Catalog::resolve`].
+
+mod catalog;
+mod component;
+mod embedded;
+mod error;
+mod image;
+mod images;
+mod options;
+mod pods;
+mod render;
+mod resolve;
+mod resource;
+mod schema;
+mod templates;
+mod upgrade;
+pub mod yaml;
+
+pub use catalog::Catalog;
+pub use error::{CatalogError, ObjectFault};
+pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
+pub use images::Image;
+pub use options::{
+    Conflicts, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice, VersionChoice,
+    parse_options_file,
+};
+pub use resolve::{Current, Needed, Resolution, Resolved, Why};
+pub use schema::{CONFIG_YAML, OptionSchema, OptionType, Schema};
+pub use upgrade::Versions;

@@ -1,0 +1,176 @@
+//! The catalog: all versions of all components that this build can install.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use semver::Version;
+
+use crate::component::{Component, Manifest, NODE, RuntimeEntry};
+use crate::embedded;
+use crate::error::CatalogError;
+use crate::schema::Schema;
+use crate::templates::Templates;
+
+/// All versions of all components, their templates, and the schema of the options. Immutable.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    schema: Schema,
+    components: BTreeMap<String, BTreeMap<Version, Component>>,
+    templates: Templates,
+}
+
+impl Catalog {
+    /// The catalog of this build. An error means that the build is broken.
+    pub fn builtin() -> Result<Self, CatalogError> {
+        Self::new(Schema::builtin()?, embedded::FILES)
+    }
+
+    /// A catalog of files: paths as below `templates/`, and their texts. What is named `component.yaml` is a
+    /// version of a component; every other file is a template or a table that one of those names.
+    ///
+    /// # Errors
+    /// For a file that is malformed or missing, and for a reference inside a component that leads nowhere.
+    pub fn new(schema: Schema, files: &[(&str, &str)]) -> Result<Self, CatalogError> {
+        let texts: BTreeMap<&str, &str> = files.iter().copied().collect();
+        let mut components: BTreeMap<String, BTreeMap<Version, Component>> = BTreeMap::new();
+        for (path, text) in files.iter().filter(|(path, _)| path.ends_with("/component.yaml")) {
+            let manifest: Manifest = read(path, text)?;
+            let component = Component { runtimes: runtimes(&manifest, &texts)?, manifest };
+            check(&component, &texts)?;
+            let manifest = &component.manifest;
+            let versions = components.entry(manifest.name.clone()).or_default();
+            versions.insert(manifest.version.clone(), component);
+        }
+        let used: BTreeSet<&str> = components
+            .values()
+            .flat_map(BTreeMap::values)
+            .flat_map(|component| {
+                let own = component.manifest.files.iter();
+                own.chain(component.runtimes.values().map(|runtime| &runtime.file)).map(String::as_str)
+            })
+            .collect();
+        // Templates that others include are templates as well; tables and descriptions are not.
+        let tables: BTreeSet<&str> = components
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter_map(|component| component.manifest.runtimes.as_ref())
+            .map(|list| list.table.as_str())
+            .collect();
+        let templates = files.iter().filter(|(path, _)| {
+            used.contains(path) || !path.ends_with("/component.yaml") && !tables.contains(path)
+        });
+        Ok(Self { schema, templates: Templates::new(templates.copied())?, components })
+    }
+
+    /// The schema of the options.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The names of the components, sorted.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.components.keys().map(String::as_str)
+    }
+
+    /// The versions of a component, oldest first; none for an unknown component.
+    pub fn versions(&self, component: &str) -> Vec<Version> {
+        self.components.get(component).map(|versions| versions.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The newest version of a component; `None` for an unknown component.
+    pub fn newest(&self, component: &str) -> Option<&Version> {
+        self.components.get(component)?.keys().next_back()
+    }
+
+    /// The options that change what a version of a component renders, beside its own version.
+    pub fn options_of(&self, component: &str, version: &Version) -> Result<&[String], CatalogError> {
+        Ok(&self.component(component, version)?.manifest.options)
+    }
+
+    /// The names of the runtimes of any version.
+    pub(crate) fn runtime_names(&self) -> BTreeSet<&str> {
+        self.all().flat_map(|component| component.runtimes.keys().map(String::as_str)).collect()
+    }
+
+    /// The keys that `runtime-images` takes: the names of runtimes and of the images that several share.
+    pub(crate) fn runtime_image_keys(&self) -> BTreeSet<&str> {
+        let shared = self.all().flat_map(|component| component.manifest.images.values());
+        shared.filter_map(|image| image.key.as_deref()).chain(self.runtime_names()).collect()
+    }
+
+    pub(crate) fn component(&self, name: &str, version: &Version) -> Result<&Component, CatalogError> {
+        let versions = self.components.get(name).ok_or_else(|| CatalogError::UnknownComponent {
+            name: name.to_owned(),
+            known: self.components.keys().cloned().collect(),
+        })?;
+        versions.get(version).ok_or_else(|| CatalogError::UnknownVersion {
+            component: name.to_owned(),
+            version: version.clone(),
+            known: versions.keys().cloned().collect(),
+        })
+    }
+
+    pub(crate) fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Component> {
+        self.components.values().flat_map(BTreeMap::values)
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, CatalogError> {
+    serde_yaml::from_str(text)
+        .map_err(|source| CatalogError::Broken { file: format!("templates/{path}"), source })
+}
+
+/// The runtimes that a version lists, from the table that it names.
+fn runtimes(
+    manifest: &Manifest,
+    texts: &BTreeMap<&str, &str>,
+) -> Result<BTreeMap<String, RuntimeEntry>, CatalogError> {
+    let Some(list) = &manifest.runtimes else { return Ok(BTreeMap::new()) };
+    let text = texts.get(list.table.as_str()).ok_or_else(|| missing(manifest, &list.table))?;
+    let mut table: BTreeMap<String, RuntimeEntry> = read(&list.table, text)?;
+    let entry = |name: &String| {
+        let entry = table.remove(name).ok_or_else(|| dangling(manifest, format!("runtime {name}")))?;
+        Ok((name.clone(), entry))
+    };
+    list.names.iter().map(entry).collect()
+}
+
+/// Whether everything that a version refers to exists.
+fn check(component: &Component, texts: &BTreeMap<&str, &str>) -> Result<(), CatalogError> {
+    let manifest = &component.manifest;
+    let files = manifest.files.iter().chain(component.runtimes.values().map(|runtime| &runtime.file));
+    for file in files {
+        if !texts.contains_key(file.as_str()) {
+            return Err(missing(manifest, file));
+        }
+    }
+    for (name, runtime) in &component.runtimes {
+        if !runtime.images.contains_key(NODE) {
+            return Err(dangling(manifest, format!("image {NODE} of runtime {name}")));
+        }
+        if let Some(image) = runtime.images.values().find(|image| !manifest.images.contains_key(*image)) {
+            return Err(dangling(manifest, format!("image {image}")));
+        }
+    }
+    let reference =
+        |image: &&crate::component::ImageEntry| image.default.parse::<crate::image::ImageRef>().is_err();
+    match manifest.images.values().find(reference) {
+        Some(image) => Err(dangling(manifest, format!("image {}", image.default))),
+        None => Ok(()),
+    }
+}
+
+fn missing(manifest: &Manifest, file: &str) -> CatalogError {
+    CatalogError::MissingFile {
+        file: format!("templates/{file}"),
+        component: manifest.name.clone(),
+        version: manifest.version.clone(),
+    }
+}
+
+fn dangling(manifest: &Manifest, what: String) -> CatalogError {
+    CatalogError::Dangling { component: manifest.name.clone(), version: manifest.version.clone(), what }
+}

@@ -1,0 +1,179 @@
+//! The options: from whatever text or value somebody gave, to types that hold no bad value.
+
+mod error;
+mod file;
+mod nearest;
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use semver::Version;
+use serde_json::Value;
+
+pub use error::{InvalidOptions, OptionError, Rule};
+pub use file::parse_options_file;
+pub(crate) use nearest::nearest;
+pub(crate) use read::is_label;
+
+use crate::catalog::Catalog;
+use crate::image::{ImageRef, Registry};
+
+/// A component whose version and image are options, and which `components` selects.
+pub(crate) struct Versioned {
+    pub(crate) component: &'static str,
+    pub(crate) version_option: &'static str,
+    pub(crate) image_option: &'static str,
+}
+
+/// The components that have options of their own, the trainer first: the others follow it.
+pub(crate) const VERSIONED: [Versioned; 3] = [
+    Versioned {
+        component: "trainer",
+        version_option: "trainer-version",
+        image_option: "kubeflow-trainer-image",
+    },
+    Versioned { component: "jobset", version_option: "jobset-version", image_option: "jobset-image" },
+    Versioned { component: "lws", version_option: "lws-version", image_option: "lws-image" },
+];
+
+/// The value of an option as somebody gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Raw {
+    /// A text, read by the option's type: from a command line or the environment.
+    Text(String),
+    /// A value that has a type already: from a YAML file, an API or a revision.
+    Typed(Value),
+}
+
+impl From<&str> for Raw {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Raw {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Value> for Raw {
+    fn from(value: Value) -> Self {
+        Self::Typed(value)
+    }
+}
+
+/// Which version of a component is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionChoice {
+    /// What the image's tag says, else what goes with everything else.
+    Auto,
+    /// The newest patch of `X.Y`.
+    Minor(u64, u64),
+    /// Exactly this one.
+    Exact(Version),
+}
+
+impl fmt::Display for VersionChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Minor(major, minor) => write!(f, "{major}.{minor}"),
+            Self::Exact(version) => version.fmt(f),
+        }
+    }
+}
+
+/// Which training runtimes are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// All that the chosen version has and the other options allow.
+    All,
+    /// These; possibly none.
+    Named(BTreeSet<String>),
+}
+
+/// Which controller reconciles TrainJobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconciler {
+    /// Kubeflow's controller manager.
+    Upstream,
+}
+
+/// What to do about a field that another field manager set and that trainerd never owned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflicts {
+    /// Take it.
+    Force,
+    /// Stop, and name field, manager and both values.
+    Refuse,
+    /// Leave it.
+    Yield,
+}
+
+/// Every option, valid by itself. Whether versions, images and runtimes go together is for
+/// [`Catalog::resolve`] to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Image overrides by option: absent where the catalog's image of the chosen version is meant, which is
+    /// what the packaged default stands for too.
+    pub images: BTreeMap<String, ImageRef>,
+    /// The version asked for, by component; one entry for each of trainer, jobset and lws.
+    pub versions: BTreeMap<String, VersionChoice>,
+    /// Which controller reconciles TrainJobs.
+    pub reconciler: Reconciler,
+    /// Components to install; the trainer is among them.
+    pub components: BTreeSet<String>,
+    /// Training runtimes to install.
+    pub runtimes: RuntimeChoice,
+    /// Images of runtimes by the name of the runtime or the key of the image; all have a tag or a digest.
+    pub runtime_images: BTreeMap<String, ImageRef>,
+    /// Whether to install what the data cache needs.
+    pub data_cache: bool,
+    /// The registry that replaces the host of every image.
+    pub image_registry: Option<Registry>,
+    /// Names of Secrets with registry credentials, in the order given.
+    pub image_pull_secrets: Vec<String>,
+    /// What to do about fields of other managers.
+    pub conflicts: Conflicts,
+    /// Seconds for which every object must stay ready before waiting ends.
+    pub settle: u16,
+    /// Whether controllers get one replica and small requests.
+    pub small_footprint: bool,
+    /// Whether a failed upgrade is rolled back by itself.
+    pub auto_rollback: bool,
+    /// Seconds without progress after which a plan counts as failed.
+    pub progress_deadline: u16,
+    /// How many revisions are kept.
+    pub revision_history: u16,
+    values: BTreeMap<String, Value>,
+    given: Vec<String>,
+}
+
+impl Options {
+    /// Reads the options that somebody gave, merged by precedence; the others take their defaults.
+    ///
+    /// # Errors
+    /// Every bad option at once, sorted by name: unknown names, values of another type, values that break the
+    /// option's rule, versions, components, runtimes and keys that the catalog has nowhere.
+    pub fn parse(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Result<Self, InvalidOptions> {
+        read::options(catalog, given)
+    }
+
+    /// Every option by name with its value, defaults included.
+    pub fn values(&self) -> &BTreeMap<String, Value> {
+        &self.values
+    }
+
+    /// Names of the options that were given rather than defaulted, sorted.
+    pub fn given(&self) -> &[String] {
+        &self.given
+    }
+
+    /// An error about one of these options.
+    pub(crate) fn error(&self, option: &str, rule: Rule, nearest: Option<String>) -> OptionError {
+        let value = self.values.get(option).cloned().unwrap_or_default();
+        OptionError { option: option.to_owned(), value, rule, nearest }
+    }
+}

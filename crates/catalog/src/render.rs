@@ -1,0 +1,245 @@
+//! From options and versions to objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use semver::Version;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use trainerd_api::crds::{self, ServiceRef};
+use trainerd_plan::desired::{self, Desired, DesiredObject, Installation};
+use trainerd_plan::object::{ObjectKey, Resource};
+
+use crate::catalog::Catalog;
+use crate::component::{Component, KUBERNETES};
+use crate::error::{CatalogError, ObjectFault};
+use crate::images::reference;
+use crate::options::{Options, is_label};
+use crate::resolve::Resolution;
+use crate::{pods, resource};
+
+/// Longest name of a namespace (RFC 1123 label).
+const MAX_LABEL: usize = 63;
+
+impl Catalog {
+    /// Renders every component of a resolution: the same input gives the same bytes, objects sorted by key.
+    ///
+    /// # Errors
+    /// [`CatalogError::Namespace`] for an installation that cannot be; everything else is a fault of the
+    /// catalog: a template that names an unknown variable, an object that breaks a rule, an object twice.
+    pub fn render(
+        &self,
+        options: &Options,
+        resolution: &Resolution,
+        installation: &Installation,
+    ) -> Result<Desired, CatalogError> {
+        let namespace = &installation.namespace;
+        if namespace.len() > MAX_LABEL || !is_label(namespace) {
+            return Err(CatalogError::Namespace { namespace: namespace.clone() });
+        }
+        let mut components = BTreeMap::new();
+        let mut renders = Vec::new();
+        for (name, resolved) in &resolution.components {
+            let component = self.component(name, &resolved.version)?;
+            let render = Render { catalog: self, component, options, resolution, installation };
+            components.insert(name.clone(), render.component());
+            renders.push((render, render.crds()?));
+        }
+        let mut kinds = resource::builtin();
+        kinds.extend(renders.iter().flat_map(|(_, crds)| crds).flat_map(resource::of_crd));
+        let mut objects: BTreeMap<ObjectKey, DesiredObject> = BTreeMap::new();
+        for (render, crds) in renders {
+            for object in render.objects(crds, &kinds)? {
+                let key = object.key();
+                if objects.contains_key(&key) {
+                    return Err(CatalogError::Twice { object: key.to_string() });
+                }
+                objects.insert(key, object);
+            }
+        }
+        Ok(Desired {
+            installation: installation.clone(),
+            components,
+            options: options.values().clone(),
+            given: options.given().to_vec(),
+            objects: objects.into_values().collect(),
+        })
+    }
+}
+
+/// One component on its way to objects.
+#[derive(Clone, Copy)]
+struct Render<'a> {
+    catalog: &'a Catalog,
+    component: &'a Component,
+    options: &'a Options,
+    resolution: &'a Resolution,
+    installation: &'a Installation,
+}
+
+impl Render<'_> {
+    fn name(&self) -> &str {
+        &self.component.manifest.name
+    }
+
+    fn version(&self) -> &Version {
+        &self.component.manifest.version
+    }
+
+    fn component(&self) -> desired::Component {
+        let needs = self.component.manifest.needs.keys();
+        let here =
+            |name: &&String| name.as_str() != KUBERNETES && self.resolution.components.contains_key(*name);
+        desired::Component { version: self.version().clone(), needs: needs.filter(here).cloned().collect() }
+    }
+
+    /// The CRDs, from the type table, with the labels that upstream's install gives them.
+    fn crds(&self) -> Result<Vec<Value>, CatalogError> {
+        let crd = |entry: &crate::component::CrdEntry| {
+            let service = entry
+                .conversion
+                .as_deref()
+                .map(|name| ServiceRef { namespace: &self.installation.namespace, name });
+            let mut crd =
+                crds::emit(self.name(), self.version(), &entry.name, service).map_err(|source| {
+                    CatalogError::Crd {
+                        name: entry.name.clone(),
+                        component: self.name().to_owned(),
+                        version: self.version().clone(),
+                        source,
+                    }
+                })?;
+            if !entry.labels.is_empty() {
+                crd["metadata"]["labels"] = json!(entry.labels);
+            }
+            Ok(crd)
+        };
+        self.component.manifest.crds.iter().map(crd).collect()
+    }
+
+    fn objects(&self, crds: Vec<Value>, kinds: &[Resource]) -> Result<Vec<DesiredObject>, CatalogError> {
+        let manifest = &self.component.manifest;
+        let mut objects = Vec::new();
+        for crd in crds {
+            objects.push(self.object("the type table", crd, kinds, &BTreeSet::new())?);
+        }
+        let images = manifest.images.keys().map(|image| (image.clone(), image.clone())).collect();
+        let mut variables = self.variables();
+        let shared =
+            if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
+        variables.insert("images".to_owned(), json!(shared));
+        for file in &manifest.files {
+            objects.extend(self.file(file, &variables, &shared, kinds)?);
+        }
+        let chosen =
+            self.component.runtimes.iter().filter(|(name, _)| self.resolution.runtimes.contains(*name));
+        for (name, runtime) in chosen {
+            let images = self.references(&runtime.images, Some(name))?;
+            let mut values: Map<String, Value> = runtime.values.clone().into_iter().collect();
+            values.insert("name".to_owned(), json!(name));
+            variables.insert("runtime".to_owned(), Value::Object(values));
+            variables.insert("images".to_owned(), json!(images));
+            objects.extend(self.file(&runtime.file, &variables, &images, kinds)?);
+        }
+        self.order(&mut objects)?;
+        Ok(objects)
+    }
+
+    /// What every template of the component is given.
+    fn variables(&self) -> Map<String, Value> {
+        let mut variables: Map<String, Value> = self.component.manifest.values.clone().into_iter().collect();
+        variables.insert("namespace".to_owned(), json!(self.installation.namespace));
+        variables.insert("version".to_owned(), json!(self.version().to_string()));
+        variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
+        variables
+    }
+
+    /// References by the name or role under which a template knows them.
+    fn references(
+        &self,
+        images: &BTreeMap<String, String>,
+        runtime: Option<&str>,
+    ) -> Result<BTreeMap<String, String>, CatalogError> {
+        let one = |(role, entry): (&String, &String)| {
+            let runtime = runtime.filter(|_| role == crate::component::NODE);
+            Ok((role.clone(), reference(self.component, self.options, entry, runtime)?.to_string()))
+        };
+        images.iter().map(one).collect()
+    }
+
+    fn file(
+        &self,
+        file: &str,
+        variables: &Map<String, Value>,
+        images: &BTreeMap<String, String>,
+        kinds: &[Resource],
+    ) -> Result<Vec<DesiredObject>, CatalogError> {
+        let text = self.catalog.templates().render(file, variables)?;
+        let path = format!("templates/{file}");
+        let declared = images.values().map(String::as_str).collect();
+        let mut objects = Vec::new();
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let unreadable = |source| CatalogError::Manifest { file: path.clone(), source };
+            let manifest = serde_yaml::Value::deserialize(document).map_err(unreadable)?;
+            let manifest: Value = serde_yaml::from_value(manifest).map_err(unreadable)?;
+            if !manifest.is_null() {
+                objects.push(self.object(&path, manifest, kinds, &declared)?);
+            }
+        }
+        Ok(objects)
+    }
+
+    /// Holds a manifest to the rules that every object keeps.
+    fn object(
+        &self,
+        file: &str,
+        mut manifest: Value,
+        kinds: &[Resource],
+        declared: &BTreeSet<&str>,
+    ) -> Result<DesiredObject, CatalogError> {
+        let key = ObjectKey::of(&manifest);
+        let shown = key.as_ref().map_or_else(|| "an object".to_owned(), ToString::to_string);
+        let refuse =
+            |fault| Err(CatalogError::Object { file: file.to_owned(), object: shown.clone(), fault });
+        let Some(key) = key else { return refuse(ObjectFault::Nameless) };
+        let Some(resource) = resource::find(kinds, &manifest) else {
+            return refuse(ObjectFault::UnknownKind);
+        };
+        if resource.namespaced != key.namespace.is_some() {
+            return refuse(ObjectFault::Scope);
+        }
+        if manifest.get("aggregationRule").is_some() && manifest.get("rules").is_some() {
+            return refuse(ObjectFault::ForeignField("rules"));
+        }
+        let has_bundle = |webhook: &Value| webhook["clientConfig"].get("caBundle").is_some();
+        if manifest["webhooks"].as_array().is_some_and(|webhooks| webhooks.iter().any(has_bundle)) {
+            return refuse(ObjectFault::ForeignField("caBundle"));
+        }
+        if let Some(image) =
+            pods::images(&manifest).into_iter().find(|image| !declared.contains(image.as_str()))
+        {
+            return refuse(ObjectFault::UndeclaredImage(image));
+        }
+        pods::set_pull_secrets(&mut manifest, &self.options.image_pull_secrets);
+        let component = self.name().to_owned();
+        Ok(DesiredObject { component, resource: resource.clone(), manifest, after: Vec::new() })
+    }
+
+    /// Adds the edges that the component asks for beyond those of kinds.
+    fn order(&self, objects: &mut [DesiredObject]) -> Result<(), CatalogError> {
+        let manifest = &self.component.manifest;
+        for entry in &manifest.order {
+            let named = |name: &str, objects: &[DesiredObject]| {
+                let is = |key: &ObjectKey| format!("{} {}", key.kind, key.name) == name;
+                objects.iter().position(|object| is(&object.key())).ok_or_else(|| CatalogError::Dangling {
+                    component: manifest.name.clone(),
+                    version: manifest.version.clone(),
+                    what: format!("object {name}"),
+                })
+            };
+            let after = objects[named(&entry.after, objects)?].key();
+            let object = named(&entry.object, objects)?;
+            objects[object].after.push(after);
+        }
+        Ok(())
+    }
+}

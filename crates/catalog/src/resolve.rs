@@ -1,0 +1,422 @@
+//! From options to versions: which component at which version, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use semver::{Version, VersionReq};
+
+use crate::catalog::Catalog;
+use crate::component::KUBERNETES;
+use crate::error::CatalogError;
+use crate::image::ImageRef;
+use crate::options::{
+    InvalidOptions, OptionError, Options, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
+};
+
+const TRAINER: &str = "trainer";
+const RUNTIMES: &str = "runtimes";
+const DATA_CACHE: &str = "data-cache";
+
+/// An installation as it is before a change: what `auto` starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Current<'a> {
+    /// Its components and their versions.
+    pub components: &'a BTreeMap<String, Version>,
+}
+
+/// Why a component has the version it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The option names it.
+    Asked {
+        /// The option.
+        option: String,
+    },
+    /// The image's tag begins with it.
+    Tag {
+        /// The option that names the image.
+        option: String,
+        /// The tag.
+        tag: String,
+    },
+    /// It is installed, and nobody asks for another.
+    Installed,
+    /// It is the newest.
+    Newest,
+    /// It goes with another component.
+    GoesWith {
+        /// The other component.
+        component: String,
+        /// Its version.
+        version: Version,
+    },
+}
+
+/// `option trainer-version`, `goes with trainer 2.3.0`.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked { option } => write!(f, "option {option}"),
+            Self::Tag { option, tag } => write!(f, "tag {tag} of option {option}"),
+            Self::Installed => f.write_str("installed"),
+            Self::Newest => f.write_str("newest"),
+            Self::GoesWith { component, version } => write!(f, "goes with {component} {version}"),
+        }
+    }
+}
+
+/// A component's version, and why it is this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The version.
+    pub version: Version,
+    /// Why it is this one.
+    pub why: Why,
+}
+
+/// A component that must be there although it is not installed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// The component that needs it.
+    pub by: String,
+    /// That component's version.
+    pub version: Version,
+    /// The versions that fit.
+    pub range: VersionReq,
+}
+
+/// Components, versions and runtimes that go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// What is installed, by component.
+    pub components: BTreeMap<String, Resolved>,
+    /// The training runtimes that are installed.
+    pub runtimes: BTreeSet<String>,
+    /// What must already be in the cluster, by component: it was left out of `components`.
+    pub external: BTreeMap<String, Needed>,
+}
+
+impl Resolution {
+    /// The versions by component.
+    pub fn versions(&self) -> BTreeMap<String, Version> {
+        self.components.iter().map(|(name, resolved)| (name.clone(), resolved.version.clone())).collect()
+    }
+
+    /// Whether the components that are left to others are in the cluster at versions that fit.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnmetNeed`] for the first that is not.
+    pub fn check_external(&self, in_cluster: &BTreeMap<String, Version>) -> Result<(), CatalogError> {
+        let unmet = self.external.iter().find(|(component, needed)| {
+            !in_cluster.get(*component).is_some_and(|version| needed.range.matches(version))
+        });
+        match unmet {
+            None => Ok(()),
+            Some((component, needed)) => Err(CatalogError::UnmetNeed {
+                component: component.clone(),
+                needed: needed.clone(),
+                found: in_cluster.get(component).cloned(),
+            }),
+        }
+    }
+}
+
+impl Catalog {
+    /// Chooses versions and runtimes, for a fresh installation or for one that exists.
+    ///
+    /// # Errors
+    /// [`CatalogError::Options`] with every option that does not go with the others;
+    /// [`CatalogError::UnknownVersion`] if the installed trainer is not in the catalog and nobody asks for another.
+    pub fn resolve(
+        &self,
+        options: &Options,
+        current: Option<Current<'_>>,
+    ) -> Result<Resolution, CatalogError> {
+        let mut errors = Vec::new();
+        let trainer = self.trainer(options, current)?;
+        let manifest = &self.component(TRAINER, &trainer.version)?.manifest;
+        let mut components = BTreeMap::new();
+        let mut external = BTreeMap::new();
+        for row in VERSIONED.iter().filter(|row| row.component != TRAINER) {
+            let fits = manifest.needs.get(row.component).or_else(|| manifest.optional.get(row.component));
+            if !options.components.contains(row.component) {
+                if let Some(range) = manifest.needs.get(row.component) {
+                    let needed = Needed {
+                        by: TRAINER.to_owned(),
+                        version: trainer.version.clone(),
+                        range: range.clone(),
+                    };
+                    external.insert(row.component.to_owned(), needed);
+                }
+                continue;
+            }
+            let resolved = self.follower(
+                options,
+                row.component,
+                &trainer.version,
+                manifest.companions.get(row.component),
+                fits,
+            )?;
+            if let Some(range) = fits.filter(|range| !range.matches(&resolved.version)) {
+                let rule = Rule::Unfit {
+                    version: resolved.version.clone(),
+                    trainer: trainer.version.clone(),
+                    range: range.clone(),
+                };
+                let near = self.versions(row.component).into_iter().rfind(|version| range.matches(version));
+                errors.push(options.error(row.version_option, rule, near.map(|version| version.to_string())));
+            }
+            components.insert(row.component.to_owned(), resolved);
+        }
+        components.insert(TRAINER.to_owned(), trainer.clone());
+        errors.extend(tag_mismatches(options, &components));
+        let goes_with = |name: &str| {
+            let version = manifest.companions.get(name)?.clone();
+            let why = Why::GoesWith { component: TRAINER.to_owned(), version: trainer.version.clone() };
+            Some((name.to_owned(), Resolved { version, why }))
+        };
+        let runtimes = match goes_with(RUNTIMES) {
+            Some((name, resolved)) => {
+                let chosen = self.runtimes(options, &resolved.version, &mut errors)?;
+                if !chosen.is_empty() {
+                    components.insert(name, resolved);
+                }
+                chosen
+            }
+            None => BTreeSet::new(),
+        };
+        if options.data_cache {
+            components.extend(goes_with(DATA_CACHE));
+        }
+        InvalidOptions::check(errors)?;
+        Ok(Resolution { components, runtimes, external })
+    }
+
+    /// The versions that a component may have beside a version of the trainer; `None` if any.
+    pub fn fitting(&self, component: &str, trainer: &Version) -> Result<Option<&VersionReq>, CatalogError> {
+        let manifest = &self.component(TRAINER, trainer)?.manifest;
+        Ok(manifest.needs.get(component).or_else(|| manifest.optional.get(component)))
+    }
+
+    fn trainer(&self, options: &Options, current: Option<Current<'_>>) -> Result<Resolved, CatalogError> {
+        let [row, ..] = &VERSIONED;
+        if let Some(resolved) = self.chosen(options, TRAINER, row.version_option, row.image_option) {
+            return Ok(resolved);
+        }
+        if let Some(version) = current.and_then(|current| current.components.get(TRAINER)) {
+            self.component(TRAINER, version)?;
+            return Ok(Resolved { version: version.clone(), why: Why::Installed });
+        }
+        let newest = self.newest(TRAINER).ok_or_else(|| CatalogError::UnknownComponent {
+            name: TRAINER.to_owned(),
+            known: self.components().map(str::to_owned).collect(),
+        })?;
+        Ok(Resolved { version: newest.clone(), why: Why::Newest })
+    }
+
+    /// JobSet or LeaderWorkerSet: what is asked for, else what its image says if that fits, else what goes
+    /// with the trainer. An image that does not fit is then reported by its tag.
+    fn follower(
+        &self,
+        options: &Options,
+        component: &str,
+        trainer: &Version,
+        companion: Option<&Version>,
+        fits: Option<&VersionReq>,
+    ) -> Result<Resolved, CatalogError> {
+        let row = VERSIONED.iter().find(|row| row.component == component);
+        let chosen =
+            row.and_then(|row| self.chosen(options, component, row.version_option, row.image_option));
+        let usable = |resolved: &Resolved| {
+            !matches!(resolved.why, Why::Tag { .. })
+                || fits.is_none_or(|range| range.matches(&resolved.version))
+        };
+        if let Some(resolved) = chosen.filter(usable) {
+            return Ok(resolved);
+        }
+        let version =
+            companion.or_else(|| self.newest(component)).ok_or_else(|| CatalogError::UnknownComponent {
+                name: component.to_owned(),
+                known: self.components().map(str::to_owned).collect(),
+            })?;
+        self.component(component, version)?;
+        let why = Why::GoesWith { component: TRAINER.to_owned(), version: trainer.clone() };
+        Ok(Resolved { version: version.clone(), why })
+    }
+
+    /// The version that the version option names, or the tag of the image option.
+    fn chosen(
+        &self,
+        options: &Options,
+        component: &str,
+        version_option: &str,
+        image_option: &str,
+    ) -> Option<Resolved> {
+        let newest_patch = |major, minor| {
+            self.versions(component).into_iter().rfind(|known| (known.major, known.minor) == (major, minor))
+        };
+        let asked = || Why::Asked { option: version_option.to_owned() };
+        match options.versions.get(component)? {
+            VersionChoice::Exact(version) => Some(Resolved { version: version.clone(), why: asked() }),
+            VersionChoice::Minor(major, minor) => {
+                Some(Resolved { version: newest_patch(*major, *minor)?, why: asked() })
+            }
+            VersionChoice::Auto => {
+                let tag = options.images.get(image_option).and_then(ImageRef::tag)?;
+                let TagVersion { major, minor, patch } = TagVersion::of(tag)?;
+                let exact = patch.map(|patch| Version::new(major, minor, patch));
+                let known = exact.filter(|version| self.component(component, version).is_ok());
+                let version = known.or_else(|| newest_patch(major, minor))?;
+                Some(Resolved {
+                    version,
+                    why: Why::Tag { option: image_option.to_owned(), tag: tag.to_owned() },
+                })
+            }
+        }
+    }
+
+    fn runtimes(
+        &self,
+        options: &Options,
+        version: &Version,
+        errors: &mut Vec<OptionError>,
+    ) -> Result<BTreeSet<String>, CatalogError> {
+        let known = &self.component(RUNTIMES, version)?.runtimes;
+        let allowed =
+            |needs: Option<&String>| needs.is_none_or(|option| option == DATA_CACHE && options.data_cache);
+        let chosen = match &options.runtimes {
+            RuntimeChoice::All => {
+                return Ok(known
+                    .iter()
+                    .filter(|(_, runtime)| allowed(runtime.needs.as_ref()))
+                    .map(|(name, _)| name.clone())
+                    .collect());
+            }
+            RuntimeChoice::Named(names) => names,
+        };
+        for name in chosen {
+            let rule = match known.get(name) {
+                None => Rule::UnknownRuntime(name.clone()),
+                Some(runtime) if !allowed(runtime.needs.as_ref()) => Rule::RuntimeNeeds {
+                    runtime: name.clone(),
+                    needs: runtime.needs.clone().unwrap_or_default(),
+                },
+                Some(_) => continue,
+            };
+            let near = match &rule {
+                Rule::UnknownRuntime(_) => nearest(name, known.keys().map(String::as_str)),
+                _ => None,
+            };
+            errors.push(options.error(RUNTIMES, rule, near));
+            break;
+        }
+        Ok(chosen.clone())
+    }
+
+    /// The ranges of Kubernetes versions that the components run on, by component.
+    pub fn kubernetes_ranges(
+        &self,
+        resolution: &Resolution,
+    ) -> Result<BTreeMap<String, VersionReq>, CatalogError> {
+        let mut ranges = BTreeMap::new();
+        for (name, resolved) in &resolution.components {
+            let manifest = &self.component(name, &resolved.version)?.manifest;
+            if let Some(range) = manifest.needs.get(KUBERNETES) {
+                ranges.insert(name.clone(), range.clone());
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// Whether every component runs on the cluster's Kubernetes, given as the server's `gitVersion`: `v1.36.0`,
+    /// `v1.33.5-gke.1080000`. What vendors append does not count.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kubernetes`] for the first component that does not, in order of name;
+    /// [`CatalogError::KubernetesVersion`] for a text that is no version.
+    pub fn check_kubernetes(&self, resolution: &Resolution, git_version: &str) -> Result<(), CatalogError> {
+        let text = git_version.trim().trim_start_matches('v');
+        let found = Version::parse(text)
+            .map_err(|_| CatalogError::KubernetesVersion { text: git_version.to_owned() })
+            .map(|version| Version::new(version.major, version.minor, version.patch))?;
+        for (component, range) in self.kubernetes_ranges(resolution)? {
+            if !range.matches(&found) {
+                let version = resolution.components.get(&component).map(|resolved| resolved.version.clone());
+                let version = version.unwrap_or_else(|| Version::new(0, 0, 0));
+                return Err(CatalogError::Kubernetes { component, version, range, found });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Overrides whose tag says that they hold another minor version than the chosen one.
+fn tag_mismatches<'a>(
+    options: &'a Options,
+    components: &'a BTreeMap<String, Resolved>,
+) -> impl Iterator<Item = OptionError> + 'a {
+    VERSIONED.iter().filter_map(|row| {
+        let tag = options.images.get(row.image_option)?.tag()?;
+        let chosen = &components.get(row.component)?.version;
+        let said = TagVersion::of(tag)?;
+        // Only a whole X.Y.Z says what is inside; `2.2` may be a channel of any release.
+        if said.patch.is_none() || (said.major, said.minor) == (chosen.major, chosen.minor) {
+            return None;
+        }
+        let rule = Rule::TagMismatch {
+            tag: tag.to_owned(),
+            component: row.component.to_owned(),
+            version: chosen.clone(),
+        };
+        Some(options.error(row.image_option, rule, None))
+    })
+}
+
+/// The version that a tag begins with: `v?X.Y.Z` or `v?X.Y`, then the end or anything that is no digit.
+#[derive(Debug, PartialEq, Eq)]
+struct TagVersion {
+    major: u64,
+    minor: u64,
+    patch: Option<u64>,
+}
+
+impl TagVersion {
+    fn of(tag: &str) -> Option<Self> {
+        let tag = tag.strip_prefix('v').unwrap_or(tag);
+        let (major, rest) = leading_number(tag)?;
+        let (minor, rest) = leading_number(rest.strip_prefix('.')?)?;
+        let patch = rest.strip_prefix('.').and_then(leading_number).map(|(patch, _)| patch);
+        Some(Self { major, minor, patch })
+    }
+}
+
+fn leading_number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_begin_with_versions() {
+        let of = |tag| TagVersion::of(tag).map(|TagVersion { major, minor, patch }| (major, minor, patch));
+        for (tag, version) in [
+            ("v2.3.0", Some((2, 3, Some(0)))),
+            ("2.2.1-26331db-20260801050835", Some((2, 2, Some(1)))),
+            ("2.2", Some((2, 2, None))),
+            ("2.2-edge", Some((2, 2, None))),
+            ("2.2.x", Some((2, 2, None))),
+            ("2.13.0-cuda13.0", Some((2, 13, Some(0)))),
+            ("latest", None),
+            ("2", None),
+            ("v", None),
+            ("vv2.3.0", None),
+            ("sha-48e7a93", None),
+            ("99999999999999999999.1.0", None),
+        ] {
+            assert_eq!(of(tag), version, "{tag}");
+        }
+    }
+}
