@@ -72,35 +72,42 @@ pub(crate) fn classify_status(
     let message = status.message;
     let reason = status.reason;
 
-    // A ValidatingAdmissionPolicy chooses its own reason and code, but its cause is the only one with neither
-    // type nor field. An internal error carries one such cause, too.
+    // A webhook's denial comes as the webhook's own Status, which names no kind, as the server's own refusals do.
+    // A ValidatingAdmissionPolicy chooses reason and code freely, but its cause alone has neither type nor field.
     let by_policy = causes.iter().any(|cause| cause.reason.is_empty() && cause.field.is_empty());
-    if by_policy && matches!(code, 400..=499) && code != 429 {
-        return RequestError::AdmissionDenied { code, message };
+    let foreign = kind.is_empty() && !(code == 400 && reason == "BadRequest");
+    if matches!(code, 400 | 403 | 422) && (foreign || by_policy) {
+        return RequestError::AdmissionDenied { code, causes, message };
     }
 
     match (code, reason.as_str()) {
-        (404, _) if kind.is_empty() || name.is_empty() => RequestError::NotServed { path: asked.path.clone() },
+        (404, _) if kind.is_empty() || name.is_empty() => {
+            RequestError::NotServed { path: asked.path.clone() }
+        }
         (404, _) => RequestError::NotFound { resource: kind, name, message },
         (_, "AlreadyExists") => RequestError::AlreadyExists { message },
         (409, _) => RequestError::Conflict { kind: conflict(asked, causes), message },
+        // A patch that names another uid than the object has.
+        (422, _)
+            if asked.uid
+                && !causes.is_empty()
+                && causes.iter().all(|cause| cause.field == "metadata.uid") =>
+        {
+            RequestError::Conflict { kind: ConflictKind::Uid, message }
+        }
         (422, _) => RequestError::Invalid { causes, message },
-        // A webhook's denial comes as the webhook's own Status, which names no kind.
         (403, _) if causes.iter().any(|cause| cause.reason == NAMESPACE_TERMINATING) => {
             RequestError::NamespaceTerminating { message }
         }
-        (403, "Forbidden") if !kind.is_empty() => {
-            RequestError::Forbidden { verb: asked.verb, group, resource: kind, name, message }
-        }
-        (400, "BadRequest") => RequestError::BadRequest { message },
-        // A webhook that denies without a reason or a code gets 400 and no reason from the API server.
-        (400, "") | (403, "Forbidden" | "") => RequestError::AdmissionDenied { code, message },
+        (403, _) => RequestError::Forbidden { verb: asked.verb, group, resource: kind, name, message },
+        (400, _) => RequestError::BadRequest { message },
         (401, _) => RequestError::Unauthorized { message },
         (410, _) => RequestError::Expired { message },
         (429, _) => RequestError::TooManyRequests { retry_after, message },
         (504, _) => RequestError::Timeout { retry_after, message },
         (500, "ServerTimeout") | (502 | 503, _) => RequestError::ServerBusy { code, retry_after, message },
-        (500, "InternalError" | "") => RequestError::Internal { message },
+        (500, "InternalError") => RequestError::Internal { message },
+        (500, "") => RequestError::Unexplained { message },
         _ => RequestError::Other { code, reason, message },
     }
 }
@@ -121,3 +128,6 @@ fn conflict(asked: &Asked, causes: Vec<Cause>) -> ConflictKind {
         (false, false) => ConflictKind::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,7 +198,9 @@ fn not_answered(server: String, error: ReadVersionError) -> ConnectError {
             match failure {
                 TransportFailure::Tls => ConnectError::Tls { server, source },
                 TransportFailure::Credentials => ConnectError::Credentials { server, source },
-                TransportFailure::Connect | TransportFailure::Broken => ConnectError::Unreachable { server, source },
+                TransportFailure::Connect | TransportFailure::Broken => {
+                    ConnectError::Unreachable { server, source }
+                }
             }
         }
         source @ RequestError::Unauthorized { .. } => ConnectError::Unauthorized { server, source },

@@ -50,14 +50,21 @@ mod tests {
 
     #[test]
     fn ready_addresses_are_counted_once() {
-        let endpoint = |address: &str, conditions: Value| json!({ "addresses": [address], "conditions": conditions });
+        let endpoint =
+            |address: &str, conditions: Value| json!({ "addresses": [address], "conditions": conditions });
         let ready = json!({ "ready": true });
         let cases = [
             ("no slice", vec![], 0),
             ("a slice without endpoints", vec![json!({ "endpoints": null }), json!({})], 0),
             ("ready", vec![json!({ "endpoints": [endpoint("10.0.0.1", ready.clone())] })], 1),
             ("not ready", vec![json!({ "endpoints": [endpoint("10.0.0.1", json!({ "ready": false }))] })], 0),
-            ("not said", vec![json!({ "endpoints": [endpoint("10.0.0.1", json!({})), endpoint("10.0.0.2", Value::Null)] })], 2),
+            (
+                "not said",
+                vec![
+                    json!({ "endpoints": [endpoint("10.0.0.1", json!({})), endpoint("10.0.0.2", Value::Null)] }),
+                ],
+                2,
+            ),
             (
                 "twice",
                 vec![

@@ -145,17 +145,21 @@ pub enum RequestError {
         /// The server's message.
         message: String,
     },
-    /// The server could not understand the request: unknown fields under strict validation, wrong types.
+    /// The server could not understand the request: wrong types, or unknown fields under strict validation.
+    /// A server-side apply with such fields is [`Self::Unexplained`].
     #[error("{message}")]
     BadRequest {
         /// The server's message.
         message: String,
     },
-    /// An admission webhook or a ValidatingAdmissionPolicy said no.
+    /// An admission webhook or a ValidatingAdmissionPolicy said no. A webhook that answers as the API server
+    /// itself would, naming the kind, is taken for it.
     #[error("{message}")]
     AdmissionDenied {
         /// HTTP status that the webhook or policy chose.
         code: u16,
+        /// What it found wrong, where it says so field by field.
+        causes: Vec<Cause>,
         /// The server's message, which names the webhook or policy.
         message: String,
     },
@@ -217,6 +221,14 @@ pub enum RequestError {
         /// The server's message.
         message: String,
     },
+    /// The server failed (500) and gave no reason. It does so for a server-side apply whose manifest does not
+    /// fit the kind's schema (an unknown field, a wrong type), for a webhook that denies with 500, and for
+    /// trouble with its storage: nothing but the message tells which.
+    #[error("{message}")]
+    Unexplained {
+        /// The server's message.
+        message: String,
+    },
     /// No answer in time, ours or the server's (504): whether the server acted is unknown.
     #[error("{message}")]
     Timeout {
@@ -270,26 +282,30 @@ pub enum RequestError {
 pub struct Retry {
     /// The least time to wait, when the server named one; otherwise the caller's backoff decides.
     pub after: Option<Duration>,
+    /// The answer may as well stay: try a few times only.
+    pub doubtful: bool,
 }
 
 impl RequestError {
     /// Whether the same request may succeed later without anybody changing anything, and how long the server
     /// asked to wait.
     ///
-    /// `None` for refusals that stay (invalid, forbidden, conflicts) and for [`Self::Expired`], after which
-    /// another request is due, not the same. Internal errors are worth a retry: webhooks that are still
-    /// starting come as these.
+    /// `None` for refusals that stay (invalid, forbidden, failed preconditions) and for [`Self::Expired`], after
+    /// which another request is due, not the same. Internal errors are worth a retry: a webhook that is still
+    /// starting comes as one.
     pub fn retry(&self) -> Option<Retry> {
-        let after = match self {
+        let (after, doubtful) = match self {
             Self::TooManyRequests { retry_after, .. }
             | Self::ServerBusy { retry_after, .. }
-            | Self::Timeout { retry_after, .. } => *retry_after,
+            | Self::Timeout { retry_after, .. } => (*retry_after, false),
             Self::Internal { .. }
-            | Self::Conflict { kind: ConflictKind::Other, .. }
-            | Self::Unreachable { failure: TransportFailure::Connect | TransportFailure::Broken, .. } => None,
+            | Self::Unreachable { failure: TransportFailure::Connect | TransportFailure::Broken, .. } => {
+                (None, false)
+            }
+            Self::Unexplained { .. } | Self::Conflict { kind: ConflictKind::Other, .. } => (None, true),
             _ => return None,
         };
-        Some(Retry { after })
+        Some(Retry { after, doubtful })
     }
 
     /// Whether what was asked for does not exist: the object is absent, or its kind is not served.

@@ -11,6 +11,7 @@
 mod classify;
 mod cluster;
 mod connect;
+mod discovery;
 pub mod endpoints;
 mod error;
 pub mod lease;

@@ -9,8 +9,22 @@ use crate::error::RequestError;
 
 /// What a path segment must not hold as it is. Names of RBAC objects hold `:`, which may stay.
 const SEGMENT: &AsciiSet = &CONTROLS
-    .add(b' ').add(b'"').add(b'#').add(b'%').add(b'/').add(b'<').add(b'>').add(b'?')
-    .add(b'[').add(b'\\').add(b']').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// `/apis/apps/v1`, or `/api/v1` for the core group.
 pub(crate) fn group_version(resource: &Resource) -> String {
@@ -26,7 +40,9 @@ pub(crate) fn collection(resource: &Resource, namespace: Option<&str>) -> String
     let base = group_version(resource);
     let plural = segment(&resource.plural);
     match namespace {
-        Some(namespace) if resource.namespaced => format!("{base}/namespaces/{}/{plural}", segment(namespace)),
+        Some(namespace) if resource.namespaced => {
+            format!("{base}/namespaces/{}/{plural}", segment(namespace))
+        }
         _ => format!("{base}/{plural}"),
     }
 }
@@ -40,7 +56,11 @@ pub(crate) fn home(resource: &Resource, namespace: Option<&str>) -> Result<Strin
 }
 
 /// One object.
-pub(crate) fn object(resource: &Resource, namespace: Option<&str>, name: &str) -> Result<String, RequestError> {
+pub(crate) fn object(
+    resource: &Resource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<String, RequestError> {
     if name.is_empty() {
         return Err(RequestError::Address { what: "metadata.name" });
     }
@@ -95,7 +115,12 @@ mod tests {
     fn objects_have_the_paths_the_server_serves() {
         let cases = [
             (resource("", "configmaps", true), Some("ns"), "a", "/api/v1/namespaces/ns/configmaps/a"),
-            (resource("apps", "deployments", true), Some("ns"), "a", "/apis/apps/v1/namespaces/ns/deployments/a"),
+            (
+                resource("apps", "deployments", true),
+                Some("ns"),
+                "a",
+                "/apis/apps/v1/namespaces/ns/deployments/a",
+            ),
             (resource("", "namespaces", false), None, "ns", "/api/v1/namespaces/ns"),
             // A namespace given for a cluster-scoped kind is not part of its path.
             (resource("", "namespaces", false), Some("x"), "ns", "/api/v1/namespaces/ns"),
@@ -106,7 +131,12 @@ mod tests {
                 "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:auth-delegator",
             ),
             // Nothing that a person typed as a namespace leads to another path.
-            (resource("", "pods", true), Some("a/../b?x#"), "..", "/api/v1/namespaces/a%2F..%2Fb%3Fx%23/pods/%2E%2E"),
+            (
+                resource("", "pods", true),
+                Some("a/../b?x#"),
+                "..",
+                "/api/v1/namespaces/a%2F..%2Fb%3Fx%23/pods/%2E%2E",
+            ),
         ];
         for (resource, namespace, name, expected) in cases {
             assert_eq!(object(&resource, namespace, name).unwrap(), expected);
@@ -123,9 +153,11 @@ mod tests {
     #[test]
     fn an_incomplete_address_is_an_error_not_another_path() {
         let pods = resource("", "pods", true);
-        for (namespace, name, what) in
-            [(None, "a", "metadata.namespace"), (Some(""), "a", "metadata.namespace"), (Some("ns"), "", "metadata.name")]
-        {
+        for (namespace, name, what) in [
+            (None, "a", "metadata.namespace"),
+            (Some(""), "a", "metadata.namespace"),
+            (Some("ns"), "", "metadata.name"),
+        ] {
             match object(&pods, namespace, name) {
                 Err(RequestError::Address { what: got }) => assert_eq!(got, what),
                 other => panic!("{other:?}"),

@@ -90,9 +90,10 @@ async fn allowed(cluster: &Cluster, rule: &Rule) -> Result<bool, RequestError> {
     let policy = RetryPolicy { attempts: Some(ATTEMPTS), ..RetryPolicy::default() };
     let log = |wait: &crate::retry::RetryWait<'_>| tracing::debug!(error = %wait.error, "asking again");
     let review = rule.review();
-    let answer =
-        with_retry(&policy, None, log, async |_| cluster.create(&resource, &review, CreateParams::default()).await)
-            .await?;
+    let answer = with_retry(&policy, None, log, async |_| {
+        cluster.create(&resource, &review, CreateParams::default()).await
+    })
+    .await?;
     Ok(answer.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))
 }
 

@@ -58,7 +58,8 @@ impl Call {
     }
 
     pub(crate) fn into_request(self) -> Result<(Asked, Request<Vec<u8>>), RequestError> {
-        let mut builder = Request::builder().method(self.method).uri(&self.asked.path).header(ACCEPT, self.accept);
+        let mut builder =
+            Request::builder().method(self.method).uri(&self.asked.path).header(ACCEPT, self.accept);
         let body = match self.content {
             Some((media_type, body)) => {
                 builder = builder.header(CONTENT_TYPE, media_type);
@@ -67,7 +68,8 @@ impl Call {
             None => Vec::new(),
         };
         // Paths are percent-encoded, so that this fails only for a path beyond the 64 kB that a URI may have.
-        let request = builder.body(body).map_err(|_| RequestError::Address { what: "a path of bounded length" })?;
+        let request =
+            builder.body(body).map_err(|_| RequestError::Address { what: "a path of bounded length" })?;
         Ok((self.asked, request))
     }
 }
@@ -78,11 +80,8 @@ impl Cluster {
         let (asked, request) = call.into_request()?;
         let limit = self.request_timeout();
         let exchange = async {
-            let answer = self
-                .client()
-                .send(request.map(Body::from))
-                .await
-                .map_err(|error| self.unreachable(error))?;
+            let answer =
+                self.client().send(request.map(Body::from)).await.map_err(|error| self.unreachable(error))?;
             let code = answer.status().as_u16();
             let retry_after = retry_after(answer.headers());
             let body = answer.into_body().collect_bytes().await.map_err(|error| self.unreachable(error))?;

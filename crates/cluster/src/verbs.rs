@@ -139,7 +139,8 @@ impl Cluster {
         params: CreateParams,
     ) -> Result<Value, RequestError> {
         let path = path::home(resource, text(manifest, "/metadata/namespace"))?;
-        let call = Call::new(Verb::Create, Method::POST, self.write_query(params).append_to(&path)).json(manifest);
+        let call =
+            Call::new(Verb::Create, Method::POST, self.write_query(params).append_to(&path)).json(manifest);
         self.call(call).await
     }
 
@@ -209,7 +210,9 @@ impl Cluster {
 
     fn write_query(&self, params: CreateParams) -> Query {
         let mut query = Query::default();
-        query.set("fieldManager", self.field_manager()).set("fieldValidation", params.field_validation.as_str());
+        query
+            .set("fieldManager", self.field_manager())
+            .set("fieldValidation", params.field_validation.as_str());
         if params.dry_run {
             query.set("dryRun", "All");
         }

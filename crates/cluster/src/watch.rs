@@ -273,7 +273,8 @@ fn read_line(
         let status: Status = serde_json::from_value(object).map_err(decode)?;
         return Err(classify_status(asked, status.code, None, status));
     }
-    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let version =
+        object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
     name_kind(&mut object, resource);
     let event = match r#type.as_str() {
         "ADDED" | "MODIFIED" => Some(Event::Applied(object)),

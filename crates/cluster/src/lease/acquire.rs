@@ -37,7 +37,8 @@ struct History {
 
 impl History {
     fn see(&mut self, record: &LeaseRecord, now: Duration) -> Duration {
-        let key = |record: &LeaseRecord| (record.holder.clone(), record.renew_time.clone(), record.transitions);
+        let key =
+            |record: &LeaseRecord| (record.holder.clone(), record.renew_time.clone(), record.transitions);
         match &self.last {
             Some((last, first_seen)) if key(last) == key(record) => now.saturating_sub(*first_seen),
             last => {
@@ -69,11 +70,8 @@ impl LeaseGuard {
         let poll = (config.renew / 5).max(Duration::from_millis(20));
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut history = History::default();
-        let failed = |source| LeaseError::Request {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            source,
-        };
+        let failed =
+            |source| LeaseError::Request { namespace: namespace.to_owned(), name: name.to_owned(), source };
         loop {
             let wait = match attempt(cluster, namespace, name, &config, &me, &mut history).await {
                 Ok(Attempt::Taken(taken)) => {
@@ -117,7 +115,10 @@ enum Attempt {
     Taken(Taken),
     /// Somebody else wrote in between: look again.
     Raced,
-    Foreign { record: LeaseRecord, decision: Decision },
+    Foreign {
+        record: LeaseRecord,
+        decision: Decision,
+    },
 }
 
 async fn attempt(

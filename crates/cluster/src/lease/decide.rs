@@ -63,7 +63,8 @@ mod tests {
         let free = LeaseRecord { holder: None, ..held.clone() };
         let ours = LeaseRecord { holder: Some("me".to_owned()), ..held.clone() };
         let vague = LeaseRecord { duration: None, ..held.clone() };
-        let new = Sighting { lease: Some(&held), unchanged_for: 0 * second, renewed: false, holder_is_dead: false };
+        let new =
+            Sighting { lease: Some(&held), unchanged_for: 0 * second, renewed: false, holder_is_dead: false };
         let cases = [
             ("no lease", Sighting { lease: None, ..new }, Decision::Create),
             ("free", Sighting { lease: Some(&free), ..new }, Decision::Take),
@@ -73,8 +74,16 @@ mod tests {
             ("seen a while", Sighting { unchanged_for: 6 * second, ..new }, Decision::Wait(9 * second)),
             ("seen for its duration", Sighting { unchanged_for: 15 * second, ..new }, Decision::Take),
             ("renewed", Sighting { renewed: true, ..new }, Decision::Held),
-            ("renewed, then silent", Sighting { renewed: true, unchanged_for: 15 * second, ..new }, Decision::Take),
-            ("no duration", Sighting { lease: Some(&vague), unchanged_for: second, ..new }, Decision::Wait(9 * second)),
+            (
+                "renewed, then silent",
+                Sighting { renewed: true, unchanged_for: 15 * second, ..new },
+                Decision::Take,
+            ),
+            (
+                "no duration",
+                Sighting { lease: Some(&vague), unchanged_for: second, ..new },
+                Decision::Wait(9 * second),
+            ),
         ];
         for (what, seen, expected) in cases {
             assert_eq!(decide(&seen, "me", 10 * second), expected, "{what}");

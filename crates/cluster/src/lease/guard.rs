@@ -124,7 +124,13 @@ impl Shared {
 }
 
 impl LeaseGuard {
-    pub(super) fn hold(cluster: &Cluster, place: Place, config: LeaseConfig, me: String, taken: Taken) -> Self {
+    pub(super) fn hold(
+        cluster: &Cluster,
+        place: Place,
+        config: LeaseConfig,
+        me: String,
+        taken: Taken,
+    ) -> Self {
         let (sender, lost) = watch::channel(None);
         let shared = Arc::new(Shared { valid_until: AtomicU64::new(0), lost: sender });
         shared.extend(&taken, &config);

@@ -75,10 +75,8 @@ impl FromStr for Identity {
         let parts: Vec<&str> = text.split(':').collect();
         let parsed = match parts.as_slice() {
             [host, nonce] => Self::from_parts(host, nonce, None),
-            [host, nonce, pid, start, namespace, boot] => {
-                Process::from_parts(pid, start, namespace, boot)
-                    .and_then(|process| Self::from_parts(host, nonce, Some(process)))
-            }
+            [host, nonce, pid, start, namespace, boot] => Process::from_parts(pid, start, namespace, boot)
+                .and_then(|process| Self::from_parts(host, nonce, Some(process))),
             _ => None,
         };
         parsed.ok_or_else(|| IdentityError(text.to_owned()))
@@ -163,7 +161,12 @@ mod tests {
     use super::*;
 
     fn process() -> Process {
-        Process { pid: 4242, start_ticks: 123_456, pid_namespace: 4_026_531_836, boot_id: "3f2c61a0-1".to_owned() }
+        Process {
+            pid: 4242,
+            start_ticks: 123_456,
+            pid_namespace: 4_026_531_836,
+            boot_id: "3f2c61a0-1".to_owned(),
+        }
     }
 
     #[test]
@@ -220,7 +223,11 @@ mod tests {
         assert!(!Identity { process: None, ..me.clone() }.is_dead());
 
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let sleeper = Process { pid: child.id(), start_ticks: stat(child.id()).unwrap().start_ticks, ..process.clone() };
+        let sleeper = Process {
+            pid: child.id(),
+            start_ticks: stat(child.id()).unwrap().start_ticks,
+            ..process.clone()
+        };
         let sleeper = Identity { process: Some(sleeper), ..me.clone() };
         assert!(!sleeper.is_dead());
         child.kill().unwrap();

@@ -49,7 +49,11 @@ impl LeaseRecord {
         match (lease.get_mut("spec"), spec) {
             (Some(Value::Object(old)), Value::Object(new)) => {
                 for (key, value) in new {
-                    if value.is_null() { old.remove(&key) } else { old.insert(key, value) };
+                    if value.is_null() {
+                        old.remove(&key)
+                    } else {
+                        old.insert(key, value)
+                    };
                 }
             }
             (_, spec) => lease["spec"] = spec,
@@ -128,7 +132,11 @@ mod tests {
 
     #[test]
     fn malformed_leases_read_as_free() {
-        for lease in [json!({}), json!({ "spec": null }), json!({ "spec": { "holderIdentity": "", "leaseDurationSeconds": -1 } })] {
+        for lease in [
+            json!({}),
+            json!({ "spec": null }),
+            json!({ "spec": { "holderIdentity": "", "leaseDurationSeconds": -1 } }),
+        ] {
             assert_eq!(LeaseRecord::of(&lease), LeaseRecord::default(), "{lease}");
         }
     }

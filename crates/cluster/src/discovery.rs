@@ -1,0 +1,75 @@
+//! Which kinds the API server serves.
+
+use serde_json::Value;
+use trainerd_plan::object::Resource;
+
+use crate::cluster::Cluster;
+use crate::error::{RequestError, Verb};
+use crate::transport::Call;
+
+/// Every group and version in one answer (KEP-3352, served since Kubernetes 1.30).
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+impl Cluster {
+    /// The kinds that live in a namespace and can be listed, each in the version that its group prefers.
+    pub async fn namespaced_resources(&self) -> Result<Vec<Resource>, RequestError> {
+        let mut resources = Vec::new();
+        for path in ["/api", "/apis"] {
+            let answer = self.call(Call::get(Verb::List, path.to_owned()).accept(AGGREGATED)).await?;
+            resources.extend(listable(&answer));
+        }
+        Ok(resources)
+    }
+}
+
+/// The first version of each group is the one that it prefers.
+fn listable(discovery: &Value) -> Vec<Resource> {
+    let mut resources = Vec::new();
+    for group in items(&discovery["items"]) {
+        let name = group["metadata"]["name"].as_str().unwrap_or_default();
+        let Some(version) = items(&group["versions"]).next() else { continue };
+        for resource in items(&version["resources"]) {
+            let listable = items(&resource["verbs"]).any(|verb| verb == "list");
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            if let (true, "Namespaced", Some(kind), Some(plural), Some(version)) = (
+                listable,
+                resource["scope"].as_str().unwrap_or_default(),
+                text(&resource["responseKind"]["kind"]),
+                text(&resource["resource"]),
+                text(&version["version"]),
+            ) {
+                resources.push(Resource { group: name.to_owned(), version, kind, plural, namespaced: true });
+            }
+        }
+    }
+    resources
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_listed_in_a_namespace_is_found() {
+        let resource = |name: &str, kind: &str, scope: &str, verbs: &[&str]| json!({"resource": name, "responseKind": {"kind": kind}, "scope": scope, "verbs": verbs});
+        let discovery = json!({"items": [{
+            "metadata": {"name": "apps"},
+            "versions": [
+                {"version": "v1", "resources": [
+                    resource("deployments", "Deployment", "Namespaced", &["get", "list"]),
+                    resource("bindings", "Binding", "Namespaced", &["create"]),
+                    resource("nodes", "Node", "Cluster", &["list"]),
+                ]},
+                {"version": "v1beta1", "resources": [resource("old", "Old", "Namespaced", &["list"])]},
+            ],
+        }]});
+        let found: Vec<_> = listable(&discovery).into_iter().map(|r| (r.api_version(), r.plural)).collect();
+        assert_eq!(found, [("apps/v1".to_owned(), "deployments".to_owned())]);
+    }
+}
