@@ -14,7 +14,7 @@ pub fn document(value: &Value) -> String {
     match value {
         Value::Object(fields) if !fields.is_empty() => mapping(fields, 0, &mut out),
         Value::Array(items) if !items.is_empty() => sequence(items, 0, &mut out),
-        scalar => inline(scalar, 0, &mut out),
+        scalar => inline(scalar, 1, &mut out),
     }
     out
 }
@@ -79,11 +79,13 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
 
 /// Whether a text can be a literal block: several lines, and nothing that a block cannot hold.
 fn is_block(text: &str) -> bool {
-    let held = |c: char| {
-        c == '\n' || (c != '\r' && c != '\u{85}' && c != '\u{2028}' && c != '\u{2029}' && !c.is_control())
-    };
-    text.trim_end_matches('\n').contains('\n') && !text.starts_with([' ', '\n']) && text.chars().all(held)
-        || text.ends_with('\n') && !text.starts_with([' ', '\n']) && text.chars().all(held)
+    let lines = text.split('\n').all(|line| !line.contains(is_special));
+    text.contains('\n') && !text.starts_with([' ', '\n']) && lines
+}
+
+/// Control characters, and what YAML 1.1 or 1.2 takes for a line end or a byte order mark.
+fn is_special(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
 fn block(text: &str, depth: usize, out: &mut String) {
@@ -104,9 +106,17 @@ fn block(text: &str, depth: usize, out: &mut String) {
 
 /// A text on one line: plain where every reader takes it for this text, else quoted.
 fn scalar(text: &str) -> String {
-    if text.chars().any(|c| c.is_control() || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}')) {
-        // JSON's quoting is YAML's.
-        return Value::from(text).to_string();
+    if text.chars().any(is_special) {
+        // JSON's quoting is YAML's, but leaves characters as they are that YAML takes for line ends.
+        let quoted = Value::from(text).to_string();
+        return quoted.chars().fold(String::new(), |mut out, c| {
+            if is_special(c) {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)))
+            } else {
+                out.push(c)
+            }
+            out
+        });
     }
     if is_plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', "''")) }
 }

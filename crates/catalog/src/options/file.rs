@@ -1,8 +1,9 @@
 //! A file of options: a YAML mapping of names to values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::Raw;
@@ -23,14 +24,68 @@ pub fn parse_options_file(file: &str, text: &str) -> Result<BTreeMap<String, Raw
     };
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else { return Ok(BTreeMap::new()) };
-    // The detour through YAML's own mapping is what finds a name given twice.
-    let mapping = Option::<serde_yaml::Mapping>::deserialize(first).map_err(broken)?.unwrap_or_default();
+    let options = first.deserialize_any(OptionsVisitor).map_err(broken)?;
     if documents.next().is_some() {
         return Err(CatalogError::OptionsDocuments { file: file.to_owned() });
     }
-    let options: BTreeMap<String, Value> =
-        serde_yaml::from_value(serde_yaml::Value::Mapping(mapping)).map_err(broken)?;
-    Ok(options.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect())
+    Ok(options)
+}
+
+/// Reads the mapping key by key, so that an error has the line of the key.
+struct OptionsVisitor;
+
+impl<'de> Visitor<'de> for OptionsVisitor {
+    type Value = BTreeMap<String, Raw>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping of option names to values")
+    }
+
+    /// A document that is empty but for comments.
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(BTreeMap::new())
+    }
+
+    /// A document that says `null`.
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(BTreeMap::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut options = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = map.next_key_seed(NameSeed(&mut seen))? {
+            options.insert(name, Raw::Typed(map.next_value::<Value>()?));
+        }
+        Ok(options)
+    }
+}
+
+/// The name of an option, which may come once.
+struct NameSeed<'a>(&'a mut BTreeSet<String>);
+
+impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameSeed<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of an option")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+        if self.0.insert(name.to_owned()) {
+            Ok(name.to_owned())
+        } else {
+            Err(E::custom(format_args!("option {name} is given twice")))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +100,7 @@ mod tests {
         assert_eq!(options["runtimes"], Raw::Typed(Value::from("none")));
         assert!(parse_options_file("f", "").unwrap().is_empty());
         assert!(parse_options_file("f", "# nothing yet\n").unwrap().is_empty());
+        assert!(parse_options_file("f", "null\n").unwrap().is_empty());
     }
 
     #[test]
