@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::object::{ObjectKey, Resource};
+use crate::plan::Probe;
 
 /// One instance of the stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,12 +19,15 @@ pub struct Installation {
 }
 
 /// A component as this installation has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Component {
     /// Its version.
     pub version: Version,
-    /// The components whose readiness its workloads wait for.
+    /// The components that it needs: their CRDs before its workloads, their workloads before its objects.
     pub needs: Vec<String>,
+    /// Objects whose dry-run creation shows that its webhooks answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
 }
 
 /// An object with the component it belongs to.

@@ -2,8 +2,20 @@
 //!
 //! Pure: no client, no clock, no randomness. Time and observations are arguments.
 
+pub mod applyset;
 pub mod desired;
+pub mod immutable;
+pub mod lint;
+pub mod mask;
 pub mod object;
 pub mod observed;
+pub mod order;
+pub mod ownership;
+pub mod plan;
+pub mod planner;
+pub mod quantity;
 pub mod readiness;
 pub mod reason;
+pub mod refused;
+pub mod removal;
+pub mod yielding;

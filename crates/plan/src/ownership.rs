@@ -1,0 +1,106 @@
+//! What one object needs so that the intent holds: judged from `managedFields`, without an API call.
+//!
+//! Only the leaves of the intent count, so what the API server defaults is no difference. What we own
+//! and the intent no longer has is removed. A list merges as the owners' entries show (by keys, as a
+//! set, as a whole), so no schema is needed.
+//!
+//! Caveats: the order of a list that merges by keys is not compared. Inside a list or map that is owned
+//! as a whole, a field that the intent lacks is either an API server's default or a stray: `last`
+//! decides, and where it cannot, the known defaults do; a wrong guess costs one write that changes nothing.
+
+mod equality;
+mod lists;
+mod owners;
+mod path;
+mod walk;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+pub use self::path::{FieldPath, ParseError, Segment};
+
+/// What one object needs so that the intent holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Fields to change, sorted by path as printed.
+    pub changes: Vec<FieldChange>,
+    /// Changes that another manager stands against, sorted by path, then manager.
+    pub conflicts: Vec<Conflict>,
+    /// We have fields to own and own none: the object needs an apply even where nothing changes.
+    pub never_applied: bool,
+}
+
+impl Judgement {
+    /// Whether the intent holds already: nothing to write.
+    pub fn holds(&self) -> bool {
+        self.changes.is_empty() && !self.never_applied
+    }
+}
+
+/// A field that an apply would change. Values are as the intent and the live object spell them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Which field.
+    pub path: FieldPath,
+    /// What it is; `None` where it is absent.
+    pub from: Option<Value>,
+    /// What it shall be; `None` where it shall go.
+    pub to: Option<Value>,
+}
+
+/// A field that another manager owns with another value, and that was never ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Which field: the one that is owned, at or above the one that changes.
+    pub path: FieldPath,
+    /// Who owns it.
+    pub manager: String,
+    /// The value it has.
+    pub theirs: Value,
+    /// The value that the intent gives it.
+    pub ours: Value,
+}
+
+/// Compares `intent`, the manifest that a server-side apply would send, with `live`, the object as the
+/// API server returned it, `managedFields` included.
+///
+/// `last` is what our last revision sent, if any: its fields are enforced, whoever changed them since.
+/// `manager` is our field manager. A value that we never owned and that equals the intent is no change:
+/// there is nothing to write, whoever set it. What we own together with another manager is not removed.
+pub fn judge(intent: &Value, last: Option<&Value>, live: &Value, manager: &str) -> Judgement {
+    let owners = owners::Owners::of(live, manager);
+    let intent = sent(intent);
+    let last = last.map(sent);
+    let mut judgement = walk::walk(&intent, last.as_deref(), live, &owners);
+    judgement.never_applied = !owners.applied && walk::has_own_fields(&intent);
+    judgement.changes.sort_by_cached_key(|change| change.path.to_string());
+    judgement.conflicts.sort_by_cached_key(|conflict| (conflict.path.to_string(), conflict.manager.clone()));
+    judgement
+}
+
+/// A manifest as the API server stores it: a Secret's `stringData` becomes `data`.
+fn sent(manifest: &Value) -> Cow<'_, Value> {
+    let is_secret = manifest.get("kind").and_then(Value::as_str) == Some("Secret")
+        && manifest.get("apiVersion").and_then(Value::as_str) == Some("v1");
+    let Some(Value::Object(plain)) = manifest.get("stringData").filter(|_| is_secret) else {
+        return Cow::Borrowed(manifest);
+    };
+    let mut stored = manifest.clone();
+    if let Some(fields) = stored.as_object_mut() {
+        fields.remove("stringData");
+        let data = fields.entry("data").or_insert_with(|| Value::Object(Map::new()));
+        if !data.is_object() {
+            *data = Value::Object(Map::new());
+        }
+        for (key, value) in plain {
+            data[key] = Value::String(BASE64_STANDARD.encode(value.as_str().unwrap_or_default()));
+        }
+    }
+    Cow::Owned(stored)
+}
+
+#[cfg(test)]
+mod tests;

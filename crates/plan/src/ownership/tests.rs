@@ -1,0 +1,376 @@
+//! Judgements: a table for what people meet, a law for the rest.
+
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::sample::Index;
+use serde_json::{Value, json};
+
+use super::{FieldPath, Judgement, Segment, judge};
+
+const US: &str = "trainerd";
+
+/// FieldsV1 as the API server writes it: lists of objects with a `name` merge by it, others are atomic.
+fn fields_v1(value: &Value) -> Value {
+    let mut fields = json!({});
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                fields[format!("f:{name}")] = fields_v1(value);
+            }
+        }
+        Value::Array(items) if items.iter().all(|item| item.get("name").is_some()) => {
+            for item in items {
+                let mut own = fields_v1(item);
+                own["."] = json!({});
+                fields[format!("k:{}", json!({"name": item["name"]}))] = own;
+            }
+        }
+        _ => {}
+    }
+    fields
+}
+
+fn entry(manager: &str, operation: &str, fields: &Value) -> Value {
+    json!({"manager": manager, "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": fields})
+}
+
+/// `object` as it stands in the cluster, with these entries.
+fn stored(object: &Value, entries: &[Value]) -> Value {
+    let mut live = object.clone();
+    live["metadata"]["managedFields"] = json!(entries);
+    live["metadata"]["uid"] = json!("u");
+    live
+}
+
+fn ours(object: &Value) -> Value {
+    entry(US, "Apply", &fields_v1(object))
+}
+
+/// `.path: from -> to`, one a line; conflicts as `manager .path: theirs / ours`.
+fn lines(judgement: &Judgement) -> Vec<String> {
+    let text = |value: &Option<Value>| value.as_ref().map_or_else(|| "none".to_owned(), Value::to_string);
+    let changes =
+        judgement.changes.iter().map(|c| format!("{}: {} -> {}", c.path, text(&c.from), text(&c.to)));
+    let conflicts =
+        judgement.conflicts.iter().map(|c| format!("{} {}: {} / {}", c.manager, c.path, c.theirs, c.ours));
+    changes.chain(conflicts).collect()
+}
+
+/// Intent and live object alone: everything in the intent is ours.
+fn differences(intent: &Value, live: &Value) -> Vec<String> {
+    lines(&judge(intent, Some(intent), &stored(live, &[ours(intent)]), US))
+}
+
+#[test]
+fn only_the_leaves_of_the_intent_count() {
+    let rows = [
+        ("defaults", json!({"spec": {"a": 1}}), json!({"spec": {"a": 1, "b": 2}, "status": {}}), vec![]),
+        ("scalar", json!({"spec": {"a": 1}}), json!({"spec": {"a": 2}}), vec![".spec.a: 2 -> 1"]),
+        ("number and string", json!({"p": 80}), json!({"p": "80"}), vec![r#".p: "80" -> 80"#]),
+        (
+            "absent",
+            json!({"spec": {"a": {"b": 1}}}),
+            json!({"spec": {}}),
+            vec![r#".spec.a: none -> {"b":1}"#],
+        ),
+        ("another type", json!({"a": {"b": 1}}), json!({"a": "b"}), vec![r#".a: "b" -> {"b":1}"#]),
+        ("empty and absent", json!({"a": {}, "b": [], "c": null, "d": {"e": {}}}), json!({}), vec![]),
+        ("null is a field left out", json!({"a": null}), json!({"a": 1}), vec![".a: 1 -> none"]),
+        ("zero that the server left out", json!({"a": false, "b": "", "c": 0}), json!({}), vec![]),
+        ("zero that is not", json!({"a": false}), json!({"a": true}), vec![".a: true -> false"]),
+        (
+            "identity",
+            json!({"kind": "A", "metadata": {"name": "a", "creationTimestamp": null}, "status": {"x": 1}}),
+            json!({"kind": "A", "metadata": {"name": "a", "creationTimestamp": "t"}}),
+            vec![],
+        ),
+        (
+            "quantities",
+            json!({"resources": {"limits": {"cpu": "1000m", "memory": 1024}}, "image": "1000m"}),
+            json!({"resources": {"limits": {"cpu": "1", "memory": "1Ki"}}, "image": "1"}),
+            vec![r#".image: "1" -> "1000m""#],
+        ),
+        (
+            "items by key, whatever the order",
+            json!({"c": [{"name": "a", "x": 1}, {"name": "b", "x": 2}]}),
+            json!({"c": [{"name": "b", "x": 3}, {"name": "a", "x": 1, "y": 1}]}),
+            vec![".c[name=b].x: 3 -> 2"],
+        ),
+        (
+            "a new item",
+            json!({"c": [{"name": "a", "x": 1}]}),
+            json!({"c": []}),
+            vec![r#".c[name=a]: none -> {"name":"a","x":1}"#],
+        ),
+        (
+            "scalars as a whole",
+            json!({"args": ["a", "b"]}),
+            json!({"args": ["b", "a"]}),
+            vec![r#".args: ["b","a"] -> ["a","b"]"#],
+        ),
+        (
+            "objects by place",
+            json!({"rules": [{"verbs": ["get"]}, {"verbs": ["list"]}]}),
+            json!({"rules": [{"verbs": ["get"]}, {"verbs": ["watch"], "scope": "*"}]}),
+            vec![r#".rules[1].verbs: ["watch"] -> ["list"]"#],
+        ),
+        (
+            "another length",
+            json!({"rules": [{"a": 1}]}),
+            json!({"rules": [{"a": 1}, {"a": 2}]}),
+            vec![r#".rules: [{"a":1},{"a":2}] -> [{"a":1}]"#],
+        ),
+    ];
+    for (name, intent, live, expected) in rows {
+        assert_eq!(differences(&intent, &live), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_empty_environment_variable_equals_none_even_when_new() {
+    let intent = json!({"env": [{"name": "A", "value": ""}]});
+    let live = stored(&json!({"env": [{"name": "A"}]}), &[entry("x", "Update", &json!({}))]);
+    assert_eq!(lines(&judge(&intent, None, &live, US)), Vec::<String>::new());
+}
+
+#[test]
+fn without_entries_well_known_lists_still_merge_by_their_keys() {
+    let intent = json!({
+        "metadata": {"finalizers": ["x/y"]},
+        "ports": [{"port": 80, "targetPort": 1}],
+        "containers": [{"name": "a", "ports": [{"containerPort": 1, "name": "n"}],
+            "volumeMounts": [{"mountPath": "/m", "name": "v"}]}],
+        "tolerations": [{"key": "a"}]});
+    let live = json!({
+        "metadata": {"finalizers": ["a/b"]},
+        "ports": [{"port": 443, "protocol": "TCP"}, {"port": 80, "protocol": "TCP", "targetPort": 2}],
+        "containers": [{"name": "b"}, {"name": "a", "ports": [{"containerPort": 1, "protocol": "TCP"}],
+            "volumeMounts": [{"mountPath": "/m", "name": "w"}]}],
+        "tolerations": [{"key": "b"}]});
+    assert_eq!(
+        lines(&judge(&intent, None, &live, US)),
+        [
+            r#".containers[name=a].ports[containerPort=1,protocol=TCP].name: none -> "n""#,
+            r#".containers[name=a].volumeMounts[mountPath="/m"].name: "w" -> "v""#.replace("\"/m\"", "/m").as_str(),
+            r#".metadata.finalizers[="x/y"]: none -> "x/y""#,
+            ".ports[port=80,protocol=TCP].targetPort: 2 -> 1",
+            r#".tolerations[0].key: "b" -> "a""#,
+        ]
+    );
+}
+
+#[test]
+fn what_only_we_own_and_no_longer_want_is_removed() {
+    let before = json!({"metadata": {"labels": {"a": "1", "b": "2"}, "finalizers": ["x/y"]},
+        "spec": {"probe": {"path": "/", "port": 1}, "c": [{"name": "a", "x": 1, "y": 2}, {"name": "b", "x": 1}]}});
+    let after = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"c": [{"name": "a", "x": 1}]}});
+    let mut fields = fields_v1(&before);
+    fields["f:metadata"]["f:finalizers"] = json!({"v:\"x/y\"": {}});
+    let theirs = |fields: Value| entry("other", "Update", &fields);
+    let mine = || entry(US, "Apply", &fields);
+    let all = [
+        r#".metadata.finalizers: ["x/y"] -> none"#,
+        r#".metadata.labels.b: "2" -> none"#,
+        ".spec.c[name=a].y: 2 -> none",
+        r#".spec.c[name=b]: {"name":"b","x":1} -> none"#,
+        r#".spec.probe: {"path":"/","port":1} -> none"#,
+    ];
+    assert_eq!(lines(&judge(&after, Some(&before), &stored(&before, &[mine()]), US)), all);
+    // Ownership decides: the last revision need not be known.
+    assert_eq!(lines(&judge(&after, None, &stored(&before, &[mine()]), US)), all);
+    // What is shared stays; around it the rest goes.
+    let shared = theirs(json!({"f:metadata": {"f:labels": {"f:b": {}}, "f:finalizers": {"v:\"x/y\"": {}}},
+        "f:spec": {"f:probe": {"f:port": {}}, "f:c": {"k:{\"name\":\"b\"}": {".": {}, "f:name": {}}}}}));
+    assert_eq!(
+        lines(&judge(&after, Some(&before), &stored(&before, &[mine(), shared]), US)),
+        [".spec.c[name=a].y: 2 -> none", ".spec.c[name=b].x: 1 -> none", r#".spec.probe.path: "/" -> none"#,]
+    );
+    // What was never ours stays.
+    let fields = theirs(fields_v1(&before));
+    assert_eq!(lines(&judge(&after, None, &stored(&before, &[ours(&after), fields]), US)), [""; 0]);
+}
+
+#[test]
+fn inside_a_whole_the_last_intent_tells_strays_from_defaults() {
+    let before = json!({"rules": [{"verbs": ["get"], "resourceNames": ["x"]}]});
+    let after = json!({"rules": [{"verbs": ["get"]}]});
+    let live = json!({"rules": [{"verbs": ["get"], "resourceNames": ["x"], "scope": "*"}]});
+    let removed = [r#".rules[0].resourceNames: ["x"] -> none"#];
+    assert_eq!(lines(&judge(&after, Some(&before), &stored(&live, &[ours(&before)]), US)), removed);
+    // The server's: what we never sent, while the list is still ours.
+    assert_eq!(lines(&judge(&after, Some(&after), &stored(&live, &[ours(&before)]), US)), [""; 0]);
+    // Nothing known of what we sent: only known defaults may stand.
+    assert_eq!(lines(&judge(&after, None, &stored(&live, &[ours(&before)]), US)), removed);
+    // Somebody took the list over and narrowed it: the last revision is enforced.
+    let taken = [entry(US, "Apply", &json!({"f:x": {}})), entry("kubectl-edit", "Update", &fields_v1(&live))];
+    assert_eq!(lines(&judge(&after, Some(&after), &stored(&live, &taken), US)), removed);
+    assert_eq!(
+        lines(&judge(&after, None, &stored(&live, &taken), US)),
+        [removed[0].to_owned(), format!("kubectl-edit .rules: {} / {}", live["rules"], after["rules"]),]
+    );
+}
+
+#[test]
+fn conflicts_are_for_fields_that_were_never_ours() {
+    let intent = json!({"spec": {"replicas": 1, "selector": {"a": "1"}, "tier": "x"}});
+    let live = json!({"spec": {"replicas": 3, "selector": {"a": "2"}, "tier": "x"}});
+    let fields = json!({"f:spec": {"f:replicas": {}, "f:selector": {}, "f:tier": {}}});
+    let hpa = || [ours(&json!({"spec": {"tier": "x"}})), entry("hpa", "Update", &fields)];
+    let changes = [".spec.replicas: 3 -> 1", r#".spec.selector.a: "2" -> "1""#];
+    assert_eq!(
+        lines(&judge(&intent, None, &stored(&live, &hpa()), US)),
+        [changes[0], changes[1], "hpa .spec.replicas: 3 / 1", r#"hpa .spec.selector: {"a":"2"} / {"a":"1"}"#,]
+    );
+    // Of the last revision: enforced.
+    assert_eq!(lines(&judge(&intent, Some(&intent), &stored(&live, &hpa()), US)), changes);
+    // Ours together with another: ours.
+    let both = [ours(&intent), entry("hpa", "Apply", &fields)];
+    assert!(judge(&intent, None, &stored(&live, &both), US).conflicts.is_empty());
+    // Nobody's: adopted without a word.
+    assert_eq!(lines(&judge(&intent, None, &stored(&live, &[ours(&json!({}))]), US)), changes);
+}
+
+#[test]
+fn an_object_without_an_entry_of_ours_was_never_applied() {
+    let labelled = json!({"metadata": {"name": "x", "labels": {"a": "1"}}});
+    let bare =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "x", "namespace": "n"}});
+    let others =
+        [entry(US, "Update", &fields_v1(&labelled)), entry("kubectl", "Apply", &fields_v1(&labelled))];
+    let judged = |intent: &Value, entries: &[Value]| judge(intent, None, &stored(intent, entries), US);
+    assert!(judged(&labelled, &others).never_applied && !judged(&labelled, &others).holds());
+    assert!(judged(&labelled, &[]).never_applied);
+    assert!(judged(&labelled, &[ours(&labelled)]).holds());
+    // Nothing to own leaves no entry, however often it is applied.
+    assert!(judged(&bare, &[]).holds());
+}
+
+#[test]
+fn a_secret_is_compared_as_it_is_stored() {
+    let secret =
+        |field: &str, value: &str| json!({"apiVersion": "v1", "kind": "Secret", field: {"k": value}});
+    let live = |value: &str| stored(&secret("data", value), &[ours(&secret("data", "eA=="))]);
+    let intent = secret("stringData", "x");
+    assert_eq!(lines(&judge(&intent, Some(&intent), &live("eA=="), US)), [""; 0]);
+    assert_eq!(lines(&judge(&intent, Some(&intent), &live("eQ=="), US)), [r#".data.k: "eQ==" -> "eA==""#]);
+}
+
+#[test]
+fn a_judgement_survives_its_json() {
+    let live = stored(&json!({"a": [{"name": "x", "b": 1}]}), &[ours(&json!({}))]);
+    let judgement = judge(&json!({"a": [{"name": "x", "b": 2}]}), None, &live, US);
+    assert_eq!(judgement.changes.len(), 1);
+    let json = serde_json::to_string(&judgement).unwrap();
+    assert_eq!(serde_json::from_str::<Judgement>(&json).unwrap(), judgement);
+}
+
+/// Values as manifests have them: nothing empty, no zero; lists of objects have names.
+fn values() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        "[a-z0-9/.]{1,6}".prop_map(Value::from),
+        (1_i64..100).prop_map(Value::from),
+        Just(Value::Bool(true)),
+    ];
+    let list = proptest::collection::vec("[a-z]{1,3}", 1..4).prop_map(Value::from);
+    prop_oneof![scalar, list].prop_recursive(4, 40, 4, |inner| {
+        let map = proptest::collection::btree_map("[a-d/]{1,2}", inner, 1..4);
+        let items = proptest::collection::btree_map("[a-z]{1,2}", map.clone(), 1..4);
+        let items = items.prop_map(|items| {
+            let named = items.into_iter().map(|(name, fields)| {
+                let mut item = json!(fields);
+                item["name"] = Value::from(name);
+                item
+            });
+            named.collect()
+        });
+        prop_oneof![map.prop_map(|fields| json!(fields)), items]
+    })
+}
+
+fn intents() -> impl Strategy<Value = Value> {
+    proptest::collection::btree_map("[a-d]{1,2}", values(), 1..4).prop_map(|spec| json!({"spec": spec}))
+}
+
+/// Adds to every map and to every list that merges by keys something that is not ours.
+fn grow(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(grow);
+            fields.insert("foreign".to_owned(), json!(1));
+        }
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            items.iter_mut().for_each(grow);
+            items.insert(0, json!({"name": "foreign", "x": 1}));
+        }
+        _ => {}
+    }
+}
+
+/// The leaves: scalars and lists of scalars; the keys of items are none.
+fn leaves(value: &mut Value, path: Vec<Segment>, visit: &mut dyn FnMut(Vec<Segment>, &mut Value)) {
+    let below = |segment: Segment| path.iter().cloned().chain([segment]).collect();
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut().filter(|(name, _)| *name != "name") {
+                leaves(value, below(Segment::Field(name.clone())), visit);
+            }
+        }
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            for item in items {
+                let keys = vec![("name".to_owned(), item["name"].clone())];
+                leaves(item, below(Segment::Item(keys)), visit);
+            }
+        }
+        leaf => visit(path, leaf),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn foreign_fields_are_no_change_and_one_edit_is_one_change(
+        intent in intents(), which in any::<Index>(), with_last in any::<bool>()
+    ) {
+        let mut grown = intent.clone();
+        grow(&mut grown["spec"]);
+        let entries = |live: &Value| [ours(&intent), entry("other", "Update", &json!({"f:spec": {"f:foreign": {}}})),
+            entry("all", "Apply", &fields_v1(live))];
+        let last = with_last.then_some(&intent);
+        let live = stored(&grown, &entries(&grown)[..2]);
+        assert!(judge(&intent, last, &live, US).holds());
+        let live = stored(&grown, &entries(&grown));
+        assert!(judge(&intent, last, &live, US).holds());
+
+        let mut count = 0;
+        leaves(&mut intent.clone(), vec![], &mut |_, _| count += 1);
+        let (target, mut place, mut edited) = (which.index(count), 0, None);
+        let mut mutated = intent.clone();
+        leaves(&mut mutated, vec![], &mut |path, leaf| {
+            if place == target {
+                *leaf = json!("EDITED");
+                edited = Some(path.into_iter().collect::<FieldPath>());
+            }
+            place += 1;
+        });
+        let judgement = judge(&mutated, last, &live, US);
+        let paths: Vec<_> = judgement.changes.iter().map(|change| change.path.clone()).collect();
+        assert_eq!(paths, [edited.unwrap()]);
+        assert_eq!(judgement.changes[0].to, Some(json!("EDITED")));
+        assert!(judgement.conflicts.is_empty());
+    }
+
+    #[test]
+    fn a_field_that_leaves_the_intent_is_one_removal(intent in intents(), which in any::<Index>()) {
+        let mut grown = intent.clone();
+        grow(&mut grown["spec"]);
+        let live = stored(&grown, &[ours(&intent), entry("other", "Update", &json!({"f:spec": {"f:foreign": {}}}))]);
+        let names: Vec<_> = intent["spec"].as_object().unwrap().keys().cloned().collect();
+        let gone = which.get(&names).as_str();
+        let mut smaller = intent.clone();
+        smaller["spec"].as_object_mut().unwrap().remove(gone);
+        let judgement = judge(&smaller, Some(&intent), &live, US);
+        assert_eq!(judgement.changes.len(), 1);
+        assert_eq!(judgement.changes[0].path, FieldPath::of_fields(&["spec", gone]));
+        assert_eq!((judgement.changes[0].from.as_ref(), &judgement.changes[0].to), (Some(&grown["spec"][gone]), &None));
+    }
+}

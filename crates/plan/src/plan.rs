@@ -1,0 +1,170 @@
+//! The Plan: so specific that who executes it has no choice left.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::desired::Installation;
+use crate::object::{ObjectKey, Resource};
+use crate::ownership::FieldChange;
+
+/// What a plan is for; decides who may undo it and how its result is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// The first revision of an installation.
+    Install,
+    /// Other options, or drift put right, with the same component versions.
+    Change,
+    /// A component's version rises.
+    Upgrade,
+    /// Back to an earlier revision.
+    Rollback,
+    /// Everything goes.
+    Remove,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Install => "install",
+            Self::Change => "change",
+            Self::Upgrade => "upgrade",
+            Self::Rollback => "rollback",
+            Self::Remove => "remove",
+        })
+    }
+}
+
+/// What a step does to its object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all_fields = "camelCase")]
+pub enum Verb {
+    /// It does not exist; create it by server-side apply.
+    Create,
+    /// It exists and differs; server-side apply, under the condition that it is still the object with this uid.
+    Apply {
+        /// The uid that was observed.
+        uid: String,
+        /// Whether fields may be taken from other managers: only where the plan decided so.
+        force: bool,
+    },
+    /// It exists and is as it should be; no request. It may still have to become ready.
+    Keep,
+    /// It exists and is no longer wanted; delete exactly the object with this uid.
+    Delete {
+        /// The uid that was observed.
+        uid: String,
+    },
+}
+
+impl Verb {
+    /// Whether the step writes.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Keep)
+    }
+}
+
+/// When a written step is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "until", rename_all_fields = "camelCase")]
+pub enum Until {
+    /// Ready by the rule of its kind.
+    Ready,
+    /// The Services behind it have ready endpoints, its CA bundle is set, and a dry-run create of what it
+    /// admits gets through.
+    Admitting {
+        /// `namespace/name` of the Services it calls.
+        services: Vec<String>,
+    },
+    /// It no longer exists.
+    Gone,
+}
+
+/// One step. Steps are numbered by their place in [`Plan::steps`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// The component that the object belongs to.
+    pub component: String,
+    /// The object.
+    pub object: ObjectKey,
+    /// How its kind is served.
+    pub resource: Resource,
+    /// What is done.
+    #[serde(flatten)]
+    pub verb: Verb,
+    /// The exact manifest to send; `None` where nothing is sent.
+    #[serde(skip)]
+    pub manifest: Option<Value>,
+    /// The steps that must be done first.
+    pub after: Vec<usize>,
+    /// When this step is done.
+    #[serde(flatten)]
+    pub until: Until,
+    /// Why, in a sentence fragment.
+    pub why: String,
+    /// The fields that change; values of Secrets are masked.
+    pub changes: Vec<FieldChange>,
+}
+
+/// An object whose creation a webhook would be asked about: sent as a dry run to see whether it answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// How its kind is served.
+    pub resource: Resource,
+    /// A complete manifest.
+    pub manifest: Value,
+}
+
+/// Everything that will be done to bring the cluster to a desired state.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Whose objects.
+    pub installation: Installation,
+    /// The steps, in an order that respects `after`.
+    pub steps: Vec<Step>,
+    /// Objects for the dry-run creates of [`Until::Admitting`].
+    #[serde(skip)]
+    pub probes: Vec<Probe>,
+    /// The step after which going back is no longer exact; `None`: all of it can be undone.
+    pub point_of_no_return: Option<usize>,
+}
+
+impl Plan {
+    /// Whether nothing would be written.
+    pub fn is_empty(&self) -> bool {
+        self.steps.iter().all(|step| !step.verb.writes())
+    }
+
+    /// How many steps create, change, delete and keep.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for step in &self.steps {
+            match step.verb {
+                Verb::Create => counts.create += 1,
+                Verb::Apply { .. } => counts.change += 1,
+                Verb::Delete { .. } => counts.delete += 1,
+                Verb::Keep => counts.keep += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// How many steps of each kind a plan has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Objects to create.
+    pub create: usize,
+    /// Objects to change.
+    pub change: usize,
+    /// Objects to delete.
+    pub delete: usize,
+    /// Objects that stay as they are.
+    pub keep: usize,
+}

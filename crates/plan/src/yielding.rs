@@ -1,0 +1,82 @@
+//! Leaving a field to whoever owns it: taking it out of the intent.
+
+use serde_json::Value;
+
+use crate::ownership::{FieldPath, Segment};
+
+/// Removes what is at `path`; a path that leads nowhere removes nothing.
+pub fn remove(manifest: &mut Value, path: &FieldPath) {
+    let Some((last, way)) = path.segments().split_last() else { return };
+    let mut place = manifest;
+    for segment in way {
+        let Some(next) = descend(place, segment) else { return };
+        place = next;
+    }
+    match (last, place) {
+        (Segment::Field(name), Value::Object(fields)) => {
+            fields.remove(name);
+        }
+        (segment, Value::Array(items)) => {
+            let mut index = 0;
+            items.retain(|item| {
+                let found = is(segment, item, index);
+                index += 1;
+                !found
+            });
+        }
+        _ => {}
+    }
+}
+
+fn descend<'a>(place: &'a mut Value, segment: &Segment) -> Option<&'a mut Value> {
+    match (segment, place) {
+        (Segment::Field(name), Value::Object(fields)) => fields.get_mut(name),
+        (segment, Value::Array(items)) => {
+            items.iter_mut().enumerate().find(|(index, item)| is(segment, item, *index)).map(|(_, item)| item)
+        }
+        _ => None,
+    }
+}
+
+fn is(segment: &Segment, item: &Value, index: usize) -> bool {
+    match segment {
+        Segment::Field(_) => false,
+        Segment::Item(keys) => keys.iter().all(|(name, value)| item.get(name) == Some(value)),
+        Segment::Element(value) => item == value,
+        Segment::Index(wanted) => index == *wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_path_names_goes_and_nothing_else() {
+        let cases = [
+            (
+                ".spec.replicas",
+                json!({"spec": {"replicas": 2, "paused": true}}),
+                json!({"spec": {"paused": true}}),
+            ),
+            (
+                ".spec.containers[name=a].image",
+                json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}}),
+                json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "image": "y"}]}}),
+            ),
+            (
+                ".spec.containers[name=a]",
+                json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
+                json!({"spec": {"containers": [{"name": "b"}]}}),
+            ),
+            (".args[1]", json!({"args": ["a", "b", "c"]}), json!({"args": ["a", "c"]})),
+            (".nowhere.at.all", json!({"spec": 1}), json!({"spec": 1})),
+        ];
+        for (path, mut manifest, expected) in cases {
+            remove(&mut manifest, &path.parse().unwrap());
+            assert_eq!(manifest, expected, "{path}");
+        }
+    }
+}
