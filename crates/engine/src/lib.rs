@@ -1,1 +1,29 @@
 //! Observing, executing, waiting, journal and revisions.
+//!
+//! [`Engine`] brings an installation to a desired state and keeps the account of it. What is decided is
+//! decided by `trainerd-plan`; here it is acted on. A process may be killed between any two requests: the
+//! next one finds the journal open and finishes what was begun.
+
+mod admission;
+pub mod chunk;
+mod engine;
+pub mod error;
+pub mod event;
+mod execute;
+mod kinds;
+mod live;
+mod observe;
+mod preflight;
+pub mod record;
+mod removal;
+mod retry;
+pub mod revision;
+mod status;
+mod store;
+mod walk;
+
+pub use engine::{Engine, Prepared, RunOptions, State, Terms};
+pub use error::EngineError;
+pub use event::{Event, Sink};
+pub use execute::Cancel;
+pub use status::{ComponentStatus, ObjectStatus, Status};

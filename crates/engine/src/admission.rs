@@ -1,0 +1,52 @@
+//! Whether a webhook really answers: a dry-run create of what it admits.
+
+use serde_json::{Value, json};
+use trainerd_cluster::{Cluster, CreateParams, RequestError};
+use trainerd_plan::order;
+use trainerd_plan::plan::{Plan, Probe};
+
+/// The probes of a plan that a webhook configuration admits, one a kind.
+pub fn probes(configuration: &Value, plan: &Plan) -> Vec<Probe> {
+    let admitted = order::admitted(configuration);
+    let mut probes: Vec<Probe> = Vec::new();
+    for probe in &plan.probes {
+        let concerns = admitted.iter().any(|(group, plural)| {
+            *group == probe.resource.group && (plural == "*" || *plural == probe.resource.plural)
+        });
+        if concerns && probes.iter().all(|other| other.resource != probe.resource) {
+            probes.push(placed(probe, &plan.installation.namespace));
+        }
+    }
+    probes
+}
+
+/// A probe where its kind can be created: in the installation's namespace.
+fn placed(probe: &Probe, namespace: &str) -> Probe {
+    let mut probe = probe.clone();
+    if probe.resource.namespaced {
+        probe.manifest["metadata"]["namespace"] = json!(namespace);
+    }
+    probe
+}
+
+/// Asks; `Err` says what stood in the way.
+///
+/// Any answer that needed the webhook's word is an answer: also a refusal, or that the object exists. Only a
+/// server that could not call it answers with an error of its own.
+pub async fn ask(cluster: &Cluster, probes: &[Probe]) -> Result<(), String> {
+    for probe in probes {
+        let params = CreateParams { dry_run: true, ..CreateParams::default() };
+        match cluster.create(&probe.resource, &probe.manifest, params).await {
+            Err(
+                error @ (RequestError::Internal { .. }
+                | RequestError::Timeout { .. }
+                | RequestError::ServerBusy { .. }
+                | RequestError::TooManyRequests { .. }
+                | RequestError::Unreachable { .. }
+                | RequestError::NotServed { .. }),
+            ) => return Err(error.to_string()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! Manifests by content: packed, compressed, and shared between revisions.
+//!
+//! A chunk is a list of objects, one JSON text a line, compressed with zstd. Its name is the SHA-256 of the
+//! text, so a damaged chunk is found by its digest, and two revisions that hold the same objects hold the
+//! same chunks. A revision names its chunks and, for each, which of its lines it uses.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use trainerd_plan::desired::DesiredObject;
+
+/// Compressed bytes a chunk may have: a Secret holds 1 MiB, and its name and labels need room too.
+pub const MAX_CHUNK: usize = 900 * 1024;
+
+/// Uncompressed bytes at which a chunk is closed. Manifests compress to a tenth and better; where they do
+/// not, the chunk is split by its compressed size.
+const TARGET: usize = 4 * 1024 * 1024;
+
+/// zstd's default level: higher ones save a few per cent of a few kB.
+const LEVEL: i32 = 3;
+
+/// Why a chunk could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ChunkError {
+    /// zstd refused.
+    #[error("failed to compress or decompress")]
+    Compression(#[from] std::io::Error),
+    /// The content is not what its name says.
+    #[error("chunk {digest} is damaged: its content has digest {found}")]
+    Damaged {
+        /// Digest by name.
+        digest: String,
+        /// Digest by content.
+        found: String,
+    },
+    /// The content is no list of objects.
+    #[error("chunk {digest} holds something else than objects")]
+    Content {
+        /// Digest by name.
+        digest: String,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A revision names a chunk that is not there.
+    #[error("chunk {digest} is missing")]
+    Missing {
+        /// Its digest.
+        digest: String,
+    },
+    /// A revision names a line that the chunk does not have.
+    #[error("chunk {digest} has no line {line}")]
+    NoSuchLine {
+        /// Digest by name.
+        digest: String,
+        /// Line, from 0.
+        line: usize,
+    },
+    /// One object alone is larger than a Secret can hold.
+    #[error("an object of {bytes} bytes does not fit into a Secret even when compressed")]
+    TooLarge {
+        /// Compressed size.
+        bytes: usize,
+    },
+}
+
+/// A chunk in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// SHA-256 of the text, hexadecimal.
+    pub digest: String,
+    /// One JSON text an object.
+    pub lines: Vec<String>,
+}
+
+/// What a revision uses of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkUse {
+    /// Digest of the chunk.
+    pub digest: String,
+    /// Lines that this revision does not use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<usize>,
+}
+
+impl Chunk {
+    fn new(lines: Vec<String>) -> Self {
+        let digest = hex(&Sha256::digest(lines.join("\n").as_bytes()));
+        Self { digest, lines }
+    }
+
+    /// The compressed bytes.
+    pub fn compress(&self) -> Result<Vec<u8>, ChunkError> {
+        Ok(zstd::encode_all(self.lines.join("\n").as_bytes(), LEVEL)?)
+    }
+
+    /// Reads compressed bytes, and believes them only if they are what the digest says.
+    pub fn decompress(digest: &str, bytes: &[u8]) -> Result<Self, ChunkError> {
+        let text = zstd::decode_all(bytes)?;
+        let found = hex(&Sha256::digest(&text));
+        if found != digest {
+            return Err(ChunkError::Damaged { digest: digest.to_owned(), found });
+        }
+        let text = String::from_utf8_lossy(&text);
+        Ok(Self { digest: found, lines: text.split('\n').map(str::to_owned).collect() })
+    }
+}
+
+/// Packs objects, using lines of the chunks of the parent revision where they are the same.
+///
+/// Returns what the revision uses, and the chunks that do not exist yet.
+pub fn pack(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>, Vec<Chunk>), ChunkError> {
+    let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (index, chunk) in parent.iter().enumerate() {
+        for (line, text) in chunk.lines.iter().enumerate() {
+            known.entry(text).or_insert((index, line));
+        }
+    }
+    let mut used: Vec<Vec<bool>> = parent.iter().map(|chunk| vec![false; chunk.lines.len()]).collect();
+    let mut fresh = Vec::new();
+    for object in objects {
+        let text = serde_json::to_string(object)
+            .map_err(|source| ChunkError::Content { digest: String::new(), source })?;
+        match known.get(text.as_str()) {
+            Some(&(chunk, line)) => used[chunk][line] = true,
+            None => fresh.push(text),
+        }
+    }
+    let mut uses: Vec<ChunkUse> = parent
+        .iter()
+        .zip(&used)
+        .filter(|(_, used)| used.contains(&true))
+        .map(|(chunk, used)| ChunkUse {
+            digest: chunk.digest.clone(),
+            except: used.iter().enumerate().filter(|(_, used)| !**used).map(|(line, _)| line).collect(),
+        })
+        .collect();
+    let chunks = split(fresh)?;
+    uses.extend(chunks.iter().map(|chunk| ChunkUse { digest: chunk.digest.clone(), except: Vec::new() }));
+    Ok((uses, chunks))
+}
+
+/// The objects of a revision, sorted by key as they were packed.
+pub fn unpack(uses: &[ChunkUse], chunks: &HashMap<String, Chunk>) -> Result<Vec<DesiredObject>, ChunkError> {
+    let mut objects: Vec<DesiredObject> = Vec::new();
+    for used in uses {
+        let chunk =
+            chunks.get(&used.digest).ok_or_else(|| ChunkError::Missing { digest: used.digest.clone() })?;
+        if let Some(&line) = used.except.iter().find(|&&line| line >= chunk.lines.len()) {
+            return Err(ChunkError::NoSuchLine { digest: used.digest.clone(), line });
+        }
+        for (line, text) in chunk.lines.iter().enumerate() {
+            if !used.except.contains(&line) {
+                let object = serde_json::from_str(text)
+                    .map_err(|source| ChunkError::Content { digest: used.digest.clone(), source })?;
+                objects.push(object);
+            }
+        }
+    }
+    objects.sort_by_cached_key(DesiredObject::key);
+    Ok(objects)
+}
+
+fn split(lines: Vec<String>) -> Result<Vec<Chunk>, ChunkError> {
+    let mut chunks = Vec::new();
+    let mut open = Vec::new();
+    let mut size = 0;
+    for line in lines {
+        if size + line.len() > TARGET && !open.is_empty() {
+            close(std::mem::take(&mut open), &mut chunks)?;
+            size = 0;
+        }
+        size += line.len();
+        open.push(line);
+    }
+    if !open.is_empty() {
+        close(open, &mut chunks)?;
+    }
+    Ok(chunks)
+}
+
+/// Makes one chunk of the lines, or halves them until each part fits.
+fn close(mut lines: Vec<String>, chunks: &mut Vec<Chunk>) -> Result<(), ChunkError> {
+    let chunk = Chunk::new(lines.clone());
+    let bytes = chunk.compress()?.len();
+    if bytes <= MAX_CHUNK {
+        chunks.push(chunk);
+        return Ok(());
+    }
+    if lines.len() == 1 {
+        return Err(ChunkError::TooLarge { bytes });
+    }
+    let second = lines.split_off(lines.len() / 2);
+    close(lines, chunks)?;
+    close(second, chunks)
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use trainerd_plan::object::Resource;
+
+    fn object(name: &str, payload: &str) -> DesiredObject {
+        DesiredObject {
+            component: "test".into(),
+            resource: Resource {
+                group: String::new(),
+                version: "v1".into(),
+                kind: "ConfigMap".into(),
+                plural: "configmaps".into(),
+                namespaced: true,
+            },
+            manifest: json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "ns"}, "data": {"payload": payload}}),
+            after: Vec::new(),
+        }
+    }
+
+    fn by_digest(chunks: &[Chunk]) -> HashMap<String, Chunk> {
+        chunks.iter().map(|chunk| (chunk.digest.clone(), chunk.clone())).collect()
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
+        let (uses, chunks) = pack(&objects, &[]).unwrap();
+        assert_eq!(chunks.len(), 1);
+        assert_eq!(unpack(&uses, &by_digest(&chunks)).unwrap(), objects);
+    }
+
+    #[test]
+    fn a_value_change_writes_one_small_chunk_and_reuses_the_rest() {
+        let mut objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
+        let (_, first) = pack(&objects, &[]).unwrap();
+        objects[7] = object("a-07", "y");
+        let (uses, second) = pack(&objects, &first).unwrap();
+        assert_eq!(second.len(), 1);
+        assert_eq!(second[0].lines.len(), 1);
+        assert_eq!(uses[0].except, [7]);
+        let all: Vec<_> = first.iter().chain(&second).cloned().collect();
+        assert_eq!(unpack(&uses, &by_digest(&all)).unwrap(), objects);
+    }
+
+    #[test]
+    fn what_does_not_compress_is_split_below_the_limit() {
+        // A linear congruential sequence: no structure that zstd finds.
+        let mut state = 1_u64;
+        let mut noise = || {
+            let mut text = String::new();
+            for _ in 0..2000 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                text.push_str(&format!("{state:016x}"));
+            }
+            text
+        };
+        let objects: Vec<_> = (0..100).map(|i| object(&format!("a-{i:03}"), &noise())).collect();
+        let (uses, chunks) = pack(&objects, &[]).unwrap();
+        assert!(chunks.len() > 1, "{} chunks", chunks.len());
+        for chunk in &chunks {
+            assert!(chunk.compress().unwrap().len() <= MAX_CHUNK);
+        }
+        assert_eq!(unpack(&uses, &by_digest(&chunks)).unwrap(), objects);
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_found_by_its_digest() {
+        let (_, chunks) = pack(&[object("a", "x")], &[]).unwrap();
+        let (_, other) = pack(&[object("a", "y")], &[]).unwrap();
+        let bytes = other[0].compress().unwrap();
+        assert!(matches!(Chunk::decompress(&chunks[0].digest, &bytes), Err(ChunkError::Damaged { .. })));
+        assert!(matches!(Chunk::decompress(&chunks[0].digest, b"noise"), Err(ChunkError::Compression(_))));
+    }
+}

@@ -1,0 +1,216 @@
+//! Why the engine stopped.
+
+use std::fmt;
+
+use trainerd_cluster::lease::{LeaseError, LeaseLost};
+use trainerd_cluster::{ConnectError, RequestError};
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::refused::Refused;
+
+use crate::chunk::ChunkError;
+use crate::record::IllegalTransition;
+
+/// Why the engine stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No connection.
+    #[error("failed to connect to the cluster")]
+    Connect(#[from] ConnectError),
+    /// A request failed for good.
+    #[error("failed to {action} {what}")]
+    Request {
+        /// What was tried, for example `read`.
+        action: &'static str,
+        /// On what.
+        what: String,
+        /// The answer.
+        #[source]
+        source: RequestError,
+    },
+    /// No plan was made, for these reasons.
+    #[error("refused: {}", Listed(.0))]
+    Refused(Vec<Refused>),
+    /// The plan failed and stopped where it was.
+    #[error("the {purpose} to revision {revision} failed")]
+    Failed {
+        /// What the plan was for.
+        purpose: trainerd_plan::plan::Purpose,
+        /// Its revision.
+        revision: u64,
+        /// What failed.
+        #[source]
+        cause: Box<Failure>,
+    },
+    /// The plan failed, and the revision before it is back.
+    #[error("the {purpose} to revision {revision} failed and revision {back} was brought back")]
+    RolledBack {
+        /// What the plan was for.
+        purpose: trainerd_plan::plan::Purpose,
+        /// Its revision.
+        revision: u64,
+        /// The revision that is back.
+        back: u64,
+        /// What failed.
+        reason: String,
+    },
+    /// The time that the caller gave is over; the journal stays open.
+    #[error("timed out after {seconds} s waiting for {waiting}")]
+    TimedOut {
+        /// Seconds given.
+        seconds: u64,
+        /// What was waited for.
+        waiting: String,
+    },
+    /// The caller broke off; the journal stays open.
+    #[error("interrupted")]
+    Interrupted,
+    /// The lease could not be had.
+    #[error("failed to become the one writer of this installation")]
+    Lease(#[from] LeaseError),
+    /// The lease was lost; the journal stays open.
+    #[error("no longer the one writer of this installation")]
+    LeaseLost(#[from] LeaseLost),
+    /// A stored record, revision or chunk cannot be believed.
+    #[error("failed to read {what}")]
+    Stored {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: StoredError,
+    },
+    /// A revision that does not exist.
+    #[error("no revision {number}; known: {}", numbers(known))]
+    NoSuchRevision {
+        /// Its number.
+        number: u64,
+        /// Those that exist.
+        known: Vec<u64>,
+    },
+    /// There is no installation here.
+    #[error("no installation {name} in namespace {namespace}")]
+    NotInstalled {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// There is no earlier revision to go back to.
+    #[error("revision {0} has no revision before it")]
+    NothingBefore(u64),
+    /// The record does not allow what was asked.
+    #[error("failed to write the journal")]
+    Journal(#[from] IllegalTransition),
+    /// Permissions are missing.
+    #[error("permission missing: {}", .0.join("; "))]
+    Permissions(Vec<String>),
+}
+
+/// What is wrong with something stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// A key that must be there is not.
+    #[error("it has no {0}")]
+    NoData(&'static str),
+    /// It is no JSON of the expected shape.
+    #[error("its content is damaged")]
+    Json(#[from] serde_json::Error),
+    /// It is no base64.
+    #[error("its content is damaged")]
+    Base64(#[from] base64::DecodeError),
+    /// A chunk is missing or damaged.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// It does not decompress.
+    #[error("its content is damaged")]
+    Compression(#[from] std::io::Error),
+    /// The objects are not those that the revision was made of.
+    #[error("its objects have digest {found}, not {expected}")]
+    Digest {
+        /// As recorded.
+        expected: String,
+        /// As found.
+        found: String,
+    },
+}
+
+/// Why a plan failed while it ran.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A request was refused for good.
+    #[error("failed to {verb} {object}")]
+    Write {
+        /// What was tried.
+        verb: &'static str,
+        /// On which object.
+        object: ObjectKey,
+        /// The answer.
+        #[source]
+        source: RequestError,
+    },
+    /// An object reached a state that does not get better by itself.
+    #[error("{object}: {message}")]
+    NeverReady {
+        /// Which.
+        object: ObjectKey,
+        /// What its readiness rule says.
+        message: String,
+    },
+    /// Nothing moved for as long as `progress-deadline` allows.
+    #[error("no progress for {seconds} s, waiting for {waiting}")]
+    NoProgress {
+        /// Seconds.
+        seconds: u64,
+        /// What was waited for.
+        waiting: String,
+    },
+    /// A watch cannot be kept up.
+    #[error("failed to watch {kind}")]
+    Watch {
+        /// The kind.
+        kind: String,
+        /// The answer.
+        #[source]
+        source: RequestError,
+    },
+}
+
+impl EngineError {
+    /// A [`EngineError::Request`].
+    pub(crate) fn request(
+        action: &'static str,
+        what: impl fmt::Display,
+    ) -> impl FnOnce(RequestError) -> Self {
+        move |source| Self::Request { action, what: what.to_string(), source }
+    }
+}
+
+/// An error and its causes in one line: for records and events, which outlive the error.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+struct Listed<'a>(&'a [Refused]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, refused) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{refused}")?;
+        }
+        Ok(())
+    }
+}
+
+fn numbers(known: &[u64]) -> String {
+    known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

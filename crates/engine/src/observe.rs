@@ -1,0 +1,136 @@
+//! Reading what a plan is made from: our objects by their label, the others by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::Value;
+use trainerd_cluster::{Cluster, ListParams, RequestError};
+use trainerd_plan::applyset;
+use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::object::{ObjectKey, Resource};
+use trainerd_plan::observed::{LiveObject, Observed};
+use trainerd_plan::order::{Role, role};
+use trainerd_plan::planner;
+
+use crate::error::EngineError;
+use crate::kinds;
+use crate::retry::patiently;
+
+/// Requests in flight at once.
+pub const IN_FLIGHT: usize = 16;
+
+/// Observes everything that matters to a plan towards the last of `states`.
+///
+/// One list a kind finds what carries our label; what some state names and the lists did not return is read
+/// by name, for it may be there in somebody else's hands. A kind that the server does not serve has no
+/// objects.
+pub async fn observe(
+    cluster: &Cluster,
+    installation: &Installation,
+    states: &[&Desired],
+) -> Result<Observed, EngineError> {
+    let all = || states.iter().flat_map(|state| &state.objects);
+    let resources: BTreeSet<&Resource> = all().map(|object| &object.resource).collect();
+    let selector = format!("{}={}", applyset::PART_OF, applyset::id(installation));
+
+    let lists: Vec<_> = stream::iter(resources.into_iter().filter(|resource| resource.kind != "Namespace"))
+        .map(|resource| {
+            (resource, ListParams { label_selector: Some(selector.clone()), ..ListParams::default() })
+        })
+        .map(|(resource, params)| async move {
+            match patiently(async || cluster.list(resource, &params).await).await {
+                Ok(list) => Ok((resource, Some(list.items))),
+                Err(error) if error.is_absent() => Ok((resource, None)),
+                Err(error) => Err(EngineError::request("list", &resource.plural)(error)),
+            }
+        })
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+
+    let mut observed = Observed::default();
+    let mut unserved: BTreeSet<&Resource> = BTreeSet::new();
+    for (resource, items) in lists {
+        match items {
+            Some(items) => observed.objects.extend(keyed(resource, items)),
+            None => {
+                unserved.insert(resource);
+            }
+        }
+    }
+    let missing: BTreeMap<ObjectKey, &Resource> = all()
+        .map(|object| (object.key(), &object.resource))
+        .filter(|(key, resource)| !observed.objects.contains_key(key) && !unserved.contains(resource))
+        .collect();
+    let found: Vec<_> = stream::iter(missing)
+        .map(|(key, resource)| async move {
+            let read = async || cluster.get_opt(resource, key.namespace.as_deref(), &key.name).await;
+            let value = patiently(read).await;
+            let value = value.map_err(EngineError::request("read", &key))?;
+            Ok::<_, EngineError>(value.map(|value| (key, LiveObject { resource: resource.clone(), value })))
+        })
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+    observed.objects.extend(found.into_iter().flatten());
+
+    if let Some(desired) = states.last()
+        && planner::drops_workload_ref(desired, &observed)
+    {
+        let stored = stored(cluster, &kinds::job_set()).await?;
+        observed.workload_refs = stored
+            .into_iter()
+            .filter(|(_, live)| planner::has_field(&live.value["spec"], "workloadRef"))
+            .map(|(key, _)| key)
+            .collect();
+    }
+    Ok(observed)
+}
+
+/// Reads every stored object of the kinds that the installation's CRDs define.
+pub async fn custom_objects(
+    cluster: &Cluster,
+    observed: &Observed,
+) -> Result<BTreeMap<ObjectKey, LiveObject>, EngineError> {
+    let crds = observed.objects.iter().filter(|(key, _)| role(key) == Role::Crd);
+    let resources: Vec<Resource> = crds.filter_map(|(_, crd)| defined(&crd.value)).collect();
+    let lists: Vec<_> = stream::iter(resources.iter())
+        .map(|resource| stored(cluster, resource))
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+async fn stored(cluster: &Cluster, resource: &Resource) -> Result<Vec<(ObjectKey, LiveObject)>, EngineError> {
+    match patiently(async || cluster.list(resource, &ListParams::default()).await).await {
+        Ok(list) => Ok(keyed(resource, list.items).collect()),
+        Err(error) if error.is_absent() => Ok(Vec::new()),
+        Err(error) => Err(EngineError::request("list", &resource.plural)(error)),
+    }
+}
+
+/// The storage version of the kind that a CRD defines.
+fn defined(crd: &Value) -> Option<Resource> {
+    let spec = &crd["spec"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let version = spec["versions"].as_array()?.iter().find(|version| version["storage"] == true)?;
+    Some(Resource {
+        group: text(&spec["group"])?,
+        version: text(&version["name"])?,
+        kind: text(&spec["names"]["kind"])?,
+        plural: text(&spec["names"]["plural"])?,
+        namespaced: spec["scope"] == "Namespaced",
+    })
+}
+
+fn keyed(resource: &Resource, items: Vec<Value>) -> impl Iterator<Item = (ObjectKey, LiveObject)> + '_ {
+    items
+        .into_iter()
+        .filter_map(|value| Some((ObjectKey::of(&value)?, LiveObject { resource: resource.clone(), value })))
+}
+
+/// Whether a namespace exists, and is there to stay.
+pub async fn namespace(cluster: &Cluster, name: &str) -> Result<Option<Value>, RequestError> {
+    patiently(async || cluster.get_opt(&kinds::namespace(), None, name).await).await
+}

@@ -1,0 +1,230 @@
+//! What trainerd knows of an installation between runs, and the journal of the plan under way.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trainerd_plan::plan::Purpose;
+use trainerd_plan::removal::Extent;
+
+/// The record of an installation. It is written only with the resourceVersion that was read, so two writers
+/// cannot both change it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The revision that the cluster is at, or was last brought towards.
+    pub current: Option<u64>,
+    /// The plan under way; `None` while nothing is.
+    pub journal: Option<Journal>,
+    /// What came of each revision that was ever begun.
+    pub results: BTreeMap<u64, Outcome>,
+}
+
+/// A plan under way: written before its first change, removed after its last.
+///
+/// It names the revisions rather than the steps: the steps follow from them and from what is observed, so a
+/// process that finds it open decides again and repeats nothing that is already done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Journal {
+    /// What the plan is for.
+    pub purpose: Purpose,
+    /// The revision that it leads to; for a removal, the one that goes.
+    pub target: u64,
+    /// The revision that it leaves; `None` for a first install.
+    pub from: Option<u64>,
+    /// Further revisions whose objects may be in the cluster because a plan towards them was broken off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<u64>,
+    /// Which way it goes.
+    pub phase: Phase,
+    /// What a removal takes along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extent: Option<Removal>,
+    /// Whether going back may change CRDs.
+    #[serde(default)]
+    pub allow_lossy: bool,
+    /// When it was opened.
+    pub started: Timestamp,
+    /// Which command opened it.
+    pub by: String,
+}
+
+/// Which way a plan goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// To the target.
+    Forward,
+    /// Back to where it came from.
+    Undo {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// [`Extent`] as it is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Removal {
+    /// CRDs and what is stored under them stay.
+    KeepStored,
+    /// CRDs go.
+    Purge,
+    /// CRDs and every object of their kinds go.
+    PurgeWithJobs,
+}
+
+impl From<Removal> for Extent {
+    fn from(removal: Removal) -> Self {
+        match removal {
+            Removal::KeepStored => Self::KeepStored,
+            Removal::Purge => Self::Purge,
+            Removal::PurgeWithJobs => Self::PurgeWithJobs,
+        }
+    }
+}
+
+/// What came of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Everything was ready.
+    Deployed,
+    /// It stopped where it was.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It failed, and the revision before it was brought back.
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+    /// A person replaced it before it was done.
+    Abandoned,
+}
+
+/// An event that the record does not allow in its state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalTransition {
+    /// A plan is under way already.
+    #[error("a plan towards revision {0} is under way")]
+    AlreadyOpen(u64),
+    /// No plan is under way.
+    #[error("no plan is under way")]
+    NotOpen,
+    /// There is nothing to go back to.
+    #[error("revision {0} has no revision before it")]
+    NothingBefore(u64),
+}
+
+impl Record {
+    /// A plan begins. An open journal is replaced only by a rollback, which inherits what it touched.
+    pub fn open(mut self, mut journal: Journal) -> Result<Self, IllegalTransition> {
+        if let Some(open) = self.journal.take() {
+            if journal.purpose != Purpose::Rollback {
+                return Err(IllegalTransition::AlreadyOpen(open.target));
+            }
+            self.results.insert(open.target, Outcome::Abandoned);
+            journal.touched.extend(open.touched);
+            journal.touched.push(open.target);
+            journal.from = journal.from.or(open.from);
+        }
+        self.journal = Some(journal);
+        Ok(self)
+    }
+
+    /// The plan failed and turns around.
+    pub fn undo(mut self, reason: String) -> Result<Self, IllegalTransition> {
+        let journal = self.journal.as_mut().ok_or(IllegalTransition::NotOpen)?;
+        if journal.from.is_none() {
+            return Err(IllegalTransition::NothingBefore(journal.target));
+        }
+        journal.phase = Phase::Undo { reason };
+        Ok(self)
+    }
+
+    /// The plan is over: `failed` says why it stopped where it was, if it did.
+    pub fn close(mut self, failed: Option<String>) -> Result<Self, IllegalTransition> {
+        let journal = self.journal.take().ok_or(IllegalTransition::NotOpen)?;
+        let (current, outcome) = match (journal.phase, failed) {
+            (Phase::Forward, None) => (Some(journal.target), Outcome::Deployed),
+            (Phase::Forward, Some(reason)) => (Some(journal.target), Outcome::Failed { reason }),
+            (Phase::Undo { reason }, None) => (journal.from, Outcome::RolledBack { reason }),
+            (Phase::Undo { reason }, Some(also)) => {
+                (journal.from, Outcome::Failed { reason: format!("{reason}; going back failed too: {also}") })
+            }
+        };
+        self.results.insert(journal.target, outcome);
+        self.current = current;
+        Ok(self)
+    }
+
+    /// The revision that an open journal leads to, in the direction it goes now.
+    pub fn heading(&self) -> Option<u64> {
+        let journal = self.journal.as_ref()?;
+        match journal.phase {
+            Phase::Forward => Some(journal.target),
+            Phase::Undo { .. } => journal.from,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(purpose: Purpose, target: u64, from: Option<u64>) -> Journal {
+        Journal {
+            purpose,
+            target,
+            from,
+            touched: Vec::new(),
+            phase: Phase::Forward,
+            extent: None,
+            allow_lossy: false,
+            started: Timestamp::UNIX_EPOCH,
+            by: "test".into(),
+        }
+    }
+
+    #[test]
+    fn an_install_an_upgrade_and_its_rollback() {
+        let record = Record::default().open(journal(Purpose::Install, 1, None)).unwrap();
+        assert_eq!(record.heading(), Some(1));
+        let record = record.close(None).unwrap();
+        assert_eq!(record.current, Some(1));
+        let record = record.open(journal(Purpose::Upgrade, 2, Some(1))).unwrap();
+        let record = record.undo("image never came up".into()).unwrap();
+        assert_eq!(record.heading(), Some(1));
+        let record = record.close(None).unwrap();
+        assert_eq!(record.current, Some(1));
+        assert_eq!(record.results[&1], Outcome::Deployed);
+        assert_eq!(record.results[&2], Outcome::RolledBack { reason: "image never came up".into() });
+    }
+
+    #[test]
+    fn a_first_install_cannot_be_undone_and_stops_where_it_is() {
+        let record = Record::default().open(journal(Purpose::Install, 1, None)).unwrap();
+        assert_eq!(record.clone().undo("x".into()), Err(IllegalTransition::NothingBefore(1)));
+        let record = record.close(Some("no room".into())).unwrap();
+        assert_eq!(record.current, Some(1));
+        assert_eq!(record.results[&1], Outcome::Failed { reason: "no room".into() });
+    }
+
+    #[test]
+    fn only_a_rollback_replaces_an_open_journal_and_inherits_what_it_touched() {
+        let record = Record { current: Some(1), ..Record::default() };
+        let record = record.open(journal(Purpose::Upgrade, 2, Some(1))).unwrap();
+        assert_eq!(
+            record.clone().open(journal(Purpose::Change, 3, Some(1))),
+            Err(IllegalTransition::AlreadyOpen(2))
+        );
+        let record = record.open(journal(Purpose::Rollback, 3, Some(1))).unwrap();
+        assert_eq!(record.results[&2], Outcome::Abandoned);
+        let open = record.journal.clone().unwrap();
+        assert_eq!((open.target, open.from, open.touched), (3, Some(1), vec![2]));
+        assert_eq!(Record::default().close(None), Err(IllegalTransition::NotOpen));
+    }
+}

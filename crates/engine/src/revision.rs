@@ -1,0 +1,57 @@
+//! A revision: everything that was decided once, complete enough to be applied again without the catalog.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use trainerd_plan::desired::{Component, Desired, Installation};
+use trainerd_plan::plan::Purpose;
+
+use crate::chunk::{ChunkUse, hex};
+
+/// A revision as it is stored: everything but the objects, which are in the chunks it names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Header {
+    /// Its number, from 1.
+    pub number: u64,
+    /// The revision it was made from.
+    pub parent: Option<u64>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Which command made it.
+    pub by: String,
+    /// What for.
+    pub purpose: Purpose,
+    /// Whose it is.
+    pub installation: Installation,
+    /// Component versions.
+    pub components: BTreeMap<String, Component>,
+    /// Every option with its value.
+    pub options: BTreeMap<String, Value>,
+    /// Options that were given rather than defaulted.
+    pub given: Vec<String>,
+    /// Digest of the desired state: equal digests mean that nothing differs.
+    pub digest: String,
+    /// Where the objects are.
+    pub chunks: Vec<ChunkUse>,
+}
+
+/// A revision in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// What is stored of it under its own name.
+    pub header: Header,
+    /// What it wants of the cluster.
+    pub desired: Desired,
+}
+
+/// SHA-256 of a desired state, hexadecimal. Same desired state, same digest.
+pub fn digest(desired: &Desired) -> String {
+    // Only maps with non-string keys fail to serialise, and a Desired has none; an empty text would make
+    // digests equal that are not, so the debug form stands in.
+    let text = serde_json::to_vec(desired).unwrap_or_else(|_| format!("{desired:?}").into_bytes());
+    hex(&Sha256::digest(text))
+}

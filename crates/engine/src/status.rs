@@ -1,0 +1,194 @@
+//! Where an installation is: versions, readiness, what each object waits for, what the cluster changed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use semver::Version;
+use serde::Serialize;
+use trainerd_cluster::ListParams;
+use trainerd_plan::applyset;
+use trainerd_plan::desired::DesiredObject;
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::observed::Observed;
+use trainerd_plan::order::{Role, role};
+use trainerd_plan::ownership;
+use trainerd_plan::readiness::{self, Readiness};
+
+use crate::engine::{Engine, State};
+use crate::error::EngineError;
+use crate::kinds;
+use crate::record::{Journal, Outcome};
+use crate::retry::patiently;
+
+/// Where an installation is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The revision that the cluster is at.
+    pub revision: u64,
+    /// What came of that revision.
+    pub outcome: Option<Outcome>,
+    /// Whether every object is ready, as observed just now.
+    pub ready: bool,
+    /// Components by name.
+    pub components: BTreeMap<String, ComponentStatus>,
+    /// Objects that are not ready, or differ from the revision.
+    pub objects: Vec<ObjectStatus>,
+    /// The plan under way, if any.
+    pub journal: Option<Journal>,
+}
+
+/// Where a component is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentStatus {
+    /// Its version.
+    pub version: Version,
+    /// How many of its objects are ready.
+    pub ready: usize,
+    /// How many objects it has.
+    pub total: usize,
+}
+
+/// An object that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStatus {
+    /// Its component.
+    pub component: String,
+    /// The object.
+    pub object: ObjectKey,
+    /// What it waits for; `None` when it is ready.
+    pub waiting: Option<String>,
+    /// The fields that the cluster changed.
+    pub drift: Vec<String>,
+}
+
+impl Engine {
+    /// Observes the installation; nothing is written.
+    pub async fn status(&self, state: &State) -> Result<Status, EngineError> {
+        let Some(current) = &state.current else { return Err(self.not_installed()) };
+        let desired = &current.desired;
+        let mut observed = self.observe(&[desired]).await?;
+        self.add_pods(&mut observed).await?;
+        let now = Timestamp::now();
+        let mut components: BTreeMap<String, ComponentStatus> = desired
+            .components
+            .iter()
+            .map(|(name, c)| {
+                (name.clone(), ComponentStatus { version: c.version.clone(), ready: 0, total: 0 })
+            })
+            .collect();
+        let mut objects = Vec::new();
+        for object in &desired.objects {
+            let status = self.object(object, current, &observed, now);
+            if let Some(component) = components.get_mut(&object.component) {
+                component.total += 1;
+                component.ready += usize::from(status.waiting.is_none());
+            }
+            if status.waiting.is_some() || !status.drift.is_empty() {
+                objects.push(status);
+            }
+        }
+        let number = current.header.number;
+        Ok(Status {
+            name: self.installation().name.clone(),
+            namespace: self.installation().namespace.clone(),
+            revision: number,
+            outcome: state.record().results.get(&number).cloned(),
+            ready: objects.iter().all(|object| object.waiting.is_none()),
+            components,
+            objects,
+            journal: state.journal().cloned(),
+        })
+    }
+
+    fn object(
+        &self,
+        object: &DesiredObject,
+        current: &crate::revision::Revision,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> ObjectStatus {
+        let key = object.key();
+        let Some(live) = observed.objects.get(&key) else {
+            let waiting = Some("does not exist".to_owned());
+            return ObjectStatus {
+                component: object.component.clone(),
+                object: key,
+                waiting,
+                drift: Vec::new(),
+            };
+        };
+        let readiness = readiness::compute(&live.value, now);
+        let waiting = (readiness.status != readiness::Status::Current)
+            .then(|| explained(&key, &readiness, &live.value, observed));
+        let drift = if role(&key) == Role::Namespace {
+            Vec::new()
+        } else {
+            let intent = applyset::owned(&current.desired, object);
+            let judgement =
+                ownership::judge(&intent, Some(&intent), &live.value, self.cluster.field_manager());
+            judgement.changes.iter().map(|change| change.path.to_string()).collect()
+        };
+        ObjectStatus { component: object.component.clone(), object: key, waiting, drift }
+    }
+
+    /// Adds the pods of the installation's namespace where some workload is not ready.
+    async fn add_pods(&self, observed: &mut Observed) -> Result<(), EngineError> {
+        let now = Timestamp::now();
+        let troubled = observed.objects.iter().any(|(key, live)| {
+            role(key) == Role::Workload
+                && readiness::compute(&live.value, now).status != readiness::Status::Current
+        });
+        if !troubled {
+            return Ok(());
+        }
+        let namespace = Some(self.installation().namespace.clone());
+        let params = ListParams { namespace, ..ListParams::default() };
+        let pods = patiently(async || self.cluster.list(&kinds::pod(), &params).await).await;
+        for pod in pods.map_err(EngineError::request("list", "pods"))?.items {
+            if let Some(key) = ObjectKey::of(&pod) {
+                let live = trainerd_plan::observed::LiveObject { resource: kinds::pod(), value: pod };
+                observed.objects.insert(key, live);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an object waits for, with what the first of its pods that is in trouble says.
+fn explained(
+    key: &ObjectKey,
+    readiness: &Readiness,
+    value: &serde_json::Value,
+    observed: &Observed,
+) -> String {
+    let pods =
+        observed.objects.iter().filter(|(key, _)| key.kind == "Pod").map(|(key, live)| (key, &live.value));
+    match pod_trouble(key, value, pods) {
+        Some(trouble) => format!("{}; {trouble}", readiness.message),
+        None => readiness.message.clone(),
+    }
+}
+
+/// What the first pod of a workload that is in trouble says: `pod NAME: REASON`.
+pub(crate) fn pod_trouble<'a>(
+    workload: &ObjectKey,
+    value: &serde_json::Value,
+    pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
+) -> Option<String> {
+    let selector = value["spec"]["selector"]["matchLabels"].as_object()?;
+    let belongs = |pod: &serde_json::Value| {
+        selector.iter().all(|(label, value)| applyset::label(pod, label) == value.as_str())
+    };
+    let troubled = pods
+        .filter(|(key, pod)| key.namespace == workload.namespace && belongs(pod))
+        .filter_map(|(key, pod)| Some((key.name.as_str(), readiness::pod_reason(pod)?)));
+    let (pod, reason) = troubled.min()?;
+    Some(format!("pod {pod}: {reason}"))
+}
