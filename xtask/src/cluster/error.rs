@@ -117,6 +117,23 @@ pub enum Error {
         /// What the system said.
         source: rustix::io::Errno,
     },
+    /// A node without a network namespace: its state file was changed by hand.
+    #[error("failed to start a node: it has no network namespace")]
+    NoNetwork,
+    /// Debian packages could not be installed.
+    #[error("failed to install the packages {packages}")]
+    Install {
+        /// Their names.
+        packages: String,
+        /// What apt-get said.
+        source: command::Error,
+    },
+    /// Programs are missing even with their package installed.
+    #[error("failed to find the programs of package {package}")]
+    MissingPrograms {
+        /// The Debian package that should bring them.
+        package: &'static str,
+    },
     /// Someone pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -132,6 +149,9 @@ impl Error {
             Self::MissingAsset { .. } => "unset KUBEBUILDER_ASSETS to have the parts built".into(),
             Self::OtherProfile { name, .. } => {
                 format!("`cargo xtask cluster down {name}` first, or choose another name")
+            }
+            Self::Install { source, .. } if source.is_missing_program() => {
+                "this is no Debian: install containerd, runc, the CNI plugins, iptables and iproute2 by hand".into()
             }
             Self::NeedsRoot => "run as root, or start a plain control plane (no --node, no --netns)".into(),
             Self::FolderTooLong { .. } => "let TRAINERD_CACHE name a shorter path".into(),

@@ -16,7 +16,7 @@ mod kubeconfig;
 mod name;
 mod network;
 mod node;
-mod parts;
+pub mod parts;
 mod probe;
 mod process;
 mod state;
@@ -86,14 +86,15 @@ pub fn up(home: &Home, request: &Request) -> Result<Status, Error> {
 fn start(home: &Home, folder: &Folder, request: &Request) -> Result<State, Error> {
     let parts = Parts::find(home)?;
     parts.prepare(request.profile)?;
-    if request.profile == Profile::Node {
-        node::prepare(&parts)?;
-    }
+    let node = match request.profile {
+        Profile::Node => Some(node::prepare(folder, &parts)?),
+        Profile::ControlPlane => None,
+    };
     let mut state = network::reserve(home, folder, request)?;
     let keys = certificates::make(folder, &state)?;
     control_plane::start(folder, &mut state, &parts, &keys)?;
-    if request.profile == Profile::Node {
-        node::start(folder, &mut state, &parts, &keys)?;
+    if let Some(node) = &node {
+        node::start(folder, &mut state, &parts, &keys, node)?;
     }
     state.ready = true;
     state::save(folder, &state)?;

@@ -36,35 +36,48 @@ const fn kubernetes(program: &'static str, package: &'static str) -> Part {
     Part { folder: "kubernetes", program, module: KUBERNETES, package }
 }
 
-pub(crate) static ETCD: Part = Part {
+/// The store.
+pub static ETCD: Part = Part {
     folder: "etcd",
     program: "etcd",
     module: "go.etcd.io/etcd/server/v3",
     package: "go.etcd.io/etcd/server/v3",
 };
-pub(crate) static KUBE_APISERVER: Part = kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
-pub(crate) static KUBE_CONTROLLER_MANAGER: Part =
+/// The API server.
+pub static KUBE_APISERVER: Part = kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
+/// Kubernetes' own controllers.
+pub static KUBE_CONTROLLER_MANAGER: Part =
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager");
-pub(crate) static KUBECTL: Part = kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
-pub(crate) static KUBE_SCHEDULER: Part = kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler");
-pub(crate) static KUBELET: Part = kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet");
-pub(crate) static KUBE_PROXY: Part = kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy");
-pub(crate) static COREDNS: Part = Part {
+/// The command line client.
+pub static KUBECTL: Part = kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
+/// The scheduler.
+pub static KUBE_SCHEDULER: Part = kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler");
+/// What runs pods.
+pub static KUBELET: Part = kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet");
+/// What routes ClusterIPs.
+pub static KUBE_PROXY: Part = kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy");
+/// The name service.
+pub static COREDNS: Part = Part {
     folder: "coredns",
     program: "coredns",
     module: "github.com/coredns/coredns",
     package: "github.com/coredns/coredns",
 };
-pub(crate) static JOBSET_0_11_1: Part = jobset("jobset-0.11.1");
-pub(crate) static JOBSET_0_12_0: Part = jobset("jobset-0.12.0");
-pub(crate) static LWS_0_8_0: Part = Part {
+/// JobSet's controller, 0.11.1.
+pub static JOBSET_0_11_1: Part = jobset("jobset-0.11.1");
+/// JobSet's controller, 0.12.0.
+pub static JOBSET_0_12_0: Part = jobset("jobset-0.12.0");
+/// LeaderWorkerSet's controller, 0.8.0.
+pub static LWS_0_8_0: Part = Part {
     folder: "lws-0.8.0",
     program: "manager",
     module: "sigs.k8s.io/lws",
     package: "sigs.k8s.io/lws/cmd",
 };
-pub(crate) static TRAINER_2_2_1: Part = trainer("trainer-2.2.1");
-pub(crate) static TRAINER_2_3_0: Part = trainer("trainer-2.3.0");
+/// Upstream's Trainer controller, 2.2.1.
+pub static TRAINER_2_2_1: Part = trainer("trainer-2.2.1");
+/// Upstream's Trainer controller, 2.3.0.
+pub static TRAINER_2_3_0: Part = trainer("trainer-2.3.0");
 
 const fn jobset(folder: &'static str) -> Part {
     Part { folder, program: "manager", module: "sigs.k8s.io/jobset", package: "sigs.k8s.io/jobset" }
@@ -77,6 +90,15 @@ const fn trainer(folder: &'static str) -> Part {
         module: TRAINER,
         package: "github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager",
     }
+}
+
+/// What holds a pod's namespaces, in our own ten lines.
+pub static PAUSE: Part = standin("pause", "./pause");
+/// What stands in for a training program; its source says what it does.
+pub static SLEEP_TRAIN: Part = standin("sleep-train", "./sleep-train");
+
+const fn standin(program: &'static str, package: &'static str) -> Part {
+    Part { folder: "standin-images", program, module: "", package }
 }
 
 /// Needed by every cluster.
@@ -212,12 +234,7 @@ fn version_of<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
 /// Hash of everything that a build reads: the files of the folder (go.mod, go.sum, own sources) and its
 /// flags; 16 hex digits.
 fn key(source: &Path, flags: &[&str]) -> Result<String, Error> {
-    let failed = |error| files::Error::new("list", source, error);
-    let mut paths: Vec<PathBuf> = fs::read_dir(source)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .map_err(failed)?;
-    paths.retain(|path| path.is_file());
-    paths.sort();
+    let paths = files_under(source)?;
     let mut hash = Sha256::new();
     // Each piece with its length, so that no two lists of pieces look the same.
     let mut add = |piece: &[u8]| {
@@ -225,13 +242,30 @@ fn key(source: &Path, flags: &[&str]) -> Result<String, Error> {
         hash.update(piece);
     };
     for path in paths {
-        add(path.file_name().unwrap_or_default().as_encoded_bytes());
+        let name = path.strip_prefix(source).unwrap_or(&path);
+        add(name.as_os_str().as_encoded_bytes());
         add(files::read(&path)?.as_bytes());
     }
     for flag in flags {
         add(flag.as_bytes());
     }
     Ok(crate::image::hex(&hash.finalize()[..8]))
+}
+
+/// All files of a folder and those below it, sorted.
+fn files_under(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error| files::Error::new("list", folder, error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            found.append(&mut files_under(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -39,10 +39,16 @@ impl Probe {
 
     /// Whether `GET path` is answered with 200.
     pub(super) fn is_ok(&self, path: &str) -> bool {
-        self.status(path).is_ok_and(|status| status == 200)
+        self.ask(path).is_ok_and(|answer| body(&answer).is_some())
     }
 
-    fn status(&self, path: &str) -> std::io::Result<u16> {
+    /// The object at `path`; `None` when it is not there, or the server does not answer.
+    pub(super) fn get(&self, path: &str) -> Option<serde_json::Value> {
+        serde_json::from_slice(body(&self.ask(path).ok()?)?).ok()
+    }
+
+    /// The whole answer to `GET path`. HTTP/1.0: the answer ends with the connection, without chunks.
+    fn ask(&self, path: &str) -> std::io::Result<Vec<u8>> {
         let socket = TcpStream::connect_timeout(&self.server, BOUND)?;
         socket.set_read_timeout(Some(BOUND))?;
         socket.set_write_timeout(Some(BOUND))?;
@@ -51,27 +57,19 @@ impl Probe {
             ClientConnection::new(Arc::clone(&self.config), name).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, socket);
         let agent = concat!("trainerd-xtask/", env!("CARGO_PKG_VERSION"), " (cluster)");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n",
-            self.server
-        )?;
-        let mut head = [0; 64];
-        let mut length = 0;
-        while length < head.len() && !head[..length].contains(&b'\n') {
-            match stream.read(&mut head[length..])? {
-                0 => break,
-                count => length += count,
-            }
-        }
-        status_of(&head[..length]).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nUser-Agent: {agent}\r\n\r\n", self.server)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
     }
 }
 
-/// The status of an HTTP/1.1 status line.
-fn status_of(head: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
-    line.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
+/// The body of an answer with status 200.
+fn body(answer: &[u8]) -> Option<&[u8]> {
+    const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)?;
+    let ok = answer.starts_with(b"HTTP/1.0 200 ") || answer.starts_with(b"HTTP/1.1 200 ");
+    ok.then(|| &answer[end + END_OF_HEAD.len()..])
 }
 
 #[cfg(test)]
@@ -79,11 +77,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_lines_are_read() {
-        assert_eq!(status_of(b"HTTP/1.1 200 OK\r\nAudit-Id: x"), Some(200));
-        assert_eq!(status_of(b"HTTP/1.1 500 Internal Server Error\r\n"), Some(500));
-        assert_eq!(status_of(b"HTTP/1.1 200"), Some(200));
-        assert_eq!(status_of(b"SSH-2.0-OpenSSH\r\n"), None);
-        assert_eq!(status_of(b""), None);
+    fn only_a_whole_answer_with_status_200_has_a_body() {
+        assert_eq!(body(b"HTTP/1.0 200 OK\r\nAudit-Id: x\r\n\r\nok"), Some(&b"ok"[..]));
+        assert_eq!(body(b"HTTP/1.0 200 OK\r\n\r\n"), Some(&b""[..]));
+        assert_eq!(body(b"HTTP/1.0 500 Internal Server Error\r\n\r\nno"), None);
+        assert_eq!(body(b"HTTP/1.0 200 OK\r\nAudit-"), None);
+        assert_eq!(body(b""), None);
     }
 }

@@ -4,6 +4,7 @@
 //! time and the boot it was started in as well, and a signal goes through a pidfd that was opened before
 //! the check, so that it cannot reach a process which took over the number.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -111,8 +112,8 @@ pub(super) struct Launch {
     pub(super) arguments: Vec<String>,
     /// Network namespace to run in.
     pub(super) namespace: Option<String>,
-    /// Folder that comes first in its PATH, for the helpers it runs.
-    pub(super) path: Option<PathBuf>,
+    /// Its PATH, where it runs helpers; else this program's own.
+    pub(super) path: Option<OsString>,
 }
 
 /// Starts a process in a group of its own, its output going to its log, and writes its pid file.
@@ -148,9 +149,8 @@ pub(super) fn start(folder: &Folder, launch: Launch) -> Result<Process, Error> {
         .stdout(output)
         .stderr(errors)
         .process_group(0);
-    if let Some(first) = &launch.path {
-        let rest = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{rest}", first.display()));
+    if let Some(path) = &launch.path {
+        command.env("PATH", path);
     }
     let child = command.spawn().map_err(failed)?;
     let pid = i32::try_from(child.id()).map_err(|error| failed(std::io::Error::other(error)))?;

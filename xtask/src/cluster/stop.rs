@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::parts::ETCD;
+use super::parts::{ETCD, KUBE_APISERVER};
 use super::process::{Identity, marked, recorded};
 use super::{Error, Folder, network, node};
 use crate::files;
 
-/// Time that processes have to end by themselves. The API server with open watches takes the longest.
-const GRACE: Duration = Duration::from_secs(10);
+/// Time that processes have to end by themselves; an idle API server takes about one second, one whose
+/// clients hold on to their watches a minute, for nothing: what it would still write is thrown away.
+const GRACE: Duration = Duration::from_secs(5);
 /// Time that the kernel has to end a killed process; more only passes where a disk hangs.
 const KILL_BOUND: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -23,15 +24,22 @@ pub(super) fn clear(folder: &Folder) -> Result<bool, Error> {
     let processes = of_folder(folder);
     let mut found = !processes.is_empty() || folder.root().exists();
 
-    // At its end the API server gives back its lease: without its store it would wait for the bound.
-    let (store, others): (Vec<_>, Vec<_>) =
-        processes.into_iter().partition(|identity| program(identity.pid()) == ETCD.program);
-    stop(&others)?;
+    // Clients before servers: the API server waits for watches to end, and gives back its lease in etcd.
+    let (store, others) = split(processes, ETCD.program);
+    let (api_server, clients) = split(others, KUBE_APISERVER.program);
+    stop(&clients)?;
+    found |= node::end_pods(folder, &name)?;
+    stop(&api_server)?;
     stop(&store)?;
     found |= node::clear(folder, &name)?;
     found |= network::remove(&name)?;
     files::remove_folder(folder.root())?;
     Ok(found)
+}
+
+/// Those that run `name`, and the others.
+fn split(processes: Vec<Identity>, name: &str) -> (Vec<Identity>, Vec<Identity>) {
+    processes.into_iter().partition(|identity| program(identity.pid()) == name)
 }
 
 /// The folder's processes, recorded or only marked; not those of pods, which go with the node.

@@ -1,8 +1,6 @@
-//! stub
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct Error;
-/// hex
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
+//! Container images made here: what pods on the local node run, without a registry or a container engine.
+
+pub mod catalog;
+pub mod oci;
+
+pub use oci::{Error, hex};

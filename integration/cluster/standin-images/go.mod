@@ -1,0 +1,3 @@
+module trainerd.test/cluster/standin-images
+
+go 1.26

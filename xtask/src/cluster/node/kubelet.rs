@@ -1,0 +1,83 @@
+//! The kubelet.
+
+use serde_json::{Value, json};
+
+use super::super::control_plane::start_noted;
+use super::super::parts::KUBELET;
+use super::super::process::{Launch, Process};
+use super::super::{Error, Folder, Network, Parts, State};
+use super::host::Host;
+use super::{cgroup, name_service, runtime};
+use crate::files;
+
+/// Starts the kubelet.
+pub(super) fn start(
+    folder: &Folder,
+    state: &mut State,
+    parts: &Parts,
+    host: &Host,
+) -> Result<Process, Error> {
+    let network = state.network.clone().ok_or(Error::NoNetwork)?;
+    // Pods get no name service of the host's, only the cluster's.
+    files::write(&folder.join("resolv.conf"), "")?;
+    let configuration = folder.join("kubelet.yaml");
+    files::write(&configuration, serde_yaml::to_string(&settings(folder, &state.name, &network))?)?;
+    let arguments = vec![
+        format!("--config={}", configuration.display()),
+        format!("--kubeconfig={}", folder.join("pki/kubelet.conf").display()),
+        format!("--hostname-override={}", state.name),
+        format!("--node-ip={}", network.node_address),
+        format!("--root-dir={}", folder.join("kubelet").display()),
+        format!("--cert-dir={}", folder.join("kubelet/pki").display()),
+    ];
+    let launch = Launch {
+        name: KUBELET.program,
+        program: parts.path(&KUBELET)?,
+        arguments,
+        namespace: Some(network.namespace),
+        path: Some(host.path.clone()),
+    };
+    start_noted(folder, state, launch)
+}
+
+fn settings(folder: &Folder, name: &str, network: &Network) -> Value {
+    let path = |relative: &str| folder.join(relative).display().to_string();
+    let runtime = format!("unix://{}", runtime::socket(folder).display());
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": network.node_address,
+        "authentication": {
+            "anonymous": { "enabled": false },
+            "webhook": { "enabled": true },
+            "x509": { "clientCAFile": path("pki/ca.crt") },
+        },
+        "authorization": { "mode": "Webhook" },
+        "tlsCertFile": path("pki/kubelet.crt"),
+        "tlsPrivateKeyFile": path("pki/kubelet.key"),
+        "containerRuntimeEndpoint": runtime,
+        "imageServiceEndpoint": runtime,
+        "clusterDNS": [name_service::ADDRESS],
+        "clusterDomain": name_service::DOMAIN,
+        "resolvConf": path("resolv.conf"),
+        "podLogsDir": path("pod-logs"),
+        "volumePluginDir": path("kubelet/plugins"),
+        // Pods' groups below one of the cluster's own: what belongs to it is then known whoever is alive.
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup::root(name),
+        "cgroupsPerQOS": true,
+        "enforceNodeAllocatable": [],
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        // Images cannot be pulled again: none is ever collected, and a full disk evicts nobody.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "evictionHard": {
+            "memory.available": "50Mi",
+            "nodefs.available": "0%",
+            "nodefs.inodesFree": "0%",
+            "imagefs.available": "0%",
+            "imagefs.inodesFree": "0%",
+        },
+    })
+}
