@@ -40,24 +40,14 @@ impl Catalog {
             let versions = components.entry(manifest.name.clone()).or_default();
             versions.insert(manifest.version.clone(), component);
         }
-        let used: BTreeSet<&str> = components
-            .values()
-            .flat_map(BTreeMap::values)
-            .flat_map(|component| {
-                let own = component.manifest.files.iter();
-                own.chain(component.runtimes.values().map(|runtime| &runtime.file)).map(String::as_str)
-            })
-            .collect();
-        // Templates that others include are templates as well; tables and descriptions are not.
+        // Whatever is no description and no table is a template; those that no component names are included by others.
         let tables: BTreeSet<&str> = components
             .values()
             .flat_map(BTreeMap::values)
-            .filter_map(|component| component.manifest.runtimes.as_ref())
-            .map(|list| list.table.as_str())
+            .filter_map(|component| Some(component.manifest.runtimes.as_ref()?.table.as_str()))
             .collect();
-        let templates = files.iter().filter(|(path, _)| {
-            used.contains(path) || !path.ends_with("/component.yaml") && !tables.contains(path)
-        });
+        let templates =
+            files.iter().filter(|(path, _)| !path.ends_with("/component.yaml") && !tables.contains(path));
         Ok(Self { schema, templates: Templates::new(templates.copied())?, components })
     }
 
@@ -141,8 +131,7 @@ fn runtimes(
 /// Whether everything that a version refers to exists.
 fn check(component: &Component, texts: &BTreeMap<&str, &str>) -> Result<(), CatalogError> {
     let manifest = &component.manifest;
-    let files = manifest.files.iter().chain(component.runtimes.values().map(|runtime| &runtime.file));
-    for file in files {
+    for file in files(component) {
         if !texts.contains_key(file.as_str()) {
             return Err(missing(manifest, file));
         }
@@ -161,6 +150,12 @@ fn check(component: &Component, texts: &BTreeMap<&str, &str>) -> Result<(), Cata
         Some(image) => Err(dangling(manifest, format!("image {}", image.default))),
         None => Ok(()),
     }
+}
+
+/// The templates that a version renders.
+fn files(component: &Component) -> impl Iterator<Item = &String> {
+    let runtimes = component.runtimes.values().map(|runtime| &runtime.file);
+    component.manifest.files.iter().chain(&component.manifest.probes).chain(runtimes)
 }
 
 fn missing(manifest: &Manifest, file: &str) -> CatalogError {

@@ -43,6 +43,9 @@ pub(crate) struct Manifest {
     pub(crate) order: Vec<OrderEntry>,
     #[serde(default)]
     pub(crate) files: Vec<String>,
+    /// The file with objects whose dry-run creation shows that its webhooks answer.
+    #[serde(default)]
+    pub(crate) probes: Option<String>,
 }
 
 /// An image, and who may override it.

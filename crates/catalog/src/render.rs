@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use trainerd_api::crds::{self, ServiceRef};
 use trainerd_plan::desired::{self, Desired, DesiredObject, Installation};
 use trainerd_plan::object::{ObjectKey, Resource};
+use trainerd_plan::plan::Probe;
 
 use crate::catalog::Catalog;
 use crate::component::{Component, KUBERNETES};
@@ -41,13 +42,13 @@ impl Catalog {
         for (name, resolved) in &resolution.components {
             let component = self.component(name, &resolved.version)?;
             let render = Render { catalog: self, component, options, resolution, installation };
-            components.insert(name.clone(), render.component());
             renders.push((render, render.crds()?));
         }
         let mut kinds = resource::builtin();
         kinds.extend(renders.iter().flat_map(|(_, crds)| crds).flat_map(resource::of_crd));
         let mut objects: BTreeMap<ObjectKey, DesiredObject> = BTreeMap::new();
         for (render, crds) in renders {
+            components.insert(render.name().to_owned(), render.component(&kinds)?);
             for object in render.objects(crds, &kinds)? {
                 let key = object.key();
                 if objects.contains_key(&key) {
@@ -85,11 +86,25 @@ impl Render<'_> {
         &self.component.manifest.version
     }
 
-    fn component(&self) -> desired::Component {
-        let needs = self.component.manifest.needs.keys();
-        let here =
-            |name: &&String| name.as_str() != KUBERNETES && self.resolution.components.contains_key(*name);
-        desired::Component { version: self.version().clone(), needs: needs.filter(here).cloned().collect() }
+    fn component(&self, kinds: &[Resource]) -> Result<desired::Component, CatalogError> {
+        let manifest = &self.component.manifest;
+        let here = |name: &&String| name.as_str() != KUBERNETES && self.resolution.components.contains_key(*name);
+        let needs = manifest.needs.keys().filter(here).cloned().collect();
+        let mut probes = Vec::new();
+        for file in &manifest.probes {
+            let (variables, _) = self.variables()?;
+            for manifest in self.documents(file, &variables)? {
+                let Some(resource) = resource::find(kinds, &manifest).cloned() else {
+                    return Err(CatalogError::Object {
+                        file: path(file),
+                        object: "a probe".to_owned(),
+                        fault: ObjectFault::UnknownKind,
+                    });
+                };
+                probes.push(Probe { resource, manifest });
+            }
+        }
+        Ok(desired::Component { version: self.version().clone(), needs, probes })
     }
 
     /// The CRDs, from the type table, with the labels that upstream's install gives them.
@@ -122,11 +137,7 @@ impl Render<'_> {
         for crd in crds {
             objects.push(self.object("the type table", crd, kinds, &BTreeSet::new())?);
         }
-        let images = manifest.images.keys().map(|image| (image.clone(), image.clone())).collect();
-        let mut variables = self.variables();
-        let shared =
-            if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
-        variables.insert("images".to_owned(), json!(shared));
+        let (mut variables, shared) = self.variables()?;
         for file in &manifest.files {
             objects.extend(self.file(file, &variables, &shared, kinds)?);
         }
@@ -144,13 +155,18 @@ impl Render<'_> {
         Ok(objects)
     }
 
-    /// What every template of the component is given.
-    fn variables(&self) -> Map<String, Value> {
-        let mut variables: Map<String, Value> = self.component.manifest.values.clone().into_iter().collect();
+    /// What every template of the component is given, and the images among it.
+    fn variables(&self) -> Result<(Map<String, Value>, BTreeMap<String, String>), CatalogError> {
+        let manifest = &self.component.manifest;
+        let images = manifest.images.keys().map(|image| (image.clone(), image.clone())).collect();
+        // Each runtime is given its own.
+        let images = if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
+        let mut variables: Map<String, Value> = manifest.values.clone().into_iter().collect();
         variables.insert("namespace".to_owned(), json!(self.installation.namespace));
         variables.insert("version".to_owned(), json!(self.version().to_string()));
         variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
-        variables
+        variables.insert("images".to_owned(), json!(images));
+        Ok((variables, images))
     }
 
     /// References by the name or role under which a template knows them.
@@ -173,19 +189,25 @@ impl Render<'_> {
         images: &BTreeMap<String, String>,
         kinds: &[Resource],
     ) -> Result<Vec<DesiredObject>, CatalogError> {
-        let text = self.catalog.templates().render(file, variables)?;
-        let path = format!("templates/{file}");
         let declared = images.values().map(String::as_str).collect();
-        let mut objects = Vec::new();
+        let documents = self.documents(file, variables)?.into_iter();
+        documents.map(|manifest| self.object(&path(file), manifest, kinds, &declared)).collect()
+    }
+
+    /// The documents that a template renders, empty ones left out.
+    fn documents(&self, file: &str, variables: &Map<String, Value>) -> Result<Vec<Value>, CatalogError> {
+        let text = self.catalog.templates().render(file, variables)?;
+        let unreadable = |source| CatalogError::Manifest { file: path(file), source };
+        let mut documents = Vec::new();
         for document in serde_yaml::Deserializer::from_str(&text) {
-            let unreadable = |source| CatalogError::Manifest { file: path.clone(), source };
+            // The detour through YAML's own value is what finds a key given twice.
             let manifest = serde_yaml::Value::deserialize(document).map_err(unreadable)?;
             let manifest: Value = serde_yaml::from_value(manifest).map_err(unreadable)?;
             if !manifest.is_null() {
-                objects.push(self.object(&path, manifest, kinds, &declared)?);
+                documents.push(manifest);
             }
         }
-        Ok(objects)
+        Ok(documents)
     }
 
     /// Holds a manifest to the rules that every object keeps.
@@ -242,4 +264,9 @@ impl Render<'_> {
         }
         Ok(())
     }
+}
+
+/// A file of the catalog as errors name it: from the root of the repository.
+fn path(file: &str) -> String {
+    format!("templates/{file}")
 }

@@ -167,8 +167,10 @@ impl<'a> Reader<'a> {
         match choice.filter(has) {
             Some(choice) => choice,
             None => {
+                // The newest first: of equally near spellings it is the likelier.
+                let whole_and_minor = |v: &Version| [v.to_string(), format!("{}.{}", v.major, v.minor)];
                 let spellings: Vec<String> =
-                    known.iter().rev().map(Version::to_string).chain(["auto".to_owned()]).collect();
+                    known.iter().rev().flat_map(whole_and_minor).chain(["auto".to_owned()]).collect();
                 let near = nearest(&text, spellings.iter().map(String::as_str));
                 self.fail(option, Rule::UnknownVersion { version: text, known }, near);
                 VersionChoice::Auto

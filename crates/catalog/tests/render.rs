@@ -1,0 +1,290 @@
+//! What rendering guarantees: the same bytes, whole objects, options that reach them.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use support::{catalog, chosen, given, render_with, rendered};
+use trainerd_catalog::{Catalog, CatalogError, ObjectFault, Options, Schema, yaml};
+use trainerd_plan::desired::{Desired, Installation};
+
+fn text(desired: &Desired) -> String {
+    yaml::documents(desired.objects.iter().map(|object| &object.manifest))
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
+const COMMITTED: [&str; 3] = [
+    "afb49450fbfabc1495cbd87ac15650cd9ccdc5a991191637e4ed6521bc31f877",
+    "23d0b8d36f0b08843b3cde451c2fb5cabccdabf09a4cdee728154c1fbbe6e9c5",
+    "0bb25974d07298065001f67cc482e6f75e2234efbeac72a5282bd0fb4081a7a1",
+];
+
+/// A change of what is rendered shows here even where upstream's manifests are not at hand.
+#[test]
+fn the_bytes_are_those_committed() {
+    let cases: [(&str, &[(&str, &str)]); 3] = [
+        ("2.2.1", &[]),
+        ("2.3.0", &[]),
+        ("2.3.0", &[("small-footprint", "true"), ("image-pull-secrets", "a,b")]),
+    ];
+    let digests = cases.map(|(version, more)| sha256(&text(&render_with(version, "kubeflow-system", more))));
+    assert_eq!(digests, COMMITTED);
+}
+
+#[test]
+fn twice_gives_the_same_bytes() {
+    for version in ["2.2.1", "2.3.0"] {
+        let render = || render_with(version, "kubeflow-system", &[]);
+        assert_eq!(serde_json::to_string(&render()).unwrap(), serde_json::to_string(&render()).unwrap());
+        assert_eq!(text(&render()), text(&render()));
+        let keys: Vec<_> = render().objects.iter().map(|object| object.key()).collect();
+        assert!(keys.is_sorted());
+    }
+}
+
+#[test]
+fn objects_are_counted_by_kind() {
+    for version in ["2.2.1", "2.3.0"] {
+        let desired = render_with(version, "kubeflow-system", &[]);
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for object in &desired.objects {
+            *kinds.entry(&object.resource.kind).or_default() += 1;
+        }
+        let expected = [
+            ("ClusterRole", 8),
+            ("ClusterRoleBinding", 7),
+            ("ClusterTrainingRuntime", 10),
+            ("ConfigMap", 4),
+            ("CustomResourceDefinition", 5),
+            ("Deployment", 3),
+            ("MutatingWebhookConfiguration", 3),
+            ("Namespace", 1),
+            ("Role", 4),
+            ("RoleBinding", 5),
+            ("Secret", 3),
+            ("Service", 5),
+            ("ServiceAccount", 4),
+            ("ValidatingWebhookConfiguration", 3),
+        ];
+        assert_eq!(kinds, expected.into(), "{version}");
+    }
+}
+
+#[test]
+fn a_revision_knows_components_options_and_kinds() {
+    let desired = render_with("2.3.0", "team-a", &[("settle", "9")]);
+    assert_eq!(desired.given, ["data-cache", "runtimes", "settle", "trainer-version"]);
+    assert_eq!(desired.options["settle"], json!(9));
+    let needs: Vec<(&str, Vec<&str>)> = desired
+        .components
+        .iter()
+        .map(|(name, component)| (name.as_str(), component.needs.iter().map(String::as_str).collect()))
+        .collect();
+    let expected = [
+        ("data-cache", vec!["lws", "trainer"]),
+        ("jobset", vec![]),
+        ("lws", vec![]),
+        ("runtimes", vec!["trainer"]),
+        ("trainer", vec!["jobset"]),
+    ];
+    assert_eq!(needs, expected);
+    for object in &desired.objects {
+        assert!(desired.components.contains_key(&object.component));
+        assert_eq!(object.manifest["apiVersion"], object.resource.api_version());
+        assert_eq!(object.resource.namespaced, object.key().namespace.is_some(), "{}", object.key());
+        assert!(object.resource.plural.starts_with(&object.resource.kind.to_lowercase()[..4]));
+        assert!(object.after.is_empty());
+    }
+}
+
+#[test]
+fn only_what_is_asked_for_is_rendered() {
+    let render = |pairs: &[(&str, &str)]| {
+        let (options, resolution) = chosen(pairs);
+        let installation = Installation { name: "i".to_owned(), namespace: "n".to_owned() };
+        catalog().render(&options, &resolution, &installation).unwrap()
+    };
+    let desired = render(&[("components", "trainer"), ("runtimes", "torch-distributed")]);
+    assert_eq!(desired.components.keys().collect::<Vec<_>>(), ["runtimes", "trainer"]);
+    assert!(desired.components["trainer"].needs.is_empty(), "what is not installed here is not waited for");
+    assert!(desired.objects.iter().all(|object| !object.key().name.starts_with("jobset")));
+    let runtimes = desired.objects.iter().filter(|object| object.component == "runtimes");
+    assert_eq!(runtimes.map(|object| object.key().name).collect::<Vec<_>>(), ["torch-distributed"]);
+}
+
+#[test]
+fn options_reach_the_pods() {
+    let pods = |more: &[(&str, &str)]| {
+        let desired = render_with("2.3.0", "kubeflow-system", more);
+        let deployments = desired.objects.into_iter().filter(|object| object.resource.kind == "Deployment");
+        deployments.map(|object| (object.key().name, object.manifest["spec"].clone())).collect::<BTreeMap<_, _>>()
+    };
+    for (name, spec) in pods(&[("small-footprint", "true"), ("image-pull-secrets", "regcred")]) {
+        assert_eq!(spec["replicas"], json!(1), "{name}");
+        let requests = &spec["template"]["spec"]["containers"][0]["resources"]["requests"];
+        assert!(requests.is_null() || *requests == json!({"cpu": "20m", "memory": "64Mi"}), "{name}: {requests}");
+        assert_eq!(spec["template"]["spec"]["imagePullSecrets"], json!([{"name": "regcred"}]), "{name}");
+    }
+    assert_eq!(pods(&[])["lws-controller-manager"]["replicas"], json!(2));
+    assert!(pods(&[]).values().all(|spec| spec["template"]["spec"].get("imagePullSecrets").is_none()));
+
+    let desired = render_with("2.3.0", "kubeflow-system", &[("image-pull-secrets", "regcred")]);
+    for object in desired.objects.iter().filter(|object| object.resource.kind == "ClusterTrainingRuntime") {
+        for job in object.manifest["spec"]["template"]["spec"]["replicatedJobs"].as_array().unwrap() {
+            let pod = &job["template"]["spec"]["template"]["spec"];
+            assert_eq!(pod["imagePullSecrets"], json!([{"name": "regcred"}]), "{}", object.key());
+        }
+    }
+}
+
+#[test]
+fn what_controllers_write_is_never_rendered() {
+    for version in ["2.2.1", "2.3.0"] {
+        for (key, manifest) in rendered(version) {
+            assert!(!manifest.to_string().contains("\"caBundle\":\""), "{key}");
+            assert!(manifest.get("aggregationRule").is_none() || manifest.get("rules").is_none(), "{key}");
+            assert!(manifest.get("status").is_none_or(Value::is_null), "{key}");
+            if key.kind == "Secret" {
+                assert!(manifest.get("data").is_none_or(|data| *data == json!({})), "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_namespace_must_be_one() {
+    let (options, resolution) = chosen(&[]);
+    for namespace in ["", "Team", "a.b", "-a", &"n".repeat(64)] {
+        let installation = Installation { name: "i".to_owned(), namespace: namespace.to_owned() };
+        assert!(matches!(
+            catalog().render(&options, &resolution, &installation),
+            Err(CatalogError::Namespace { namespace: named }) if named == namespace
+        ));
+    }
+}
+
+/// Every kind that a webhook admits has a probe of that kind; pods are admitted by the same servers.
+#[test]
+fn every_webhook_has_a_probe() {
+    for version in ["2.2.1", "2.3.0"] {
+        let desired = render_with(version, "kubeflow-system", &[]);
+        for object in desired.objects.iter().filter(|object| object.resource.kind.ends_with("WebhookConfiguration")) {
+            let probes = &desired.components[&object.component].probes;
+            for rule in object.manifest["webhooks"].as_array().unwrap().iter().map(|webhook| &webhook["rules"][0]) {
+                let plural = rule["resources"][0].as_str().unwrap();
+                let probe = probes.iter().find(|probe| probe.resource.plural == plural);
+                assert!(probe.is_some() || plural == "pods", "{}: {plural}", object.key());
+                if let Some(probe) = probe {
+                    assert_eq!(rule["apiGroups"][0], probe.resource.group.as_str());
+                    assert!(probe.manifest["metadata"].get("labels").is_none(), "a label may opt out of admission");
+                }
+            }
+        }
+    }
+}
+
+/// A catalog with one component of one template, rendered.
+fn render_template(component: &str, template: &str) -> Result<Desired, CatalogError> {
+    let head = "name: trainer\nversion: 1.0.0\nupgradesFrom: '*'\nfiles: [trainer/a.yaml]\n";
+    let component = format!("{head}{component}");
+    let files = [("trainer/1.0.0/component.yaml", component.as_str()), ("trainer/a.yaml", template)];
+    let catalog = Catalog::new(Schema::builtin()?, &files)?;
+    let options = Options::parse(&catalog, &given(&[("components", "trainer"), ("runtimes", "none")]))?;
+    let resolution = catalog.resolve(&options, None)?;
+    catalog.render(&options, &resolution, &Installation { name: "i".to_owned(), namespace: "n".to_owned() })
+}
+
+const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: \"{{ namespace }}\"}\n";
+
+#[test]
+fn an_unknown_variable_is_named() {
+    let template = format!("{CONFIG_MAP}data:\n  a: \"{{{{ namespcae }}}}\"\n");
+    let error = render_template("", &template).unwrap_err();
+    assert_eq!(error.to_string(), "unknown variable namespcae in templates/trainer/a.yaml, line 5");
+}
+
+#[test]
+fn objects_that_break_a_rule_are_refused() {
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: n}\nspec: {template: {spec: {containers: [{name: a, image: \"a:1\"}]}}}\n";
+    let cases: &[(&str, ObjectFault)] = &[
+        ("kind: ConfigMap\n", ObjectFault::Nameless),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: n}\n", ObjectFault::UnknownKind),
+        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", ObjectFault::Scope),
+        ("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: n}\n", ObjectFault::Scope),
+        (deployment, ObjectFault::UndeclaredImage("a:1".to_owned())),
+        (
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: a}\naggregationRule: {}\nrules: []\n",
+            ObjectFault::ForeignField("rules"),
+        ),
+        (
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: a}\nwebhooks: [{clientConfig: {caBundle: \"\"}}]\n",
+            ObjectFault::ForeignField("caBundle"),
+        ),
+    ];
+    for (template, expected) in cases {
+        match render_template("", template) {
+            Err(CatalogError::Object { file, fault, .. }) => {
+                assert_eq!((file.as_str(), &fault), ("templates/trainer/a.yaml", expected));
+            }
+            other => panic!("{template}: {other:?}"),
+        }
+    }
+    let twice = format!("{CONFIG_MAP}---\n{CONFIG_MAP}");
+    assert!(matches!(render_template("", &twice), Err(CatalogError::Twice { object }) if object == "ConfigMap n/a"));
+    assert!(matches!(render_template("", "a: [\n"), Err(CatalogError::Manifest { .. })));
+}
+
+#[test]
+fn order_adds_edges() {
+    let template = format!("{CONFIG_MAP}---\n{}", CONFIG_MAP.replace("name: a", "name: b"));
+    let order = "order: [{object: ConfigMap a, after: ConfigMap b}]\n";
+    let desired = render_template(order, &template).unwrap();
+    assert_eq!(desired.objects[0].after, [desired.objects[1].key()]);
+    assert!(desired.objects[1].after.is_empty());
+    let order = "order: [{object: ConfigMap a, after: ConfigMap c}]\n";
+    assert!(matches!(render_template(order, &template), Err(CatalogError::Dangling { what, .. }) if what == "object ConfigMap c"));
+}
+
+#[test]
+fn a_broken_catalog_says_which_file() {
+    let new = |files: &[(&str, &str)]| Catalog::new(Schema::builtin().unwrap(), files).unwrap_err().to_string();
+    let component = |more: &str| format!("name: a\nversion: 1.0.0\nupgradesFrom: '*'\n{more}");
+    assert_eq!(new(&[("a/1/component.yaml", "name: [")]), "failed to read templates/a/1/component.yaml");
+    assert_eq!(new(&[("a/1/component.yaml", &component("nmae: x\n"))]), "failed to read templates/a/1/component.yaml");
+    assert_eq!(
+        new(&[("a/1/component.yaml", &component("files: [a/b.yaml]\n"))]),
+        "templates/a/b.yaml is missing, which a 1.0.0 refers to"
+    );
+    assert_eq!(
+        new(&[("a/1/component.yaml", &component("images: {i: {default: 'a b', option: o}}\n"))]),
+        "a 1.0.0 refers to image a b, which it does not have"
+    );
+    let crds = component("crds: [{name: things.example.io}]\n").replace("name: a", "name: trainer");
+    let catalog = Catalog::new(Schema::builtin().unwrap(), &[("trainer/1/component.yaml", &crds)]).unwrap();
+    let options = Options::parse(&catalog, &given(&[("components", "trainer"), ("runtimes", "none")])).unwrap();
+    let resolution = catalog.resolve(&options, None).unwrap();
+    let installation = Installation { name: "i".to_owned(), namespace: "n".to_owned() };
+    let error = catalog.render(&options, &resolution, &installation).unwrap_err();
+    assert_eq!(error.to_string(), "failed to make CRD things.example.io of trainer 1.0.0");
+}
+
+/// The catalog lists the CRDs that the type table has.
+#[test]
+fn the_crds_are_those_of_the_type_table() {
+    for version in ["2.2.1", "2.3.0"] {
+        let desired = render_with(version, "kubeflow-system", &[]);
+        for (name, component) in &desired.components {
+            let crds = desired.objects.iter().filter(|object| {
+                object.component == *name && object.resource.kind == "CustomResourceDefinition"
+            });
+            let crds: Vec<String> = crds.map(|object| object.key().name).collect();
+            assert_eq!(crds, trainerd_api::crds::names(name, &component.version));
+        }
+    }
+}
