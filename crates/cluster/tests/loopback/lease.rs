@@ -1,0 +1,357 @@
+//! The lease against a store with resourceVersions, among rivals and under faults.
+
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use trainerd_cluster::Cluster;
+use trainerd_cluster::lease::{Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost, LeaseRecord};
+use trainerd_plan::reason::WaitingOn;
+
+use crate::server::{Asked, Reply, Server, ok, status};
+
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
+const MS: Duration = Duration::from_millis(1);
+
+/// The one lease there is.
+#[derive(Default)]
+struct Store {
+    lease: Option<Value>,
+    version: u64,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    /// 503 to everything.
+    Down,
+    /// No answer to anything.
+    Silence,
+    /// The next write is carried out, its answer is lost.
+    LostAnswer,
+}
+
+impl Store {
+    fn store(&mut self, mut lease: Value) -> Value {
+        self.version += 1;
+        lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.lease = Some(lease.clone());
+        lease
+    }
+
+    /// Somebody else's write.
+    fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        let mut lease = self.lease.clone().unwrap();
+        edit(&mut lease);
+        self.store(lease);
+    }
+
+    fn record(&self) -> LeaseRecord {
+        LeaseRecord::of(self.lease.as_ref().unwrap())
+    }
+
+    fn answer(&mut self, asked: &Asked) -> Reply {
+        match self.trouble {
+            Some(Trouble::Down) => return Reply::Answer(503, vec![], "down".to_owned()),
+            Some(Trouble::Silence) => return Reply::Silence,
+            _ => {}
+        }
+        let details = json!({ "name": "writer", "group": "coordination.k8s.io", "kind": "leases" });
+        let stored = match (asked.method.as_str(), &self.lease) {
+            ("GET" | "PUT", None) => return status(404, "NotFound", details),
+            ("GET", Some(lease)) => return ok(lease),
+            ("POST", None) => self.store(asked.body.clone()),
+            ("POST", Some(_)) => return status(409, "AlreadyExists", details),
+            ("PUT", Some(lease)) => {
+                if asked.body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
+                    return status(409, "Conflict", details);
+                }
+                self.store(asked.body.clone())
+            }
+            (method, _) => panic!("{method}"),
+        };
+        if self.trouble == Some(Trouble::LostAnswer) {
+            self.trouble = None;
+            return Reply::Cut;
+        }
+        ok(&stored)
+    }
+}
+
+struct World {
+    server: Server,
+    cluster: Cluster,
+    store: Arc<Mutex<Store>>,
+}
+
+impl World {
+    async fn new(lease: Option<Value>) -> Self {
+        let store = Arc::new(Mutex::new(Store::default()));
+        if let Some(lease) = lease {
+            store.lock().unwrap().store(lease);
+        }
+        let shared = Arc::clone(&store);
+        let server = Server::start(move |asked| {
+            assert!(asked.path.starts_with(LEASES), "{}", asked.path);
+            shared.lock().unwrap().answer(asked)
+        })
+        .await;
+        let cluster = server.connect().await;
+        Self { server, cluster, store }
+    }
+
+    async fn acquire(&self, config: LeaseConfig) -> Result<LeaseGuard, LeaseError> {
+        LeaseGuard::acquire(&self.cluster, "ns", "writer", config, |_| {}).await
+    }
+
+    fn record(&self) -> LeaseRecord {
+        self.store.lock().unwrap().record()
+    }
+
+    fn trouble(&self, trouble: Trouble) {
+        self.store.lock().unwrap().trouble = Some(trouble);
+    }
+}
+
+/// A second of lease, renewed every 200 ms, given up 200 ms early.
+fn config() -> LeaseConfig {
+    LeaseConfig {
+        duration: 1000 * MS,
+        renew: 200 * MS,
+        margin: 200 * MS,
+        wait: 3000 * MS,
+        identity: Identity::of_this_process(),
+    }
+}
+
+fn held_by(holder: &str) -> Value {
+    json!({
+        "metadata": { "name": "writer", "namespace": "ns" },
+        "spec": {
+            "holderIdentity": holder, "leaseDurationSeconds": 1, "leaseTransitions": 4,
+            // Far in the future: another machine's clock says nothing.
+            "renewTime": "2999-01-01T00:00:00.000000Z", "acquireTime": "2999-01-01T00:00:00.000000Z",
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_lease_is_made_renewed_and_given_up() {
+    let world = World::new(None).await;
+    let guard = world.acquire(config()).await.unwrap();
+    let first = world.record();
+    assert_eq!(first.holder.as_deref(), Some(guard.holder()));
+    assert_eq!(first.transitions, 0);
+    tokio::time::sleep(500 * MS).await;
+    let later = world.record();
+    assert_ne!(later.renew_time, first.renew_time);
+    assert_eq!(later.acquire_time, first.acquire_time);
+
+    // A write that goes by the fence makes no request of its own.
+    let fence = guard.fence();
+    let before = world.server.log().len();
+    for _ in 0..1000 {
+        fence.check().unwrap();
+    }
+    assert!(world.server.log().len() <= before + 1);
+
+    guard.release().await.unwrap();
+    assert_eq!(world.record().holder, None);
+    assert_eq!(fence.check(), Err(LeaseLost::Released));
+    let next = world.acquire(config()).await.unwrap();
+    assert_eq!(world.record().transitions, 1);
+    drop(next);
+}
+
+#[tokio::test]
+async fn of_many_one_gets_it() {
+    let world = Arc::new(World::new(None).await);
+    let rivals: Vec<_> = (0..8)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.acquire(LeaseConfig { wait: 300 * MS, ..config() }).await })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for rival in rivals {
+        match rival.await.unwrap() {
+            Ok(guard) => winners.push(guard),
+            Err(LeaseError::Held { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(world.record().holder.as_deref(), Some(winners[0].holder()));
+    winners[0].check().unwrap();
+}
+
+#[tokio::test]
+async fn a_holder_that_renews_is_believed_at_once() {
+    let world = World::new(None).await;
+    let holder = world.acquire(config()).await.unwrap();
+    let start = Instant::now();
+    let mut waits = Vec::new();
+    let waiting = |on: &WaitingOn| waits.push(on.clone());
+    let config = LeaseConfig { wait: 60_000 * MS, ..config() };
+    let error = LeaseGuard::acquire(&world.cluster, "ns", "writer", config, waiting).await.err().unwrap();
+    assert!(start.elapsed() < 900 * MS, "{:?}", start.elapsed());
+    match error {
+        LeaseError::Held { holder: named, since, .. } => {
+            assert_eq!(named, holder.holder());
+            assert!(since.is_some());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!waits.is_empty());
+    assert!(waits.iter().all(|on| *on == WaitingOn::Lease { holder: holder.holder().to_owned() }));
+    holder.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_holder_is_outwaited_on_our_own_clock() {
+    let world = World::new(Some(held_by("somebody"))).await;
+    let start = Instant::now();
+    let guard = world.acquire(config()).await.unwrap();
+    assert!(start.elapsed() >= 1000 * MS && start.elapsed() < 2000 * MS, "{:?}", start.elapsed());
+    assert_eq!(world.record().transitions, 5);
+    guard.check().unwrap();
+}
+
+#[tokio::test]
+async fn waiting_ends_when_it_was_said_to() {
+    let world = World::new(Some(held_by("somebody"))).await;
+    let start = Instant::now();
+    let error = world.acquire(LeaseConfig { wait: 300 * MS, ..config() }).await.err().unwrap();
+    assert!(start.elapsed() >= 300 * MS && start.elapsed() < 900 * MS, "{:?}", start.elapsed());
+    let text = "failed to take the lease ns/writer: held by somebody since 2999-01-01T00:00:00Z";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(world.record().holder.as_deref(), Some("somebody"));
+}
+
+#[tokio::test]
+async fn a_process_that_ended_here_is_not_waited_for() {
+    let me = Identity::of_this_process();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let start_ticks =
+        stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
+    let mut dead = me.clone();
+    let process = dead.process.as_mut().unwrap();
+    (process.pid, process.start_ticks) = (child.id(), start_ticks);
+
+    let world = World::new(Some(held_by(&dead.to_string()))).await;
+    let alive = world.acquire(LeaseConfig { wait: Duration::ZERO, ..config() }).await;
+    assert!(matches!(alive, Err(LeaseError::Held { .. })));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let guard = world.acquire(LeaseConfig { wait: Duration::ZERO, ..config() }).await.unwrap();
+    assert_eq!(world.record().holder.as_deref(), Some(guard.holder()));
+    assert_eq!(world.record().transitions, 5);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_taken_is_known_to_be_lost() {
+    let world = World::new(None).await;
+    let guard = world.acquire(config()).await.unwrap();
+    world.store.lock().unwrap().edit(|lease| lease["spec"]["holderIdentity"] = json!("thief"));
+    let lost = tokio::time::timeout(2000 * MS, guard.lost()).await.unwrap();
+    assert_eq!(lost, LeaseLost::Taken { holder: "thief".to_owned() });
+    assert_eq!(guard.check(), Err(lost));
+    // What is another's is left alone.
+    guard.release().await.unwrap();
+    assert_eq!(world.record().holder.as_deref(), Some("thief"));
+}
+
+#[tokio::test]
+async fn a_lease_that_was_removed_is_known_to_be_lost() {
+    for remove in [(|store: &mut Store| store.lease = None) as fn(&mut Store), |store| {
+        store.edit(|lease| lease["spec"]["holderIdentity"] = json!(null));
+    }] {
+        let world = World::new(None).await;
+        let guard = world.acquire(config()).await.unwrap();
+        remove(&mut world.store.lock().unwrap());
+        assert_eq!(tokio::time::timeout(2000 * MS, guard.lost()).await.unwrap(), LeaseLost::Removed);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_renewed_is_given_up_before_others_may_take_it() {
+    for trouble in [Trouble::Down, Trouble::Silence] {
+        let world = World::new(None).await;
+        let before = Instant::now();
+        let guard = world.acquire(config()).await.unwrap();
+        world.trouble(trouble);
+        let after = Instant::now();
+        while guard.check().is_ok() {
+            tokio::time::sleep(5 * MS).await;
+        }
+        // 1 s of lease less 200 ms of margin, counted from before the last renewal was sent.
+        assert!(before.elapsed() >= 700 * MS, "{:?}", before.elapsed());
+        assert!(after.elapsed() < 900 * MS, "{:?}", after.elapsed());
+        let lost = tokio::time::timeout(1000 * MS, guard.lost()).await.unwrap();
+        assert!(matches!(lost, LeaseLost::Expired { last: Some(_) }), "{lost:?}");
+        // Back again, it is still lost: nobody may write on a lease that was given up.
+        world.store.lock().unwrap().trouble = None;
+        tokio::time::sleep(300 * MS).await;
+        assert_eq!(guard.check(), Err(lost));
+    }
+}
+
+#[tokio::test]
+async fn a_short_outage_is_survived() {
+    let world = World::new(None).await;
+    let guard = world.acquire(config()).await.unwrap();
+    world.trouble(Trouble::Down);
+    tokio::time::sleep(450 * MS).await;
+    world.store.lock().unwrap().trouble = None;
+    tokio::time::sleep(900 * MS).await;
+    guard.check().unwrap();
+}
+
+#[tokio::test]
+async fn others_may_label_the_lease() {
+    let world = World::new(None).await;
+    let guard = world.acquire(config()).await.unwrap();
+    for _ in 0..3 {
+        world.store.lock().unwrap().edit(|lease| lease["metadata"]["labels"] = json!({ "a": "b" }));
+        tokio::time::sleep(400 * MS).await;
+    }
+    guard.check().unwrap();
+    assert_eq!(world.store.lock().unwrap().lease.as_ref().unwrap()["metadata"]["labels"]["a"], "b");
+    world.store.lock().unwrap().edit(|lease| lease["metadata"]["labels"] = json!({ "a": "c" }));
+    guard.release().await.unwrap();
+    assert_eq!(world.record().holder, None);
+}
+
+#[tokio::test]
+async fn an_answer_that_got_lost_makes_no_second_holder_of_us() {
+    let world = World::new(Some(held_by(""))).await;
+    world.trouble(Trouble::LostAnswer);
+    let guard = world.acquire(config()).await.unwrap();
+    assert_eq!(world.record().transitions, 5, "taken once, not twice");
+    world.trouble(Trouble::LostAnswer);
+    tokio::time::sleep(1200 * MS).await;
+    guard.check().unwrap();
+    world.trouble(Trouble::LostAnswer);
+    // The answer to the release got lost, not the release.
+    assert!(guard.release().await.is_err());
+    assert_eq!(world.record().holder, None);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_waited_for_within_bounds() {
+    let world = World::new(None).await;
+    world.trouble(Trouble::Down);
+    let start = Instant::now();
+    let error = world.acquire(LeaseConfig { wait: 500 * MS, ..config() }).await.err().unwrap();
+    assert!(matches!(error, LeaseError::Request { .. }), "{error:?}");
+    assert!(start.elapsed() < 600 * MS);
+
+    let store = Arc::clone(&world.store);
+    tokio::spawn(async move {
+        tokio::time::sleep(300 * MS).await;
+        store.lock().unwrap().trouble = None;
+    });
+    world.acquire(config()).await.unwrap();
+}
