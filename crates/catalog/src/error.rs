@@ -55,7 +55,7 @@ pub enum CatalogError {
         /// The component.
         component: String,
         /// What needs it, and which versions fit.
-        needed: Needed,
+        needed: Box<Needed>,
         /// The version in the cluster, `None` if it is not there.
         found: Option<Version>,
     },
@@ -67,7 +67,7 @@ pub enum CatalogError {
         /// Its version.
         version: Version,
         /// The versions it runs on.
-        range: VersionReq,
+        range: Box<VersionReq>,
         /// The cluster's version.
         found: Version,
     },
@@ -97,7 +97,7 @@ pub enum CatalogError {
         /// The version asked for.
         to: Version,
         /// What the version asked for can be reached from.
-        upgrades_from: VersionReq,
+        upgrades_from: Box<VersionReq>,
     },
     /// The installation's namespace cannot be the name of one.
     #[error("{namespace:?} is not the name of a namespace")]
@@ -165,7 +165,7 @@ pub enum CatalogError {
         /// Its version.
         version: Version,
         /// What is wrong.
-        source: trainerd_api::crds::UnknownCrd,
+        source: Box<trainerd_api::crds::UnknownCrd>,
     },
     /// A file of the catalog is not what it should be: this build is broken.
     #[error("failed to read {file}")]

@@ -67,6 +67,9 @@ impl Catalog {
     }
 }
 
+/// References by the name or the role under which a template knows them.
+type Images = BTreeMap<String, String>;
+
 /// One component on its way to objects.
 #[derive(Clone, Copy)]
 struct Render<'a> {
@@ -88,10 +91,11 @@ impl Render<'_> {
 
     fn component(&self, kinds: &[Resource]) -> Result<desired::Component, CatalogError> {
         let manifest = &self.component.manifest;
-        let here = |name: &&String| name.as_str() != KUBERNETES && self.resolution.components.contains_key(*name);
+        let here =
+            |name: &&String| name.as_str() != KUBERNETES && self.resolution.components.contains_key(*name);
         let needs = manifest.needs.keys().filter(here).cloned().collect();
         let mut probes = Vec::new();
-        for file in &manifest.probes {
+        if let Some(file) = &manifest.probes {
             let (variables, _) = self.variables()?;
             for manifest in self.documents(file, &variables)? {
                 let Some(resource) = resource::find(kinds, &manifest).cloned() else {
@@ -120,7 +124,7 @@ impl Render<'_> {
                         name: entry.name.clone(),
                         component: self.name().to_owned(),
                         version: self.version().clone(),
-                        source,
+                        source: Box::new(source),
                     }
                 })?;
             if !entry.labels.is_empty() {
@@ -156,11 +160,12 @@ impl Render<'_> {
     }
 
     /// What every template of the component is given, and the images among it.
-    fn variables(&self) -> Result<(Map<String, Value>, BTreeMap<String, String>), CatalogError> {
+    fn variables(&self) -> Result<(Map<String, Value>, Images), CatalogError> {
         let manifest = &self.component.manifest;
         let images = manifest.images.keys().map(|image| (image.clone(), image.clone())).collect();
         // Each runtime is given its own.
-        let images = if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
+        let images =
+            if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
         let mut variables: Map<String, Value> = manifest.values.clone().into_iter().collect();
         variables.insert("namespace".to_owned(), json!(self.installation.namespace));
         variables.insert("version".to_owned(), json!(self.version().to_string()));
@@ -169,12 +174,12 @@ impl Render<'_> {
         Ok((variables, images))
     }
 
-    /// References by the name or role under which a template knows them.
+    /// What is rendered for images of the component, given by role.
     fn references(
         &self,
         images: &BTreeMap<String, String>,
         runtime: Option<&str>,
-    ) -> Result<BTreeMap<String, String>, CatalogError> {
+    ) -> Result<Images, CatalogError> {
         let one = |(role, entry): (&String, &String)| {
             let runtime = runtime.filter(|_| role == crate::component::NODE);
             Ok((role.clone(), reference(self.component, self.options, entry, runtime)?.to_string()))
@@ -186,7 +191,7 @@ impl Render<'_> {
         &self,
         file: &str,
         variables: &Map<String, Value>,
-        images: &BTreeMap<String, String>,
+        images: &Images,
         kinds: &[Resource],
     ) -> Result<Vec<DesiredObject>, CatalogError> {
         let declared = images.values().map(String::as_str).collect();

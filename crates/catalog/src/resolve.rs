@@ -6,12 +6,12 @@ use std::fmt;
 use semver::{Version, VersionReq};
 
 use crate::catalog::Catalog;
-use crate::component::KUBERNETES;
 use crate::error::CatalogError;
 use crate::image::ImageRef;
 use crate::options::{
     InvalidOptions, OptionError, Options, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
 };
+use crate::tag::TagVersion;
 
 const TRAINER: &str = "trainer";
 const RUNTIMES: &str = "runtimes";
@@ -114,7 +114,7 @@ impl Resolution {
             None => Ok(()),
             Some((component, needed)) => Err(CatalogError::UnmetNeed {
                 component: component.clone(),
-                needed: needed.clone(),
+                needed: Box::new(needed.clone()),
                 found: in_cluster.get(component).cloned(),
             }),
         }
@@ -312,42 +312,6 @@ impl Catalog {
         }
         Ok(chosen.clone())
     }
-
-    /// The ranges of Kubernetes versions that the components run on, by component.
-    pub fn kubernetes_ranges(
-        &self,
-        resolution: &Resolution,
-    ) -> Result<BTreeMap<String, VersionReq>, CatalogError> {
-        let mut ranges = BTreeMap::new();
-        for (name, resolved) in &resolution.components {
-            let manifest = &self.component(name, &resolved.version)?.manifest;
-            if let Some(range) = manifest.needs.get(KUBERNETES) {
-                ranges.insert(name.clone(), range.clone());
-            }
-        }
-        Ok(ranges)
-    }
-
-    /// Whether every component runs on the cluster's Kubernetes, given as the server's `gitVersion`: `v1.36.0`,
-    /// `v1.33.5-gke.1080000`. What vendors append does not count.
-    ///
-    /// # Errors
-    /// [`CatalogError::Kubernetes`] for the first component that does not, in order of name;
-    /// [`CatalogError::KubernetesVersion`] for a text that is no version.
-    pub fn check_kubernetes(&self, resolution: &Resolution, git_version: &str) -> Result<(), CatalogError> {
-        let text = git_version.trim().trim_start_matches('v');
-        let found = Version::parse(text)
-            .map_err(|_| CatalogError::KubernetesVersion { text: git_version.to_owned() })
-            .map(|version| Version::new(version.major, version.minor, version.patch))?;
-        for (component, range) in self.kubernetes_ranges(resolution)? {
-            if !range.matches(&found) {
-                let version = resolution.components.get(&component).map(|resolved| resolved.version.clone());
-                let version = version.unwrap_or_else(|| Version::new(0, 0, 0));
-                return Err(CatalogError::Kubernetes { component, version, range, found });
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Overrides whose tag says that they hold another minor version than the chosen one.
@@ -370,53 +334,4 @@ fn tag_mismatches<'a>(
         };
         Some(options.error(row.image_option, rule, None))
     })
-}
-
-/// The version that a tag begins with: `v?X.Y.Z` or `v?X.Y`, then the end or anything that is no digit.
-#[derive(Debug, PartialEq, Eq)]
-struct TagVersion {
-    major: u64,
-    minor: u64,
-    patch: Option<u64>,
-}
-
-impl TagVersion {
-    fn of(tag: &str) -> Option<Self> {
-        let tag = tag.strip_prefix('v').unwrap_or(tag);
-        let (major, rest) = leading_number(tag)?;
-        let (minor, rest) = leading_number(rest.strip_prefix('.')?)?;
-        let patch = rest.strip_prefix('.').and_then(leading_number).map(|(patch, _)| patch);
-        Some(Self { major, minor, patch })
-    }
-}
-
-fn leading_number(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    Some((text[..end].parse().ok()?, &text[end..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_begin_with_versions() {
-        let of = |tag| TagVersion::of(tag).map(|TagVersion { major, minor, patch }| (major, minor, patch));
-        for (tag, version) in [
-            ("v2.3.0", Some((2, 3, Some(0)))),
-            ("2.2.1-26331db-20260801050835", Some((2, 2, Some(1)))),
-            ("2.2", Some((2, 2, None))),
-            ("2.2-edge", Some((2, 2, None))),
-            ("2.2.x", Some((2, 2, None))),
-            ("2.13.0-cuda13.0", Some((2, 13, Some(0)))),
-            ("latest", None),
-            ("2", None),
-            ("v", None),
-            ("vv2.3.0", None),
-            ("sha-48e7a93", None),
-            ("99999999999999999999.1.0", None),
-        ] {
-            assert_eq!(of(tag), version, "{tag}");
-        }
-    }
 }

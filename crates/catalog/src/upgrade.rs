@@ -103,7 +103,7 @@ impl Catalog {
                 component: component.to_owned(),
                 from: from.clone(),
                 to: to.clone(),
-                upgrades_from: target.manifest.upgrades_from.clone(),
+                upgrades_from: Box::new(target.manifest.upgrades_from.clone()),
             },
             Err(unknown) => unknown,
         }
@@ -157,13 +157,16 @@ mod tests {
         let path = |from: &Versions, to: &Versions| catalog.upgrade_path(from, to).unwrap();
         let (oldest, middle, newest) =
             (versions("2.1.0", "0.10.1"), versions("2.2.1", "0.11.1"), versions("2.3.0", "0.12.0"));
-        assert_eq!(path(&oldest, &newest), [middle.clone(), newest.clone()]);
-        assert_eq!(path(&middle, &newest), [newest.clone()]);
-        assert_eq!(path(&versions("2.0.1", "0.8.2"), &versions("2.1.0", "0.10.1")), [oldest.clone()]);
-        assert_eq!(path(&newest, &newest), [Versions::new(); 0]);
-        assert_eq!(path(&Versions::new(), &newest), [newest.clone()]);
-        let later = versions("2.2.1", "0.11.1");
-        assert_eq!(path(&versions("2.2.1", "0.11.0"), &later), [later.clone()]);
+        for (from, to, stops) in [
+            (&oldest, &newest, vec![&middle, &newest]),
+            (&middle, &newest, vec![&newest]),
+            (&versions("2.0.1", "0.8.2"), &oldest, vec![&oldest]),
+            (&newest, &newest, vec![]),
+            (&Versions::new(), &newest, vec![&newest]),
+            (&versions("2.2.1", "0.11.0"), &middle, vec![&middle]),
+        ] {
+            assert_eq!(path(from, to).iter().collect::<Vec<_>>(), stops, "{from:?} to {to:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,12 @@ use serde_json::Value;
 
 /// Prints manifests as a stream of documents, each after a line `---`. Same input, same bytes.
 pub fn documents<'a>(manifests: impl IntoIterator<Item = &'a Value>) -> String {
-    manifests.into_iter().map(|manifest| format!("---\n{}", document(manifest))).collect()
+    let mut out = String::new();
+    for manifest in manifests {
+        out.push_str("---\n");
+        out.push_str(&document(manifest));
+    }
+    out
 }
 
 /// Prints one value as a document of its own, with a final newline. Keys are sorted at every level; lists
@@ -109,14 +114,10 @@ fn scalar(text: &str) -> String {
     if text.chars().any(is_special) {
         // JSON's quoting is YAML's, but leaves characters as they are that YAML takes for line ends.
         let quoted = Value::from(text).to_string();
-        return quoted.chars().fold(String::new(), |mut out, c| {
-            if is_special(c) {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)))
-            } else {
-                out.push(c)
-            }
-            out
-        });
+        let escaped = |c: char| {
+            if is_special(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }
+        };
+        return quoted.chars().map(escaped).collect();
     }
     if is_plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', "''")) }
 }

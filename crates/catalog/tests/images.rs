@@ -1,5 +1,7 @@
 //! Every image can be enumerated, overridden by itself, and moved to another registry.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
+
 mod support;
 
 use std::collections::BTreeSet;

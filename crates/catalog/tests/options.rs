@@ -1,5 +1,7 @@
 //! Every option, every rule: the texts are public.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -29,10 +31,13 @@ fn wrong(given: &BTreeMap<String, Raw>) -> Vec<(String, String, Option<String>)>
     invalid.errors().iter().map(row).collect()
 }
 
+/// What is given, the rule that it breaks, and the nearest spelling.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+
 #[test]
 fn every_rule_has_its_text() {
     let digest_only = format!("x@{DIGEST} y");
-    let cases: &[(&[(&str, &str)], &str, Option<&str>)] = &[
+    let cases: &[Case<'_>] = &[
         (&[("setle", "5")], "unknown option", Some("settle")),
         (&[("drift-policy", "enforce")], "unknown option", None),
         (&[("settle", "soon")], "must be a whole number", None),
@@ -80,12 +85,20 @@ fn every_rule_has_its_text() {
         (&[("components", "")], "trainer is required", None),
         (&[("runtimes", "torch-distribute")], "unknown runtime torch-distribute", Some("torch-distributed")),
         (&[("runtimes", "all,torch-distributed")], "unknown runtime all", None),
-        (&[("runtimes", "torch-distributed-with-cache")], "torch-distributed-with-cache needs data-cache", None),
+        (
+            &[("runtimes", "torch-distributed-with-cache")],
+            "torch-distributed-with-cache needs data-cache",
+            None,
+        ),
         (&[("runtime-images", "torch-distributed=a.io/t:1,b")], "entry 2 is not key=image", None),
         (&[("runtime-images", "torch-distributed=a.io/t")], "entry 1 is not key=image", None),
         (&[("runtime-images", "=a.io/t:1")], "unknown key ", None),
         (&[("runtime-images", "torch=a.io/t:1")], "unknown key torch", None),
-        (&[("runtime-images", "dataset-initialiser=a.io/t:1")], "unknown key dataset-initialiser", Some("dataset-initializer")),
+        (
+            &[("runtime-images", "dataset-initialiser=a.io/t:1")],
+            "unknown key dataset-initialiser",
+            Some("dataset-initializer"),
+        ),
         (&[("data-cache", "true"), ("components", "trainer,jobset")], "needs lws in components", None),
         (
             &[("image-registry", "https://ghcr.io/mirror/")],
@@ -104,7 +117,8 @@ fn every_rule_has_its_text() {
     ];
     for (pairs, rule, nearest) in cases {
         let rows = wrong(&given(pairs));
-        let found = rows.iter().map(|(option, rule, nearest)| (option.as_str(), rule.as_str(), nearest.as_deref()));
+        let found =
+            rows.iter().map(|(option, rule, nearest)| (option.as_str(), rule.as_str(), nearest.as_deref()));
         let expected = pairs.iter().map(|(option, _)| (*option, *rule, *nearest));
         let found: Vec<_> = found.collect();
         assert_eq!(found.len(), 1, "{pairs:?}: {found:?}");
@@ -114,7 +128,8 @@ fn every_rule_has_its_text() {
 
 #[test]
 fn every_bad_option_is_told_in_order_of_name() {
-    let rows = wrong(&given(&[("settle", "x"), ("conflicts", "x"), ("trainer-version", "9.9.9"), ("a", "b")]));
+    let rows =
+        wrong(&given(&[("settle", "x"), ("conflicts", "x"), ("trainer-version", "9.9.9"), ("a", "b")]));
     let names: Vec<&str> = rows.iter().map(|(option, ..)| option.as_str()).collect();
     assert_eq!(names, ["a", "conflicts", "settle", "trainer-version"]);
 
@@ -172,30 +187,60 @@ fn defaults_are_valid_and_of_the_newest_version() {
     assert!(options.images.is_empty() && options.given().is_empty());
     assert_eq!(options.values().len(), Schema::builtin().unwrap().options.len());
     for image in catalog.images(&options, &resolution).unwrap() {
-        if let Some(Value::String(default)) = catalog.schema().default_of(&image.option).filter(|_| image.key.is_none()) {
+        if let Some(Value::String(default)) =
+            catalog.schema().default_of(&image.option).filter(|_| image.key.is_none())
+        {
             assert_eq!(*default, image.reference, "config.yaml does not name the newest image");
         }
     }
     assert_eq!(resolution.versions()["trainer"], *catalog.newest("trainer").unwrap());
 }
 
+/// What is given, whether 2.2.1 is installed, the versions of trainer, jobset and lws, and why the trainer's.
+type Choice<'a> = (&'a [(&'a str, &'a str)], bool, [&'a str; 3], &'a str);
+
 #[test]
 fn versions_are_chosen_as_the_options_say() {
     let trainer_2_2 = BTreeMap::from([("trainer".to_owned(), Version::new(2, 2, 1))]);
     let image = "kubeflow-trainer-image";
     let packaged = "ghcr.io/kubeflow/trainer/trainer-controller-manager:v2.3.0";
-    let cases: &[(&[(&str, &str)], bool, [&str; 3], &str)] = &[
+    let cases: &[Choice<'_>] = &[
         (&[], false, ["2.3.0", "0.12.0", "0.8.0"], "newest"),
         (&[], true, ["2.2.1", "0.11.1", "0.8.0"], "installed"),
         (&[("trainer-version", "2.2")], false, ["2.2.1", "0.11.1", "0.8.0"], "option trainer-version"),
         (&[("trainer-version", "2.3.0")], true, ["2.3.0", "0.12.0", "0.8.0"], "option trainer-version"),
         (&[(image, packaged)], true, ["2.2.1", "0.11.1", "0.8.0"], "installed"),
-        (&[(image, "a.io/t:2.3.0-rock1")], true, ["2.3.0", "0.12.0", "0.8.0"], "tag 2.3.0-rock1 of option kubeflow-trainer-image"),
-        (&[(image, "a.io/t:v2.2.0")], false, ["2.2.1", "0.11.1", "0.8.0"], "tag v2.2.0 of option kubeflow-trainer-image"),
-        (&[(image, "a.io/t:2.2")], false, ["2.2.1", "0.11.1", "0.8.0"], "tag 2.2 of option kubeflow-trainer-image"),
+        (
+            &[(image, "a.io/t:2.3.0-rock1")],
+            true,
+            ["2.3.0", "0.12.0", "0.8.0"],
+            "tag 2.3.0-rock1 of option kubeflow-trainer-image",
+        ),
+        (
+            &[(image, "a.io/t:v2.2.0")],
+            false,
+            ["2.2.1", "0.11.1", "0.8.0"],
+            "tag v2.2.0 of option kubeflow-trainer-image",
+        ),
+        (
+            &[(image, "a.io/t:2.2")],
+            false,
+            ["2.2.1", "0.11.1", "0.8.0"],
+            "tag 2.2 of option kubeflow-trainer-image",
+        ),
         (&[(image, "a.io/t:edge")], false, ["2.3.0", "0.12.0", "0.8.0"], "newest"),
-        (&[(image, "a.io/t:edge"), ("trainer-version", "2.2.1")], false, ["2.2.1", "0.11.1", "0.8.0"], "option trainer-version"),
-        (&[("trainer-version", "2.2"), ("jobset-image", "a.io/j:v0.11.7")], false, ["2.2.1", "0.11.1", "0.8.0"], "option trainer-version"),
+        (
+            &[(image, "a.io/t:edge"), ("trainer-version", "2.2.1")],
+            false,
+            ["2.2.1", "0.11.1", "0.8.0"],
+            "option trainer-version",
+        ),
+        (
+            &[("trainer-version", "2.2"), ("jobset-image", "a.io/j:v0.11.7")],
+            false,
+            ["2.2.1", "0.11.1", "0.8.0"],
+            "option trainer-version",
+        ),
     ];
     let catalog = catalog();
     for (pairs, installed, versions, why) in cases {
@@ -245,10 +290,7 @@ fn what_is_left_out_must_be_in_the_cluster() {
     let in_cluster = |version: &str| BTreeMap::from([("jobset".to_owned(), version.parse().unwrap())]);
     assert!(resolution.check_external(&in_cluster("0.12.3")).is_ok());
     let text = |found: &BTreeMap<String, Version>| resolution.check_external(found).unwrap_err().to_string();
-    assert_eq!(
-        text(&BTreeMap::new()),
-        "jobset is not in the cluster; trainer 2.3.0 needs >=0.12.0, <0.13.0"
-    );
+    assert_eq!(text(&BTreeMap::new()), "jobset is not in the cluster; trainer 2.3.0 needs >=0.12.0, <0.13.0");
     assert_eq!(
         text(&in_cluster("0.11.1")),
         "jobset 0.11.1 in the cluster does not fit; trainer 2.3.0 needs >=0.12.0, <0.13.0"
@@ -279,7 +321,7 @@ fn the_stack_upgrades_from_2_2_to_2_3_and_not_back() {
     let catalog = catalog();
     let old = chosen(&[("trainer-version", "2.2")]).1.versions();
     let new = chosen(&[]).1.versions();
-    assert_eq!(catalog.upgrade_path(&old, &new).unwrap(), [new.clone()]);
+    assert_eq!(catalog.upgrade_path(&old, &new).unwrap(), std::slice::from_ref(&new));
     assert!(matches!(
         catalog.upgrade_path(&new, &old),
         Err(CatalogError::Downgrade { component, .. }) if component == "jobset"

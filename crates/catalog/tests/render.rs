@@ -1,5 +1,7 @@
 //! What rendering guarantees: the same bytes, whole objects, options that reach them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -8,14 +10,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{catalog, chosen, given, render_with, rendered};
 use trainerd_catalog::{Catalog, CatalogError, ObjectFault, Options, Schema, yaml};
-use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::desired::{Desired, DesiredObject, Installation};
 
 fn text(desired: &Desired) -> String {
     yaml::documents(desired.objects.iter().map(|object| &object.manifest))
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
@@ -43,7 +45,7 @@ fn twice_gives_the_same_bytes() {
         let render = || render_with(version, "kubeflow-system", &[]);
         assert_eq!(serde_json::to_string(&render()).unwrap(), serde_json::to_string(&render()).unwrap());
         assert_eq!(text(&render()), text(&render()));
-        let keys: Vec<_> = render().objects.iter().map(|object| object.key()).collect();
+        let keys: Vec<_> = render().objects.iter().map(DesiredObject::key).collect();
         assert!(keys.is_sorted());
     }
 }
@@ -123,12 +125,17 @@ fn options_reach_the_pods() {
     let pods = |more: &[(&str, &str)]| {
         let desired = render_with("2.3.0", "kubeflow-system", more);
         let deployments = desired.objects.into_iter().filter(|object| object.resource.kind == "Deployment");
-        deployments.map(|object| (object.key().name, object.manifest["spec"].clone())).collect::<BTreeMap<_, _>>()
+        deployments
+            .map(|object| (object.key().name, object.manifest["spec"].clone()))
+            .collect::<BTreeMap<_, _>>()
     };
     for (name, spec) in pods(&[("small-footprint", "true"), ("image-pull-secrets", "regcred")]) {
         assert_eq!(spec["replicas"], json!(1), "{name}");
         let requests = &spec["template"]["spec"]["containers"][0]["resources"]["requests"];
-        assert!(requests.is_null() || *requests == json!({"cpu": "20m", "memory": "64Mi"}), "{name}: {requests}");
+        assert!(
+            requests.is_null() || *requests == json!({"cpu": "20m", "memory": "64Mi"}),
+            "{name}: {requests}"
+        );
         assert_eq!(spec["template"]["spec"]["imagePullSecrets"], json!([{"name": "regcred"}]), "{name}");
     }
     assert_eq!(pods(&[])["lws-controller-manager"]["replicas"], json!(2));
@@ -174,15 +181,22 @@ fn a_namespace_must_be_one() {
 fn every_webhook_has_a_probe() {
     for version in ["2.2.1", "2.3.0"] {
         let desired = render_with(version, "kubeflow-system", &[]);
-        for object in desired.objects.iter().filter(|object| object.resource.kind.ends_with("WebhookConfiguration")) {
+        for object in
+            desired.objects.iter().filter(|object| object.resource.kind.ends_with("WebhookConfiguration"))
+        {
             let probes = &desired.components[&object.component].probes;
-            for rule in object.manifest["webhooks"].as_array().unwrap().iter().map(|webhook| &webhook["rules"][0]) {
+            for rule in
+                object.manifest["webhooks"].as_array().unwrap().iter().map(|webhook| &webhook["rules"][0])
+            {
                 let plural = rule["resources"][0].as_str().unwrap();
                 let probe = probes.iter().find(|probe| probe.resource.plural == plural);
                 assert!(probe.is_some() || plural == "pods", "{}: {plural}", object.key());
                 if let Some(probe) = probe {
                     assert_eq!(rule["apiGroups"][0], probe.resource.group.as_str());
-                    assert!(probe.manifest["metadata"].get("labels").is_none(), "a label may opt out of admission");
+                    assert!(
+                        probe.manifest["metadata"].get("labels").is_none(),
+                        "a label may opt out of admission"
+                    );
                 }
             }
         }
@@ -200,7 +214,8 @@ fn render_template(component: &str, template: &str) -> Result<Desired, CatalogEr
     catalog.render(&options, &resolution, &Installation { name: "i".to_owned(), namespace: "n".to_owned() })
 }
 
-const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: \"{{ namespace }}\"}\n";
+const CONFIG_MAP: &str =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: \"{{ namespace }}\"}\n";
 
 #[test]
 fn an_unknown_variable_is_named() {
@@ -236,7 +251,9 @@ fn objects_that_break_a_rule_are_refused() {
         }
     }
     let twice = format!("{CONFIG_MAP}---\n{CONFIG_MAP}");
-    assert!(matches!(render_template("", &twice), Err(CatalogError::Twice { object }) if object == "ConfigMap n/a"));
+    assert!(
+        matches!(render_template("", &twice), Err(CatalogError::Twice { object }) if object == "ConfigMap n/a")
+    );
     assert!(matches!(render_template("", "a: [\n"), Err(CatalogError::Manifest { .. })));
 }
 
@@ -248,15 +265,21 @@ fn order_adds_edges() {
     assert_eq!(desired.objects[0].after, [desired.objects[1].key()]);
     assert!(desired.objects[1].after.is_empty());
     let order = "order: [{object: ConfigMap a, after: ConfigMap c}]\n";
-    assert!(matches!(render_template(order, &template), Err(CatalogError::Dangling { what, .. }) if what == "object ConfigMap c"));
+    assert!(
+        matches!(render_template(order, &template), Err(CatalogError::Dangling { what, .. }) if what == "object ConfigMap c")
+    );
 }
 
 #[test]
 fn a_broken_catalog_says_which_file() {
-    let new = |files: &[(&str, &str)]| Catalog::new(Schema::builtin().unwrap(), files).unwrap_err().to_string();
+    let new =
+        |files: &[(&str, &str)]| Catalog::new(Schema::builtin().unwrap(), files).unwrap_err().to_string();
     let component = |more: &str| format!("name: a\nversion: 1.0.0\nupgradesFrom: '*'\n{more}");
     assert_eq!(new(&[("a/1/component.yaml", "name: [")]), "failed to read templates/a/1/component.yaml");
-    assert_eq!(new(&[("a/1/component.yaml", &component("nmae: x\n"))]), "failed to read templates/a/1/component.yaml");
+    assert_eq!(
+        new(&[("a/1/component.yaml", &component("nmae: x\n"))]),
+        "failed to read templates/a/1/component.yaml"
+    );
     assert_eq!(
         new(&[("a/1/component.yaml", &component("files: [a/b.yaml]\n"))]),
         "templates/a/b.yaml is missing, which a 1.0.0 refers to"
@@ -267,7 +290,8 @@ fn a_broken_catalog_says_which_file() {
     );
     let crds = component("crds: [{name: things.example.io}]\n").replace("name: a", "name: trainer");
     let catalog = Catalog::new(Schema::builtin().unwrap(), &[("trainer/1/component.yaml", &crds)]).unwrap();
-    let options = Options::parse(&catalog, &given(&[("components", "trainer"), ("runtimes", "none")])).unwrap();
+    let options =
+        Options::parse(&catalog, &given(&[("components", "trainer"), ("runtimes", "none")])).unwrap();
     let resolution = catalog.resolve(&options, None).unwrap();
     let installation = Installation { name: "i".to_owned(), namespace: "n".to_owned() };
     let error = catalog.render(&options, &resolution, &installation).unwrap_err();

@@ -1,5 +1,7 @@
 //! The catalog decides and never acts: nothing that can reach a cluster is below it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
+
 use std::process::Command;
 
 #[test]
@@ -13,7 +15,8 @@ fn nothing_below_can_reach_a_cluster() {
     let text = String::from_utf8(output.stdout).unwrap();
     let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains(&"trainerd-plan") && names.contains(&"tera"), "cargo tree shows nothing: {text}");
-    for banned in ["tokio", "kube", "kube-client", "kube-core", "kube-runtime", "hyper", "reqwest", "rustls"] {
+    for banned in ["tokio", "kube", "kube-client", "kube-core", "kube-runtime", "hyper", "reqwest", "rustls"]
+    {
         assert!(!names.contains(&banned), "{banned} is below the catalog");
     }
 }

@@ -143,14 +143,12 @@ impl<'a> Reader<'a> {
         if text == default {
             return None;
         }
-        match pinned(&text) {
-            Some(image) => Some(image),
-            None => {
-                let tag = default.parse::<ImageRef>().ok().and_then(|image| image.tag().map(str::to_owned));
-                self.fail(option, Rule::BadImage, respelled_image(&text, tag.as_deref()));
-                None
-            }
+        let image = pinned(&text);
+        if image.is_none() {
+            let tag = default.parse::<ImageRef>().ok().and_then(|image| image.tag().map(str::to_owned));
+            self.fail(option, Rule::BadImage, respelled_image(&text, tag.as_deref()));
         }
+        image
     }
 
     fn version(&mut self, option: &str, component: &str) -> VersionChoice {
@@ -164,18 +162,16 @@ impl<'a> Reader<'a> {
             }
             VersionChoice::Exact(version) => known.contains(version),
         };
-        match choice.filter(has) {
-            Some(choice) => choice,
-            None => {
-                // The newest first: of equally near spellings it is the likelier.
-                let whole_and_minor = |v: &Version| [v.to_string(), format!("{}.{}", v.major, v.minor)];
-                let spellings: Vec<String> =
-                    known.iter().rev().flat_map(whole_and_minor).chain(["auto".to_owned()]).collect();
-                let near = nearest(&text, spellings.iter().map(String::as_str));
-                self.fail(option, Rule::UnknownVersion { version: text, known }, near);
-                VersionChoice::Auto
-            }
+        if let Some(choice) = choice.filter(has) {
+            return choice;
         }
+        // The newest first: of equally near spellings it is the likelier.
+        let whole_and_minor = |v: &Version| [v.to_string(), format!("{}.{}", v.major, v.minor)];
+        let spellings: Vec<String> =
+            known.iter().rev().flat_map(whole_and_minor).chain(["auto".to_owned()]).collect();
+        let near = nearest(&text, spellings.iter().map(String::as_str));
+        self.fail(option, Rule::UnknownVersion { version: text, known }, near);
+        VersionChoice::Auto
     }
 
     fn components(&mut self) -> BTreeSet<String> {
