@@ -94,7 +94,7 @@ pub enum ConnectError {
         server: String,
         /// The server's answer.
         #[source]
-        source: RequestError,
+        source: Box<RequestError>,
     },
     /// The server answered, but not as an API server does.
     #[error("failed to recognise a Kubernetes API server at {server}")]
@@ -203,7 +203,9 @@ fn not_answered(server: String, error: ReadVersionError) -> ConnectError {
                 }
             }
         }
-        source @ RequestError::Unauthorized { .. } => ConnectError::Unauthorized { server, source },
+        source @ RequestError::Unauthorized { .. } => {
+            ConnectError::Unauthorized { server, source: source.into() }
+        }
         source if source.retry().is_some() => ConnectError::Unreachable { server, source: source.into() },
         source => ConnectError::NotKubernetes { server, source: source.into() },
     }

@@ -146,6 +146,9 @@ mod tests {
         RequestError::TooManyRequests { retry_after, message: "busy".to_owned() }
     }
 
+    /// What an attempt is answered.
+    type Answer<'a> = &'a dyn Fn(u32) -> RequestError;
+
     /// Attempts made, waits seen, whether it succeeded, and the time it took.
     async fn run(
         policy: &RetryPolicy,
@@ -192,7 +195,7 @@ mod tests {
         let policy = RetryPolicy { attempts: Some(5), ..RetryPolicy::default() };
         let unexplained = || RequestError::Unexplained { message: String::new() };
         let conflict = |kind: ConflictKind| RequestError::Conflict { kind, message: String::new() };
-        let cases: [(&str, &dyn Fn(u32) -> RequestError, u32); 5] = [
+        let cases: [(&str, Answer<'_>, u32); 5] = [
             ("busy", &|_| busy(None), 5),
             ("unexplained", &|_| unexplained(), 3),
             ("a race of the server's own", &|_| conflict(ConflictKind::Other), 3),

@@ -171,9 +171,9 @@ impl Cluster {
         patch: &Value,
         params: CreateParams,
     ) -> Result<Value, RequestError> {
-        let path = path::object(resource, namespace, name)?;
+        let object = path::object(resource, namespace, name)?;
         let (uid, version) = preconditions(patch);
-        let call = Call::new(Verb::Patch, Method::PATCH, self.write_query(params).append_to(&path))
+        let call = Call::new(Verb::Patch, Method::PATCH, self.write_query(params).append_to(&object))
             .content(MERGE_PATCH, patch)
             .preconditions(uid, version);
         self.call(call).await

@@ -25,10 +25,10 @@ use crate::transport::{Call, retry_after};
 use crate::verbs::{METADATA, name_kind};
 
 /// Least time that a watch asks to be kept open.
-const OPEN_FOR: Duration = Duration::from_secs(1800);
+const OPEN_FOR: Duration = Duration::from_mins(30);
 /// The API server sends a bookmark a minute: a watch as silent as this has lost its connection without a word.
 /// A kind that is served without bookmarks costs a reopened watch each time.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_mins(5);
 
 /// Which objects to follow.
 #[derive(Clone, Debug, Default)]

@@ -2,6 +2,8 @@
 //!
 //! Runs where `TRAINERD_TEST_CLUSTER=existing` and `KUBECONFIG` name one; says so and passes elsewhere.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
+
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -137,7 +139,7 @@ async fn conflicts_and_refusals_come_typed() {
     nowhere["metadata"]["namespace"] = json!("nowhere");
     match world.cluster.create(&configmaps(), &nowhere, CreateParams::default()).await {
         Err(RequestError::NotFound { resource, name, .. }) => {
-            assert_eq!((resource.as_str(), name.as_str()), ("namespaces", "nowhere"))
+            assert_eq!((resource.as_str(), name.as_str()), ("namespaces", "nowhere"));
         }
         other => panic!("{other:?}"),
     }
@@ -285,12 +287,12 @@ async fn permissions_are_known_beforehand() {
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "small", "namespace": world.namespace } });
     let accounts = resource("", "v1", "ServiceAccount", "serviceaccounts", true);
     world.cluster.create(&accounts, &account, CreateParams::default()).await.unwrap();
-    let role = json!({
+    let reader = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "small", "namespace": world.namespace },
         "rules": [{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"] }],
     });
     let roles = resource("rbac.authorization.k8s.io", "v1", "Role", "roles", true);
-    world.cluster.create(&roles, &role, CreateParams::default()).await.unwrap();
+    world.cluster.create(&roles, &reader, CreateParams::default()).await.unwrap();
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "small", "namespace": world.namespace },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "small" },

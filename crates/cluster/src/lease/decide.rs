@@ -63,8 +63,12 @@ mod tests {
         let free = LeaseRecord { holder: None, ..held.clone() };
         let ours = LeaseRecord { holder: Some("me".to_owned()), ..held.clone() };
         let vague = LeaseRecord { duration: None, ..held.clone() };
-        let new =
-            Sighting { lease: Some(&held), unchanged_for: 0 * second, renewed: false, holder_is_dead: false };
+        let new = Sighting {
+            lease: Some(&held),
+            unchanged_for: Duration::ZERO,
+            renewed: false,
+            holder_is_dead: false,
+        };
         let cases = [
             ("no lease", Sighting { lease: None, ..new }, Decision::Create),
             ("free", Sighting { lease: Some(&free), ..new }, Decision::Take),

@@ -199,8 +199,8 @@ impl Renewal {
             }
             match tokio::time::timeout(self.shared.left(), self.renew()).await {
                 Ok(Ok(None)) => last = None,
-                Ok(Ok(Some(lost))) => {
-                    self.shared.lose(lost);
+                Ok(Ok(Some(why))) => {
+                    self.shared.lose(why);
                     return;
                 }
                 Ok(Err(error)) => {

@@ -41,7 +41,7 @@ impl LeaseRecord {
     pub(super) fn write_to(&self, lease: &mut Value) {
         let spec = json!({
             "holderIdentity": self.holder,
-            "leaseDurationSeconds": self.duration.map(|duration| duration.as_millis().div_ceil(1000).max(1) as u64),
+            "leaseDurationSeconds": self.duration.map(whole_seconds),
             "renewTime": self.renew_time,
             "acquireTime": self.acquire_time,
             "leaseTransitions": self.transitions,
@@ -78,6 +78,11 @@ impl LeaseRecord {
     pub(super) fn released(&self) -> Self {
         Self { holder: None, ..self.clone() }
     }
+}
+
+/// Rounded up: others must not think a lease shorter than its holder does. The API server takes no zero.
+fn whole_seconds(duration: Duration) -> u64 {
+    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 
 /// Kubernetes' MicroTime: RFC 3339 with exactly six digits.

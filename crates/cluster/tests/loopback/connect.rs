@@ -9,6 +9,9 @@ use trainerd_cluster::{Cluster, ConnectError};
 
 use crate::server::{Reply, Server, connect_to, ok, options, status};
 
+/// What `/version` is answered.
+type Answer = fn() -> Reply;
+
 /// The variant, by its debug form.
 fn name(result: Result<Cluster, ConnectError>) -> String {
     match result {
@@ -19,9 +22,9 @@ fn name(result: Result<Cluster, ConnectError>) -> String {
 
 #[tokio::test]
 async fn the_server_says_who_it_is() {
-    let cases: [(&str, fn() -> Reply, &str); 8] = [
+    let cases: [(&str, Answer, &str); 8] = [
         ("an API server", || ok(&json!({ "gitVersion": "v1.36.3" })), "connected"),
-        ("an expired token", || status(401, "Unauthorized", json!(null)), "Unauthorized"),
+        ("an expired token", || status(401, "Unauthorized", &json!(null)), "Unauthorized"),
         ("a web site", || Reply::Answer(200, vec![], "<html>".to_owned()), "NotKubernetes"),
         ("another API", || ok(&json!({ "name": "x" })), "NotKubernetes"),
         ("an odd version", || ok(&json!({ "gitVersion": "latest" })), "NotKubernetes"),

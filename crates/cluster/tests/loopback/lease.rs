@@ -59,13 +59,13 @@ impl Store {
         }
         let details = json!({ "name": "writer", "group": "coordination.k8s.io", "kind": "leases" });
         let stored = match (asked.method.as_str(), &self.lease) {
-            ("GET" | "PUT", None) => return status(404, "NotFound", details),
+            ("GET" | "PUT", None) => return status(404, "NotFound", &details),
             ("GET", Some(lease)) => return ok(lease),
             ("POST", None) => self.store(asked.body.clone()),
-            ("POST", Some(_)) => return status(409, "AlreadyExists", details),
+            ("POST", Some(_)) => return status(409, "AlreadyExists", &details),
             ("PUT", Some(lease)) => {
                 if asked.body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
-                    return status(409, "Conflict", details);
+                    return status(409, "Conflict", &details);
                 }
                 self.store(asked.body.clone())
             }
@@ -114,13 +114,13 @@ impl World {
     }
 }
 
-/// A second of lease, renewed every 200 ms, given up 200 ms early.
+/// Two seconds of lease, renewed every 300 ms, given up 400 ms early: a busy machine must not lose it.
 fn config() -> LeaseConfig {
     LeaseConfig {
-        duration: 1000 * MS,
-        renew: 200 * MS,
-        margin: 200 * MS,
-        wait: 3000 * MS,
+        duration: 2000 * MS,
+        renew: 300 * MS,
+        margin: 400 * MS,
+        wait: 6000 * MS,
         identity: Identity::of_this_process(),
     }
 }
@@ -129,7 +129,7 @@ fn held_by(holder: &str) -> Value {
     json!({
         "metadata": { "name": "writer", "namespace": "ns" },
         "spec": {
-            "holderIdentity": holder, "leaseDurationSeconds": 1, "leaseTransitions": 4,
+            "holderIdentity": holder, "leaseDurationSeconds": 2, "leaseTransitions": 4,
             // Far in the future: another machine's clock says nothing.
             "renewTime": "2999-01-01T00:00:00.000000Z", "acquireTime": "2999-01-01T00:00:00.000000Z",
         },
@@ -143,7 +143,7 @@ async fn a_lease_is_made_renewed_and_given_up() {
     let first = world.record();
     assert_eq!(first.holder.as_deref(), Some(guard.holder()));
     assert_eq!(first.transitions, 0);
-    tokio::time::sleep(500 * MS).await;
+    tokio::time::sleep(700 * MS).await;
     let later = world.record();
     assert_ne!(later.renew_time, first.renew_time);
     assert_eq!(later.acquire_time, first.acquire_time);
@@ -178,7 +178,7 @@ async fn of_many_one_gets_it() {
         match rival.await.unwrap() {
             Ok(guard) => winners.push(guard),
             Err(LeaseError::Held { .. }) => {}
-            Err(other) => panic!("{other:?}"),
+            Err(failed @ LeaseError::Request { .. }) => panic!("{failed:?}"),
         }
     }
     assert_eq!(winners.len(), 1);
@@ -195,13 +195,13 @@ async fn a_holder_that_renews_is_believed_at_once() {
     let waiting = |on: &WaitingOn| waits.push(on.clone());
     let config = LeaseConfig { wait: 60_000 * MS, ..config() };
     let error = LeaseGuard::acquire(&world.cluster, "ns", "writer", config, waiting).await.err().unwrap();
-    assert!(start.elapsed() < 900 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 1900 * MS, "{:?}", start.elapsed());
     match error {
         LeaseError::Held { holder: named, since, .. } => {
             assert_eq!(named, holder.holder());
             assert!(since.is_some());
         }
-        other => panic!("{other:?}"),
+        failed @ LeaseError::Request { .. } => panic!("{failed:?}"),
     }
     assert!(!waits.is_empty());
     assert!(waits.iter().all(|on| *on == WaitingOn::Lease { holder: holder.holder().to_owned() }));
@@ -213,7 +213,7 @@ async fn a_silent_holder_is_outwaited_on_our_own_clock() {
     let world = World::new(Some(held_by("somebody"))).await;
     let start = Instant::now();
     let guard = world.acquire(config()).await.unwrap();
-    assert!(start.elapsed() >= 1000 * MS && start.elapsed() < 2000 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 2000 * MS && start.elapsed() < 4000 * MS, "{:?}", start.elapsed());
     assert_eq!(world.record().transitions, 5);
     guard.check().unwrap();
 }
@@ -223,7 +223,7 @@ async fn waiting_ends_when_it_was_said_to() {
     let world = World::new(Some(held_by("somebody"))).await;
     let start = Instant::now();
     let error = world.acquire(LeaseConfig { wait: 300 * MS, ..config() }).await.err().unwrap();
-    assert!(start.elapsed() >= 300 * MS && start.elapsed() < 900 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 300 * MS && start.elapsed() < 1900 * MS, "{:?}", start.elapsed());
     let text = "failed to take the lease ns/writer: held by somebody since 2999-01-01T00:00:00Z";
     assert_eq!(error.to_string(), text);
     assert_eq!(world.record().holder.as_deref(), Some("somebody"));
@@ -286,14 +286,14 @@ async fn what_cannot_be_renewed_is_given_up_before_others_may_take_it() {
         while guard.check().is_ok() {
             tokio::time::sleep(5 * MS).await;
         }
-        // 1 s of lease less 200 ms of margin, counted from before the last renewal was sent.
-        assert!(before.elapsed() >= 700 * MS, "{:?}", before.elapsed());
-        assert!(after.elapsed() < 900 * MS, "{:?}", after.elapsed());
-        let lost = tokio::time::timeout(1000 * MS, guard.lost()).await.unwrap();
+        // Two seconds less 400 ms, counted from before the last renewal was sent.
+        assert!(before.elapsed() >= 1500 * MS, "{:?}", before.elapsed());
+        assert!(after.elapsed() < 1900 * MS, "{:?}", after.elapsed());
+        let lost = tokio::time::timeout(2000 * MS, guard.lost()).await.unwrap();
         assert!(matches!(lost, LeaseLost::Expired { last: Some(_) }), "{lost:?}");
         // Back again, it is still lost: nobody may write on a lease that was given up.
         world.store.lock().unwrap().trouble = None;
-        tokio::time::sleep(300 * MS).await;
+        tokio::time::sleep(500 * MS).await;
         assert_eq!(guard.check(), Err(lost));
     }
 }
@@ -303,9 +303,9 @@ async fn a_short_outage_is_survived() {
     let world = World::new(None).await;
     let guard = world.acquire(config()).await.unwrap();
     world.trouble(Trouble::Down);
-    tokio::time::sleep(450 * MS).await;
+    tokio::time::sleep(700 * MS).await;
     world.store.lock().unwrap().trouble = None;
-    tokio::time::sleep(900 * MS).await;
+    tokio::time::sleep(2000 * MS).await;
     guard.check().unwrap();
 }
 
@@ -315,7 +315,7 @@ async fn others_may_label_the_lease() {
     let guard = world.acquire(config()).await.unwrap();
     for _ in 0..3 {
         world.store.lock().unwrap().edit(|lease| lease["metadata"]["labels"] = json!({ "a": "b" }));
-        tokio::time::sleep(400 * MS).await;
+        tokio::time::sleep(800 * MS).await;
     }
     guard.check().unwrap();
     assert_eq!(world.store.lock().unwrap().lease.as_ref().unwrap()["metadata"]["labels"]["a"], "b");
@@ -331,7 +331,7 @@ async fn an_answer_that_got_lost_makes_no_second_holder_of_us() {
     let guard = world.acquire(config()).await.unwrap();
     assert_eq!(world.record().transitions, 5, "taken once, not twice");
     world.trouble(Trouble::LostAnswer);
-    tokio::time::sleep(1200 * MS).await;
+    tokio::time::sleep(2400 * MS).await;
     guard.check().unwrap();
     world.trouble(Trouble::LostAnswer);
     // The answer to the release got lost, not the release.
@@ -346,7 +346,7 @@ async fn a_server_that_is_down_is_waited_for_within_bounds() {
     let start = Instant::now();
     let error = world.acquire(LeaseConfig { wait: 500 * MS, ..config() }).await.err().unwrap();
     assert!(matches!(error, LeaseError::Request { .. }), "{error:?}");
-    assert!(start.elapsed() < 600 * MS);
+    assert!(start.elapsed() < 1500 * MS);
 
     let store = Arc::clone(&world.store);
     tokio::spawn(async move {

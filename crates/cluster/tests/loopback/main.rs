@@ -1,5 +1,7 @@
 //! The connection against a server that misbehaves on purpose.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
+
 mod connect;
 mod faults;
 mod lease;

@@ -45,7 +45,7 @@ async fn what_is_missing_is_listed_in_the_order_asked() {
 #[tokio::test]
 async fn a_review_that_is_refused_is_an_error_not_an_answer() {
     let server =
-        Server::start(|_| status(403, "Forbidden", json!({ "kind": "selfsubjectaccessreviews" }))).await;
+        Server::start(|_| status(403, "Forbidden", &json!({ "kind": "selfsubjectaccessreviews" }))).await;
     let cluster = server.connect().await;
     assert!(missing(&cluster, &[rule("get", "deployments")]).await.is_err());
 }

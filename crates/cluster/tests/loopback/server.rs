@@ -63,7 +63,7 @@ pub(crate) fn ok(body: &Value) -> Reply {
     Reply::Answer(200, Vec::new(), body.to_string())
 }
 
-pub(crate) fn status(code: u16, reason: &str, details: Value) -> Reply {
+pub(crate) fn status(code: u16, reason: &str, details: &Value) -> Reply {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": format!("{reason} from the fake server"), "reason": reason, "details": details, "code": code,
@@ -217,14 +217,12 @@ async fn write(stream: &mut TcpStream, reply: Reply) -> Option<()> {
     match reply {
         Reply::Answer(code, headers, body) => {
             let mut head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\n", body.len());
-            for (key, value) in headers {
-                head.push_str(&format!("{key}: {value}\r\n"));
-            }
+            head.extend(headers.iter().map(|(key, value)| format!("{key}: {value}\r\n")));
             stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.ok()
         }
         Reply::Cut => None,
         Reply::Silence => {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
             None
         }
         Reply::Stream(parts) => {
@@ -234,7 +232,7 @@ async fn write(stream: &mut TcpStream, reply: Reply) -> Option<()> {
                     Part::Event(kind, object) => format!("{}\n", json!({ "type": kind, "object": object })),
                     Part::Raw(text) => text.to_owned(),
                     Part::Open => {
-                        tokio::time::sleep(Duration::from_secs(3600)).await;
+                        tokio::time::sleep(Duration::from_hours(1)).await;
                         return None;
                     }
                     Part::Cut => return None,

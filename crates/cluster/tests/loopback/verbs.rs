@@ -70,7 +70,7 @@ async fn every_request_says_who_asks_and_what_for() {
 #[tokio::test]
 async fn a_delete_carries_its_preconditions_and_says_what_came_of_it() {
     let server = Server::start(|asked| match asked.body["preconditions"]["uid"].as_str() {
-        Some("old") => status(409, "Conflict", json!({ "name": "a", "kind": "ConfigMap" })),
+        Some("old") => status(409, "Conflict", &json!({ "name": "a", "kind": "ConfigMap" })),
         Some(_) => ok(&json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })),
         None => ok(&configmap("a", 2)),
     })
@@ -148,7 +148,7 @@ async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
 async fn a_list_whose_pages_expired_starts_again_whole() {
     let server = Server::start(|asked| match (asked.query("continue"), asked.query("limit")) {
         (None, Some(_)) => page(&["a", "gone"], "9", "next"),
-        (Some(_), _) => status(410, "Expired", json!(null)),
+        (Some(_), _) => status(410, "Expired", &json!(null)),
         (None, None) => page(&["a", "b"], "20", ""),
     })
     .await;
@@ -161,9 +161,9 @@ async fn a_list_whose_pages_expired_starts_again_whole() {
 #[tokio::test]
 async fn what_is_not_there_is_none() {
     let server = Server::start(|asked| match asked.path.rsplit('/').next().unwrap() {
-        "absent" => status(404, "NotFound", json!({ "name": "absent", "kind": "configmaps" })),
+        "absent" => status(404, "NotFound", &json!({ "name": "absent", "kind": "configmaps" })),
         "unserved" => Reply::Answer(404, vec![], "404 page not found".to_owned()),
-        "forbidden" => status(403, "Forbidden", json!({ "name": "forbidden", "kind": "configmaps" })),
+        "forbidden" => status(403, "Forbidden", &json!({ "name": "forbidden", "kind": "configmaps" })),
         name => ok(&configmap(name, 1)),
     })
     .await;

@@ -127,7 +127,7 @@ async fn a_watch_that_is_too_far_behind_lists_again() {
             Reply::Stream(vec![Part::Event("ERROR", gone())]),
             list(&["b"], 50),
             // Or as the answer to the request itself.
-            status(410, "Expired", json!(null)),
+            status(410, "Expired", &json!(null)),
             list(&["c"], 60),
             Reply::Stream(vec![Part::Event("ADDED", configmap("d", 61)), Part::Open]),
         ],
@@ -151,7 +151,7 @@ async fn a_watch_from_a_known_list_does_not_list() {
 
 #[tokio::test]
 async fn refusals_are_told_and_tried_again() {
-    let forbidden = || status(403, "Forbidden", json!({ "kind": "configmaps" }));
+    let forbidden = || status(403, "Forbidden", &json!({ "kind": "configmaps" }));
     let (events, asked, _) = follow(
         vec![
             forbidden(),
