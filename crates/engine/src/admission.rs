@@ -6,7 +6,7 @@ use trainerd_plan::order;
 use trainerd_plan::plan::{Plan, Probe};
 
 /// The probes of a plan that a webhook configuration admits, one a kind.
-pub fn probes(configuration: &Value, plan: &Plan) -> Vec<Probe> {
+pub(crate) fn probes(configuration: &Value, plan: &Plan) -> Vec<Probe> {
     let admitted = order::admitted(configuration);
     let mut probes: Vec<Probe> = Vec::new();
     for probe in &plan.probes {
@@ -33,19 +33,20 @@ fn placed(probe: &Probe, namespace: &str) -> Probe {
 ///
 /// Any answer that needed the webhook's word is an answer: also a refusal, or that the object exists. Only a
 /// server that could not call it answers with an error of its own.
-pub async fn ask(cluster: &Cluster, probes: &[Probe]) -> Result<(), String> {
+pub(crate) async fn ask(cluster: &Cluster, probes: &[Probe]) -> Result<(), String> {
     for probe in probes {
         let params = CreateParams { dry_run: true, ..CreateParams::default() };
-        match cluster.create(&probe.resource, &probe.manifest, params).await {
-            Err(
-                error @ (RequestError::Internal { .. }
-                | RequestError::Timeout { .. }
-                | RequestError::ServerBusy { .. }
-                | RequestError::TooManyRequests { .. }
-                | RequestError::Unreachable { .. }
-                | RequestError::NotServed { .. }),
-            ) => return Err(error.to_string()),
-            Ok(_) | Err(_) => {}
+        let answer = cluster.create(&probe.resource, &probe.manifest, params).await;
+        if let Err(
+            error @ (RequestError::Internal { .. }
+            | RequestError::Timeout { .. }
+            | RequestError::ServerBusy { .. }
+            | RequestError::TooManyRequests { .. }
+            | RequestError::Unreachable { .. }
+            | RequestError::NotServed { .. }),
+        ) = answer
+        {
+            return Err(error.to_string());
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! text, so a damaged chunk is found by its digest, and two revisions that hold the same objects hold the
 //! same chunks. A revision names its chunks and, for each, which of its lines it uses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -127,7 +127,7 @@ pub fn pack(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse
             None => fresh.push(text),
         }
     }
-    let mut uses: Vec<ChunkUse> = parent
+    let mut packed: Vec<ChunkUse> = parent
         .iter()
         .zip(&used)
         .filter(|(_, used)| used.contains(&true))
@@ -137,12 +137,12 @@ pub fn pack(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse
         })
         .collect();
     let chunks = split(fresh)?;
-    uses.extend(chunks.iter().map(|chunk| ChunkUse { digest: chunk.digest.clone(), except: Vec::new() }));
-    Ok((uses, chunks))
+    packed.extend(chunks.iter().map(|chunk| ChunkUse { digest: chunk.digest.clone(), except: Vec::new() }));
+    Ok((packed, chunks))
 }
 
 /// The objects of a revision, sorted by key as they were packed.
-pub fn unpack(uses: &[ChunkUse], chunks: &HashMap<String, Chunk>) -> Result<Vec<DesiredObject>, ChunkError> {
+pub fn unpack(uses: &[ChunkUse], chunks: &BTreeMap<String, Chunk>) -> Result<Vec<DesiredObject>, ChunkError> {
     let mut objects: Vec<DesiredObject> = Vec::new();
     for used in uses {
         let chunk =
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    fn by_digest(chunks: &[Chunk]) -> HashMap<String, Chunk> {
+    fn by_digest(chunks: &[Chunk]) -> BTreeMap<String, Chunk> {
         chunks.iter().map(|chunk| (chunk.digest.clone(), chunk.clone())).collect()
     }
 
@@ -257,12 +257,12 @@ mod tests {
         // A linear congruential sequence: no structure that zstd finds.
         let mut state = 1_u64;
         let mut noise = || {
-            let mut text = String::new();
+            let mut bytes = Vec::new();
             for _ in 0..2000 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                text.push_str(&format!("{state:016x}"));
+                bytes.extend(state.to_be_bytes());
             }
-            text
+            hex(&bytes)
         };
         let objects: Vec<_> = (0..100).map(|i| object(&format!("a-{i:03}"), &noise())).collect();
         let (uses, chunks) = pack(&objects, &[]).unwrap();

@@ -1,30 +1,26 @@
 //! The engine's verbs: open, recover, prepare, run, roll back, and the account they keep.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
-use trainerd_cluster::lease::{Fence, Identity, LeaseConfig, LeaseGuard};
-use trainerd_cluster::{Cluster, CreateParams, RequestError};
-use trainerd_plan::applyset;
-use trainerd_plan::desired::{Desired, DesiredObject, Installation};
+use trainerd_cluster::Cluster;
+use trainerd_cluster::lease::Fence;
+use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
-use trainerd_plan::planner::{self, Conflicts};
-use trainerd_plan::reason::WaitingOn;
-use trainerd_plan::refused::Refused;
+use trainerd_plan::planner::{self};
 
-use crate::error::{EngineError, one_line};
+use crate::error::EngineError;
 use crate::event::{Event, Sink};
 use crate::execute::{self, Cancel, Ended, Limits};
 use crate::observe;
+use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase, Record};
-use crate::retry::patiently;
 use crate::revision::{self, Header, Revision};
 use crate::store::{Store, Stored};
+use crate::terms::Terms;
 
 /// Brings one installation to what is desired of it.
 pub struct Engine {
@@ -50,36 +46,6 @@ impl State {
     /// The plan under way, if one was broken off.
     pub fn journal(&self) -> Option<&Journal> {
         self.stored.record.journal.as_ref()
-    }
-}
-
-/// How plans run under a revision's own options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Option `settle`.
-    pub settle: Duration,
-    /// Option `progress-deadline`.
-    pub progress_deadline: Duration,
-    /// Option `auto-rollback`.
-    pub auto_rollback: bool,
-    /// Option `conflicts`.
-    pub conflicts: Conflicts,
-    /// Option `revision-history`.
-    pub revision_history: usize,
-}
-
-impl Terms {
-    /// The terms that a revision's options set; what it does not say is as `config.yaml` has it.
-    pub fn of(options: &BTreeMap<String, Value>) -> Self {
-        let number = |name: &str, default: u64| options.get(name).and_then(Value::as_u64).unwrap_or(default);
-        let conflicts = options.get("conflicts").cloned();
-        Self {
-            settle: Duration::from_secs(number("settle", 5)),
-            progress_deadline: Duration::from_secs(number("progress-deadline", 600)),
-            auto_rollback: options.get("auto-rollback").and_then(Value::as_bool).unwrap_or(true),
-            conflicts: conflicts.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default(),
-            revision_history: usize::try_from(number("revision-history", 10)).unwrap_or(10),
-        }
     }
 }
 
@@ -192,7 +158,7 @@ impl Engine {
         observe::observe(&self.cluster, self.installation(), states).await
     }
 
-    fn plan(
+    pub(crate) fn plan(
         &self,
         purpose: Purpose,
         desired: &Desired,
@@ -309,7 +275,7 @@ impl Engine {
     }
 
     /// What other tools read of the set: the kinds and namespaces that members may have.
-    fn include(&self, stored: &mut Stored, states: &[&Desired]) {
+    pub(crate) fn include(&self, stored: &mut Stored, states: &[&Desired]) {
         for object in states.iter().flat_map(|state| &state.objects) {
             let key = object.key();
             stored.group_kinds.insert(key.group_kind());
@@ -317,7 +283,7 @@ impl Engine {
         }
     }
 
-    async fn walk(
+    pub(crate) async fn walk(
         &self,
         plan: &Plan,
         observed: &Observed,
@@ -333,247 +299,6 @@ impl Engine {
         };
         execute::execute(&self.cluster, plan, observed, guard, limits, options.sink, &mut options.cancel)
             .await
-    }
-
-    /// Closes the journal as the run ended, turning back first where that is called for.
-    async fn conclude(
-        &self,
-        mut state: State,
-        plan: &Plan,
-        desired: &Desired,
-        ended: Ended,
-        guard: &Fence,
-        options: &mut RunOptions<'_>,
-    ) -> Result<State, EngineError> {
-        let Some(journal) = state.journal().cloned() else { return Ok(state) };
-        match ended {
-            Ended::Done => self.close(state, None).await,
-            Ended::Failed(failure) => {
-                let reason = one_line(&failure);
-                let undo = Terms::of(&desired.options).auto_rollback
-                    && journal.from.is_some()
-                    && journal.phase == Phase::Forward
-                    && matches!(journal.purpose, Purpose::Upgrade | Purpose::Change);
-                if undo {
-                    state.stored.record = state.stored.record.undo(reason)?;
-                    state.stored = self.store.write(&state.stored).await?;
-                    return Box::pin(self.finish(state, guard, options)).await;
-                }
-                let revision = journal.target;
-                match journal.phase {
-                    Phase::Forward => {
-                        self.close(state, Some(reason)).await?;
-                        let cause = Box::new(failure);
-                        Err(EngineError::Failed { purpose: plan.purpose, revision, cause })
-                    }
-                    Phase::Undo { .. } => {
-                        self.close(state, Some(reason)).await?;
-                        let cause = Box::new(failure);
-                        Err(EngineError::Failed {
-                            purpose: Purpose::Rollback,
-                            revision: journal.from.unwrap_or(revision),
-                            cause,
-                        })
-                    }
-                }
-            }
-            other => other.into_result(plan, journal.target, options).map(|()| state),
-        }
-    }
-
-    async fn close(&self, mut state: State, failed: Option<String>) -> Result<State, EngineError> {
-        let journal = state.journal().cloned();
-        state.stored.record = state.stored.record.close(failed)?;
-        state.current = match state.stored.record.current {
-            Some(number) => Some(self.store.load(number).await?),
-            None => None,
-        };
-        let keep =
-            state.current.as_ref().map_or(10, |current| Terms::of(&current.desired.options).revision_history);
-        let kept: BTreeSet<u64> = {
-            let newest = state.stored.record.results.keys().rev().take(keep).copied();
-            newest.chain(state.stored.record.current).collect()
-        };
-        state.stored.record.results.retain(|number, _| kept.contains(number));
-        if let Some(current) = &state.current {
-            // Everything else was pruned by the plan that just ended well.
-            if journal.is_some()
-                && matches!(state.stored.record.results.get(&current.header.number), Some(Outcome::Deployed))
-            {
-                state.stored.group_kinds.clear();
-                state.stored.namespaces.clear();
-                let desired = current.desired.clone();
-                self.include(&mut state.stored, &[&desired]);
-            }
-        }
-        state.stored = self.store.write(&state.stored).await?;
-        self.store.trim(keep, &kept).await?;
-        Ok(state)
-    }
-
-    /// Finishes what an open journal says, in the direction it goes. Does nothing where none is open.
-    pub async fn recover(&self, state: State, options: &mut RunOptions<'_>) -> Result<State, EngineError> {
-        if state.journal().is_none() {
-            return Ok(state);
-        }
-        self.ensure_namespace().await?;
-        let guard = self.lease(options.sink).await?;
-        // Read again under the lease: whoever held it may have finished meanwhile.
-        let answer = match self.open().await {
-            Ok(state) => self.finish(state, &guard.fence(), options).await,
-            Err(error) => Err(error),
-        };
-        released(guard, answer).await
-    }
-
-    /// Plans again towards where the open journal leads, and goes there.
-    pub(crate) async fn finish(
-        &self,
-        state: State,
-        guard: &Fence,
-        options: &mut RunOptions<'_>,
-    ) -> Result<State, EngineError> {
-        let (Some(journal), Some(heading)) = (state.journal().cloned(), state.record().heading()) else {
-            return Ok(state);
-        };
-        if let Some(extent) = journal.extent {
-            return self.finish_removal(state, extent, guard, options).await;
-        }
-        let undo = matches!(journal.phase, Phase::Undo { .. });
-        let target = self.store.load(heading).await?;
-        let mut others = Vec::new();
-        let numbers =
-            [Some(journal.target), journal.from].into_iter().flatten().chain(journal.touched.iter().copied());
-        for number in numbers.filter(|number| *number != heading).collect::<BTreeSet<_>>() {
-            others.push(self.store.load(number).await?);
-        }
-        match &journal.phase {
-            Phase::Undo { reason } => {
-                (options.sink)(Event::RollingBack { to: heading, reason: reason.clone() });
-            }
-            Phase::Forward => {
-                let (purpose, target) = (journal.purpose, journal.target);
-                (options.sink)(Event::Recovering { purpose, target, undo });
-            }
-        }
-        let last = written_before(&target.desired, &others);
-        let states: Vec<&Desired> =
-            others.iter().map(|revision| &revision.desired).chain([&target.desired]).collect();
-        let observed = self.observe(&states).await?;
-        let purpose = if undo { Purpose::Rollback } else { journal.purpose };
-        // An automatic rollback was allowed by its option when the plan began.
-        let plan =
-            self.plan(purpose, &target.desired, Some(&last), &observed, undo || journal.allow_lossy)?;
-        (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
-        let ended = self.walk(&plan, &observed, Some(guard), &target.desired, options).await?;
-        let succeeded = matches!(ended, Ended::Done);
-        let state = self.conclude(state, &plan, &target.desired, ended, guard, options).await?;
-        match journal.phase {
-            Phase::Undo { reason } if succeeded => Err(EngineError::RolledBack {
-                purpose: journal.purpose,
-                revision: journal.target,
-                back: heading,
-                reason,
-            }),
-            _ => Ok(state),
-        }
-    }
-
-    /// Plans the way back to an earlier revision, which becomes a new one.
-    ///
-    /// `to`: its number; `None` for the one before the current. Needs no catalog.
-    pub async fn prepare_rollback(
-        &self,
-        state: &State,
-        to: Option<u64>,
-        allow_lossy: bool,
-    ) -> Result<Prepared, EngineError> {
-        let current = state.current.as_ref();
-        let number = match (to, current) {
-            (Some(number), _) => number,
-            (None, Some(current)) => {
-                current.header.parent.ok_or(EngineError::NothingBefore(current.header.number))?
-            }
-            (None, None) => return Err(self.not_installed()),
-        };
-        let target = self.store.load(number).await?;
-        self.prepare(state, target.desired, Purpose::Rollback, allow_lossy).await
-    }
-
-    /// Runs a rollback. Unlike other plans it may replace one that was broken off.
-    pub async fn replace(
-        &self,
-        state: State,
-        to: Option<u64>,
-        allow_lossy: bool,
-        options: &mut RunOptions<'_>,
-    ) -> Result<State, EngineError> {
-        let Some(journal) = state.journal().cloned() else {
-            let prepared = self.prepare_rollback(&state, to, allow_lossy).await?;
-            return self.run(state, prepared, options).await;
-        };
-        let number = to.or(journal.from).ok_or(EngineError::NothingBefore(journal.target))?;
-        let wanted = self.store.load(number).await?;
-        let heading = state.record().heading().unwrap_or(journal.target);
-        if journal.extent.is_none() && self.store.header(heading).await?.digest == wanted.header.digest {
-            return self.recover(state, options).await;
-        }
-        self.check_lossy(&state, &journal, &wanted, allow_lossy).await?;
-        let guard = self.lease(options.sink).await?;
-        let answer = self.replace_with_lease(wanted, allow_lossy, &guard.fence(), options).await;
-        released(guard, answer).await
-    }
-
-    /// Refuses before anything is written what the plan under the new journal would refuse.
-    async fn check_lossy(
-        &self,
-        state: &State,
-        journal: &Journal,
-        wanted: &Revision,
-        allow_lossy: bool,
-    ) -> Result<(), EngineError> {
-        let broken = self.store.load(state.record().heading().unwrap_or(journal.target)).await?;
-        let observed = self.observe(&[&broken.desired, &wanted.desired]).await?;
-        let last = written_before(&wanted.desired, &[broken]);
-        self.plan(Purpose::Rollback, &wanted.desired, Some(&last), &observed, allow_lossy).map(drop)
-    }
-
-    async fn replace_with_lease(
-        &self,
-        wanted: Revision,
-        allow_lossy: bool,
-        guard: &Fence,
-        options: &mut RunOptions<'_>,
-    ) -> Result<State, EngineError> {
-        let mut state = self.open().await?;
-        let number = next_number(state.record());
-        let header = Header {
-            number,
-            parent: state.record().current,
-            created: Timestamp::now(),
-            by: self.by.clone(),
-            purpose: Purpose::Rollback,
-            ..wanted.header
-        };
-        if self.store.numbers().await?.contains(&number) {
-            self.store.forget(number).await?;
-        }
-        self.store.save(header, &wanted.desired).await?;
-        let journal = Journal {
-            purpose: Purpose::Rollback,
-            target: number,
-            from: state.record().current,
-            touched: Vec::new(),
-            phase: Phase::Forward,
-            extent: None,
-            allow_lossy,
-            started: Timestamp::now(),
-            by: self.by.clone(),
-        };
-        state.stored.record = state.stored.record.open(journal)?;
-        self.include(&mut state.stored, &[&wanted.desired]);
-        state.stored = self.store.write(&state.stored).await?;
-        self.finish(state, guard, options).await
     }
 
     /// A revision with its objects.
@@ -595,70 +320,13 @@ impl Engine {
         let Installation { name, namespace } = self.installation().clone();
         EngineError::NotInstalled { name, namespace }
     }
-
-    /// The namespace of the installation, made if it is absent and marked as ours then.
-    async fn ensure_namespace(&self) -> Result<(), EngineError> {
-        let name = &self.installation().namespace;
-        let found = observe::namespace(&self.cluster, name).await;
-        match found.map_err(EngineError::request("read", format!("namespace {name}")))? {
-            Some(found) if !found["metadata"]["deletionTimestamp"].is_null() => {
-                Err(EngineError::Refused(vec![Refused::NamespaceTerminating { name: name.clone() }]))
-            }
-            Some(_) => Ok(()),
-            None => {
-                let manifest = serde_json::json!({
-                    "apiVersion": "v1",
-                    "kind": "Namespace",
-                    "metadata": {
-                        "name": name,
-                        "annotations": {applyset::CREATED_FOR: self.installation().name},
-                    },
-                });
-                let kind = crate::kinds::namespace();
-                let create = async || self.cluster.create(&kind, &manifest, CreateParams::default()).await;
-                match patiently(create).await {
-                    Ok(_) | Err(RequestError::AlreadyExists { .. }) => Ok(()),
-                    Err(error) => Err(EngineError::request("create", format!("namespace {name}"))(error)),
-                }
-            }
-        }
-    }
-
-    pub(crate) async fn lease(&self, sink: Sink<'_>) -> Result<LeaseGuard, EngineError> {
-        let name = applyset::parent_name(self.installation());
-        let report = |on: &WaitingOn| sink(Event::Waiting { object: None, on: on.clone() });
-        let config = LeaseConfig::new(Identity::of_this_process());
-        Ok(LeaseGuard::acquire(&self.cluster, &self.installation().namespace, &name, config, report).await?)
-    }
-}
-
-/// Gives the lease back whatever the answer is; the answer is what counts.
-pub(crate) async fn released<T>(guard: LeaseGuard, answer: Result<T, EngineError>) -> Result<T, EngineError> {
-    // A lease that could not be given back runs out by itself.
-    if let Err(error) = guard.release().await {
-        tracing::warn!(error = %one_line(&error), "failed to release the lease; it runs out by itself");
-    }
-    answer
 }
 
 /// One above every number that was ever begun.
-fn next_number(record: &Record) -> u64 {
+pub(crate) fn next_number(record: &Record) -> u64 {
     let known = record.results.keys().copied().chain(record.current);
     let known = known.chain(record.journal.iter().map(|journal| journal.target));
     known.max().unwrap_or(0) + 1
-}
-
-/// What was last sent, as far as several revisions may have been: the objects of the revisions that were
-/// left or broken off, and of the target those that only it has.
-fn written_before(target: &Desired, others: &[Revision]) -> Desired {
-    let mut objects: BTreeMap<_, &DesiredObject> = BTreeMap::new();
-    for revision in others {
-        objects.extend(revision.desired.objects.iter().map(|object| (object.key(), object)));
-    }
-    for object in &target.objects {
-        objects.entry(object.key()).or_insert(object);
-    }
-    Desired { objects: objects.into_values().cloned().collect(), ..target.clone() }
 }
 
 impl Ended {

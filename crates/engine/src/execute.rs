@@ -27,7 +27,7 @@ use crate::walk::{Place, Walk};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How long everything must stay ready at the end.
     pub settle: Duration,
     /// The plan has failed when nothing moved for this long.
@@ -38,7 +38,7 @@ pub struct Limits {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Every step is done and stayed so.
     Done,
     /// A step failed. What was in flight was awaited; nothing else was begun.
@@ -62,7 +62,7 @@ pub type Cancel = watch::Receiver<bool>;
 ///
 /// # Errors
 /// Only what makes going on senseless: a lost lease. What a step meets is [`Ended::Failed`].
-pub async fn execute(
+pub(crate) async fn execute(
     cluster: &Cluster,
     plan: &Plan,
     observed: &Observed,
@@ -75,7 +75,6 @@ pub async fn execute(
     let mut run = Run {
         cluster,
         plan,
-        guard,
         limits,
         sink,
         walk: Walk::new(plan),
@@ -98,7 +97,14 @@ pub async fn execute(
             let step = &plan.steps[index];
             if step.verb.writes() {
                 sink(Event::Started { object: step.object.clone(), verb: verb_name(&step.verb) });
-                writing.push(Box::pin(write(cluster, step, index, guard, sink)));
+                writing.push(Box::pin(write(
+                    cluster,
+                    step,
+                    &plan.installation.namespace,
+                    index,
+                    guard,
+                    sink,
+                )));
             } else {
                 run.walk.written(index);
                 run.evaluate(index);
@@ -155,6 +161,7 @@ async fn lost(guard: Option<&Fence>) -> LeaseLost {
 async fn write(
     cluster: &Cluster,
     step: &Step,
+    namespace: &str,
     index: usize,
     guard: Option<&Fence>,
     sink: Sink<'_>,
@@ -164,7 +171,7 @@ async fn write(
         if let Some(Err(error)) = guard.map(Fence::check) {
             return Written { index, answer: Err(WriteError::LeaseLost(error)) };
         }
-        let error = match send(cluster, step).await {
+        let error = match send(cluster, step, namespace).await {
             Ok(answer) => return Written { index, answer: Ok(answer) },
             Err(error) => error,
         };
@@ -185,9 +192,13 @@ async fn write(
     }
 }
 
-async fn send(cluster: &Cluster, step: &Step) -> Result<Option<Value>, RequestError> {
+async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<Value>, RequestError> {
     let key = &step.object;
     match (&step.verb, &step.manifest) {
+        // The namespace of the installation was made before the lease was taken.
+        (Verb::Create, _) if role(key) == Role::Namespace && key.name == *namespace => {
+            cluster.get(&step.resource, None, &key.name).await.map(Some)
+        }
         (Verb::Create, Some(manifest)) => {
             cluster.apply(&step.resource, manifest, &ApplyParams::default()).await.map(Some)
         }
@@ -211,7 +222,6 @@ async fn send(cluster: &Cluster, step: &Step) -> Result<Option<Value>, RequestEr
 struct Run<'a> {
     cluster: &'a Cluster,
     plan: &'a Plan,
-    guard: Option<&'a Fence>,
     limits: Limits,
     sink: Sink<'a>,
     walk: Walk,
@@ -236,7 +246,7 @@ enum Admission {
     Through,
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     fn written(&mut self, written: Written) -> Result<(), EngineError> {
         let step = &self.plan.steps[written.index];
         match written.answer {
@@ -270,7 +280,7 @@ impl<'a> Run<'a> {
             match self.by_key.get(key) {
                 Some(&index) if self.walk.place(index) == Place::Waiting => self.evaluate(index),
                 Some(&index) if self.walk.place(index) == Place::Done && self.walk.finished() => {
-                    self.recheck(index)
+                    self.recheck(index);
                 }
                 _ if matches!(key.kind.as_str(), "EndpointSlice" | "Pod") => self.waiting_steps(),
                 _ => {}
@@ -305,7 +315,7 @@ impl<'a> Run<'a> {
         let verdict = match &step.until {
             Until::Ready => self.ready(step),
             Until::Admitting { services } => self.admitting(index, step, services),
-            Until::Gone => self.gone(step),
+            Until::Gone => Ok(self.gone(step)),
         };
         match verdict {
             Ok(None) => self.done(index),
@@ -422,16 +432,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn gone(&mut self, step: &Step) -> Result<Option<WaitingOn>, Failure> {
-        let Verb::Delete { uid } = &step.verb else { return Ok(None) };
-        let Some(value) = self.live.get(&step.object) else { return Ok(None) };
+    fn gone(&mut self, step: &Step) -> Option<WaitingOn> {
+        let Verb::Delete { uid } = &step.verb else { return None };
+        let value = self.live.get(&step.object)?;
         if value["metadata"]["uid"].as_str() != Some(uid) {
-            return Ok(None);
+            return None;
         }
         let finalizers = value["metadata"]["finalizers"].as_array().into_iter().flatten();
         let finalizers = finalizers.filter_map(|name| name.as_str().map(str::to_owned)).collect();
         self.live.follow_all(&step.resource);
-        Ok(Some(WaitingOn::Deleted { object: step.object.clone(), finalizers }))
+        Some(WaitingOn::Deleted { object: step.object.clone(), finalizers })
     }
 
     /// Whether everything is done and was so for as long as it has to be.
@@ -486,7 +496,7 @@ impl<'a> Run<'a> {
         let Some(Admission::Again(_, backoff, message)) = self.admissions.remove(&index) else { return };
         self.ask(index);
         // Not due again before this answer is in; the message stays on show meanwhile.
-        let never = Instant::now() + Duration::from_secs(3600);
+        let never = Instant::now() + Duration::from_hours(1);
         self.admissions.insert(index, Admission::Again(never, backoff, message));
     }
 
@@ -500,7 +510,7 @@ impl<'a> Run<'a> {
 }
 
 /// What a step does, in the words of events and errors.
-pub fn verb_name(verb: &Verb) -> &'static str {
+pub(crate) fn verb_name(verb: &Verb) -> &'static str {
     match verb {
         Verb::Create => "create",
         Verb::Apply { .. } => "apply",

@@ -13,26 +13,26 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str, namespaced: bo
 }
 
 /// Namespaces.
-pub fn namespace() -> Resource {
+pub(crate) fn namespace() -> Resource {
     resource("", "v1", "Namespace", "namespaces", false)
 }
 
 /// Secrets: where records, revisions and chunks are.
-pub fn secret() -> Resource {
+pub(crate) fn secret() -> Resource {
     resource("", "v1", "Secret", "secrets", true)
 }
 
 /// Pods: why a workload is not ready.
-pub fn pod() -> Resource {
+pub(crate) fn pod() -> Resource {
     resource("", "v1", "Pod", "pods", true)
 }
 
 /// Leases: who may write.
-pub fn lease() -> Resource {
+pub(crate) fn lease() -> Resource {
     resource("coordination.k8s.io", "v1", "Lease", "leases", true)
 }
 
 /// JobSets, whose stored objects a CRD change may concern.
-pub fn job_set() -> Resource {
+pub(crate) fn job_set() -> Resource {
     resource("jobset.x-k8s.io", "v1alpha2", "JobSet", "jobsets", true)
 }

@@ -55,7 +55,7 @@ impl Scope {
 type Message = (Resource, Scope, Result<Event, RequestError>);
 
 /// The objects of a run.
-pub struct Live {
+pub(crate) struct Live {
     cluster: Cluster,
     /// The ApplySet id.
     part_of: String,
@@ -70,7 +70,7 @@ pub struct Live {
 
 impl Live {
     /// Starts from what was observed, with no watch open.
-    pub fn new(cluster: &Cluster, installation: &Installation, observed: &Observed) -> Self {
+    pub(crate) fn new(cluster: &Cluster, installation: &Installation, observed: &Observed) -> Self {
         let (sender, messages) = mpsc::channel(QUEUE);
         Self {
             cluster: cluster.clone(),
@@ -85,12 +85,12 @@ impl Live {
     }
 
     /// An object as it was last seen.
-    pub fn get(&self, key: &ObjectKey) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Value> {
         self.objects.get(key)
     }
 
     /// Takes the answer to a write. Workloads are followed from now on: their state is what settling is about.
-    pub fn put(&mut self, key: &ObjectKey, resource: &Resource, value: Value) {
+    pub(crate) fn put(&mut self, key: &ObjectKey, resource: &Resource, value: Value) {
         if role(key) == Role::Workload {
             self.follow(resource);
         }
@@ -98,39 +98,39 @@ impl Live {
     }
 
     /// The object does not exist.
-    pub fn forget(&mut self, key: &ObjectKey) {
+    pub(crate) fn forget(&mut self, key: &ObjectKey) {
         self.objects.remove(key);
     }
 
     /// Keeps the installation's objects of a kind current.
-    pub fn follow(&mut self, resource: &Resource) {
+    pub(crate) fn follow(&mut self, resource: &Resource) {
         self.open(resource.clone(), Scope::Ours);
     }
 
     /// Keeps all objects of a kind current.
-    pub fn follow_all(&mut self, resource: &Resource) {
+    pub(crate) fn follow_all(&mut self, resource: &Resource) {
         self.open(resource.clone(), Scope::All);
     }
 
     /// Keeps the pods of a namespace current, for the reasons they give.
-    pub fn follow_pods(&mut self, namespace: Option<&str>) {
+    pub(crate) fn follow_pods(&mut self, namespace: Option<&str>) {
         if let Some(namespace) = namespace {
             self.open(kinds::pod(), Scope::Namespace(namespace.to_owned()));
         }
     }
 
     /// Keeps the EndpointSlices of a Service (`namespace/name`) current.
-    pub fn follow_endpoints(&mut self, service: &str) {
+    pub(crate) fn follow_endpoints(&mut self, service: &str) {
         self.open(endpoints::resource(), Scope::Service(service.to_owned()));
     }
 
     /// Whether any watch is open.
-    pub fn follows_anything(&self) -> bool {
+    pub(crate) fn follows_anything(&self) -> bool {
         !self.followed.is_empty()
     }
 
     /// Whether a Service (`namespace/name`) has a ready endpoint.
-    pub fn has_endpoint(&self, service: &str) -> bool {
+    pub(crate) fn has_endpoint(&self, service: &str) -> bool {
         let scope = Scope::Service(service.to_owned());
         let slices: Vec<Value> = self
             .objects
@@ -142,7 +142,7 @@ impl Live {
     }
 
     /// A workload's message with what the first of its pods that is in trouble says.
-    pub fn with_pods(&self, workload: &ObjectKey, message: String) -> String {
+    pub(crate) fn with_pods(&self, workload: &ObjectKey, message: String) -> String {
         let pods = self.objects.iter().filter(|(key, _)| key.kind == "Pod");
         match self.get(workload).and_then(|value| pod_trouble(workload, value, pods)) {
             Some(trouble) => format!("{message}; {trouble}"),
@@ -151,7 +151,7 @@ impl Live {
     }
 
     /// Waits until something that is followed changed, and says what.
-    pub async fn next(&mut self) -> Result<Vec<ObjectKey>, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<ObjectKey>, Failure> {
         // The sender of this very struct keeps the channel open: without a watch this waits for ever.
         let Some((resource, scope, event)) = self.messages.recv().await else { return Ok(Vec::new()) };
         let event = match event {
@@ -201,7 +201,7 @@ impl Live {
     }
 
     /// Whether an object was seen to be deleted.
-    pub fn was_deleted(&self, key: &ObjectKey) -> bool {
+    pub(crate) fn was_deleted(&self, key: &ObjectKey) -> bool {
         self.deleted.contains(key)
     }
 
@@ -222,7 +222,7 @@ impl Live {
         let mut params = WatchParams::default();
         match &scope {
             Scope::Ours => {
-                params.list.label_selector = Some(format!("{}={}", applyset::PART_OF, self.part_of))
+                params.list.label_selector = Some(format!("{}={}", applyset::PART_OF, self.part_of));
             }
             Scope::All => {}
             Scope::Namespace(namespace) => params.list.namespace = Some(namespace.clone()),

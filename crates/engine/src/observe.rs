@@ -17,14 +17,14 @@ use crate::kinds;
 use crate::retry::patiently;
 
 /// Requests in flight at once.
-pub const IN_FLIGHT: usize = 16;
+pub(crate) const IN_FLIGHT: usize = 16;
 
 /// Observes everything that matters to a plan towards the last of `states`.
 ///
 /// One list a kind finds what carries our label; what some state names and the lists did not return is read
 /// by name, for it may be there in somebody else's hands. A kind that the server does not serve has no
 /// objects.
-pub async fn observe(
+pub(crate) async fn observe(
     cluster: &Cluster,
     installation: &Installation,
     states: &[&Desired],
@@ -88,7 +88,7 @@ pub async fn observe(
 }
 
 /// Reads every stored object of the kinds that the installation's CRDs define.
-pub async fn custom_objects(
+pub(crate) async fn custom_objects(
     cluster: &Cluster,
     observed: &Observed,
 ) -> Result<BTreeMap<ObjectKey, LiveObject>, EngineError> {
@@ -131,6 +131,6 @@ fn keyed(resource: &Resource, items: Vec<Value>) -> impl Iterator<Item = (Object
 }
 
 /// Whether a namespace exists, and is there to stay.
-pub async fn namespace(cluster: &Cluster, name: &str) -> Result<Option<Value>, RequestError> {
+pub(crate) async fn namespace(cluster: &Cluster, name: &str) -> Result<Option<Value>, RequestError> {
     patiently(async || cluster.get_opt(&kinds::namespace(), None, name).await).await
 }

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::kinds;
 
 /// The permissions that a plan and its bookkeeping need, each once.
-pub fn needed(plan: &Plan) -> Vec<Rule> {
+pub(crate) fn needed(plan: &Plan) -> Vec<Rule> {
     let namespace = &plan.installation.namespace;
     let mut rules = BTreeSet::new();
     let mut need = |verb: &str, group: &str, resource: &str, namespace: Option<&str>| {
@@ -46,7 +46,7 @@ pub fn needed(plan: &Plan) -> Vec<Rule> {
 }
 
 /// Fails with every permission that a plan lacks.
-pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<(), EngineError> {
+pub(crate) async fn check(cluster: &Cluster, plan: &Plan) -> Result<(), EngineError> {
     let missing = permissions::missing(cluster, &needed(plan)).await;
     let missing = missing.map_err(EngineError::request("check", "permissions"))?;
     if missing.is_empty() {

@@ -12,15 +12,16 @@ use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::removal;
 
-use crate::engine::Terms;
-use crate::engine::{Engine, RunOptions, State, released};
+use crate::engine::{Engine, RunOptions, State};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::execute::{self, Ended, Limits};
 use crate::kinds;
 use crate::observe;
+use crate::place::released;
 use crate::record::{Journal, Phase, Removal};
 use crate::retry::patiently;
+use crate::terms::Terms;
 
 impl Engine {
     /// Plans the removal of the installation; nothing is written.
@@ -119,7 +120,7 @@ impl Engine {
         let limits = Limits {
             settle: std::time::Duration::ZERO,
             progress_deadline: terms
-                .map_or(std::time::Duration::from_secs(600), |terms| terms.progress_deadline),
+                .map_or(std::time::Duration::from_mins(10), |terms| terms.progress_deadline),
             timeout: options.timeout,
         };
         let cancel = &mut options.cancel;

@@ -3,7 +3,7 @@
 //! The record is the ApplySet parent (KEP-3659) and is written only at the resourceVersion that was read.
 //! Revisions and chunks are immutable and named by number and content, so writing one twice does nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,16 +27,16 @@ use crate::revision::{Header, Revision};
 const RECORD: &str = "trainerd.dev/record";
 
 /// Access to what is stored of one installation.
-pub struct Store {
+pub(crate) struct Store {
     cluster: Cluster,
     installation: Installation,
     /// Chunks that were read or written; they never change.
-    chunks: Mutex<HashMap<String, Chunk>>,
+    chunks: Mutex<BTreeMap<String, Chunk>>,
 }
 
 /// A record with what its next write must carry.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The record.
     pub record: Record,
     /// resourceVersion that was read; `None` where nothing is stored yet.
@@ -49,21 +49,21 @@ pub struct Stored {
 
 impl Store {
     /// The store of an installation.
-    pub fn new(cluster: Cluster, installation: Installation) -> Self {
+    pub(crate) fn new(cluster: Cluster, installation: Installation) -> Self {
         Self { cluster, installation, chunks: Mutex::default() }
     }
 
     /// Whose store it is.
-    pub fn installation(&self) -> &Installation {
+    pub(crate) fn installation(&self) -> &Installation {
         &self.installation
     }
 
-    fn namespace(&self) -> Option<&str> {
-        Some(&self.installation.namespace)
+    fn namespace(&self) -> &str {
+        &self.installation.namespace
     }
 
     async fn get(&self, name: &str) -> Result<Value, RequestError> {
-        patiently(async || self.cluster.get(&kinds::secret(), self.namespace(), name).await).await
+        patiently(async || self.cluster.get(&kinds::secret(), Some(self.namespace()), name).await).await
     }
 
     fn revision_name(&self, number: u64) -> String {
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// The record, or an empty one.
-    pub async fn record(&self) -> Result<Stored, EngineError> {
+    pub(crate) async fn record(&self) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let secret = match self.get(&name).await {
             Ok(secret) => secret,
@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// Writes the record over the one that was read, and nothing else.
-    pub async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
+    pub(crate) async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let text = serde_json::to_vec(&stored.record).map_err(StoredError::from).map_err(damaged(&name))?;
         let list = |items: Vec<String>| items.join(",");
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// The numbers of the revisions that exist, ascending.
-    pub async fn numbers(&self) -> Result<Vec<u64>, EngineError> {
+    pub(crate) async fn numbers(&self) -> Result<Vec<u64>, EngineError> {
         let prefix = format!("trainerd-{}-r", self.installation.name);
         let names = self.names("revision").await?;
         let mut numbers: Vec<u64> =
@@ -168,7 +168,7 @@ impl Store {
     /// Names and uids of our Secrets of a sort.
     async fn names(&self, what: &str) -> Result<BTreeMap<String, String>, EngineError> {
         let params = ListParams {
-            namespace: self.namespace().map(str::to_owned),
+            namespace: Some(self.namespace().to_owned()),
             label_selector: Some(self.selector(what)),
             metadata_only: true,
             ..ListParams::default()
@@ -183,7 +183,7 @@ impl Store {
     }
 
     /// A revision's header.
-    pub async fn header(&self, number: u64) -> Result<Header, EngineError> {
+    pub(crate) async fn header(&self, number: u64) -> Result<Header, EngineError> {
         let name = self.revision_name(number);
         let secret = match self.get(&name).await {
             Ok(secret) => secret,
@@ -196,7 +196,7 @@ impl Store {
     }
 
     /// A revision with its objects, believed only if their digest is the recorded one.
-    pub async fn load(&self, number: u64) -> Result<Revision, EngineError> {
+    pub(crate) async fn load(&self, number: u64) -> Result<Revision, EngineError> {
         let header = self.header(number).await?;
         let chunks = self.read_chunks(&header).await?;
         let name = self.revision_name(number);
@@ -216,7 +216,7 @@ impl Store {
         Ok(Revision { header, desired })
     }
 
-    async fn read_chunks(&self, header: &Header) -> Result<HashMap<String, Chunk>, EngineError> {
+    async fn read_chunks(&self, header: &Header) -> Result<BTreeMap<String, Chunk>, EngineError> {
         let mut chunks = self.chunks.lock().await;
         for used in &header.chunks {
             if chunks.contains_key(&used.digest) {
@@ -239,7 +239,7 @@ impl Store {
 
     /// Stores a revision; what already exists of it is not written again. Its chunks go first, so a header
     /// never names a chunk that does not exist.
-    pub async fn save(&self, mut header: Header, desired: &Desired) -> Result<Revision, EngineError> {
+    pub(crate) async fn save(&self, mut header: Header, desired: &Desired) -> Result<Revision, EngineError> {
         let parent = match header.parent {
             Some(number) => {
                 let parent = self.header(number).await?;
@@ -286,7 +286,7 @@ impl Store {
     }
 
     /// Deletes the revision of that number, if it exists.
-    pub async fn forget(&self, number: u64) -> Result<(), EngineError> {
+    pub(crate) async fn forget(&self, number: u64) -> Result<(), EngineError> {
         let name = self.revision_name(number);
         if let Some(uid) = self.names("revision").await?.get(&name) {
             self.delete(&name, uid).await?;
@@ -296,7 +296,7 @@ impl Store {
 
     /// Keeps the newest `keep` revisions and those named, and deletes the others and every chunk that none
     /// of the kept ones uses. Returns the numbers that went.
-    pub async fn trim(&self, keep: usize, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
+    pub(crate) async fn trim(&self, keep: usize, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
         let numbers = self.numbers().await?;
         let surplus = numbers.len().saturating_sub(keep);
         let gone: Vec<u64> = numbers.iter().take(surplus).copied().filter(|n| !needed.contains(n)).collect();
@@ -321,7 +321,7 @@ impl Store {
     }
 
     /// Deletes everything that is stored of the installation, the record last.
-    pub async fn erase(&self) -> Result<(), EngineError> {
+    pub(crate) async fn erase(&self) -> Result<(), EngineError> {
         for what in ["revision", "chunk", "record"] {
             for (name, uid) in self.names(what).await? {
                 self.delete(&name, &uid).await?;
@@ -332,8 +332,10 @@ impl Store {
 
     async fn delete(&self, name: &str, uid: &str) -> Result<(), EngineError> {
         let params = DeleteParams { uid: Some(uid.to_owned()), ..DeleteParams::default() };
-        match patiently(async || self.cluster.delete(&kinds::secret(), self.namespace(), name, &params).await)
-            .await
+        match patiently(async || {
+            self.cluster.delete(&kinds::secret(), Some(self.namespace()), name, &params).await
+        })
+        .await
         {
             Ok(_) => Ok(()),
             Err(error) if error.is_absent() => Ok(()),

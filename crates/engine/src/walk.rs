@@ -4,7 +4,7 @@ use trainerd_plan::plan::Plan;
 
 /// Where a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Waits for other steps.
     Blocked,
     /// Its request is under way.
@@ -17,7 +17,7 @@ pub enum Place {
 
 /// The state of every step of a plan.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub(crate) struct Walk {
     places: Vec<Place>,
     /// How many steps each step still waits for.
     missing: Vec<usize>,
@@ -30,7 +30,7 @@ pub struct Walk {
 
 impl Walk {
     /// A walk at its beginning.
-    pub fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let missing: Vec<usize> = plan.steps.iter().map(|step| step.after.len()).collect();
         let mut followers = vec![Vec::new(); plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
@@ -49,19 +49,19 @@ impl Walk {
     }
 
     /// The next step that may start; it counts as started.
-    pub fn start(&mut self) -> Option<usize> {
+    pub(crate) fn start(&mut self) -> Option<usize> {
         let index = self.ready.pop()?;
         self.places[index] = Place::Writing;
         Some(index)
     }
 
     /// The request of a step was answered.
-    pub fn written(&mut self, index: usize) {
+    pub(crate) fn written(&mut self, index: usize) {
         self.places[index] = Place::Waiting;
     }
 
     /// A step is done; what waited only for it may start.
-    pub fn done(&mut self, index: usize) {
+    pub(crate) fn done(&mut self, index: usize) {
         self.places[index] = Place::Done;
         // A step that was reopened has released its followers already.
         if std::mem::replace(&mut self.released[index], true) {
@@ -77,27 +77,107 @@ impl Walk {
     }
 
     /// A step that was done is so no longer. What followed it stays done.
-    pub fn reopen(&mut self, index: usize) {
+    pub(crate) fn reopen(&mut self, index: usize) {
         self.places[index] = Place::Waiting;
     }
 
     /// Where a step is.
-    pub fn place(&self, index: usize) -> Place {
+    pub(crate) fn place(&self, index: usize) -> Place {
         self.places[index]
     }
 
     /// The steps that were written and wait to be done.
-    pub fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
         self.places.iter().enumerate().filter(|(_, place)| **place == Place::Waiting).map(|(index, _)| index)
     }
 
     /// Whether every step is done.
-    pub fn finished(&self) -> bool {
+    pub(crate) fn finished(&self) -> bool {
         self.places.iter().all(|place| *place == Place::Done)
     }
 
     /// How many steps are done.
-    pub fn done_count(&self) -> usize {
+    pub(crate) fn done_count(&self) -> usize {
         self.places.iter().filter(|place| **place == Place::Done).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trainerd_plan::desired::Installation;
+    use trainerd_plan::object::{ObjectKey, Resource};
+    use trainerd_plan::plan::{Purpose, Step, Until, Verb};
+
+    use super::*;
+
+    /// A plan whose steps wait for the steps that each row names.
+    fn plan(after: &[&[usize]]) -> Plan {
+        let step = |(index, after): (usize, &&[usize])| Step {
+            component: String::new(),
+            object: ObjectKey {
+                group: String::new(),
+                kind: "ConfigMap".into(),
+                namespace: None,
+                name: index.to_string(),
+            },
+            resource: Resource {
+                group: String::new(),
+                version: "v1".into(),
+                kind: "ConfigMap".into(),
+                plural: "configmaps".into(),
+                namespaced: true,
+            },
+            verb: Verb::Create,
+            manifest: None,
+            after: after.to_vec(),
+            until: Until::Ready,
+            why: String::new(),
+            changes: Vec::new(),
+        };
+        Plan {
+            purpose: Purpose::Install,
+            installation: Installation { name: "a".into(), namespace: "b".into() },
+            steps: after.iter().enumerate().map(step).collect(),
+            probes: Vec::new(),
+            point_of_no_return: None,
+        }
+    }
+
+    fn started(walk: &mut Walk) -> Vec<usize> {
+        std::iter::from_fn(|| walk.start()).collect()
+    }
+
+    #[test]
+    fn a_step_starts_when_all_that_it_waits_for_is_done_and_not_when_it_is_written() {
+        let mut walk = Walk::new(&plan(&[&[], &[0], &[0], &[1, 2]]));
+        assert_eq!(started(&mut walk), [0]);
+        walk.written(0);
+        assert!(started(&mut walk).is_empty());
+        walk.done(0);
+        let mut both = started(&mut walk);
+        both.sort_unstable();
+        assert_eq!(both, [1, 2]);
+        walk.done(1);
+        assert!(started(&mut walk).is_empty());
+        walk.done(2);
+        assert_eq!(started(&mut walk), [3]);
+        assert!(!walk.finished());
+        walk.done(3);
+        assert!(walk.finished());
+    }
+
+    #[test]
+    fn a_reopened_step_releases_its_followers_only_once() {
+        let mut walk = Walk::new(&plan(&[&[], &[0]]));
+        walk.start();
+        walk.done(0);
+        assert_eq!(started(&mut walk), [1]);
+        walk.done(1);
+        walk.reopen(0);
+        assert!(!walk.finished());
+        assert_eq!(walk.waiting().collect::<Vec<_>>(), [0]);
+        walk.done(0);
+        assert!(started(&mut walk).is_empty());
+        assert!(walk.finished());
     }
 }

@@ -121,11 +121,8 @@ impl Refused {
 
 fn list(objects: &[ObjectKey]) -> String {
     const SHOWN: usize = 10;
-    let mut text = objects.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if objects.len() > SHOWN {
-        text.push_str(&format!(" and {} more", objects.len() - SHOWN));
-    }
-    text
+    let text = objects.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if objects.len() > SHOWN { format!("{text} and {} more", objects.len() - SHOWN) } else { text }
 }
 
 fn kind_count(objects: &[ObjectKey]) -> String {

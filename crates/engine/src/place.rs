@@ -1,0 +1,60 @@
+//! Where an installation lives and who may write there: its namespace and its lease.
+
+use serde_json::json;
+use trainerd_cluster::lease::{Identity, LeaseConfig, LeaseGuard};
+use trainerd_cluster::{CreateParams, RequestError};
+use trainerd_plan::applyset;
+use trainerd_plan::reason::WaitingOn;
+use trainerd_plan::refused::Refused;
+
+use crate::engine::Engine;
+use crate::error::{EngineError, one_line};
+use crate::event::{Event, Sink};
+use crate::retry::patiently;
+use crate::{kinds, observe};
+
+impl Engine {
+    /// The namespace of the installation, made if it is absent and marked as ours then.
+    pub(crate) async fn ensure_namespace(&self) -> Result<(), EngineError> {
+        let name = &self.installation().namespace;
+        let found = observe::namespace(&self.cluster, name).await;
+        match found.map_err(EngineError::request("read", format!("namespace {name}")))? {
+            Some(found) if !found["metadata"]["deletionTimestamp"].is_null() => {
+                Err(EngineError::Refused(vec![Refused::NamespaceTerminating { name: name.clone() }]))
+            }
+            Some(_) => Ok(()),
+            None => {
+                let manifest = json!({
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {
+                        "name": name,
+                        "annotations": {applyset::CREATED_FOR: self.installation().name},
+                    },
+                });
+                let kind = kinds::namespace();
+                let create = async || self.cluster.create(&kind, &manifest, CreateParams::default()).await;
+                match patiently(create).await {
+                    Ok(_) | Err(RequestError::AlreadyExists { .. }) => Ok(()),
+                    Err(error) => Err(EngineError::request("create", format!("namespace {name}"))(error)),
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn lease(&self, sink: Sink<'_>) -> Result<LeaseGuard, EngineError> {
+        let name = applyset::parent_name(self.installation());
+        let report = |on: &WaitingOn| sink(Event::Waiting { object: None, on: on.clone() });
+        let config = LeaseConfig::new(Identity::of_this_process());
+        Ok(LeaseGuard::acquire(&self.cluster, &self.installation().namespace, &name, config, report).await?)
+    }
+}
+
+/// Gives the lease back whatever the answer is; the answer is what counts.
+pub(crate) async fn released<T>(guard: LeaseGuard, answer: Result<T, EngineError>) -> Result<T, EngineError> {
+    // A lease that could not be given back runs out by itself.
+    if let Err(error) = guard.release().await {
+        tracing::warn!(error = %one_line(&error), "failed to release the lease; it runs out by itself");
+    }
+    answer
+}

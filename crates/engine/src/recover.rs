@@ -1,0 +1,177 @@
+//! How a run ends, and how one that was broken off goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trainerd_cluster::lease::Fence;
+use trainerd_plan::desired::{Desired, DesiredObject};
+use trainerd_plan::plan::{Plan, Purpose};
+
+use crate::engine::{Engine, RunOptions, State};
+use crate::error::{EngineError, one_line};
+use crate::event::Event;
+use crate::execute::Ended;
+use crate::place::released;
+use crate::record::{Outcome, Phase};
+use crate::revision::Revision;
+use crate::terms::Terms;
+
+impl Engine {
+    /// Closes the journal as the run ended, turning back first where that is called for.
+    pub(crate) async fn conclude(
+        &self,
+        mut state: State,
+        plan: &Plan,
+        desired: &Desired,
+        ended: Ended,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<State, EngineError> {
+        let Some(journal) = state.journal().cloned() else { return Ok(state) };
+        match ended {
+            Ended::Done => self.close(state, None).await,
+            Ended::Failed(failure) => {
+                let reason = one_line(&failure);
+                // Going back to what never worked would only fail again.
+                let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
+                let undo = Terms::of(&desired.options).auto_rollback
+                    && journal.from.is_some_and(worked)
+                    && journal.phase == Phase::Forward
+                    && matches!(journal.purpose, Purpose::Upgrade | Purpose::Change);
+                if undo {
+                    state.stored.record = state.stored.record.undo(reason)?;
+                    state.stored = self.store.write(&state.stored).await?;
+                    return Box::pin(self.finish(state, guard, options)).await;
+                }
+                let revision = journal.target;
+                match journal.phase {
+                    Phase::Forward => {
+                        self.close(state, Some(reason)).await?;
+                        let cause = Box::new(failure);
+                        Err(EngineError::Failed { purpose: plan.purpose, revision, cause })
+                    }
+                    Phase::Undo { .. } => {
+                        self.close(state, Some(reason)).await?;
+                        let cause = Box::new(failure);
+                        Err(EngineError::Failed {
+                            purpose: Purpose::Rollback,
+                            revision: journal.from.unwrap_or(revision),
+                            cause,
+                        })
+                    }
+                }
+            }
+            other => other.into_result(plan, journal.target, options).map(|()| state),
+        }
+    }
+
+    async fn close(&self, mut state: State, failed: Option<String>) -> Result<State, EngineError> {
+        let journal = state.journal().cloned();
+        state.stored.record = state.stored.record.close(failed)?;
+        state.current = match state.stored.record.current {
+            Some(number) => Some(self.store.load(number).await?),
+            None => None,
+        };
+        let keep =
+            state.current.as_ref().map_or(10, |current| Terms::of(&current.desired.options).revision_history);
+        let kept: BTreeSet<u64> = {
+            let newest = state.stored.record.results.keys().rev().take(keep).copied();
+            newest.chain(state.stored.record.current).collect()
+        };
+        state.stored.record.results.retain(|number, _| kept.contains(number));
+        if let Some(current) = &state.current {
+            // Everything else was pruned by the plan that just ended well.
+            if journal.is_some()
+                && matches!(state.stored.record.results.get(&current.header.number), Some(Outcome::Deployed))
+            {
+                state.stored.group_kinds.clear();
+                state.stored.namespaces.clear();
+                let desired = current.desired.clone();
+                self.include(&mut state.stored, &[&desired]);
+            }
+        }
+        state.stored = self.store.write(&state.stored).await?;
+        self.store.trim(keep, &kept).await?;
+        Ok(state)
+    }
+
+    /// Finishes what an open journal says, in the direction it goes. Does nothing where none is open.
+    pub async fn recover(&self, state: State, options: &mut RunOptions<'_>) -> Result<State, EngineError> {
+        if state.journal().is_none() {
+            return Ok(state);
+        }
+        self.ensure_namespace().await?;
+        let guard = self.lease(options.sink).await?;
+        // Read again under the lease: whoever held it may have finished meanwhile.
+        let answer = match self.open().await {
+            Ok(state) => self.finish(state, &guard.fence(), options).await,
+            Err(error) => Err(error),
+        };
+        released(guard, answer).await
+    }
+
+    /// Plans again towards where the open journal leads, and goes there.
+    pub(crate) async fn finish(
+        &self,
+        state: State,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<State, EngineError> {
+        let (Some(journal), Some(heading)) = (state.journal().cloned(), state.record().heading()) else {
+            return Ok(state);
+        };
+        if let Some(extent) = journal.extent {
+            return self.finish_removal(state, extent, guard, options).await;
+        }
+        let undo = matches!(journal.phase, Phase::Undo { .. });
+        let target = self.store.load(heading).await?;
+        let mut others = Vec::new();
+        let numbers =
+            [Some(journal.target), journal.from].into_iter().flatten().chain(journal.touched.iter().copied());
+        for number in numbers.filter(|number| *number != heading).collect::<BTreeSet<_>>() {
+            others.push(self.store.load(number).await?);
+        }
+        match &journal.phase {
+            Phase::Undo { reason } => {
+                (options.sink)(Event::RollingBack { to: heading, reason: reason.clone() });
+            }
+            Phase::Forward => {
+                let (purpose, target) = (journal.purpose, journal.target);
+                (options.sink)(Event::Recovering { purpose, target, undo });
+            }
+        }
+        let last = written_before(&target.desired, &others);
+        let states: Vec<&Desired> =
+            others.iter().map(|revision| &revision.desired).chain([&target.desired]).collect();
+        let observed = self.observe(&states).await?;
+        let purpose = if undo { Purpose::Rollback } else { journal.purpose };
+        // An automatic rollback was allowed by its option when the plan began.
+        let plan =
+            self.plan(purpose, &target.desired, Some(&last), &observed, undo || journal.allow_lossy)?;
+        (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
+        let ended = self.walk(&plan, &observed, Some(guard), &target.desired, options).await?;
+        let succeeded = matches!(ended, Ended::Done);
+        let state = self.conclude(state, &plan, &target.desired, ended, guard, options).await?;
+        match journal.phase {
+            Phase::Undo { reason } if succeeded => Err(EngineError::RolledBack {
+                purpose: journal.purpose,
+                revision: journal.target,
+                back: heading,
+                reason,
+            }),
+            _ => Ok(state),
+        }
+    }
+}
+
+/// What was last sent, as far as several revisions may have been: the objects of the revisions that were
+/// left or broken off, and of the target those that only it has.
+pub(crate) fn written_before(target: &Desired, others: &[Revision]) -> Desired {
+    let mut objects: BTreeMap<_, &DesiredObject> = BTreeMap::new();
+    for revision in others {
+        objects.extend(revision.desired.objects.iter().map(|object| (object.key(), object)));
+    }
+    for object in &target.objects {
+        objects.entry(object.key()).or_insert(object);
+    }
+    Desired { objects: objects.into_values().cloned().collect(), ..target.clone() }
+}
