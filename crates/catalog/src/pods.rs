@@ -7,44 +7,45 @@ const CONTAINER_LISTS: [&str; 2] = ["containers", "initContainers"];
 /// Environment variables whose value is the image of something that the container starts.
 const IMAGE_VARIABLES: [&str; 1] = ["CACHE_IMAGE"];
 
-/// Calls `visit` with every pod spec in an object: those of workloads, and those inside runtimes.
-fn pod_specs(value: &mut Value, visit: &mut impl FnMut(&mut Value)) {
+/// Whether a value is a pod spec: of a workload, or inside a runtime.
+fn is_pod_spec(value: &Value) -> bool {
+    value.get("containers").is_some_and(Value::is_array)
+}
+
+/// Gives every pod of an object the names of Secrets with registry credentials.
+pub(crate) fn set_pull_secrets(value: &mut Value, secrets: &[String]) {
+    if secrets.is_empty() {
+        return;
+    }
+    if is_pod_spec(value) {
+        value["imagePullSecrets"] = secrets.iter().map(|name| json!({ "name": name })).collect();
+        return;
+    }
     match value {
-        Value::Object(fields) => {
-            if fields.get("containers").is_some_and(Value::is_array) {
-                visit(value);
-                return;
-            }
-            fields.values_mut().for_each(|field| pod_specs(field, visit));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| pod_specs(item, visit)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| set_pull_secrets(field, secrets)),
+        Value::Array(items) => items.iter_mut().for_each(|item| set_pull_secrets(item, secrets)),
         _ => {}
     }
 }
 
-/// Gives every pod the names of Secrets with registry credentials.
-pub(crate) fn set_pull_secrets(manifest: &mut Value, secrets: &[String]) {
-    if secrets.is_empty() {
-        return;
+/// Every image that the pods of an object name, in the order of the object.
+pub(crate) fn images(value: &Value) -> Vec<&str> {
+    if is_pod_spec(value) {
+        let containers = CONTAINER_LISTS.iter().filter_map(|list| value[*list].as_array()).flatten();
+        return containers.flat_map(images_of_container).collect();
     }
-    let names: Vec<Value> = secrets.iter().map(|name| json!({ "name": name })).collect();
-    pod_specs(manifest, &mut |pod| pod["imagePullSecrets"] = Value::Array(names.clone()));
+    match value {
+        Value::Object(fields) => fields.values().flat_map(images).collect(),
+        Value::Array(items) => items.iter().flat_map(images).collect(),
+        _ => Vec::new(),
+    }
 }
 
-/// Every image that an object names, in the order of the object.
-pub(crate) fn images(manifest: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    pod_specs(&mut manifest.clone(), &mut |pod| {
-        for container in CONTAINER_LISTS.iter().filter_map(|list| pod[*list].as_array()).flatten() {
-            found.extend(container["image"].as_str().map(str::to_owned));
-            let variables = container["env"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let images = variables.iter().filter(|variable| {
-                variable["name"].as_str().is_some_and(|name| IMAGE_VARIABLES.contains(&name))
-            });
-            found.extend(images.filter_map(|variable| variable["value"].as_str()).map(str::to_owned));
-        }
-    });
-    found
+fn images_of_container(container: &Value) -> impl Iterator<Item = &str> {
+    let is_image =
+        |variable: &&Value| variable["name"].as_str().is_some_and(|name| IMAGE_VARIABLES.contains(&name));
+    let variables = container["env"].as_array().into_iter().flatten().filter(is_image);
+    container["image"].as_str().into_iter().chain(variables.filter_map(|variable| variable["value"].as_str()))
 }
 
 #[cfg(test)]

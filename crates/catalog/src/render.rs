@@ -223,32 +223,13 @@ impl Render<'_> {
         kinds: &[Resource],
         declared: &BTreeSet<&str>,
     ) -> Result<DesiredObject, CatalogError> {
-        let key = ObjectKey::of(&manifest);
-        let shown = key.as_ref().map_or_else(|| "an object".to_owned(), ToString::to_string);
-        let refuse =
-            |fault| Err(CatalogError::Object { file: file.to_owned(), object: shown.clone(), fault });
-        let Some(key) = key else { return refuse(ObjectFault::Nameless) };
-        let Some(resource) = resource::find(kinds, &manifest) else {
-            return refuse(ObjectFault::UnknownKind);
-        };
-        if resource.namespaced != key.namespace.is_some() {
-            return refuse(ObjectFault::Scope);
-        }
-        if manifest.get("aggregationRule").is_some() && manifest.get("rules").is_some() {
-            return refuse(ObjectFault::ForeignField("rules"));
-        }
-        let has_bundle = |webhook: &Value| webhook["clientConfig"].get("caBundle").is_some();
-        if manifest["webhooks"].as_array().is_some_and(|webhooks| webhooks.iter().any(has_bundle)) {
-            return refuse(ObjectFault::ForeignField("caBundle"));
-        }
-        if let Some(image) =
-            pods::images(&manifest).into_iter().find(|image| !declared.contains(image.as_str()))
-        {
-            return refuse(ObjectFault::UndeclaredImage(image));
-        }
+        let resource = judge(&manifest, kinds, declared).cloned().map_err(|fault| CatalogError::Object {
+            file: file.to_owned(),
+            object: ObjectKey::of(&manifest).map_or_else(|| "an object".to_owned(), |key| key.to_string()),
+            fault,
+        })?;
         pods::set_pull_secrets(&mut manifest, &self.options.image_pull_secrets);
-        let component = self.name().to_owned();
-        Ok(DesiredObject { component, resource: resource.clone(), manifest, after: Vec::new() })
+        Ok(DesiredObject { component: self.name().to_owned(), resource, manifest, after: Vec::new() })
     }
 
     /// Adds the edges that the component asks for beyond those of kinds.
@@ -268,6 +249,30 @@ impl Render<'_> {
             objects[object].after.push(after);
         }
         Ok(())
+    }
+}
+
+/// How a manifest's kind is served, if the manifest keeps the rules; `declared` are the images it may use.
+fn judge<'a>(
+    manifest: &Value,
+    kinds: &'a [Resource],
+    declared: &BTreeSet<&str>,
+) -> Result<&'a Resource, ObjectFault> {
+    let key = ObjectKey::of(manifest).ok_or(ObjectFault::Nameless)?;
+    let resource = resource::find(kinds, manifest).ok_or(ObjectFault::UnknownKind)?;
+    if resource.namespaced != key.namespace.is_some() {
+        return Err(ObjectFault::Scope);
+    }
+    if manifest.get("aggregationRule").is_some() && manifest.get("rules").is_some() {
+        return Err(ObjectFault::ForeignField("rules"));
+    }
+    let has_bundle = |webhook: &Value| webhook["clientConfig"].get("caBundle").is_some();
+    if manifest["webhooks"].as_array().is_some_and(|webhooks| webhooks.iter().any(has_bundle)) {
+        return Err(ObjectFault::ForeignField("caBundle"));
+    }
+    match pods::images(manifest).into_iter().find(|image| !declared.contains(image)) {
+        Some(image) => Err(ObjectFault::UndeclaredImage(image.to_owned())),
+        None => Ok(resource),
     }
 }
 

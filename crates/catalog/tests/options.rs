@@ -18,7 +18,7 @@ const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15
 /// What is wrong with options: option, rule, nearest spelling; from reading or from choosing versions.
 fn wrong(given: &BTreeMap<String, Raw>) -> Vec<(String, String, Option<String>)> {
     let catalog = catalog();
-    let invalid: InvalidOptions = match Options::parse(&catalog, given) {
+    let invalid: InvalidOptions = match Options::parse(catalog, given) {
         Err(invalid) => invalid,
         Ok(options) => match catalog.resolve(&options, None) {
             Err(CatalogError::Options(invalid)) => invalid,
@@ -133,7 +133,7 @@ fn every_bad_option_is_told_in_order_of_name() {
     let names: Vec<&str> = rows.iter().map(|(option, ..)| option.as_str()).collect();
     assert_eq!(names, ["a", "conflicts", "settle", "trainer-version"]);
 
-    let invalid = Options::parse(&catalog(), &given(&[("settle", "x"), ("conflicts", "x")])).unwrap_err();
+    let invalid = Options::parse(catalog(), &given(&[("settle", "x"), ("conflicts", "x")])).unwrap_err();
     assert_eq!(
         invalid.to_string(),
         "invalid value \"x\" for option conflicts: must be force, refuse or yield (+1 more)"
@@ -244,14 +244,14 @@ fn versions_are_chosen_as_the_options_say() {
     ];
     let catalog = catalog();
     for (pairs, installed, versions, why) in cases {
-        let options = Options::parse(&catalog, &given(pairs)).unwrap();
+        let options = Options::parse(catalog, &given(pairs)).unwrap();
         let current = installed.then_some(Current { components: &trainer_2_2 });
         let resolution = catalog.resolve(&options, current).unwrap();
         let found = ["trainer", "jobset", "lws"].map(|name| resolution.components[name].version.to_string());
         assert_eq!(found.each_ref().map(String::as_str), *versions, "{pairs:?}");
         assert_eq!(resolution.components["trainer"].why.to_string(), *why, "{pairs:?}");
     }
-    let resolution = catalog.resolve(&Options::parse(&catalog, &given(&[])).unwrap(), None).unwrap();
+    let resolution = catalog.resolve(&Options::parse(catalog, &given(&[])).unwrap(), None).unwrap();
     let goes_with = Why::GoesWith { component: "trainer".to_owned(), version: Version::new(2, 3, 0) };
     assert_eq!(resolution.components["jobset"].why, goes_with);
 }
@@ -261,13 +261,13 @@ fn an_installed_version_that_is_not_in_the_catalog_is_an_error() {
     let catalog = catalog();
     let installed = BTreeMap::from([("trainer".to_owned(), Version::new(2, 0, 1))]);
     let current = Some(Current { components: &installed });
-    let options = Options::parse(&catalog, &given(&[])).unwrap();
+    let options = Options::parse(catalog, &given(&[])).unwrap();
     assert!(matches!(
         catalog.resolve(&options, current),
         Err(CatalogError::UnknownVersion { component, version, known })
             if component == "trainer" && version == Version::new(2, 0, 1) && known.len() == 2
     ));
-    let options = Options::parse(&catalog, &given(&[("trainer-version", "2.2")])).unwrap();
+    let options = Options::parse(catalog, &given(&[("trainer-version", "2.2")])).unwrap();
     assert!(catalog.resolve(&options, current).is_ok());
 }
 

@@ -164,6 +164,56 @@ fn what_controllers_write_is_never_rendered() {
     }
 }
 
+/// A component lists the options that change it, and a catalog may be asked for them.
+#[test]
+fn components_list_the_options_that_change_them() {
+    let changes: &[(&str, &str)] = &[
+        ("auto-rollback", "false"),
+        ("conflicts", "force"),
+        ("data-cache", "false"),
+        ("image-pull-secrets", "regcred"),
+        ("image-registry", "mirror.local"),
+        ("jobset-image", "a.io/j:x"),
+        ("kubeflow-trainer-image", "a.io/t:x"),
+        ("lws-image", "a.io/l:x"),
+        ("progress-deadline", "60"),
+        ("revision-history", "5"),
+        ("runtime-images", "torch-distributed=a.io/t:1"),
+        ("runtimes", "none"),
+        ("settle", "0"),
+        ("small-footprint", "true"),
+    ];
+    let catalog = catalog();
+    let before = render_with("2.3.0", "kubeflow-system", &[]);
+    let objects = |desired: &Desired, component: &str| -> Vec<DesiredObject> {
+        desired.objects.iter().filter(|object| object.component == component).cloned().collect()
+    };
+    let after: Vec<(&str, Desired)> = changes
+        .iter()
+        .map(|change| (change.0, render_with("2.3.0", "kubeflow-system", std::slice::from_ref(change))))
+        .collect();
+    for (name, component) in &before.components {
+        let changing = after.iter().filter(|(_, after)| objects(&before, name) != objects(after, name));
+        let changing: Vec<&str> = changing.map(|(option, _)| *option).collect();
+        let mut listed = catalog.options_of(name, &component.version).unwrap().to_vec();
+        listed.sort();
+        assert_eq!(changing, listed, "{name}");
+    }
+}
+
+/// Names that YAML would take for a number or a truth value stay texts.
+#[test]
+fn a_namespace_is_a_text() {
+    for namespace in ["123", "1e3", "true", "null"] {
+        let desired = render_with("2.3.0", namespace, &[]);
+        assert!(desired.objects.iter().any(|object| object.key().namespace.as_deref() == Some(namespace)));
+        assert!(
+            !yaml::documents(desired.objects.iter().map(|o| &o.manifest))
+                .contains(&format!("namespace: {namespace}\n"))
+        );
+    }
+}
+
 #[test]
 fn a_namespace_must_be_one() {
     let (options, resolution) = chosen(&[]);

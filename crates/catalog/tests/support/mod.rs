@@ -2,14 +2,16 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use trainerd_catalog::{Catalog, Options, Raw, Resolution};
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::ObjectKey;
 
-pub fn catalog() -> Catalog {
-    Catalog::builtin().unwrap()
+pub fn catalog() -> &'static Catalog {
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::builtin().unwrap());
+    &CATALOG
 }
 
 /// Options as a command line gives them.
@@ -19,7 +21,7 @@ pub fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, Raw> {
 
 pub fn chosen(pairs: &[(&str, &str)]) -> (Options, Resolution) {
     let catalog = catalog();
-    let options = Options::parse(&catalog, &given(pairs)).unwrap();
+    let options = Options::parse(catalog, &given(pairs)).unwrap();
     let resolution = catalog.resolve(&options, None).unwrap();
     (options, resolution)
 }
