@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
+use hyper_util::client::proxy::matcher::Matcher;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::cluster::{Cluster, ReadVersionError, Shared, read_version};
 use crate::error::{RequestError, TransportFailure};
+use crate::proxy;
 use crate::transport::transport_failure;
 use crate::version::VersionError;
 
@@ -148,10 +150,27 @@ async fn configuration(options: &ConnectOptions) -> Result<Config, ConnectError>
     if kubeconfig.contexts.is_empty() && options.kubeconfig.is_none() && options.context.is_none() {
         return outside_kubeconfig(options);
     }
+    let named = names_proxy(&kubeconfig, options.context.as_ref());
     let known = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-    Config::from_custom_kubeconfig(kubeconfig, &selected).await.map_err(|error| match error {
-        KubeconfigError::LoadContext(name) => ConnectError::UnknownContext { name, known },
-        source => ConnectError::BadKubeconfig { source: source.into() },
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &selected).await.map_err(|error| match error {
+            KubeconfigError::LoadContext(name) => ConnectError::UnknownContext { name, known },
+            source => ConnectError::BadKubeconfig { source: source.into() },
+        })?;
+    config.proxy_url = proxy::choose(named, config.proxy_url, &config.cluster_url, &Matcher::from_env());
+    Ok(config)
+}
+
+/// Whether the context's cluster has a `proxy-url`.
+fn names_proxy(kubeconfig: &Kubeconfig, context: Option<&String>) -> bool {
+    let Some(context) = context.or(kubeconfig.current_context.as_ref()) else { return false };
+    let cluster = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| named.name == *context)
+        .and_then(|named| Some(&named.context.as_ref()?.cluster));
+    kubeconfig.clusters.iter().filter(|named| Some(&named.name) == cluster).any(|named| {
+        named.cluster.as_ref().and_then(|it| it.proxy_url.as_ref()).is_some_and(|url| !url.is_empty())
     })
 }
 

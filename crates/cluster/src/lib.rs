@@ -18,6 +18,7 @@ pub mod lease;
 mod params;
 mod path;
 pub mod permissions;
+mod proxy;
 pub mod retry;
 mod transport;
 mod verbs;

@@ -113,3 +113,19 @@ async fn the_version_is_known_from_the_start() {
     assert_eq!(cluster.server(), server.url);
     assert_eq!(cluster.default_namespace(), "default");
 }
+
+#[tokio::test]
+async fn a_proxy_that_the_kubeconfig_names_is_used() {
+    let proxy = Server::start_bare(|_| Reply::Cut).await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let cluster = json!({ "server": "https://10.255.255.1:6443", "proxy-url": proxy.url });
+    let config = json!({
+        "current-context": "one",
+        "contexts": [{ "name": "one", "context": { "cluster": "c" } }],
+        "clusters": [{ "name": "c", "cluster": cluster }],
+    });
+    file.write_all(config.to_string().as_bytes()).unwrap();
+    assert_eq!(name(Cluster::connect(options(file.path())).await), "Unreachable");
+    let log = proxy.log();
+    assert_eq!((log[0].method.as_str(), log[0].path.as_str()), ("CONNECT", "10.255.255.1:6443"));
+}
