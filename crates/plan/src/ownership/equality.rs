@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::quantity::Quantity;
 
 /// Fields whose values, or whose maps' values, are quantities.
-const QUANTITIES: [&str; 13] = [
+const QUANTITIES: [&str; 14] = [
     "requests",
     "limits",
     "resources",
@@ -19,6 +19,7 @@ const QUANTITIES: [&str; 13] = [
     "minResources",
     "defaultRequest",
     "maxLimitRequestRatio",
+    "averageValue",
 ];
 
 /// Whether values below this field are quantities.

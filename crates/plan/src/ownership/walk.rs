@@ -24,7 +24,7 @@ const METADATA_IDENTITY: [&str; 8] = [
 
 /// What the API server fills in inside lists and maps that are owned as a whole (`parent`, `field`):
 /// absent from the intent, present in the live object, and nobody's stray.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 13] = [
     ("fieldRef", "apiVersion"),
     ("resourceFieldRef", "divisor"),
     ("rules", "scope"),
@@ -32,6 +32,8 @@ const DEFAULTS: [(&str, &str); 11] = [
     ("roleRef", "apiGroup"),
     ("serviceAccountToken", "expirationSeconds"),
     ("paths", "pathType"),
+    ("ports", "protocol"),
+    ("limits", "defaultRequest"),
     ("volumeClaimTemplates", "apiVersion"),
     ("volumeClaimTemplates", "kind"),
     ("volumeClaimTemplates", "status"),
