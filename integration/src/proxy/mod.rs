@@ -1,0 +1,1 @@
+//! A counting proxy between a process and the API server.
