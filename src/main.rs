@@ -1,3 +1,7 @@
 //! trainerd: installs, upgrades, repairs and runs the Kubeflow Trainer stack on Kubernetes.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,323 @@
+//! Options that verbs share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+use jiff::SignedDuration;
+use trainerd_plan::desired::Installation;
+
+/// Which cluster and which installation.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster and installation")]
+pub(crate) struct ClusterArgs {
+    /// Kubeconfig to read instead of the usual ones
+    ///
+    /// Without it: KUBECONFIG, then ~/.kube/config, then the service account of the pod.
+    #[arg(long, global = true, value_name = "FILE", env = "TRAINERD_KUBECONFIG", hide_env_values = true)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig, instead of its current one
+    #[arg(long, global = true, value_name = "NAME", env = "TRAINERD_CONTEXT", hide_env_values = true)]
+    pub(crate) context: Option<String>,
+
+    /// Namespace of the installation
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAMESPACE",
+        default_value = "kubeflow-system",
+        value_parser = label,
+        env = "TRAINERD_NAMESPACE",
+        hide_env_values = true
+    )]
+    pub(crate) namespace: String,
+
+    /// Name of the installation, unique in its namespace
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "kubeflow-trainer",
+        value_parser = label,
+        env = "TRAINERD_NAME",
+        hide_env_values = true
+    )]
+    pub(crate) name: String,
+
+    /// Field manager of every write
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "trainerd",
+        env = "TRAINERD_FIELD_MANAGER",
+        hide_env_values = true
+    )]
+    pub(crate) field_manager: String,
+}
+
+impl ClusterArgs {
+    /// The installation they name.
+    pub(crate) fn installation(&self) -> Installation {
+        Installation { name: self.name.clone(), namespace: self.namespace.clone() }
+    }
+}
+
+/// How a change is made.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Running")]
+pub(crate) struct RunArgs {
+    /// Go ahead without asking; off a terminal nothing is asked anyway
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_parser = BoolishValueParser::new(),
+        env = "TRAINERD_YES",
+        hide_env_values = true
+    )]
+    pub(crate) yes: bool,
+
+    /// How long to wait in all, for example 90s or 5m; without it as long as there is progress
+    #[arg(long, global = true, value_name = "DURATION", env = "TRAINERD_TIMEOUT", hide_env_values = true)]
+    pub(crate) timeout: Option<Timeout>,
+}
+
+/// What is printed, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// How data and progress are printed
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "TRAINERD_OUTPUT",
+        hide_env_values = true
+    )]
+    pub(crate) output: Option<Format>,
+
+    /// No colours; NO_COLOR in the environment says the same
+    #[arg(
+        long,
+        global = true,
+        value_parser = BoolishValueParser::new(),
+        env = "TRAINERD_NO_COLOR",
+        hide_env_values = true
+    )]
+    pub(crate) no_color: bool,
+
+    /// Errors only on stderr
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        value_parser = BoolishValueParser::new(),
+        env = "TRAINERD_QUIET",
+        hide_env_values = true
+    )]
+    pub(crate) quiet: bool,
+
+    /// Say more; twice logs every request
+    #[arg(
+        short,
+        long,
+        global = true,
+        action = ArgAction::Count,
+        env = "TRAINERD_VERBOSE",
+        hide_env_values = true
+    )]
+    pub(crate) verbose: u8,
+}
+
+/// The options of the stack.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of the stack")]
+pub(crate) struct OptionArgs {
+    /// YAML file with options, one `name: value` a line
+    ///
+    /// `trainerd config schema` lists the options. What --set or the environment gives counts more.
+    #[arg(long, value_name = "FILE", env = "TRAINERD_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
+}
+
+/// Options one by one.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of the stack")]
+pub(crate) struct SetArgs {
+    /// Give one option a value; repeatable
+    ///
+    /// The environment gives options too: TRAINERD_SETTLE=10 is --set settle=10, and TRAINERD_SET takes several
+    /// NAME=VALUE, one a line.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<Assignment>,
+}
+
+/// What may be lost.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Running")]
+pub(crate) struct AllowArgs {
+    /// Allow something that is refused otherwise; repeatable
+    #[arg(
+        long = "allow",
+        value_name = "RULE",
+        env = "TRAINERD_ALLOW",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(crate) allow: Vec<Allow>,
+}
+
+impl AllowArgs {
+    /// Whether going back may change CRDs.
+    pub(crate) fn lossy(&self) -> bool {
+        self.allow.contains(&Allow::Lossy)
+    }
+}
+
+/// A rule that `--allow` lifts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Allow {
+    /// Going back may change CRDs, which may drop what newer fields hold
+    Lossy,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One document; progress is one JSON object a line
+    Json,
+    /// One document; progress is one document an event
+    Yaml,
+}
+
+/// `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    /// Left of the first `=`.
+    pub(crate) name: String,
+    /// Right of it.
+    pub(crate) value: String,
+}
+
+/// A text without `=`, or with nothing before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be NAME=VALUE")]
+pub(crate) struct NotAnAssignment;
+
+impl FromStr for Assignment {
+    type Err = NotAnAssignment;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAssignment> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+            }
+            _ => Err(NotAnAssignment),
+        }
+    }
+}
+
+/// How long to wait: longer than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeout(pub(crate) Duration);
+
+/// A text that is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a duration with a unit, for example 90s, 5m or 1h30m")]
+pub(crate) struct NotADuration;
+
+impl FromStr for Timeout {
+    type Err = NotADuration;
+
+    fn from_str(text: &str) -> Result<Self, NotADuration> {
+        let span: SignedDuration = text.parse().map_err(|_| NotADuration)?;
+        match Duration::try_from(span) {
+            Ok(duration) if !duration.is_zero() => Ok(Self(duration)),
+            _ => Err(NotADuration),
+        }
+    }
+}
+
+/// A text that is no DNS label (RFC 1123), which the names of namespaces are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) struct NotALabel;
+
+impl fmt::Display for NotALabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
+    }
+}
+
+fn label(text: &str) -> Result<String, NotALabel> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let valid = (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if valid { Ok(text.to_owned()) } else { Err(NotALabel) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_have_units_and_last() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("1h30m", Some(5400)),
+            ("90", None),
+            ("0s", None),
+            ("-5s", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let parsed = text.parse::<Timeout>().ok().map(|timeout| timeout.0.as_secs());
+            assert_eq!(parsed, seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_assignment_ends_its_name_at_the_first_equals_sign() {
+        for (text, parts) in [
+            ("settle=10", Some(("settle", "10"))),
+            ("runtime-images=torch-distributed=a/b:1", Some(("runtime-images", "torch-distributed=a/b:1"))),
+            ("image-registry=", Some(("image-registry", ""))),
+            ("settle", None),
+            ("=10", None),
+        ] {
+            let parsed = text.parse::<Assignment>().ok();
+            let expected = parts.map(|(name, value)| Assignment { name: name.into(), value: value.into() });
+            assert_eq!(parsed, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_dns_labels() {
+        for (text, good) in [
+            ("kubeflow-system", true),
+            ("a", true),
+            ("", false),
+            ("My_NS", false),
+            ("-a", false),
+            ("a.b", false),
+        ] {
+            assert_eq!(label(text).is_ok(), good, "{text:?}");
+        }
+        assert!(label(&"a".repeat(64)).is_err());
+    }
+}

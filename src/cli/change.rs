@@ -1,0 +1,124 @@
+//! Bringing an installation to what the options want: what `up` and `upgrade` have in common.
+
+use trainerd_catalog::Catalog;
+use trainerd_engine::{Engine, EngineError, State, revision};
+
+use super::ask::confirm;
+use super::context::{Context, installed};
+use super::errors::Problem;
+use super::exit::Exit;
+use super::options::Given;
+use super::plan_text::{outcome_text, plan_text};
+use super::progress::{Last, Progress};
+use super::want::{Wanted, want};
+
+/// What a command asks for.
+pub(crate) struct Change<'a> {
+    pub(crate) catalog: &'a Catalog,
+    /// The options, which may start from what is installed.
+    pub(crate) given: &'a dyn Fn(&State) -> Result<Given, Problem>,
+    /// Whether going back may change CRDs.
+    pub(crate) allow_lossy: bool,
+    /// Whether to print the versions, and why they are these, before the plan.
+    pub(crate) show_way: bool,
+}
+
+/// A plan of an earlier run that was finished first, and did not end well.
+struct Stopped {
+    revision: u64,
+    error: EngineError,
+}
+
+/// Finishes what was broken off, plans, shows, asks, runs.
+pub(crate) async fn change(context: &Context, engine: &Engine, asked: Change<'_>) -> Result<Exit, Problem> {
+    let progress = Progress::new(&context.printer);
+    let mut state = context.open(engine).await?;
+    let mut stopped = None;
+    if state.journal().is_some() {
+        stopped = recover(context, engine, state, &progress).await?;
+        state = context.open(engine).await?;
+    }
+    loop {
+        let given = (asked.given)(&state)?;
+        let wanted = context.interrupt.or(want(asked.catalog, engine, &state, &given)).await?;
+        if let Some(Stopped { revision, error }) = stopped.take() {
+            // The same again would fail the same way: whoever wants it must change something first.
+            let failed = context.interrupt.or(engine.revision(revision)).await?;
+            if failed.header.digest == revision::digest(&wanted.desired) {
+                return Err(error.into());
+            }
+            context.printer.note(&format!("{error}; going on to what is asked for now"));
+        }
+        if asked.show_way {
+            show_way(context, &state, &wanted);
+        }
+        let is_stop = wanted.is_stop;
+        state = run(context, engine, state, wanted, asked.allow_lossy, &progress).await?;
+        if !is_stop {
+            break;
+        }
+    }
+    let revision = state.record().current;
+    progress.last(&Last::Finished { revision });
+    context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
+    Ok(Exit::Done)
+}
+
+/// Finishes the open journal. A plan that fails in doing so has closed it; everything else ends the command.
+async fn recover(
+    context: &Context,
+    engine: &Engine,
+    state: State,
+    progress: &Progress,
+) -> Result<Option<Stopped>, Problem> {
+    let sink = |event| progress.event(&event);
+    let recovered = engine.recover(state, &mut context.run_options(&sink)).await;
+    progress.clear();
+    match recovered {
+        Ok(_) => Ok(None),
+        Err(error @ (EngineError::RolledBack { revision, .. } | EngineError::Failed { revision, .. })) => {
+            Ok(Some(Stopped { revision, error }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn run(
+    context: &Context,
+    engine: &Engine,
+    state: State,
+    wanted: Wanted,
+    allow_lossy: bool,
+    progress: &Progress,
+) -> Result<State, Problem> {
+    let prepared =
+        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
+    if !prepared.is_empty() {
+        context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
+    }
+    context.printer.note(&outcome_text(&prepared));
+    if !prepared.is_empty() {
+        confirm(context, "Go ahead?").await?;
+    }
+    let sink = |event| progress.event(&event);
+    let done = engine.run(state, prepared, &mut context.run_options(&sink)).await;
+    progress.clear();
+    Ok(done?)
+}
+
+/// Which versions lead to which, and why.
+fn show_way(context: &Context, state: &State, wanted: &Wanted) {
+    let from = installed(state).unwrap_or_default();
+    for (component, resolved) in &wanted.resolution.components {
+        let to = &resolved.version;
+        let line = match from.get(component) {
+            Some(old) if old == to => format!("{component} stays at {to}"),
+            Some(old) => format!("{component} {old} → {to} ({})", resolved.why),
+            None => format!("{component} {to} is new ({})", resolved.why),
+        };
+        context.printer.note(&line);
+    }
+    if wanted.is_stop {
+        context.printer.note("this is a stop on the way: the upgrade goes through several versions");
+    }
+}

@@ -1,0 +1,70 @@
+//! What every verb is given: the command line's common part, the printer, and the way to the cluster.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use trainerd_catalog::Catalog;
+use trainerd_cluster::{Cluster, ConnectOptions};
+use trainerd_engine::{Engine, RunOptions, Sink, State};
+
+use super::args::{ClusterArgs, RunArgs};
+use super::errors::Problem;
+use super::interrupt::Interrupt;
+use super::output::Printer;
+
+/// What every verb is given.
+pub(crate) struct Context {
+    /// Which verb it is, for the user agent.
+    pub(crate) verb: &'static str,
+    /// The command line, for the account that revisions keep.
+    pub(crate) by: String,
+    pub(crate) cluster: ClusterArgs,
+    pub(crate) run: RunArgs,
+    pub(crate) printer: Printer,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl Context {
+    /// The catalog of this build.
+    pub(crate) fn catalog(&self) -> Result<Catalog, Problem> {
+        Ok(Catalog::builtin()?)
+    }
+
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Result<Cluster, Problem> {
+        let options = ConnectOptions {
+            kubeconfig: self.cluster.kubeconfig.clone(),
+            context: self.cluster.context.clone(),
+            user_agent: format!("trainerd/{} ({})", env!("CARGO_PKG_VERSION"), self.verb),
+            field_manager: self.cluster.field_manager.clone(),
+        };
+        self.interrupt.or(Cluster::connect(options)).await
+    }
+
+    /// Connects, and takes up the installation that the command line names.
+    pub(crate) async fn engine(&self) -> Result<Engine, Problem> {
+        let cluster = self.connect().await?;
+        Ok(Engine::new(cluster, self.cluster.installation(), self.by.clone()))
+    }
+
+    /// Where the installation is.
+    pub(crate) async fn open(&self, engine: &Engine) -> Result<State, Problem> {
+        self.interrupt.or(engine.open()).await
+    }
+
+    /// How a plan runs: with the command line's patience, until a signal comes.
+    pub(crate) fn run_options<'a>(&self, sink: Sink<'a>) -> RunOptions<'a> {
+        RunOptions {
+            timeout: self.run.timeout.map(|timeout| timeout.0),
+            sink,
+            cancel: self.interrupt.cancel(),
+        }
+    }
+}
+
+/// The component versions of what is installed.
+pub(crate) fn installed(state: &State) -> Option<BTreeMap<String, Version>> {
+    let current = state.current.as_ref()?;
+    let versions = current.header.components.iter();
+    Some(versions.map(|(name, component)| (name.clone(), component.version.clone())).collect())
+}

@@ -1,0 +1,104 @@
+//! Options, versions and templates that do not work out.
+
+use trainerd_catalog::{CatalogError, InvalidOptions, OptionError};
+
+use super::Problem;
+use crate::cli::exit::Exit;
+
+const SCHEMA: &str = "`trainerd config schema` lists every option";
+const DEFECT: &str = "this build of trainerd is broken: please report it";
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        let input = |code| Problem::of(Exit::Input, code, &error);
+        let refused = |code| Problem::of(Exit::Refused, code, &error);
+        let defect = || Problem::of(Exit::Failed, "broken-build", &error).hint(DEFECT);
+        match &error {
+            CatalogError::Options(invalid) => given_somewhere(invalid, &|_| None),
+            CatalogError::OptionsFile { .. } => input("bad-options-file")
+                .hint("a file of options has one `name: value` a line, each name once"),
+            CatalogError::OptionsDocuments { file } => {
+                Problem::new(Exit::Input, "bad-options-file", format!("failed to read options from {file}"))
+                    .because("it has more than one YAML document")
+                    .hint("put all options into one document, without a line ---")
+            }
+            CatalogError::UnknownComponent { known, .. } => input("unknown-component")
+                .because(format!("the components are {}", known.join(", ")))
+                .hint("name one of these"),
+            CatalogError::UnknownVersion { known, .. } => {
+                let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                input("unknown-version").because(format!("the catalog has {known}")).hint("name one of these")
+            }
+            CatalogError::UnmetNeed { component, .. } => refused("unmet-need")
+                .because(format!("option components leaves {component} to others"))
+                .hint(format!("install a version that fits, or add {component} to option components")),
+            CatalogError::Kubernetes { component, version, range, found } => Problem::new(
+                Exit::Refused,
+                "kubernetes-out-of-range",
+                format!("Kubernetes {found} is out of range for {component} {version}"),
+            )
+            .because(format!("it needs {range}"))
+            .hint("choose another version of the component, or another cluster; nothing was changed"),
+            CatalogError::KubernetesVersion { .. } => {
+                Problem::of(Exit::Cluster, "kubernetes-version", &error)
+                    .because("it is not of the form vX.Y.Z")
+                    .hint("check the server address in the kubeconfig")
+            }
+            CatalogError::Downgrade { .. } => refused("downgrade")
+                .because("an older version does not understand what the newer one stored")
+                .hint("to go back to an earlier revision: trainerd rollback (see `trainerd history`)"),
+            CatalogError::NoPath { component, to, upgrades_from, .. } => refused("no-upgrade-path")
+                .because(format!("{component} {to} can be reached from {upgrades_from}"))
+                .hint("go through versions in between, one upgrade each"),
+            CatalogError::Namespace { .. } => {
+                input("bad-namespace").because("it must be a DNS label").hint("name another with --namespace")
+            }
+            CatalogError::UnknownVariable { .. } => input("unknown-variable")
+                .because("the template is given no such variable")
+                .hint("correct the name in the template, or list the option in component.yaml"),
+            CatalogError::Template { .. }
+            | CatalogError::Templates { .. }
+            | CatalogError::Manifest { .. } => input("bad-template").hint("correct the template"),
+            CatalogError::Object { .. } | CatalogError::Twice { .. } => input("bad-object")
+                .because("a template renders what cannot be applied")
+                .hint("correct the template"),
+            CatalogError::Crd { .. }
+            | CatalogError::Broken { .. }
+            | CatalogError::MissingFile { .. }
+            | CatalogError::Dangling { .. }
+            | CatalogError::Default { .. } => defect(),
+            // The enum is open to new variants; one that nobody gave a code is a defect of the build.
+            _ => defect(),
+        }
+    }
+}
+
+/// Options with values that they cannot have. `origin` says where an option was given, if that is not obvious.
+pub(crate) fn given_somewhere(invalid: &InvalidOptions, origin: &dyn Fn(&str) -> Option<String>) -> Problem {
+    let mut hints: Vec<String> = invalid.errors().iter().filter_map(near).collect();
+    hints.push(SCHEMA.to_owned());
+    let hint = hints.join("; ");
+    let place =
+        |error: &OptionError| origin(&error.option).map(|place| format!(" ({place})")).unwrap_or_default();
+    match invalid.errors() {
+        [only] => {
+            let text = only.to_string();
+            // The public text is `what: rule`; here the rule has a line of its own.
+            let rule = only.rule.to_string();
+            let what = text.strip_suffix(&format!(": {rule}")).unwrap_or(&text).to_owned();
+            Problem::new(Exit::Input, "invalid-option", what)
+                .because(format!("{rule}{}", place(only)))
+                .hint(hint)
+        }
+        several => {
+            Problem::new(Exit::Input, "invalid-option", format!("{} options are invalid", several.len()))
+                .because_all(several.iter().map(|error| format!("{error}{}", place(error))).collect())
+                .hint(hint)
+        }
+    }
+}
+
+fn near(error: &OptionError) -> Option<String> {
+    let nearest = error.nearest.as_ref()?;
+    Some(format!("did you mean {nearest}?"))
+}

@@ -1,0 +1,146 @@
+//! What goes wrong between here and the API server.
+
+use trainerd_cluster::lease::{LeaseError, LeaseLost};
+use trainerd_cluster::{ConnectError, RequestError, TransportFailure};
+
+use super::Problem;
+use crate::cli::exit::Exit;
+
+impl From<ConnectError> for Problem {
+    fn from(error: ConnectError) -> Self {
+        (&error).into()
+    }
+}
+
+impl From<&ConnectError> for Problem {
+    fn from(error: &ConnectError) -> Self {
+        let (exit, code, hint) = match error {
+            ConnectError::NoKubeconfig { path: Some(_) } => {
+                (Exit::Input, "no-kubeconfig", "check the path after --kubeconfig")
+            }
+            ConnectError::NoKubeconfig { path: None } => (
+                Exit::Cluster,
+                "no-kubeconfig",
+                "name one with --kubeconfig or KUBECONFIG, or run in a pod with a service account",
+            ),
+            ConnectError::BadKubeconfig { .. } => {
+                (Exit::Input, "bad-kubeconfig", "check it with `kubectl config view`")
+            }
+            ConnectError::UnknownContext { .. } => {
+                (Exit::Input, "unknown-context", "give one of these with --context")
+            }
+            ConnectError::BadUserAgent { .. } => (Exit::Failed, "user-agent", "please report this defect"),
+            ConnectError::Credentials { .. } => {
+                (Exit::Cluster, "credentials", "log in again, or check the token file and the exec plugin")
+            }
+            ConnectError::Unreachable { .. } => (
+                Exit::Cluster,
+                "unreachable",
+                "check that the server runs and that its address can be reached",
+            ),
+            ConnectError::Tls { .. } => (
+                Exit::Cluster,
+                "tls",
+                "check the certificate-authority of the kubeconfig, and the clock of this machine",
+            ),
+            ConnectError::Unauthorized { .. } => (
+                Exit::Cluster,
+                "unauthorized",
+                "log in again: the token or client certificate may have expired",
+            ),
+            ConnectError::NotKubernetes { .. } => {
+                (Exit::Cluster, "not-kubernetes", "check the server address in the kubeconfig")
+            }
+        };
+        let problem = Problem::of(exit, code, error).hint(hint);
+        match error {
+            ConnectError::NoKubeconfig { path: Some(_) } => problem.because("the file does not exist"),
+            ConnectError::NoKubeconfig { path: None } => problem
+                .because("neither KUBECONFIG, nor ~/.kube/config, nor a pod's service account is there"),
+            ConnectError::UnknownContext { name, known } => Problem {
+                message: format!("unknown context {name:?}"),
+                ..problem.because(match known.as_slice() {
+                    [] => "the kubeconfig has no contexts".to_owned(),
+                    known => format!("the kubeconfig has {}", known.join(", ")),
+                })
+            },
+            _ => problem,
+        }
+    }
+}
+
+/// How a refusal of the API server ends the process, its kind for scripts, and what to do about it.
+pub(super) fn of_request(error: &RequestError) -> (Exit, &'static str, &'static str) {
+    const AGAIN: &str = "run the command again";
+    const REPORT: &str = "please report this with the output of -vv";
+    match error {
+        RequestError::NotFound { .. } | RequestError::NotServed { .. } => {
+            (Exit::Failed, "not-found", "somebody deleted it meanwhile: run the command again")
+        }
+        RequestError::AlreadyExists { .. } | RequestError::Conflict { .. } | RequestError::Expired { .. } => {
+            (Exit::Failed, "conflict", "somebody else changes the same objects: run the command again")
+        }
+        RequestError::Invalid { .. } => {
+            (Exit::Failed, "invalid", "the API server refuses the object: check the options that shape it")
+        }
+        RequestError::AdmissionDenied { .. } => {
+            (Exit::Failed, "admission-denied", "ask who runs the policy or webhook that is named")
+        }
+        RequestError::Forbidden { .. } => (
+            Exit::Cluster,
+            "forbidden",
+            "ask for the permission, or for more quota, and run the command again",
+        ),
+        RequestError::Unauthorized { .. } => {
+            (Exit::Cluster, "unauthorized", "log in again: the token or client certificate may have expired")
+        }
+        RequestError::NamespaceTerminating { .. } => (
+            Exit::Refused,
+            "namespace-terminating",
+            "wait until the namespace is gone, then run the command again",
+        ),
+        RequestError::TooManyRequests { .. }
+        | RequestError::ServerBusy { .. }
+        | RequestError::Timeout { .. } => {
+            (Exit::Cluster, "server-busy", "run the command again when the API server is less busy")
+        }
+        RequestError::Internal { .. } => (Exit::Failed, "server-error", AGAIN),
+        RequestError::Unexplained { .. } => {
+            (Exit::Failed, "server-error", "check the webhooks that are named, then run the command again")
+        }
+        RequestError::Unreachable { failure, .. } => match failure {
+            TransportFailure::Connect | TransportFailure::Broken => {
+                (Exit::Cluster, "unreachable", "check that the server runs, then run the command again")
+            }
+            TransportFailure::Tls => {
+                (Exit::Cluster, "tls", "check certificates and the clock of this machine")
+            }
+            TransportFailure::Credentials => (Exit::Cluster, "credentials", "log in again"),
+        },
+        RequestError::Decode { .. } | RequestError::Address { .. } | RequestError::BadRequest { .. } => {
+            (Exit::Failed, "protocol", REPORT)
+        }
+        RequestError::Other { .. } => (Exit::Failed, "refused-by-server", AGAIN),
+    }
+}
+
+/// As [`of_request`], for the lease.
+pub(super) fn of_lease(error: &LeaseError) -> (Exit, &'static str, &'static str) {
+    match error {
+        LeaseError::Held { .. } => (
+            Exit::Held,
+            "lease-held",
+            "wait until it is done; the lease of a process that died runs out by itself within seconds",
+        ),
+        LeaseError::Request { source, .. } => of_request(source),
+    }
+}
+
+/// As [`of_lease`], for a lease that was ours.
+pub(super) fn of_lost_lease(error: &LeaseLost) -> (Exit, &'static str, &'static str) {
+    let code = match error {
+        LeaseLost::Taken { .. } | LeaseLost::Removed | LeaseLost::Released => "lease-lost",
+        LeaseLost::Expired { .. } => "lease-expired",
+    };
+    (Exit::Held, code, "the plan is journalled: run the same command again to go on")
+}

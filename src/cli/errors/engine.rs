@@ -1,0 +1,149 @@
+//! Why the engine stopped.
+
+use trainerd_engine::EngineError;
+use trainerd_engine::error::{Failure, StoredError};
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::refused::Refused;
+
+use super::Problem;
+use super::cluster::{of_lease, of_lost_lease, of_request};
+use crate::cli::exit::Exit;
+
+const GO_ON: &str =
+    "the plan is journalled: run the same command again to go on, or `trainerd rollback` to go back";
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let of = |exit, code| Problem::of(exit, code, &error);
+        match &error {
+            EngineError::Connect(source) => source.into(),
+            EngineError::Request { source, .. } => {
+                let (exit, code, hint) = of_request(source);
+                of(exit, code).hint(hint)
+            }
+            EngineError::Refused(refused) => self::refused(refused),
+            EngineError::Failed { cause, .. } => failed(&error, cause),
+            EngineError::RolledBack { reason, .. } => of(Exit::Failed, "rolled-back")
+                .because(reason.clone())
+                .hint("the installation is as it was before: correct the cause, then try again"),
+            EngineError::TimedOut { seconds, waiting } => {
+                Problem::new(Exit::TimedOut, "timed-out", format!("timed out after {seconds} s"))
+                    .because(format!("still waiting for {waiting}"))
+                    .hint(GO_ON)
+            }
+            EngineError::Interrupted => of(Exit::Interrupted, "interrupted")
+                .because("a signal came while the plan was running")
+                .hint(GO_ON),
+            EngineError::Lease(source) => {
+                let (exit, code, hint) = of_lease(source);
+                of(exit, code).hint(hint)
+            }
+            EngineError::LeaseLost(source) => {
+                let (exit, code, hint) = of_lost_lease(source);
+                of(exit, code).hint(hint)
+            }
+            EngineError::Stored { source, .. } => of(Exit::Failed, code_of_stored(source)).hint(
+                "restore the Secret from a backup, or go to another revision of `trainerd history`; nothing was changed",
+            ),
+            EngineError::NoSuchRevision { number, known } => {
+                let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let why = if known.is_empty() { "there are none".to_owned() } else { format!("there are {known}") };
+                Problem::new(Exit::Input, "no-such-revision", format!("no revision {number}"))
+                    .because(why)
+                    .hint("`trainerd history` lists them")
+            }
+            EngineError::NotInstalled { .. } => of(Exit::Failed, "not-installed")
+                .because("trainerd has no record of one there")
+                .hint("install it with `trainerd up`, or name another with --namespace and --name"),
+            EngineError::NothingBefore(_) => of(Exit::Input, "nothing-before")
+                .because("it is the first, or those before it are no longer kept")
+                .hint("`trainerd history` lists the revisions; name one: trainerd rollback REV"),
+            EngineError::Journal(_) => of(Exit::Failed, "journal")
+                .hint("somebody else changed the installation meanwhile: run the command again"),
+            EngineError::Permissions(missing) => {
+                let are = if missing.len() == 1 { "permission is" } else { "permissions are" };
+                Problem::new(Exit::Cluster, "permission-missing", format!("{} {are} missing", missing.len()))
+                    .because_all(missing.clone())
+                    .hint("ask an administrator for what is missing, then run the command again; nothing was changed")
+            }
+        }
+    }
+}
+
+/// Everything that was refused is told: whoever corrects one thing wants to know of the others.
+fn refused(refused: &[Refused]) -> Problem {
+    let code = match refused {
+        [only] => code_of(only),
+        _ => "refused",
+    };
+    let mut hints: Vec<&str> = refused.iter().map(Refused::hint).collect();
+    hints.dedup();
+    let problem = Problem::new(Exit::Refused, code, "refused; nothing was changed")
+        .because_all(refused.iter().map(ToString::to_string).collect())
+        .hint(hints.join("; or "));
+    match refused.first().and_then(object_of) {
+        Some(object) => problem.about(object),
+        None => problem,
+    }
+}
+
+fn code_of(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::Collision { .. } => "collision",
+        Refused::ImmutableField { .. } => "immutable-field",
+        Refused::FieldConflict { .. } => "field-conflict",
+        Refused::LossyRollback { .. } => "lossy-rollback",
+        Refused::WorkloadRefInUse { .. } => "workload-ref-in-use",
+        Refused::NamespaceTerminating { .. } => "namespace-terminating",
+        Refused::Terminating { .. } => "terminating",
+        Refused::CustomObjectsExist { .. } => "custom-objects-exist",
+        Refused::Cycle { .. } => "cycle",
+        Refused::Lint { .. } => "lint",
+    }
+}
+
+fn object_of(refused: &Refused) -> Option<&ObjectKey> {
+    match refused {
+        Refused::Collision { object, .. }
+        | Refused::ImmutableField { object, .. }
+        | Refused::FieldConflict { object, .. }
+        | Refused::Terminating { object, .. } => Some(object),
+        Refused::WorkloadRefInUse { objects } | Refused::CustomObjectsExist { objects } => objects.first(),
+        Refused::Cycle { circle } => circle.first(),
+        Refused::Lint { finding } => Some(&finding.object),
+        Refused::LossyRollback { .. } | Refused::NamespaceTerminating { .. } => None,
+    }
+}
+
+fn failed(error: &EngineError, cause: &Failure) -> Problem {
+    let problem = Problem::of(Exit::Failed, "failed", error);
+    match cause {
+        Failure::Write { object, source, .. } => {
+            let (_, code, hint) = of_request(source);
+            Problem { code, ..problem.about(object).hint(hint) }
+        }
+        Failure::NeverReady { object, .. } => {
+            let hint = "correct the cause and run the command again; `trainerd status` shows what each object waits for";
+            Problem { code: "never-ready", ..problem.about(object).hint(hint) }
+        }
+        Failure::NoProgress { .. } => {
+            let hint = "`trainerd status` shows what each object waits for; option progress-deadline sets how long to wait";
+            Problem { code: "no-progress", ..problem.hint(hint) }
+        }
+        Failure::Watch { source, .. } => {
+            let (_, code, hint) = of_request(source);
+            Problem { code, ..problem.hint(hint) }
+        }
+    }
+}
+
+fn code_of_stored(source: &StoredError) -> &'static str {
+    match source {
+        StoredError::NoData(_)
+        | StoredError::Json(_)
+        | StoredError::Base64(_)
+        | StoredError::Compression(_) => "stored-damaged",
+        StoredError::Chunk(_) => "chunk-damaged",
+        StoredError::Digest { .. } => "digest-mismatch",
+    }
+}

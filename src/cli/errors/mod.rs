@@ -1,0 +1,166 @@
+//! Errors as people and scripts get them: what, why, and what to do about it.
+//!
+//! The crates' errors are typed and know nothing of exit codes and hints; here each variant is given both, and
+//! a new variant does not compile until it has them.
+
+mod catalog;
+mod cluster;
+mod engine;
+mod input;
+mod usage;
+
+use std::error::Error;
+
+use serde::Serialize;
+use trainerd_plan::object::ObjectKey;
+
+pub(crate) use self::catalog::given_somewhere;
+pub(crate) use self::input::InputError;
+pub(crate) use self::usage::usage;
+use super::exit::Exit;
+
+/// Why a command did not do what was asked. Its JSON shape is a public contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    /// How the process ends.
+    #[serde(skip)]
+    pub(crate) exit: Exit,
+    /// What kind of problem, for scripts; stable.
+    pub(crate) code: &'static str,
+    /// What, in one line.
+    pub(crate) message: String,
+    /// Why: each the cause of the one before, or several beside each other (see `chained`).
+    pub(crate) causes: Vec<String>,
+    /// What to do, in one line.
+    pub(crate) hint: Option<String>,
+    /// The object it is about.
+    pub(crate) object: Option<ObjectKey>,
+    /// Whether `causes` is a chain rather than a list.
+    #[serde(skip)]
+    chained: bool,
+}
+
+impl Problem {
+    /// A problem without cause, hint and object.
+    pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { exit, code, message, causes: Vec::new(), hint: None, object: None, chained: true }
+    }
+
+    /// An error with its chain of causes.
+    fn of(exit: Exit, code: &'static str, error: &dyn Error) -> Self {
+        Self { causes: chain(error), ..Self::new(exit, code, error.to_string()) }
+    }
+
+    /// With one cause.
+    fn because(self, cause: impl Into<String>) -> Self {
+        Self { causes: vec![cause.into()], ..self }
+    }
+
+    /// With several causes that do not follow from each other.
+    fn because_all(self, causes: Vec<String>) -> Self {
+        Self { causes, chained: false, ..self }
+    }
+
+    /// With what to do about it.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// About an object.
+    fn about(self, object: &ObjectKey) -> Self {
+        Self { object: Some(object.clone()), ..self }
+    }
+
+    /// Something that could not be printed.
+    pub(crate) fn output(error: &dyn Error) -> Self {
+        Self::new(Exit::Failed, "output", "failed to write the output").because(error.to_string())
+    }
+
+    /// Broken off before anything was changed.
+    pub(crate) fn interrupted_before_changes() -> Self {
+        Self::new(Exit::Interrupted, "interrupted", "interrupted")
+            .because("a signal came before anything was changed")
+            .hint("run the same command again when you are ready")
+    }
+
+    /// A person said no.
+    pub(crate) fn declined() -> Self {
+        Self::new(Exit::Failed, "declined", "nothing was changed")
+            .because("the plan was not confirmed")
+            .hint("answer y, or give --yes, to go ahead")
+    }
+
+    /// Why, a line each: a chain is one line.
+    pub(crate) fn why(&self) -> Vec<String> {
+        if self.chained && !self.causes.is_empty() {
+            vec![self.causes.join(": ")]
+        } else {
+            self.causes.clone()
+        }
+    }
+
+    /// One JSON object in one line.
+    pub(crate) fn to_json(&self) -> String {
+        // A struct of strings always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The causes of an error, outermost first. Libraries often repeat the source in their own text; what was
+/// said already is left out.
+fn chain(error: &dyn Error) -> Vec<String> {
+    let mut said = error.to_string();
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = one_line(&error.to_string());
+        if !text.is_empty() && !said.contains(&text) {
+            said = text.clone();
+            causes.push(text);
+        }
+        source = error.source();
+    }
+    causes
+}
+
+/// A text without line breaks.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    fn layers(texts: &[&'static str]) -> Option<Box<Layer>> {
+        let (text, rest) = texts.split_first()?;
+        Some(Box::new(Layer { text, source: layers(rest) }))
+    }
+
+    #[test]
+    fn a_chain_says_nothing_twice_and_breaks_no_line() {
+        let error = layers(&["what", "why: because\nof this", "because of this", "deeper"]).unwrap();
+        assert_eq!(chain(&error), ["why: because of this", "deeper"]);
+        let problem = Problem::of(Exit::Failed, "x", &error);
+        assert_eq!(problem.why(), ["why: because of this: deeper"]);
+        let list = problem.because_all(vec!["one".into(), "two".into()]);
+        assert_eq!(list.why(), ["one", "two"]);
+    }
+
+    #[test]
+    fn json_has_the_five_fields() {
+        let problem = Problem::new(Exit::Input, "some-code", "what").because("why").hint("do");
+        assert_eq!(
+            problem.to_json(),
+            r#"{"code":"some-code","message":"what","causes":["why"],"hint":"do","object":null}"#
+        );
+    }
+}

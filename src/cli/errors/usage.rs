@@ -1,0 +1,76 @@
+//! A command line that does not parse.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{Problem, one_line};
+use crate::cli::exit::Exit;
+
+/// The problem with a command line, in our words; clap's text stands in for kinds that have none.
+pub(crate) fn usage(error: &clap::Error) -> Problem {
+    let text = |kind| error.get(kind).and_then(shown);
+    let argument = || text(ContextKind::InvalidArg).unwrap_or_default();
+    let value = || text(ContextKind::InvalidValue).unwrap_or_default();
+    let (message, why) = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            (format!("unknown verb {name:?}"), "trainerd has no such verb".to_owned())
+        }
+        ErrorKind::UnknownArgument => {
+            (format!("unknown argument {:?}", argument()), "this verb does not take it".to_owned())
+        }
+        ErrorKind::MissingRequiredArgument => {
+            (format!("missing {}", argument()), "the verb cannot do without it".to_owned())
+        }
+        ErrorKind::InvalidValue if value().is_empty() => {
+            (format!("missing value for {}", argument()), allowed(error))
+        }
+        ErrorKind::InvalidValue => {
+            (format!("invalid value {:?} for {}", value(), argument()), allowed(error))
+        }
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(|source| one_line(&source.to_string()));
+            (format!("invalid value {:?} for {}", value(), argument()), why.unwrap_or_default())
+        }
+        ErrorKind::ArgumentConflict => {
+            let prior = text(ContextKind::PriorArg).unwrap_or_default();
+            (format!("{} does not go with {prior}", argument()), "only one of them can be given".to_owned())
+        }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ("no verb is given".to_owned(), "trainerd needs to be told what to do".to_owned())
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default();
+            (first.trim_start_matches("error: ").to_owned(), "the command line does not parse".to_owned())
+        }
+    };
+    Problem::new(Exit::Input, "usage", message).because(why).hint(hint(error))
+}
+
+fn allowed(error: &clap::Error) -> String {
+    match error.get(ContextKind::ValidValue).and_then(shown) {
+        Some(values) => format!("must be one of {values}"),
+        None => "a value must follow".to_owned(),
+    }
+}
+
+fn hint(error: &clap::Error) -> String {
+    let suggested =
+        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind).and_then(shown));
+    match suggested {
+        Some(suggested) => format!("did you mean {suggested}?"),
+        None => "see `trainerd --help`, or `trainerd VERB --help`".to_owned(),
+    }
+}
+
+fn shown(value: &ContextValue) -> Option<String> {
+    match value {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")).filter(|text| !text.is_empty()),
+        ContextValue::StyledStr(text) => Some(text.to_string()),
+        ContextValue::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,253 @@
+//! The command line: parsing it, choosing the verb, and telling how it ended.
+
+mod args;
+mod ask;
+mod change;
+mod context;
+mod errors;
+mod exit;
+mod interrupt;
+mod options;
+mod output;
+mod plan_text;
+mod progress;
+mod verbs;
+mod want;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::args::{ClusterArgs, Format, OutputArgs, RunArgs};
+use self::context::Context;
+use self::errors::Problem;
+use self::exit::Exit;
+use self::interrupt::Interrupt;
+use self::output::Printer;
+use self::verbs::{
+    completions, config, diff, doctor, export, history, images, plan, reference, remove, render, rollback,
+    status, up, upgrade, version,
+};
+
+/// Columns beyond which help is not stretched, however wide the terminal.
+const HELP_WIDTH: usize = 100;
+
+/// Installs, upgrades, repairs and runs the Kubeflow Trainer stack on Kubernetes
+///
+/// The stack is Kubeflow Trainer, JobSet, LeaderWorkerSet and the training runtimes. Every change is planned, shown,
+/// journalled and kept as a revision: what was broken off is finished by the next command, and there is always a way
+/// back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trainerd",
+    version,
+    max_term_width = HELP_WIDTH,
+    disable_help_subcommand = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    after_help = "\
+Examples:
+  trainerd doctor                                   what stands in the way
+  trainerd up                                       install, or bring to what the options want
+  trainerd status                                   what is ready, and what waits for what
+  trainerd upgrade --latest                         the newest versions
+  trainerd rollback                                 and back
+
+Exit codes: 0 done, 1 failed, 2 changes pending (plan), 3 refused for safety, 4 invalid input, 5 cluster unreachable or
+permission missing, 6 timed out, 7 somebody else holds the lease, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
+    run: RunArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Render(render::RenderArgs),
+    Plan(plan::PlanArgs),
+    Up(up::UpArgs),
+    Upgrade(upgrade::UpgradeArgs),
+    Rollback(rollback::RollbackArgs),
+    History(history::HistoryArgs),
+    Diff(diff::DiffArgs),
+    Export(export::ExportArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
+    Images(images::ImagesArgs),
+    Config(config::ConfigArgs),
+    Remove(remove::RemoveArgs),
+    Completions(completions::CompletionsArgs),
+    Version(version::VersionArgs),
+    /// Print docs/cli.md
+    #[command(hide = true)]
+    Reference,
+}
+
+impl Verb {
+    /// For the user agent.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Render(_) => "render",
+            Self::Plan(_) => "plan",
+            Self::Up(_) => "up",
+            Self::Upgrade(_) => "upgrade",
+            Self::Rollback(_) => "rollback",
+            Self::History(_) => "history",
+            Self::Diff(_) => "diff",
+            Self::Export(_) => "export",
+            Self::Status(_) => "status",
+            Self::Doctor(_) => "doctor",
+            Self::Images(_) => "images",
+            Self::Config(_) => "config",
+            Self::Remove(_) => "remove",
+            Self::Completions(_) => "completions",
+            Self::Version(_) => "version",
+            Self::Reference => "reference",
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    run(&arguments).into()
+}
+
+fn run(arguments: &[OsString]) -> Exit {
+    let color = if arguments.iter().any(|argument| argument == "--no-color") {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
+    };
+    let parsed = Cli::command().color(color).try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Nobody is left to tell when stdout is gone.
+            let _ = error.print();
+            return Exit::Done;
+        }
+        Err(error) => {
+            let problem = errors::usage(&error);
+            Printer::new(&output_of(arguments)).problem(&problem);
+            return problem.exit;
+        }
+    };
+    let printer = Printer::new(&cli.output);
+    match start(cli, &printer, arguments) {
+        Ok(exit) => exit,
+        Err(problem) => {
+            printer.problem(&problem);
+            problem.exit
+        }
+    }
+}
+
+fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Problem> {
+    log(cli.output.verbose);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Exit::Failed, "runtime", format!("failed to start: {error}")))?;
+    let exit = runtime.block_on(async {
+        let interrupt = Interrupt::listen().map_err(|error| {
+            Problem::new(Exit::Failed, "signals", format!("failed to listen for signals: {error}"))
+        })?;
+        let words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+        let context = Context {
+            verb: cli.verb.name(),
+            by: words.collect::<Vec<_>>().join(" "),
+            cluster: cli.cluster,
+            run: cli.run,
+            printer: printer.clone(),
+            interrupt,
+        };
+        dispatch(&context, &cli.verb).await
+    });
+    // A question that nobody answered holds a thread: it must not hold the process.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
+    match verb {
+        Verb::Render(args) => render::run(context, args),
+        Verb::Plan(args) => plan::run(context, args).await,
+        Verb::Up(args) => up::run(context, args).await,
+        Verb::Upgrade(args) => upgrade::run(context, args).await,
+        Verb::Rollback(args) => rollback::run(context, args).await,
+        Verb::History(args) => history::run(context, args).await,
+        Verb::Diff(args) => diff::run(context, args).await,
+        Verb::Export(args) => export::run(context, args).await,
+        Verb::Status(args) => status::run(context, args).await,
+        Verb::Doctor(args) => doctor::run(context, args).await,
+        Verb::Images(args) => images::run(context, args),
+        Verb::Config(args) => config::run(context, args).await,
+        Verb::Remove(args) => remove::run(context, args).await,
+        Verb::Completions(args) => completions::run(context, args),
+        Verb::Version(args) => version::run(context, args),
+        Verb::Reference => context.printer.data(&reference::reference()).map(|()| Exit::Done),
+    }
+}
+
+/// Logs to stderr: warnings, with `-vv` every request; `RUST_LOG` chooses otherwise.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "warn",
+        _ => "warn,trainerd=debug,trainerd_cluster=debug,trainerd_engine=debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // A second subscriber in the same process is refused; there is none.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// How errors are to be printed, of a command line that does not parse.
+fn output_of(arguments: &[OsString]) -> OutputArgs {
+    let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let follows = |flag: &str| words.windows(2).any(|pair| pair[0] == flag && pair[1] == "json");
+    let json = follows("-o")
+        || follows("--output")
+        || words.iter().any(|word| word == "-ojson" || word == "-o=json" || word == "--output=json")
+        || std::env::var("TRAINERD_OUTPUT").is_ok_and(|format| format == "json");
+    OutputArgs {
+        output: json.then_some(Format::Json),
+        no_color: words.iter().any(|word| word == "--no-color"),
+        quiet: false,
+        verbose: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_examples() {
+        fn check(command: &clap::Command) {
+            for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+                let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(verb.has_subcommands() || help.starts_with("Examples:\n"), "{}", verb.get_name());
+                check(verb);
+            }
+        }
+        check(&Cli::command());
+    }
+}

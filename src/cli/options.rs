@@ -1,0 +1,224 @@
+//! The options of the stack, put together from where they may be given: flag, environment, file, default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use trainerd_catalog::{Catalog, Options, Raw, parse_options_file};
+
+use super::args::{Assignment, OptionArgs, SetArgs};
+use super::errors::{InputError, Problem, given_somewhere};
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Source {
+    /// `--set` on the command line, or what stands for it, such as `--to`.
+    Flag,
+    /// A variable of the environment.
+    Environment,
+    /// The file of `--config`.
+    File,
+    /// The revision that is installed.
+    Revision,
+    /// Nobody gave it.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Revision => "revision",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// The variables that trainerd reads, handed in so that nothing below reads the environment by itself.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's own environment.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Options as they were given, each with its source; later sources count more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    values: BTreeMap<String, (Raw, Source)>,
+}
+
+impl Given {
+    /// From a file, the environment and `--set`, in that order.
+    pub(crate) fn read(
+        catalog: &Catalog,
+        args: &OptionArgs,
+        environment: Environment<'_>,
+    ) -> Result<Self, Problem> {
+        let mut given = Self::default();
+        if let Some(path) = &args.config {
+            given.add(read_file(path)?, &Source::File);
+        }
+        given.add(from_environment(catalog, environment)?, &Source::Environment);
+        given.set(&args.set);
+        Ok(given)
+    }
+
+    /// From a revision: what was given then, by name, and the values of all.
+    pub(crate) fn of_revision(names: &[String], values: &BTreeMap<String, Value>) -> Self {
+        let mut given = Self::default();
+        let typed =
+            names.iter().filter_map(|name| Some((name.clone(), Raw::Typed(values.get(name)?.clone()))));
+        given.add(typed, &Source::Revision);
+        given
+    }
+
+    /// What the command line sets.
+    pub(crate) fn set(&mut self, args: &SetArgs) {
+        let set = args.set.iter().map(|Assignment { name, value }| (name.clone(), Raw::Text(value.clone())));
+        self.add(set, &Source::Flag);
+    }
+
+    /// One option, as if the command line had set it.
+    pub(crate) fn set_one(&mut self, name: &str, value: &str) {
+        self.add([(name.to_owned(), Raw::from(value))], &Source::Flag);
+    }
+
+    /// Takes an option back, whoever gave it.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
+    fn add(&mut self, values: impl IntoIterator<Item = (String, Raw)>, source: &Source) {
+        self.values.extend(values.into_iter().map(|(name, raw)| (name, (raw, source.clone()))));
+    }
+
+    /// Where the value of an option comes from.
+    pub(crate) fn source(&self, option: &str) -> Source {
+        self.values.get(option).map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// The options, every one with a valid value. An error says where the bad value was given.
+    pub(crate) fn parse(&self, catalog: &Catalog) -> Result<Options, Problem> {
+        let raw = self.values.iter().map(|(name, (raw, _))| (name.clone(), raw.clone())).collect();
+        Options::parse(catalog, &raw).map_err(|invalid| {
+            given_somewhere(&invalid, &|option| match self.source(option) {
+                Source::Environment => Some(format!("given by {}", variable(option))),
+                Source::File => Some("given in the file of --config".to_owned()),
+                Source::Revision => Some("given in the installed revision".to_owned()),
+                Source::Flag | Source::Default => None,
+            })
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<String, Raw>, Problem> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| InputError::ReadFile { path: path.to_owned(), source })?;
+    Ok(parse_options_file(&path.display().to_string(), &text)?)
+}
+
+/// `TRAINERD_SET`, one assignment a line, and `TRAINERD_<OPTION>` for each option, which counts more.
+fn from_environment(
+    catalog: &Catalog,
+    environment: Environment<'_>,
+) -> Result<Vec<(String, Raw)>, InputError> {
+    let mut values = Vec::new();
+    let set = environment("TRAINERD_SET").unwrap_or_default();
+    for entry in set.lines().map(str::trim).filter(|entry| !entry.is_empty()) {
+        let Assignment { name, value } =
+            entry.parse().map_err(|_| InputError::EnvironmentSet { entry: entry.to_owned() })?;
+        values.push((name, Raw::Text(value)));
+    }
+    let options = catalog.schema().options.keys();
+    values.extend(
+        options.filter_map(|option| Some((option.clone(), Raw::Text(environment(&variable(option))?)))),
+    );
+    Ok(values)
+}
+
+/// The variable that gives an option: `TRAINERD_JOBSET_IMAGE` for `jobset-image`.
+pub(crate) fn variable(option: &str) -> String {
+    format!("TRAINERD_{}", option.to_uppercase().replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        Catalog::builtin().unwrap()
+    }
+
+    #[test]
+    fn what_is_nearer_to_the_person_counts_more() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "settle: 1\nruntimes: none\nconflicts: yield\nrevision-history: 4\n")
+            .unwrap();
+        let args = OptionArgs {
+            config: Some(file.path().to_owned()),
+            set: SetArgs { set: vec!["settle=3".parse().unwrap()] },
+        };
+        let environment = |name: &str| match name {
+            "TRAINERD_SETTLE" => Some("2".to_owned()),
+            "TRAINERD_SET" => Some("runtimes=all\nconflicts=force\n".to_owned()),
+            "TRAINERD_CONFLICTS" => Some("refuse".to_owned()),
+            _ => None,
+        };
+        let catalog = catalog();
+        let given = Given::read(&catalog, &args, &environment).unwrap();
+        let options = given.parse(&catalog).unwrap();
+        for (option, value, source) in [
+            ("settle", Value::from(3), Source::Flag),
+            ("runtimes", Value::from("all"), Source::Environment),
+            ("conflicts", Value::from("refuse"), Source::Environment),
+            ("revision-history", Value::from(4), Source::File),
+            ("data-cache", Value::from(false), Source::Default),
+        ] {
+            assert_eq!((&options.values()[option], given.source(option)), (&value, source), "{option}");
+        }
+    }
+
+    #[test]
+    fn a_revision_is_started_from_and_overridden() {
+        let values = BTreeMap::from([
+            ("settle".to_owned(), Value::from(7)),
+            ("runtimes".to_owned(), Value::from("x")),
+        ]);
+        let mut given = Given::of_revision(&["settle".to_owned()], &values);
+        assert_eq!(given.source("settle"), Source::Revision);
+        assert_eq!(given.source("runtimes"), Source::Default);
+        given.set_one("settle", "8");
+        assert_eq!(given.parse(&catalog()).unwrap().values()["settle"], Value::from(8));
+        given.unset("settle");
+        assert_eq!(given.source("settle"), Source::Default);
+    }
+
+    #[test]
+    fn an_error_says_where_the_value_was_given() {
+        let catalog = catalog();
+        let environment = |name: &str| (name == "TRAINERD_SETTLE").then(|| "1000".to_owned());
+        let given = Given::read(&catalog, &OptionArgs::default(), &environment).unwrap();
+        let problem = given.parse(&catalog).unwrap_err();
+        assert_eq!(problem.causes, ["must be 0 to 300 seconds (given by TRAINERD_SETTLE)"]);
+    }
+
+    #[test]
+    fn no_variable_gives_an_option_of_the_stack_and_one_of_the_command_line() {
+        let catalog = catalog();
+        let options: Vec<String> = catalog.schema().options.keys().map(|option| variable(option)).collect();
+        let command = crate::cli::Cli::command();
+        let arguments =
+            command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
+        for name in arguments.filter_map(clap::Arg::get_env).filter_map(|name| name.to_str()) {
+            assert!(!options.iter().any(|option| option == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `doctor`: what stands in the way, before anything is changed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use clap::Args;
+use serde::Serialize;
+use trainerd_catalog::Catalog;
+use trainerd_cluster::Cluster;
+use trainerd_cluster::permissions::{self, Rule};
+use trainerd_engine::{Engine, EngineError, State};
+use trainerd_plan::plan::{Plan, Verb};
+
+use crate::cli::args::OptionArgs;
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::options::{Given, environment};
+use crate::cli::output::{Tone, columns};
+use crate::cli::plan_text::counts;
+use crate::cli::want::want;
+
+/// Check what stands in the way of an installation, without change
+///
+/// Cluster, versions, permissions, collisions, images; where something is installed, its webhooks and whether it is
+/// ready. Ends with the exit code that `up` would end with at the first check that fails.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd doctor                                   with the default options
+  trainerd doctor --config options.yaml
+  trainerd doctor -o json                           for a script")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    options: OptionArgs,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    result: Finding,
+    message: String,
+    hint: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Finding {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        })
+    }
+}
+
+impl Check {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, result: Finding::Ok, message: message.into(), hint: None, exit: Exit::Done }
+    }
+
+    fn warn(check: &'static str, message: impl Into<String>, hint: &str) -> Self {
+        let hint = Some(hint.to_owned());
+        Self { check, result: Finding::Warn, message: message.into(), hint, exit: Exit::Done }
+    }
+
+    fn fail(check: &'static str, problem: &Problem) -> Self {
+        let why = problem.why().join("; ");
+        let message =
+            if why.is_empty() { problem.message.clone() } else { format!("{}: {why}", problem.message) };
+        Self { check, result: Finding::Fail, message, hint: problem.hint.clone(), exit: problem.exit }
+    }
+}
+
+/// Runs the verb.
+pub(crate) async fn run(context: &Context, args: &DoctorArgs) -> Result<Exit, Problem> {
+    let catalog = context.catalog()?;
+    let given = Given::read(&catalog, &args.options, &environment)?;
+    given.parse(&catalog)?;
+    let checks = checks(context, &catalog, &given).await?;
+    context.printer.show(&checks, || {
+        columns(
+            &["CHECK", "RESULT", "FOUND"],
+            checks
+                .iter()
+                .map(|check| vec![check.check.to_owned(), check.result.to_string(), check.message.clone()]),
+        )
+    })?;
+    for check in &checks {
+        if let Some(hint) = &check.hint {
+            let tone = if check.result == Finding::Fail { Tone::Bad } else { Tone::Attention };
+            context
+                .printer
+                .note(&format!("{} {hint}", context.printer.paint(tone, &format!("{}:", check.check))));
+        }
+    }
+    Ok(checks.iter().find(|check| check.result == Finding::Fail).map_or(Exit::Done, |check| check.exit))
+}
+
+/// One check after the other, as far as those before allow.
+async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<Vec<Check>, Problem> {
+    let mut checks = Vec::new();
+    let engine = match context.engine().await {
+        Ok(engine) => engine,
+        Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
+        Err(problem) => return Ok(vec![Check::fail("cluster", &problem)]),
+    };
+    let cluster = engine.cluster();
+    checks.push(Check::ok("cluster", format!("Kubernetes {} at {}", cluster.version(), cluster.server())));
+    let state = match context.open(&engine).await {
+        Ok(state) => state,
+        Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
+        Err(problem) => {
+            checks.push(Check::fail("records", &problem));
+            return Ok(checks);
+        }
+    };
+    checks.push(records(&state));
+    let wanted = match context.interrupt.or(want(catalog, &engine, &state, given)).await {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            checks.push(Check::fail("versions", &problem));
+            return Ok(checks);
+        }
+    };
+    let versions = wanted.resolution.components.iter();
+    let versions: Vec<String> =
+        versions.map(|(name, resolved)| format!("{name} {}", resolved.version)).collect();
+    checks.push(Check::ok("versions", versions.join(", ")));
+    // Rendering refuses an image without tag, or one that is not listed.
+    let images = catalog.images(&given.parse(catalog)?, &wanted.resolution)?;
+    checks.push(Check::ok("images", format!("{} images, all with tag or digest", images.len())));
+    match context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, true)).await {
+        Err(problem) => checks.push(Check::fail("collisions", &problem)),
+        Ok(prepared) => {
+            checks.push(Check::ok("collisions", format!("none; {}", counts(&prepared.plan.counts()))));
+            checks.push(match context.interrupt.or(check_permissions(cluster, &prepared.plan)).await {
+                Ok(()) => Check::ok("permissions", "everything that the plan needs is allowed"),
+                Err(problem) => Check::fail("permissions", &problem),
+            });
+        }
+    }
+    if state.current.is_some() {
+        checks.push(readiness(context, &engine, &state).await?);
+    }
+    Ok(checks)
+}
+
+/// Asks for every permission that the steps of a plan and trainerd's own records need.
+async fn check_permissions(cluster: &Cluster, plan: &Plan) -> Result<(), EngineError> {
+    let missing = permissions::missing(cluster, &needed(plan)).await;
+    let missing = missing.map_err(|source| EngineError::Request {
+        action: "check",
+        what: "permissions".to_owned(),
+        source,
+    })?;
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(EngineError::Permissions(missing.iter().map(ToString::to_string).collect()))
+    }
+}
+
+fn needed(plan: &Plan) -> Vec<Rule> {
+    let own = plan.installation.namespace.as_str();
+    let rule = |verb: &str, group: &str, resource: &str, namespace: Option<&str>| Rule {
+        verb: verb.to_owned(),
+        group: group.to_owned(),
+        resource: resource.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        name: None,
+    };
+    let records =
+        ["get", "list", "create", "update", "delete"].map(|verb| rule(verb, "", "secrets", Some(own)));
+    let lease =
+        ["get", "create", "update"].map(|verb| rule(verb, "coordination.k8s.io", "leases", Some(own)));
+    let steps = plan.steps.iter().flat_map(|step| {
+        let verbs: &[&str] = match step.verb {
+            // A server-side apply that creates needs both.
+            Verb::Create => &["create", "patch"],
+            Verb::Apply { .. } => &["patch"],
+            Verb::Delete { .. } => &["delete"],
+            Verb::Keep => &[],
+        };
+        let (group, plural, namespace) =
+            (&step.resource.group, &step.resource.plural, step.object.namespace.as_deref());
+        verbs.iter().map(move |verb| rule(verb, group, plural, namespace))
+    });
+    let all: BTreeSet<Rule> = records.into_iter().chain(lease).chain(steps).collect();
+    all.into_iter().collect()
+}
+
+fn records(state: &State) -> Check {
+    match (state.journal(), &state.current) {
+        (Some(journal), _) => Check::warn(
+            "records",
+            super::plan::journal_text(journal),
+            "run `trainerd up` or `trainerd upgrade` to finish it, or `trainerd rollback` to go back",
+        ),
+        (None, Some(current)) => {
+            Check::ok("records", format!("installed, at revision {}", current.header.number))
+        }
+        (None, None) => Check::ok("records", "nothing is installed here yet"),
+    }
+}
+
+/// Whether what is installed is ready, webhooks and their certificates included: a configuration without CA
+/// bundle is not.
+async fn readiness(context: &Context, engine: &Engine, state: &State) -> Result<Check, Problem> {
+    let status = match context.interrupt.or(engine.status(state)).await {
+        Ok(status) => status,
+        Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
+        Err(problem) => return Ok(Check::fail("readiness", &problem)),
+    };
+    if status.ready {
+        return Ok(Check::ok("readiness", "every object is ready"));
+    }
+    let waiting = status
+        .objects
+        .iter()
+        .filter_map(|object| Some(format!("{}: {}", object.object, object.waiting.as_ref()?)));
+    let waiting: Vec<String> = waiting.collect();
+    let message = match waiting.as_slice() {
+        [first, rest @ ..] if !rest.is_empty() => format!("{first}, and {} more not ready", rest.len()),
+        waiting => waiting.join(""),
+    };
+    Ok(Check::warn("readiness", message, "`trainerd status` shows what each object waits for"))
+}

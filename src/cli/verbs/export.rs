@@ -1,0 +1,30 @@
+//! `export`: the manifests of a revision.
+
+use clap::Args;
+
+use super::render::print;
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+
+/// Print the manifests of a revision
+///
+/// Read from the revision alone, as they were applied; no catalog is needed.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd export 2 > revision-2.yaml
+  trainerd export 2 -o table                        which objects it has")]
+pub(crate) struct ExportArgs {
+    /// The revision
+    #[arg(value_name = "REV")]
+    revision: u64,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<Exit, Problem> {
+    let engine = context.engine().await?;
+    let revision = context.interrupt.or(engine.revision(args.revision)).await?;
+    print(&context.printer, &revision.desired.objects.iter().collect::<Vec<_>>())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,123 @@
+//! `history`: the revisions, and what came of them.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use jiff::Timestamp;
+use semver::Version;
+use serde::Serialize;
+use serde_json::Value;
+use trainerd_engine::EngineError;
+use trainerd_engine::record::Outcome;
+use trainerd_engine::revision::Header;
+use trainerd_plan::plan::Purpose;
+
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::output::columns;
+
+/// List the revisions, and what came of each
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd history                                  newest last
+  trainerd history -o json                          with all options that changed")]
+pub(crate) struct HistoryArgs {}
+
+/// A revision as `history` tells of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'a> {
+    revision: u64,
+    parent: Option<u64>,
+    created: Timestamp,
+    by: &'a str,
+    purpose: Purpose,
+    /// Component versions.
+    versions: BTreeMap<&'a str, &'a Version>,
+    /// Options that differ from the parent's, or from the defaults of the first.
+    options: BTreeMap<&'a str, &'a Value>,
+    /// What came of it; null where it was never begun.
+    #[serde(flatten)]
+    outcome: Option<&'a Outcome>,
+    /// Whether the installation is at it.
+    current: bool,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Problem> {
+    let engine = context.engine().await?;
+    let state = context.open(&engine).await?;
+    let history = context.interrupt.or(engine.history()).await?;
+    if history.is_empty() {
+        let installation = engine.installation().clone();
+        let (name, namespace) = (installation.name, installation.namespace);
+        return Err(EngineError::NotInstalled { name, namespace }.into());
+    }
+    let current = state.record().current;
+    let headers: BTreeMap<u64, &Header> = history.iter().map(|(header, _)| (header.number, header)).collect();
+    let rows: Vec<Row<'_>> = history
+        .iter()
+        .map(|(header, outcome)| Row {
+            revision: header.number,
+            parent: header.parent,
+            created: header.created,
+            by: &header.by,
+            purpose: header.purpose,
+            versions: header
+                .components
+                .iter()
+                .map(|(name, component)| (name.as_str(), &component.version))
+                .collect(),
+            options: changed(header, header.parent.and_then(|parent| headers.get(&parent).copied())),
+            outcome: outcome.as_ref(),
+            current: current == Some(header.number),
+        })
+        .collect();
+    context.printer.show(&rows, || table(&rows))?;
+    Ok(Exit::Done)
+}
+
+/// The options in which a revision differs from its parent; without one, those that were given.
+fn changed<'a>(header: &'a Header, parent: Option<&Header>) -> BTreeMap<&'a str, &'a Value> {
+    let differs = |name: &str, value: &Value| match parent {
+        Some(parent) => parent.options.get(name) != Some(value),
+        None => header.given.iter().any(|given| given == name),
+    };
+    let options = header.options.iter().filter(|(name, value)| differs(name, value));
+    options.map(|(name, value)| (name.as_str(), value)).collect()
+}
+
+fn table(rows: &[Row<'_>]) -> String {
+    let joined = |parts: Vec<String>| if parts.is_empty() { "-".to_owned() } else { parts.join(" ") };
+    columns(
+        &["REVISION", "CREATED", "PURPOSE", "RESULT", "VERSIONS", "OPTIONS CHANGED", "BY"],
+        rows.iter().map(|row| {
+            vec![
+                if row.current { format!("{} *", row.revision) } else { row.revision.to_string() },
+                format!("{:.0}", row.created),
+                row.purpose.to_string(),
+                row.outcome.map_or_else(|| "not begun".to_owned(), outcome_text),
+                joined(row.versions.iter().map(|(name, version)| format!("{name}={version}")).collect()),
+                joined(row.options.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect()),
+                row.by.to_owned(),
+            ]
+        }),
+    )
+}
+
+/// What came of a revision, in a few words.
+pub(crate) fn outcome_text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Deployed => "deployed".to_owned(),
+        Outcome::Failed { reason } => format!("failed: {reason}"),
+        Outcome::RolledBack { reason } => format!("rolled back: {reason}"),
+        Outcome::Abandoned => "abandoned".to_owned(),
+    }
+}
+
+/// A value as `--set` takes it.
+pub(crate) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

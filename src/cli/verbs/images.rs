@@ -1,0 +1,58 @@
+//! `images`: every image that the options lead to.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::args::OptionArgs;
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::options::{Given, environment};
+use crate::cli::output::columns;
+
+/// Tell of the images that the stack runs
+#[derive(Clone, Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = false)]
+pub(crate) struct ImagesArgs {
+    #[command(subcommand)]
+    verb: ImagesVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum ImagesVerb {
+    List(ListArgs),
+}
+
+/// List every image, and the option that overrides it
+///
+/// Needs no cluster. No manifest has any other image, and none is without tag and digest.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd images list
+  trainerd images list --set image-registry=registry.local:5000/mirror
+  trainerd images list -o json | jq -r '.[].reference' | sort -u")]
+struct ListArgs {
+    #[command(flatten)]
+    options: OptionArgs,
+}
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, args: &ImagesArgs) -> Result<Exit, Problem> {
+    let ImagesVerb::List(args) = &args.verb;
+    let catalog = context.catalog()?;
+    let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
+    let images = catalog.images(&options, &catalog.resolve(&options, None)?)?;
+    context.printer.show(&images, || {
+        columns(
+            &["COMPONENT", "NAME", "IMAGE", "OVERRIDDEN BY"],
+            images.iter().map(|image| {
+                let by = match &image.key {
+                    Some(key) => format!("{}={key}=IMAGE", image.option),
+                    None => format!("{}=IMAGE", image.option),
+                };
+                vec![image.component.clone(), image.name.clone(), image.reference.clone(), by]
+            }),
+        )
+    })?;
+    Ok(Exit::Done)
+}

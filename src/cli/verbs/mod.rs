@@ -1,0 +1,18 @@
+//! One file a verb: its arguments, its help, and what it does.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod export;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod plan;
+pub(crate) mod reference;
+pub(crate) mod remove;
+pub(crate) mod render;
+pub(crate) mod rollback;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod upgrade;
+pub(crate) mod version;

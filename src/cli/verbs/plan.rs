@@ -1,0 +1,94 @@
+//! `plan`: what `up` would do, and why.
+
+use clap::Args;
+use serde::Serialize;
+use trainerd_engine::record::{Journal, Phase};
+use trainerd_engine::{Engine, Prepared};
+
+use crate::cli::args::{AllowArgs, OptionArgs};
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::options::{Given, environment};
+use crate::cli::plan_text::{outcome_text, plan_text};
+use crate::cli::want::want;
+
+/// Show what `up` would do, and why
+///
+/// Nothing is changed. Ends with 0 where there is nothing to do and with 2 where there is.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd plan                                     with the default options
+  trainerd plan --config options.yaml               with those of a file
+  trainerd plan --set jobset-image=reg.io/jobset:v0.12.0
+  trainerd plan -v                                  also what stays as it is
+  trainerd plan -o json                             every step, for a script")]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    options: OptionArgs,
+
+    #[command(flatten)]
+    allow: AllowArgs,
+}
+
+/// What `plan` prints as a document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    /// A plan that was broken off and is finished before this one.
+    journal: Option<&'a Journal>,
+    /// Whether there is anything to do.
+    pending: bool,
+    #[serde(flatten)]
+    prepared: &'a Prepared,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Problem> {
+    let catalog = context.catalog()?;
+    let given = Given::read(&catalog, &args.options, &environment)?;
+    // Bad options are told before a cluster is looked for.
+    given.parse(&catalog)?;
+    let engine = context.engine().await?;
+    show(context, &engine, &catalog, &given, args.allow.lossy()).await
+}
+
+/// Plans and prints; also what `up --dry-run` does.
+pub(crate) async fn show(
+    context: &Context,
+    engine: &Engine,
+    catalog: &trainerd_catalog::Catalog,
+    given: &Given,
+    allow_lossy: bool,
+) -> Result<Exit, Problem> {
+    let state = context.open(engine).await?;
+    let wanted = context.interrupt.or(want(catalog, engine, &state, given)).await?;
+    let prepared =
+        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
+    let journal = state.journal();
+    let pending = !prepared.is_empty() || journal.is_some();
+    context.printer.show(&Shown { journal, pending, prepared: &prepared }, || {
+        let mut text = plan_text(&prepared.plan, &context.printer.for_stdout());
+        text.push_str(&outcome_text(&prepared));
+        text.push('\n');
+        text
+    })?;
+    if let Some(journal) = journal {
+        context.printer.note(&journal_text(journal));
+    }
+    Ok(if pending { Exit::Pending } else { Exit::Done })
+}
+
+/// A plan that is under way, in a sentence.
+pub(crate) fn journal_text(journal: &Journal) -> String {
+    let Journal { purpose, target, started, by, .. } = journal;
+    let way = match &journal.phase {
+        Phase::Forward => String::new(),
+        Phase::Undo { reason } => format!(" and is going back ({reason})"),
+    };
+    format!(
+        "the {purpose} of revision {target}, begun {started:.0} by `{by}`, is under way{way}; the next up, upgrade or \
+         rollback goes on with it"
+    )
+}

@@ -1,0 +1,52 @@
+//! `up`: install, or bring to what the options want.
+
+use clap::Args;
+
+use super::plan;
+use crate::cli::args::{AllowArgs, OptionArgs};
+use crate::cli::change::{Change, change};
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::options::{Given, environment};
+
+/// Install the stack, or bring it to what the options want
+///
+/// Plans, shows the plan, asks (on a terminal, without --yes), runs it and waits until everything is ready. A plan
+/// that was broken off is finished first. Where a failed upgrade is rolled back by itself (option auto-rollback),
+/// trainerd says so and ends with 1.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd up                                       install with the default options
+  trainerd up --yes --timeout 10m                   without asking, and not for ever
+  trainerd up --config options.yaml --set settle=0  options from a file, and one more
+  trainerd up --dry-run                             only show the plan
+  trainerd up --yes -o json                         progress as JSON, one event a line")]
+pub(crate) struct UpArgs {
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    options: OptionArgs,
+
+    #[command(flatten)]
+    allow: AllowArgs,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Problem> {
+    let catalog = context.catalog()?;
+    let given = Given::read(&catalog, &args.options, &environment)?;
+    // Bad options are told before a cluster is looked for.
+    given.parse(&catalog)?;
+    let engine = context.engine().await?;
+    let allow_lossy = args.allow.lossy();
+    if args.dry_run {
+        plan::show(context, &engine, &catalog, &given, allow_lossy).await?;
+        return Ok(Exit::Done);
+    }
+    let given = |_: &_| Ok(given.clone());
+    change(context, &engine, Change { catalog: &catalog, given: &given, allow_lossy, show_way: false }).await
+}

@@ -1,0 +1,144 @@
+//! From options to what is wanted of a cluster: versions that fit it, and the objects.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use serde_json::Value;
+use trainerd_catalog::{Catalog, Current, ImageRef, Resolution};
+use trainerd_cluster::{Cluster, ListParams};
+use trainerd_engine::{Engine, EngineError, State};
+use trainerd_plan::desired::Desired;
+use trainerd_plan::object::Resource;
+use trainerd_plan::plan::Purpose;
+
+use super::context::installed;
+use super::errors::Problem;
+use super::options::Given;
+
+/// What is wanted, and by which way.
+pub(crate) struct Wanted {
+    pub(crate) desired: Desired,
+    pub(crate) resolution: Resolution,
+    pub(crate) purpose: Purpose,
+    /// Whether this is a stop on the way: an upgrade over several versions makes a revision of each.
+    pub(crate) is_stop: bool,
+}
+
+/// Works out what the options want of this cluster, or the first stop on the way there.
+pub(crate) async fn want(
+    catalog: &Catalog,
+    engine: &Engine,
+    state: &State,
+    given: &Given,
+) -> Result<Wanted, Problem> {
+    let from = installed(state);
+    let current = from.as_ref().map(|components| Current { components });
+    let mut options = given.parse(catalog)?;
+    let mut resolution = catalog.resolve(&options, current)?;
+    let way = match &from {
+        Some(from) => catalog.upgrade_path(from, &resolution.versions())?,
+        None => Vec::new(),
+    };
+    let is_stop = way.len() > 1;
+    if let [stop, _, ..] = way.as_slice() {
+        let mut stopping = given.clone();
+        for (component, version) in stop {
+            if let Some(option) = version_option(catalog, component) {
+                stopping.set_one(&option, &version.to_string());
+            }
+        }
+        options = stopping.parse(catalog)?;
+        resolution = catalog.resolve(&options, current)?;
+    }
+    catalog.check_kubernetes(&resolution, engine.cluster().version().git_version())?;
+    if !resolution.external.is_empty() {
+        resolution.check_external(&found(engine.cluster()).await?)?;
+    }
+    let purpose = purpose(from.as_ref(), &resolution.versions());
+    let desired = catalog.render(&options, &resolution, engine.installation())?;
+    Ok(Wanted { desired, resolution, purpose, is_stop })
+}
+
+/// The option that chooses a component's version, if any does.
+pub(crate) fn version_option(catalog: &Catalog, component: &str) -> Option<String> {
+    let option = format!("{component}-version");
+    catalog.schema().options.contains_key(&option).then_some(option)
+}
+
+fn purpose(from: Option<&BTreeMap<String, Version>>, to: &BTreeMap<String, Version>) -> Purpose {
+    match from {
+        None => Purpose::Install,
+        Some(from) if to.iter().any(|(name, version)| from.get(name).is_some_and(|old| old < version)) => {
+            Purpose::Upgrade
+        }
+        Some(_) => Purpose::Change,
+    }
+}
+
+/// Controllers of the stack that run in the cluster, by the image of their Deployment: `…/jobset:v0.12.0`.
+async fn found(cluster: &Cluster) -> Result<BTreeMap<String, Version>, Problem> {
+    let deployments = Resource {
+        group: "apps".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        plural: "deployments".to_owned(),
+        namespaced: true,
+    };
+    let list = cluster
+        .list(&deployments, &ListParams::default())
+        .await
+        .map_err(|source| EngineError::Request { action: "list", what: "Deployments".to_owned(), source })?;
+    Ok(list.items.iter().flat_map(controllers).collect())
+}
+
+/// Name and version as the images of a Deployment tell them.
+fn controllers(deployment: &Value) -> Vec<(String, Version)> {
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
+    let images = containers.into_iter().flatten().filter_map(|container| container["image"].as_str());
+    images
+        .filter_map(|text| {
+            let image: ImageRef = text.parse().ok()?;
+            let tag = image.tag()?;
+            let version = tag.strip_prefix('v').unwrap_or(tag).parse().ok()?;
+            let name = text.split(['@']).next()?.rsplit('/').next()?.split(':').next()?;
+            Some((name.to_owned(), version))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_controller_is_known_by_its_image() {
+        for (image, expected) in [
+            ("registry.k8s.io/jobset/jobset:v0.12.0", Some(("jobset", Version::new(0, 12, 0)))),
+            ("localhost:5000/lws:0.8.0", Some(("lws", Version::new(0, 8, 0)))),
+            ("registry.k8s.io/jobset/jobset:main", None),
+            ("registry.k8s.io/jobset/jobset", None),
+        ] {
+            let deployment = json!({"spec": {"template": {"spec": {"containers": [{"image": image}]}}}});
+            let expected: Vec<_> =
+                expected.into_iter().map(|(name, version)| (name.to_owned(), version)).collect();
+            assert_eq!(controllers(&deployment), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn only_a_higher_version_makes_an_upgrade() {
+        let versions =
+            |trainer: &str| BTreeMap::from([("trainer".to_owned(), trainer.parse::<Version>().unwrap())]);
+        let more = |trainer: &str| {
+            let mut versions = versions(trainer);
+            versions.insert("lws".to_owned(), Version::new(0, 8, 0));
+            versions
+        };
+        assert_eq!(purpose(None, &versions("2.3.0")), Purpose::Install);
+        assert_eq!(purpose(Some(&versions("2.2.1")), &versions("2.3.0")), Purpose::Upgrade);
+        assert_eq!(purpose(Some(&versions("2.3.0")), &versions("2.3.0")), Purpose::Change);
+        assert_eq!(purpose(Some(&versions("2.3.0")), &more("2.3.0")), Purpose::Change);
+    }
+}
