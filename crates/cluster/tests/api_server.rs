@@ -148,6 +148,10 @@ async fn conflicts_and_refusals_come_typed() {
     assert!(matches!(got, Err(RequestError::NotServed { .. })), "{got:?}");
     assert!(!world.cluster.serves(&unserved).await.unwrap());
     assert!(world.cluster.serves(&configmaps()).await.unwrap());
+    let listable = world.cluster.namespaced_resources().await.unwrap();
+    assert!(listable.contains(&configmaps()));
+    assert!(listable.contains(&resource("coordination.k8s.io", "v1", "Lease", "leases", true)));
+    assert!(listable.iter().all(|kind| kind.kind != "Namespace"));
     world.end().await;
 }
 
