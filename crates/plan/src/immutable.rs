@@ -166,7 +166,8 @@ fn stateful_set(_: &Value, change: &FieldChange, _: &[&str]) -> bool {
     change.path.fields().nth(1).is_some_and(|field| !MUTABLE.contains(&field))
 }
 
-/// Where pods are scheduled may be changed before they exist.
+/// Where pods are scheduled may be changed before they exist. Resources too, but only from Kubernetes
+/// 1.36 on: the older rule is kept.
 fn is_scheduling(change: &FieldChange, template: &[&str]) -> bool {
     const MUTABLE: [&[&str]; 6] = [
         &["metadata", "labels"],
@@ -176,7 +177,16 @@ fn is_scheduling(change: &FieldChange, template: &[&str]) -> bool {
         &["spec", "schedulingGates"],
         &["spec", "affinity", "nodeAffinity"],
     ];
+    let only_node_affinity = |value: &Option<Value>| {
+        value
+            .as_ref()
+            .and_then(Value::as_object)
+            .is_none_or(|map| map.keys().all(|name| name == "nodeAffinity"))
+    };
+    let whole_affinity = !inside(change, &[template, &["spec", "affinity"]].concat())
+        && change.path.is_under(&[template, &["spec", "affinity"]].concat());
     MUTABLE.iter().any(|field| change.path.is_under(&[template, field].concat()))
+        || whole_affinity && only_node_affinity(&change.from) && only_node_affinity(&change.to)
 }
 
 fn suspended(live: &Value) -> bool {
@@ -330,6 +340,15 @@ mod tests {
             &[row(image, true), row(selector, true), row(".spec.completions", true)],
         );
         check("Job.batch", &waiting, &[row(image, true), row(selector, false)]);
+        let affinity = ".spec.template.spec.affinity";
+        check(
+            "Job.batch",
+            &waiting,
+            &[
+                (affinity, Value::Null, json!({"nodeAffinity": {}}), false),
+                (affinity, Value::Null, json!({"podAffinity": {}}), true),
+            ],
+        );
         check("Job.batch", &started, &[row(selector, true), row(".spec.suspend", false)]);
         check("Job.batch", &indexed, &[row(".spec.completions", false), row(".spec.completionMode", true)]);
 
