@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn the_cache_follows_the_environment() {
-        let cases: [(&[(&str, &str)], Option<&str>); 5] = [
+        type Environment = &'static [(&'static str, &'static str)];
+        let cases: [(Environment, Option<&str>); 5] = [
             (&[("TRAINERD_CACHE", "/c"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], Some("/c")),
             (&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], Some("/x/trainerd")),
             (&[("HOME", "/h")], Some("/h/.cache/trainerd")),

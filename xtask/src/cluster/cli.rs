@@ -99,13 +99,22 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 return Err(Failure {
                     code: FAILED,
                     error: "the cluster does not run as it should".into(),
-                    hint: Some("`cargo xtask cluster up` clears it and starts a new one".into()),
+                    hint: Some(format!("{} clears it and starts a new one", up_again(&status))),
                 });
             }
         }
         Verb::Kubeconfig(which) => print(existing(&home, &which)?.kubeconfig.display()),
     }
     Ok(())
+}
+
+fn up_again(status: &Status) -> String {
+    let flag = match (status.profile, &status.network) {
+        (Profile::Node, _) => " --node",
+        (Profile::ControlPlane, Some(_)) => " --netns",
+        (Profile::ControlPlane, None) => "",
+    };
+    format!("`cargo xtask cluster up {}{flag}`", status.name)
 }
 
 fn existing(home: &Home, which: &Which) -> Result<Status, Failure> {

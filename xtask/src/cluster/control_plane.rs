@@ -19,8 +19,8 @@ pub(super) const POD_RANGE: &str = "10.244.0.0/24";
 
 /// Bounds: ten times what an idle machine with two cores needs, for a busy one.
 const ETCD_BOUND: Duration = Duration::from_secs(30);
-const API_SERVER_BOUND: Duration = Duration::from_secs(60);
-const CONTROLLERS_BOUND: Duration = Duration::from_secs(60);
+const API_SERVER_BOUND: Duration = Duration::from_mins(1);
+const CONTROLLERS_BOUND: Duration = Duration::from_mins(1);
 
 /// Starts the control plane and waits until pods can be created in it.
 pub(super) fn start(folder: &Folder, state: &mut State, parts: &Parts, keys: &Keys) -> Result<(), Error> {
@@ -63,11 +63,11 @@ pub(super) fn launch(
         namespace: state.network.as_ref().map(|network| network.namespace.clone()),
         path: None,
     };
-    start_noted(folder, state, launch)
+    start_noted(folder, state, &launch)
 }
 
 /// Starts a process and notes it in the cluster's state.
-pub(super) fn start_noted(folder: &Folder, state: &mut State, launch: Launch) -> Result<Process, Error> {
+pub(super) fn start_noted(folder: &Folder, state: &mut State, launch: &Launch) -> Result<Process, Error> {
     wait::check_interrupted()?;
     let process = process::start(folder, launch)?;
     state.processes.push(process.name().to_owned());

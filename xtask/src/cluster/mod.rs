@@ -84,6 +84,9 @@ pub fn up(home: &Home, request: &Request) -> Result<Status, Error> {
 }
 
 fn start(home: &Home, folder: &Folder, request: &Request) -> Result<State, Error> {
+    if request.own_network && !rustix::process::geteuid().is_root() {
+        return Err(Error::NeedsRoot);
+    }
     let parts = Parts::find(home)?;
     parts.prepare(request.profile)?;
     let node = match request.profile {

@@ -73,9 +73,6 @@ pub(super) fn namespace(name: &str) -> String {
 }
 
 fn choose_network(name: &Name, others: &[State]) -> Result<Network, Error> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::NeedsRoot);
-    }
     let mut taken: HashSet<Ipv4Addr> = others
         .iter()
         .filter_map(|state| state.network.as_ref())

@@ -119,7 +119,7 @@ pub(super) struct Launch {
 /// Starts a process in a group of its own, its output going to its log, and writes its pid file.
 ///
 /// It keeps running when this program ends, and holds none of its standard streams.
-pub(super) fn start(folder: &Folder, launch: Launch) -> Result<Process, Error> {
+pub(super) fn start(folder: &Folder, launch: &Launch) -> Result<Process, Error> {
     let log = folder.log(launch.name);
     files::write(&log, "")?;
     let failed = |source| Error::Start { process: launch.name.to_owned(), source };
@@ -236,7 +236,7 @@ mod tests {
             namespace: None,
             path: None,
         };
-        let process = start(&folder, launch).unwrap();
+        let process = start(&folder, &launch).unwrap();
         assert_eq!(recorded(&folder, "sleeper").as_ref(), Some(&process));
         let found = loop {
             // Until the child has replaced itself by the program, its environment is this test's.
@@ -245,7 +245,7 @@ mod tests {
                 break found;
             }
         };
-        assert_eq!(found, [process.identity.clone()]);
+        assert_eq!(found, std::slice::from_ref(&process.identity));
         process.identity.signal(Signal::KILL);
     }
 }

@@ -27,10 +27,10 @@ pub(super) fn clear(folder: &Folder) -> Result<bool, Error> {
     // Clients before servers: the API server waits for watches to end, and gives back its lease in etcd.
     let (store, others) = split(processes, ETCD.program);
     let (api_server, clients) = split(others, KUBE_APISERVER.program);
-    stop(&clients)?;
+    stop(&clients, GRACE)?;
     found |= node::end_pods(folder, &name)?;
-    stop(&api_server)?;
-    stop(&store)?;
+    stop(&api_server, GRACE)?;
+    stop(&store, GRACE)?;
     found |= node::clear(folder, &name)?;
     found |= network::remove(&name)?;
     files::remove_folder(folder.root())?;
@@ -66,11 +66,11 @@ pub(super) fn program(pid: i32) -> String {
 }
 
 /// TERM to all, KILL after a bound to those that are left.
-fn stop(processes: &[Identity]) -> Result<(), Error> {
+fn stop(processes: &[Identity], grace: Duration) -> Result<(), Error> {
     for identity in processes {
         identity.signal(Signal::TERM);
     }
-    if wait(processes, GRACE).is_none() {
+    if wait(processes, grace).is_none() {
         return Ok(());
     }
     kill(processes)
@@ -101,18 +101,47 @@ fn wait(processes: &[Identity], bound: Duration) -> Option<&Identity> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
     use std::process::Command;
 
     use super::*;
 
     #[test]
     fn a_process_that_ignores_term_is_killed_after_the_bound() {
-        let mut deaf =
-            Command::new("sh").args(["-c", "trap '' TERM; sleep 60 & wait; wait"]).spawn().unwrap();
+        let mut deaf = Command::new("sh").args(["-c", "trap '' TERM; exec sleep 60"]).spawn().unwrap();
         let identity = Identity::of(i32::try_from(deaf.id()).unwrap()).unwrap();
-        assert_eq!(wait(std::slice::from_ref(&identity), Duration::ZERO), Some(&identity));
-        kill(std::slice::from_ref(&identity)).unwrap();
-        assert!(!deaf.wait().unwrap().success());
+        while program(identity.pid()) != "sleep" {
+            sleep(INTERVAL);
+        }
+        let grace = Duration::from_millis(100);
+        let start = Instant::now();
+        stop(std::slice::from_ref(&identity), grace).unwrap();
+        assert!(start.elapsed() >= grace, "it had its time");
+        assert_eq!(deaf.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn a_process_that_ends_on_term_is_not_killed() {
+        let mut obedient = Command::new("sleep").arg("60").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(obedient.id()).unwrap()).unwrap();
+        stop(&[identity], GRACE).unwrap();
+        assert_eq!(obedient.wait().unwrap().signal(), Some(15));
+    }
+
+    #[test]
+    fn a_stale_pid_file_costs_nobody_their_life() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::at(temporary.path(), &"stale".parse().unwrap());
+        let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
+        let text = format!("{}\n1\nan earlier boot\n", stranger.id());
+        files::write(&folder.pid("etcd"), text).unwrap();
+        assert!(clear(&folder).unwrap());
+        assert!(
+            stranger.try_wait().unwrap().is_none(),
+            "it only has the number of the process that was meant"
+        );
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
     }
 
     #[test]

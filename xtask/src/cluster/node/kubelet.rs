@@ -37,7 +37,7 @@ pub(super) fn start(
         namespace: Some(network.namespace),
         path: Some(host.path.clone()),
     };
-    start_noted(folder, state, launch)
+    start_noted(folder, state, &launch)
 }
 
 fn settings(folder: &Folder, name: &str, network: &Network) -> Value {
@@ -69,6 +69,9 @@ fn settings(folder: &Folder, name: &str, network: &Network) -> Value {
         "enforceNodeAllocatable": [],
         "failCgroupV1": false,
         "failSwapOn": false,
+        // The controllers write their certificates into Secrets that their pods mount already, and are ready
+        // once they see them there: with the default of a minute, up to 90 seconds later.
+        "syncFrequency": "5s",
         // Images cannot be pulled again: none is ever collected, and a full disk evicts nobody.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

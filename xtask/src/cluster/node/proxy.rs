@@ -43,6 +43,6 @@ pub(super) fn start(folder: &Folder, state: &mut State, parts: &Parts, host: &Ho
         namespace: state.network.as_ref().map(|network| network.namespace.clone()),
         path: Some(host.path.clone()),
     };
-    start_noted(folder, state, launch)?;
+    start_noted(folder, state, &launch)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::control_plane::{POD_RANGE, start_noted};
-use super::super::process::Launch;
+use super::super::process::{Launch, MARK};
 use super::super::{Error, Folder, State, wait};
 use super::host::Host;
 use crate::command::run;
@@ -48,7 +48,7 @@ pub(super) fn start(folder: &Folder, state: &mut State, host: &Host) -> Result<(
         namespace: state.network.as_ref().map(|network| network.namespace.clone()),
         path: Some(host.path.clone()),
     };
-    let process = start_noted(folder, state, launch)?;
+    let process = start_noted(folder, state, &launch)?;
     wait::until(folder, &process, "containerd to answer", BOUND, || {
         run(ctr(folder, host).args(["version"])).is_ok()
     })
@@ -57,6 +57,8 @@ pub(super) fn start(folder: &Folder, state: &mut State, host: &Host) -> Result<(
 fn ctr(folder: &Folder, host: &Host) -> Command {
     let mut command = Command::new(&host.ctr);
     command.arg("--address").arg(socket(folder)).args(["--namespace", NAMESPACE]);
+    // It ends by itself, but may outlive a killed run by an import.
+    command.env(MARK, folder.root());
     command
 }
 
