@@ -147,13 +147,13 @@ async fn act(
             ("bind a pod", raw::bind(cluster, &path, &binding).await)
         }
         Action::SayNoRoom => {
-            let patch = json!({"metadata": metadata, "status": pod::no_room(&now())});
-            ("say that there is no room", raw::patch_status(cluster, &path, &patch).await)
+            let report = json!({"metadata": metadata, "status": pod::no_room(&now())});
+            ("say that there is no room", raw::patch_status(cluster, &path, &report).await)
         }
         Action::Run => {
             tokio::time::sleep(delay).await;
-            let patch = json!({"metadata": metadata, "status": pod::on_node(pod, address, &now())});
-            ("report a pod's status", raw::patch_status(cluster, &path, &patch).await)
+            let report = json!({"metadata": metadata, "status": pod::on_node(pod, address, &now())});
+            ("report a pod's status", raw::patch_status(cluster, &path, &report).await)
         }
         Action::Finalise => ("let a pod go", raw::let_go(cluster, &path, &metadata).await),
     };

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use trainerd_cluster::Cluster;
 
 /// A merge patch of a status.
-pub(super) async fn patch_status(cluster: &Cluster, path: &str, patch: &Value) -> Result<(), kube::Error> {
-    send(cluster, Method::PATCH, &format!("{path}/status"), "application/merge-patch+json", patch).await
+pub(super) async fn patch_status(cluster: &Cluster, path: &str, status: &Value) -> Result<(), kube::Error> {
+    send(cluster, Method::PATCH, &format!("{path}/status"), "application/merge-patch+json", status).await
 }
 
 /// Binds a pod to a node, as a scheduler does.

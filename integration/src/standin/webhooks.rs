@@ -243,8 +243,8 @@ mod tests {
         let expected = Some(("n".to_owned(), "s".to_owned(), 443));
         let found =
             |object: &mut Value| client_configs(object).iter().map(|c| service_of(c)).collect::<Vec<_>>();
-        assert_eq!(found(&mut crd), [expected.clone()]);
-        assert_eq!(found(&mut configuration), [expected, None]);
+        assert_eq!(found(&mut configuration), [expected.clone(), None]);
+        assert_eq!(found(&mut crd), [expected]);
         assert_eq!(found(&mut json!({"kind": "Service", "webhooks": [{"clientConfig": service}]})), []);
     }
 }

@@ -1,0 +1,131 @@
+//! What the API server says was asked of it.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::Error;
+
+/// A place in an audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u64);
+
+/// An audit log, one JSON event a line, of level Metadata or above.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    path: PathBuf,
+}
+
+/// A request that changed something, or tried to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// `create`, `update`, `patch`, `delete` or `deletecollection`.
+    pub verb: String,
+    /// Path of the object, without the query; for a create, of its collection.
+    pub path: String,
+    /// Name of the object, where the log knows it.
+    pub name: String,
+    /// Status code of the answer.
+    pub code: u16,
+    /// Who asked.
+    pub user_agent: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    verb: String,
+    #[serde(rename = "requestURI")]
+    uri: String,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: ObjectRef,
+    #[serde(default)]
+    response_status: ResponseStatus,
+}
+
+#[derive(Default, Deserialize)]
+struct ObjectRef {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+struct ResponseStatus {
+    #[serde(default)]
+    code: u16,
+}
+
+impl AuditLog {
+    /// The log of that file.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The log's end as it is now. An event is in the log before its request is answered.
+    pub fn mark(&self) -> Result<Mark, Error> {
+        let metadata = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?;
+        Ok(Mark(metadata.len()))
+    }
+
+    /// The writes since a mark by user agents that begin so. Dry-runs and questions about access are none.
+    pub fn writes_since(&self, mark: Mark, user_agent: &str) -> Result<Vec<Write>, Error> {
+        let mut file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        file.seek(SeekFrom::Start(mark.0)).map_err(Error::io("read", &self.path))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(Error::io("read", &self.path))?;
+        Ok(writes(&text).into_iter().filter(|write| write.user_agent.starts_with(user_agent)).collect())
+    }
+}
+
+fn writes(log: &str) -> Vec<Write> {
+    // The last line may be half written: it is of a request that nobody has the answer to yet.
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+    events
+        .filter_map(|event| {
+            let (path, query) = event.uri.split_once('?').unwrap_or((&event.uri, ""));
+            let writes =
+                matches!(event.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
+            let stores = !query.split('&').any(|pair| pair.starts_with("dryRun="))
+                && !path.starts_with("/apis/authorization.k8s.io/");
+            (writes && stores).then(|| Write {
+                path: path.to_owned(),
+                verb: event.verb,
+                name: event.object_ref.name,
+                code: event.response_status.code,
+                user_agent: event.user_agent,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_told_from_everything_else() {
+        let line = |verb: &str, uri: &str| {
+            format!(
+                "{{\"verb\":\"{verb}\",\"requestURI\":\"{uri}\",\"userAgent\":\"trainerd/1 (up)\",\
+                 \"objectRef\":{{\"name\":\"a\"}},\"responseStatus\":{{\"code\":200}}}}\n"
+            )
+        };
+        let log = [
+            line("get", "/api/v1/namespaces/a"),
+            line("watch", "/api/v1/pods?watch=true"),
+            line("patch", "/api/v1/namespaces/a?fieldManager=t&force=true"),
+            line("create", "/api/v1/namespaces?dryRun=All"),
+            line("create", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"),
+            line("delete", "/api/v1/namespaces/a"),
+            r#"{"verb":"delete","requestURI":"/api/v1/na"#.to_owned(),
+        ]
+        .concat();
+        let found: Vec<_> = writes(&log).into_iter().map(|write| (write.verb, write.path, write.code)).collect();
+        let path = "/api/v1/namespaces/a".to_owned();
+        assert_eq!(found, [("patch".to_owned(), path.clone(), 200), ("delete".to_owned(), path, 200)]);
+    }
+}
