@@ -270,6 +270,16 @@ fn label(text: &str) -> Result<String, NotALabel> {
     if valid { Ok(text.to_owned()) } else { Err(NotALabel) }
 }
 
+/// A text that is no number of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be the number of a revision, from 1")]
+pub(crate) struct NotARevision;
+
+/// Reads the number of a revision.
+pub(crate) fn revision(text: &str) -> Result<u64, NotARevision> {
+    text.parse().ok().filter(|number| *number > 0).ok_or(NotARevision)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 use trainerd_catalog::Catalog;
 use trainerd_cluster::{Cluster, ConnectOptions};
-use trainerd_engine::{Engine, RunOptions, Sink, State};
+use trainerd_engine::{Engine, EngineError, RunOptions, Sink, State};
 
 use super::args::{ClusterArgs, RunArgs};
 use super::errors::Problem;
@@ -60,6 +60,16 @@ impl Context {
             cancel: self.interrupt.cancel(),
         }
     }
+}
+
+/// The state as it will be when the plan under way has come to its end, as far as is known now: what a look at an
+/// installation that is being changed goes by.
+pub(crate) async fn ahead(engine: &Engine, mut state: State) -> Result<State, EngineError> {
+    let heading = state.record().heading();
+    if let Some(number) = heading.filter(|heading| state.record().current != Some(*heading)) {
+        state.current = Some(engine.revision(number).await?);
+    }
+    Ok(state)
 }
 
 /// The component versions of what is installed.

@@ -43,6 +43,7 @@ const HELP_WIDTH: usize = 100;
 #[derive(Debug, Parser)]
 #[command(
     name = "trainerd",
+    bin_name = "trainerd",
     version,
     max_term_width = HELP_WIDTH,
     disable_help_subcommand = true,
@@ -140,7 +141,10 @@ fn run(arguments: &[OsString]) -> Exit {
             return Exit::Done;
         }
         Err(error) => {
-            let problem = errors::usage(&error);
+            let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+            let command = Cli::command();
+            let verb = words.iter().find_map(|word| command.find_subcommand(word.as_ref()));
+            let problem = errors::usage(&error, verb.map(clap::Command::get_name));
             Printer::new(&output_of(arguments)).problem(&problem);
             return problem.exit;
         }

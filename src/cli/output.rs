@@ -114,13 +114,6 @@ impl Printer {
         }
     }
 
-    /// As [`Self::note`], only with `-v`.
-    pub(crate) fn detail(&self, text: &str) {
-        if self.verbosity > Verbosity::Normal {
-            eprint_line(text);
-        }
-    }
-
     /// An error, to stderr, quiet or not.
     pub(crate) fn problem(&self, problem: &Problem) {
         if self.format() == Format::Json {

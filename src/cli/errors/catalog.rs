@@ -1,6 +1,6 @@
 //! Options, versions and templates that do not work out.
 
-use trainerd_catalog::{CatalogError, InvalidOptions, OptionError};
+use trainerd_catalog::{CatalogError, InvalidOptions, OptionError, Rule};
 
 use super::Problem;
 use crate::cli::exit::Exit;
@@ -75,30 +75,37 @@ impl From<CatalogError> for Problem {
 
 /// Options with values that they cannot have. `origin` says where an option was given, if that is not obvious.
 pub(crate) fn given_somewhere(invalid: &InvalidOptions, origin: &dyn Fn(&str) -> Option<String>) -> Problem {
-    let mut hints: Vec<String> = invalid.errors().iter().filter_map(near).collect();
-    hints.push(SCHEMA.to_owned());
-    let hint = hints.join("; ");
     let place =
         |error: &OptionError| origin(&error.option).map(|place| format!(" ({place})")).unwrap_or_default();
-    match invalid.errors() {
+    let alone = invalid.errors().len() == 1;
+    let mut hints: Vec<String> = invalid.errors().iter().filter_map(|error| near(error, alone)).collect();
+    hints.push(SCHEMA.to_owned());
+    let problem = match invalid.errors() {
+        [only @ OptionError { option, rule: Rule::UnknownOption, .. }] => {
+            Problem::new(Exit::Input, "unknown-option", format!("unknown option {option}"))
+                .because(format!("no option has this name{}", place(only)))
+        }
         [only] => {
             let text = only.to_string();
             // The public text is `what: rule`; here the rule has a line of its own.
             let rule = only.rule.to_string();
             let what = text.strip_suffix(&format!(": {rule}")).unwrap_or(&text).to_owned();
-            Problem::new(Exit::Input, "invalid-option", what)
-                .because(format!("{rule}{}", place(only)))
-                .hint(hint)
+            Problem::new(Exit::Input, "invalid-option", what).because(format!("{rule}{}", place(only)))
         }
         several => {
             Problem::new(Exit::Input, "invalid-option", format!("{} options are invalid", several.len()))
                 .because_all(several.iter().map(|error| format!("{error}{}", place(error))).collect())
-                .hint(hint)
         }
-    }
+    };
+    problem.hint(hints.join(" "))
 }
 
-fn near(error: &OptionError) -> Option<String> {
+/// The nearest valid spelling; where several options are bad, with the option it is for.
+fn near(error: &OptionError, alone: bool) -> Option<String> {
     let nearest = error.nearest.as_ref()?;
-    Some(format!("did you mean {nearest}?"))
+    Some(if alone {
+        format!("did you mean {nearest}?")
+    } else {
+        format!("{}: did you mean {nearest}?", error.option)
+    })
 }

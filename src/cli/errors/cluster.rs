@@ -61,7 +61,7 @@ impl From<&ConnectError> for Problem {
                 message: format!("unknown context {name:?}"),
                 ..problem.because(match known.as_slice() {
                     [] => "the kubeconfig has no contexts".to_owned(),
-                    known => format!("the kubeconfig has {}", known.join(", ")),
+                    known => format!("the contexts of the kubeconfig are {}", known.join(", ")),
                 })
             },
             _ => problem,

@@ -47,7 +47,7 @@ impl From<EngineError> for Problem {
             ),
             EngineError::NoSuchRevision { number, known } => {
                 let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let why = if known.is_empty() { "there are none".to_owned() } else { format!("there are {known}") };
+                let why = if known.is_empty() { "there are none".to_owned() } else { format!("the revisions are {known}") };
                 Problem::new(Exit::Input, "no-such-revision", format!("no revision {number}"))
                     .because(why)
                     .hint("`trainerd history` lists them")
@@ -57,7 +57,7 @@ impl From<EngineError> for Problem {
                 .hint("install it with `trainerd up`, or name another with --namespace and --name"),
             EngineError::NothingBefore(_) => of(Exit::Input, "nothing-before")
                 .because("it is the first, or those before it are no longer kept")
-                .hint("`trainerd history` lists the revisions; name one: trainerd rollback REV"),
+                .hint("`trainerd history` lists the revisions; a first install is finished by `up` or taken away by `remove`"),
             EngineError::Journal(_) => of(Exit::Failed, "journal")
                 .hint("somebody else changed the installation meanwhile: run the command again"),
             EngineError::Permissions(missing) => {

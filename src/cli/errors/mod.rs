@@ -124,9 +124,10 @@ fn chain(error: &dyn Error) -> Vec<String> {
     causes
 }
 
-/// A text without line breaks.
+/// A text without line breaks, and without the excerpt of a file that YAML errors show.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("-->"));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::{Problem, one_line};
 use crate::cli::exit::Exit;
 
-/// The problem with a command line, in our words; clap's text stands in for kinds that have none.
-pub(crate) fn usage(error: &clap::Error) -> Problem {
+/// The problem with a command line, in our words; clap's text stands in for kinds that have none. `verb` is the
+/// one that was given, if there is such a verb.
+pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Problem {
     let text = |kind| error.get(kind).and_then(shown);
-    let argument = || text(ContextKind::InvalidArg).unwrap_or_default();
+    // clap marks what may be repeated with dots.
+    let name = |kind| text(kind).map(|text| text.trim_end_matches("...").to_owned()).unwrap_or_default();
+    let argument = || name(ContextKind::InvalidArg);
     let value = || text(ContextKind::InvalidValue).unwrap_or_default();
     let (message, why) = match error.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -32,7 +35,7 @@ pub(crate) fn usage(error: &clap::Error) -> Problem {
             (format!("invalid value {:?} for {}", value(), argument()), why.unwrap_or_default())
         }
         ErrorKind::ArgumentConflict => {
-            let prior = text(ContextKind::PriorArg).unwrap_or_default();
+            let prior = name(ContextKind::PriorArg);
             (format!("{} does not go with {prior}", argument()), "only one of them can be given".to_owned())
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -44,7 +47,7 @@ pub(crate) fn usage(error: &clap::Error) -> Problem {
             (first.trim_start_matches("error: ").to_owned(), "the command line does not parse".to_owned())
         }
     };
-    Problem::new(Exit::Input, "usage", message).because(why).hint(hint(error))
+    Problem::new(Exit::Input, "usage", message).because(why).hint(hint(error, verb))
 }
 
 fn allowed(error: &clap::Error) -> String {
@@ -54,14 +57,17 @@ fn allowed(error: &clap::Error) -> String {
     }
 }
 
-fn hint(error: &clap::Error) -> String {
+fn hint(error: &clap::Error, verb: Option<&str>) -> String {
     let suggested =
         [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
             .into_iter()
             .find_map(|kind| error.get(kind).and_then(shown));
     match suggested {
         Some(suggested) => format!("did you mean {suggested}?"),
-        None => "see `trainerd --help`, or `trainerd VERB --help`".to_owned(),
+        None => match verb {
+            Some(verb) => format!("see `trainerd {verb} --help`"),
+            None => "see `trainerd --help`".to_owned(),
+        },
     }
 }
 

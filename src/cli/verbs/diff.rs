@@ -12,6 +12,7 @@ use trainerd_plan::mask::masked;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::ownership::{FieldChange, FieldPath, Segment};
 
+use crate::cli::args::revision;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
@@ -32,11 +33,11 @@ Examples:
   trainerd diff 1 2 -o json                         for a script")]
 pub(crate) struct DiffArgs {
     /// The revision to compare
-    #[arg(value_name = "REV")]
+    #[arg(value_name = "REV", value_parser = revision)]
     from: u64,
 
     /// The revision to compare it with; the current one where none is named
-    #[arg(value_name = "REV")]
+    #[arg(value_name = "REV", value_parser = revision)]
     to: Option<u64>,
 }
 

@@ -12,7 +12,7 @@ use trainerd_engine::{Engine, EngineError, State};
 use trainerd_plan::plan::{Plan, Verb};
 
 use crate::cli::args::OptionArgs;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
@@ -126,6 +126,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
         }
     };
     checks.push(records(&state));
+    let state = context.interrupt.or(ahead(&engine, state)).await?;
     let wanted = match context.interrupt.or(want(catalog, &engine, &state, given)).await {
         Ok(wanted) => wanted,
         Err(problem) => {
@@ -202,11 +203,9 @@ fn needed(plan: &Plan) -> Vec<Rule> {
 
 fn records(state: &State) -> Check {
     match (state.journal(), &state.current) {
-        (Some(journal), _) => Check::warn(
-            "records",
-            super::plan::journal_text(journal),
-            "run `trainerd up` or `trainerd upgrade` to finish it, or `trainerd rollback` to go back",
-        ),
+        (Some(journal), _) => {
+            Check::warn("records", super::plan::journal_text(journal), super::plan::GOES_ON)
+        }
         (None, Some(current)) => {
             Check::ok("records", format!("installed, at revision {}", current.header.number))
         }

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::render::print;
+use crate::cli::args::revision;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
@@ -17,7 +18,7 @@ Examples:
   trainerd export 2 -o table                        which objects it has")]
 pub(crate) struct ExportArgs {
     /// The revision
-    #[arg(value_name = "REV")]
+    #[arg(value_name = "REV", value_parser = revision)]
     revision: u64,
 }
 

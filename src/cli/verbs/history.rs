@@ -43,6 +43,8 @@ struct Row<'a> {
     outcome: Option<&'a Outcome>,
     /// Whether the installation is at it.
     current: bool,
+    /// Whether a plan is on its way there.
+    under_way: bool,
 }
 
 /// Runs the verb.
@@ -55,7 +57,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
         let (name, namespace) = (installation.name, installation.namespace);
         return Err(EngineError::NotInstalled { name, namespace }.into());
     }
-    let current = state.record().current;
+    let (current, heading) = (state.record().current, state.record().heading());
     let headers: BTreeMap<u64, &Header> = history.iter().map(|(header, _)| (header.number, header)).collect();
     let rows: Vec<Row<'_>> = history
         .iter()
@@ -73,6 +75,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
             options: changed(header, header.parent.and_then(|parent| headers.get(&parent).copied())),
             outcome: outcome.as_ref(),
             current: current == Some(header.number),
+            under_way: heading == Some(header.number),
         })
         .collect();
     context.printer.show(&rows, || table(&rows))?;
@@ -98,7 +101,11 @@ fn table(rows: &[Row<'_>]) -> String {
                 if row.current { format!("{} *", row.revision) } else { row.revision.to_string() },
                 format!("{:.0}", row.created),
                 row.purpose.to_string(),
-                row.outcome.map_or_else(|| "not begun".to_owned(), outcome_text),
+                match row.outcome {
+                    _ if row.under_way => "under way".to_owned(),
+                    Some(outcome) => outcome_text(outcome),
+                    None => "not begun".to_owned(),
+                },
                 joined(row.versions.iter().map(|(name, version)| format!("{name}={version}")).collect()),
                 joined(row.options.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect()),
                 row.by.to_owned(),

@@ -6,7 +6,7 @@ use trainerd_engine::record::{Journal, Phase};
 use trainerd_engine::{Engine, Prepared};
 
 use crate::cli::args::{AllowArgs, OptionArgs};
-use crate::cli::context::Context;
+use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
@@ -63,6 +63,7 @@ pub(crate) async fn show(
     allow_lossy: bool,
 ) -> Result<Exit, Problem> {
     let state = context.open(engine).await?;
+    let state = context.interrupt.or(ahead(engine, state)).await?;
     let wanted = context.interrupt.or(want(catalog, engine, &state, given)).await?;
     let prepared =
         context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
@@ -75,10 +76,13 @@ pub(crate) async fn show(
         text
     })?;
     if let Some(journal) = journal {
-        context.printer.note(&journal_text(journal));
+        context.printer.note(&format!("{}; {GOES_ON}", journal_text(journal)));
     }
     Ok(if pending { Exit::Pending } else { Exit::Done })
 }
+
+/// What becomes of a plan that is under way.
+pub(crate) const GOES_ON: &str = "the next up or upgrade finishes it, rollback replaces it";
 
 /// A plan that is under way, in a sentence.
 pub(crate) fn journal_text(journal: &Journal) -> String {
@@ -87,8 +91,5 @@ pub(crate) fn journal_text(journal: &Journal) -> String {
         Phase::Forward => String::new(),
         Phase::Undo { reason } => format!(" and is going back ({reason})"),
     };
-    format!(
-        "the {purpose} of revision {target}, begun {started:.0} by `{by}`, is under way{way}; the next up, upgrade or \
-         rollback goes on with it"
-    )
+    format!("the {purpose} of revision {target}, begun {started:.0} by `{by}`, is under way{way}")
 }

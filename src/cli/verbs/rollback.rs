@@ -4,7 +4,7 @@ use clap::Args;
 use trainerd_engine::{Engine, EngineError, State};
 
 use super::plan::journal_text;
-use crate::cli::args::AllowArgs;
+use crate::cli::args::{AllowArgs, revision};
 use crate::cli::ask::confirm;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
@@ -25,7 +25,7 @@ Examples:
   trainerd rollback 3 --allow lossy --yes           also where CRDs change")]
 pub(crate) struct RollbackArgs {
     /// The revision to go back to; the one before the current where none is named
-    #[arg(value_name = "REV")]
+    #[arg(value_name = "REV", value_parser = revision)]
     revision: Option<u64>,
 
     #[command(flatten)]

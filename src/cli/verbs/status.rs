@@ -7,9 +7,9 @@ use clap::Args;
 use trainerd_engine::{Engine, Status};
 
 use super::history::outcome_text;
-use super::plan::journal_text;
+use super::plan::{GOES_ON, journal_text};
 use crate::cli::args::Format;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Printer, Tone, columns};
@@ -52,6 +52,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Pr
 
 async fn look(context: &Context, engine: &Engine) -> Result<Status, Problem> {
     let state = context.open(engine).await?;
+    let state = context.interrupt.or(ahead(engine, state)).await?;
     context.interrupt.or(engine.status(&state)).await
 }
 
@@ -103,7 +104,7 @@ fn text(status: &Status, printer: &Printer) -> String {
     section(&mut text, &columns(&["COMPONENT", "OBJECT", "CHANGED IN THE CLUSTER"], drifted));
     if let Some(journal) = &status.journal {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\n{}", journal_text(journal));
+        let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal));
     }
     text
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use trainerd_catalog::Catalog;
 use trainerd_engine::State;
 
-use crate::cli::args::{AllowArgs, Assignment, NotAnAssignment, SetArgs};
+use crate::cli::args::{AllowArgs, Assignment, SetArgs};
 use crate::cli::change::{Change, change};
 use crate::cli::context::Context;
 use crate::cli::errors::{InputError, Problem};
@@ -48,15 +48,20 @@ struct To {
     version: String,
 }
 
-impl FromStr for To {
-    type Err = NotAnAssignment;
+/// A text that names no component, or no version of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be COMPONENT=VERSION")]
+struct NotATarget;
 
-    fn from_str(text: &str) -> Result<Self, NotAnAssignment> {
-        let Assignment { name, value } = text.parse()?;
-        if value.trim().is_empty() {
-            Err(NotAnAssignment)
-        } else {
-            Ok(Self { component: name, version: value })
+impl FromStr for To {
+    type Err = NotATarget;
+
+    fn from_str(text: &str) -> Result<Self, NotATarget> {
+        match text.parse() {
+            Ok(Assignment { name, value }) if !value.trim().is_empty() => {
+                Ok(Self { component: name, version: value.trim().to_owned() })
+            }
+            _ => Err(NotATarget),
         }
     }
 }
