@@ -31,6 +31,8 @@ pub use parts::{Part, Parts};
 pub use state::{Network, Profile, State};
 pub use status::Status;
 
+use std::time::Instant;
+
 use crate::files::Lock;
 use crate::home::Home;
 use crate::terminal::say;
@@ -93,6 +95,8 @@ fn start(home: &Home, folder: &Folder, request: &Request) -> Result<State, Error
         Profile::Node => Some(node::prepare(folder, &parts)?),
         Profile::ControlPlane => None,
     };
+    say(format_args!("starting cluster {} ({})", request.name, request.profile));
+    let begin = Instant::now();
     let mut state = network::reserve(home, folder, request)?;
     let keys = certificates::make(folder, &state)?;
     control_plane::start(folder, &mut state, &parts, &keys)?;
@@ -101,6 +105,7 @@ fn start(home: &Home, folder: &Folder, request: &Request) -> Result<State, Error
     }
     state.ready = true;
     state::save(folder, &state)?;
+    say(format_args!("cluster {} serves after {:.1} s", request.name, begin.elapsed().as_secs_f32()));
     Ok(state)
 }
 

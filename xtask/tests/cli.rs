@@ -1,0 +1,55 @@
+//! The command line, run as people run it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the exemption for tests does not reach"
+)]
+
+use std::process::{Command, Output};
+
+fn xtask(cache: &std::path::Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(arguments)
+        .env("TRAINERD_CACHE", cache)
+        .output()
+        .expect("xtask runs")
+}
+
+#[test]
+fn a_wrong_command_line_ends_4_and_prints_no_data() {
+    let cache = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["nonsense"][..],
+        &["cluster"],
+        &["cluster", "nonsense"],
+        &["cluster", "up", "Not/A/Name"],
+        &["cluster", "up", "--no-such-flag"],
+        &["cluster", "status", "-o", "xml"],
+    ] {
+        let output = xtask(cache.path(), arguments);
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_is_no_error() {
+    let cache = tempfile::tempdir().unwrap();
+    let output = xtask(cache.path(), &["cluster", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("kubeconfig"));
+}
+
+#[test]
+fn a_cluster_that_is_not_there_can_be_removed_but_not_asked() {
+    let cache = tempfile::tempdir().unwrap();
+    assert_eq!(xtask(cache.path(), &["cluster", "down", "nobody"]).status.code(), Some(0));
+    for verb in ["status", "kubeconfig"] {
+        let output = xtask(cache.path(), &["cluster", verb, "nobody"]);
+        assert_eq!(output.status.code(), Some(1), "{verb}");
+        assert!(output.stdout.is_empty(), "{verb}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cluster up nobody"), "a hint is given");
+    }
+}
