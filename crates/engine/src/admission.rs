@@ -1,5 +1,7 @@
 //! Whether a webhook really answers: a dry-run create of what it admits.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use trainerd_cluster::{Cluster, CreateParams, RequestError};
 use trainerd_plan::order;
@@ -29,11 +31,16 @@ fn placed(probe: &Probe, namespace: &str) -> Probe {
     probe
 }
 
+/// How long one dry run may take. A call into an address whose route is still being laid hangs until the
+/// webhook's own timeout, ten seconds; a fresh one gets through sooner.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Asks; `Err` says what stood in the way.
 ///
 /// Any answer that needed the webhook's word is an answer: also a refusal, or that the object exists. Only a
 /// server that could not call it answers with an error of its own.
 pub(crate) async fn ask(cluster: &Cluster, probes: &[Probe]) -> Result<(), String> {
+    let cluster = cluster.with_timeout(PATIENCE);
     for probe in probes {
         let params = CreateParams { dry_run: true, ..CreateParams::default() };
         let answer = cluster.create(&probe.resource, &probe.manifest, params).await;

@@ -82,6 +82,7 @@ pub(crate) async fn execute(
         by_key: plan.steps.iter().enumerate().map(|(index, step)| (step.object.clone(), index)).collect(),
         started: vec![now; plan.steps.len()],
         reasons: HashMap::new(),
+        marks: HashMap::new(),
         progressed: now,
         failed: None,
         admissions: BTreeMap::new(),
@@ -229,6 +230,9 @@ struct Run<'a> {
     by_key: HashMap<ObjectKey, usize>,
     started: Vec<Instant>,
     reasons: HashMap<usize, WaitingOn>,
+    /// What each waiting object's own status said last: a change of it is progress. What its pods say is not,
+    /// for a failing pod changes its words for ever.
+    marks: HashMap<usize, String>,
     progressed: Instant,
     failed: Option<Failure>,
     admissions: BTreeMap<usize, Admission>,
@@ -236,12 +240,15 @@ struct Run<'a> {
     settled: Option<Instant>,
 }
 
+/// How long a webhook may not answer before its error is shown.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Where the dry-run creates of a webhook configuration are.
 enum Admission {
     /// Asked, not yet answered.
     Asked,
     /// Did not get through; asked again at that time.
-    Again(Instant, Backoff, String),
+    Again { at: Instant, since: Instant, backoff: Backoff, message: String },
     /// Got through.
     Through,
 }
@@ -320,14 +327,27 @@ impl Run<'_> {
         match verdict {
             Ok(None) => self.done(index),
             Ok(Some(reason)) => {
+                let mark = self.mark(step, &reason);
+                if self.marks.insert(index, mark.clone()).is_some_and(|before| before != mark) {
+                    self.progressed = Instant::now();
+                }
                 if self.reasons.get(&index) != Some(&reason) {
-                    if self.reasons.insert(index, reason.clone()).is_some() {
-                        self.progressed = Instant::now();
-                    }
+                    self.reasons.insert(index, reason.clone());
                     (self.sink)(Event::Waiting { object: Some(step.object.clone()), on: reason });
                 }
             }
             Err(failure) => self.fail(Some(step.object.clone()), failure),
+        }
+    }
+
+    /// What has to change for a wait to count as moving.
+    fn mark(&self, step: &Step, reason: &WaitingOn) -> String {
+        match (reason, self.live.get(&step.object)) {
+            (WaitingOn::Ready { .. }, Some(value)) => {
+                readiness::compute(value, jiff::Timestamp::now()).message
+            }
+            (WaitingOn::Admission { .. }, _) => "admission".to_owned(),
+            _ => reason.to_string(),
         }
     }
 
@@ -398,11 +418,12 @@ impl Run<'_> {
         };
         match self.admissions.get(&index) {
             Some(Admission::Through) => Ok(None),
-            Some(Admission::Asked) => waiting("a dry-run create is on its way"),
-            Some(Admission::Again(_, _, message)) => waiting(message),
+            // Routes to a new endpoint take a moment to be laid; only what lasts is worth its words.
+            Some(Admission::Again { since, message, .. }) if since.elapsed() > QUIET => waiting(message),
+            Some(_) => waiting("not answering yet"),
             None => {
                 self.ask(index);
-                waiting("a dry-run create is on its way")
+                waiting("not answering yet")
             }
         }
     }
@@ -419,11 +440,12 @@ impl Run<'_> {
         let state = match answer {
             Ok(()) => Admission::Through,
             Err(message) => {
-                let mut backoff = match self.admissions.remove(&index) {
-                    Some(Admission::Again(_, backoff, _)) => backoff,
-                    _ => Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+                let now = Instant::now();
+                let (since, mut backoff) = match self.admissions.remove(&index) {
+                    Some(Admission::Again { since, backoff, .. }) => (since, backoff),
+                    _ => (now, Backoff::new(Duration::from_millis(100), Duration::from_secs(2))),
                 };
-                Admission::Again(Instant::now() + backoff.next_wait(), backoff, message)
+                Admission::Again { at: now + backoff.next_wait(), since, backoff, message }
             }
         };
         self.admissions.insert(index, state);
@@ -463,7 +485,7 @@ impl Run<'_> {
 
     fn next_deadline(&self, timeout: Option<Instant>) -> Instant {
         let again = self.admissions.values().filter_map(|admission| match admission {
-            Admission::Again(at, ..) => Some(*at),
+            Admission::Again { at, .. } => Some(*at),
             Admission::Asked | Admission::Through => None,
         });
         let deadlines = [Some(self.progressed + self.limits.progress_deadline), timeout, self.settled];
@@ -475,7 +497,7 @@ impl Run<'_> {
         let due: Vec<usize> = self
             .admissions
             .iter()
-            .filter(|(_, admission)| matches!(admission, Admission::Again(at, ..) if *at <= now))
+            .filter(|(_, admission)| matches!(admission, Admission::Again { at, .. } if *at <= now))
             .map(|(index, _)| *index)
             .collect();
         for index in due {
@@ -493,11 +515,13 @@ impl Run<'_> {
 
     /// Asks once more, keeping the backoff.
     fn again(&mut self, index: usize) {
-        let Some(Admission::Again(_, backoff, message)) = self.admissions.remove(&index) else { return };
+        let Some(Admission::Again { since, backoff, message, .. }) = self.admissions.remove(&index) else {
+            return;
+        };
         self.ask(index);
-        // Not due again before this answer is in; the message stays on show meanwhile.
-        let never = Instant::now() + Duration::from_hours(1);
-        self.admissions.insert(index, Admission::Again(never, backoff, message));
+        // Not due again before this answer is in.
+        let at = Instant::now() + Duration::from_hours(1);
+        self.admissions.insert(index, Admission::Again { at, since, backoff, message });
     }
 
     /// What the run waits for, in one line.

@@ -190,5 +190,14 @@ pub(crate) fn pod_trouble<'a>(
         .filter(|(key, pod)| key.namespace == workload.namespace && belongs(pod))
         .filter_map(|(key, pod)| Some((key.name.as_str(), readiness::pod_reason(pod)?)));
     let (pod, reason) = troubled.min()?;
-    Some(format!("pod {pod}: {reason}"))
+    Some(format!("pod {pod}: {}", shortened(&reason)))
+}
+
+/// The beginning of what a pod says: a failed pull repeats its whole chain of causes with every try.
+fn shortened(reason: &str) -> String {
+    const SHOWN: usize = 160;
+    match reason.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
+    }
 }
