@@ -5,11 +5,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::cluster;
 use crate::terminal::say;
+use crate::{bench, cluster, demo, foreground, generate, lint, test, torture};
 
+/// Exit code of anything that failed.
+pub const FAILED: u8 = 1;
 /// Exit code of invalid input, a wrong command line included; the same as trainerd's own.
-const INVALID_INPUT: u8 = 4;
+pub const INVALID_INPUT: u8 = 4;
+/// Exit code when a signal ended it.
+pub const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "What people repeat in this checkout")]
@@ -22,6 +26,23 @@ struct Cli {
 enum Verb {
     /// Starts and stops clusters on this machine
     Cluster(cluster::cli::Arguments),
+    /// Shows what trainerd does, on a real node: install, train, upgrade meanwhile, roll back
+    ///
+    /// Starts a cluster of one node, or uses that of KUBECONFIG. Ends 0 when every step did what it should.
+    Demo(demo::Arguments),
+    /// Runs every test, those against a real cluster included
+    ///
+    /// Sets up what they need and takes it away again. With TRAINERD_TEST_CLUSTER=existing the cluster of
+    /// KUBECONFIG is used, and nothing is started. The last line is `N passed, N failed`.
+    Test(test::Arguments),
+    /// Checks formatting, lints, documentation, generated files, the size of modules, licences and sources
+    Lint(lint::Arguments),
+    /// Writes the generated files: docs/cli.md
+    Generate(generate::Arguments),
+    /// Kills trainerd at every request boundary, where `test` takes a sample
+    Torture(torture::Arguments),
+    /// Measures trainerd's figures on a real API server, next to a bare client and kubectl
+    Bench(bench::Arguments),
 }
 
 /// What a verb that did not succeed hands to the terminal.
@@ -32,6 +53,14 @@ pub struct Failure {
     pub error: Box<dyn Error>,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a hint; after a signal it is the signal that ended the verb.
+    pub fn of(error: impl Error + 'static) -> Self {
+        let code = if foreground::check_interrupted().is_err() { INTERRUPTED } else { FAILED };
+        Self { code, error: Box::new(error), hint: None }
+    }
 }
 
 /// Parses the process's arguments, runs the verb and tells how it went.
@@ -47,6 +76,12 @@ pub fn run() -> ExitCode {
     };
     let outcome = match cli.verb {
         Verb::Cluster(arguments) => cluster::cli::run(arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Lint(arguments) => lint::run(&arguments),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Torture(arguments) => torture::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

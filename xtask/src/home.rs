@@ -23,6 +23,16 @@ impl Home {
         Ok(Self { checkout: checkout(), cache: cache_root(variable).ok_or(NoCache)? })
     }
 
+    /// The checkout's root.
+    pub fn checkout(&self) -> &Path {
+        &self.checkout
+    }
+
+    /// Tools of the checks, installed once a machine.
+    pub fn tools(&self) -> PathBuf {
+        self.cache.join("tools")
+    }
+
     /// Folder of the Go modules that the parts are built from: `integration/cluster`.
     pub fn modules(&self) -> PathBuf {
         self.checkout.join("integration/cluster")

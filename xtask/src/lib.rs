@@ -1,9 +1,18 @@
 //! What people repeat: `cargo xtask …`.
 
+pub mod bench;
+pub mod cargo;
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod demo;
 pub mod files;
+pub mod foreground;
+pub mod generate;
 pub mod home;
 pub mod image;
+pub mod lint;
+pub mod steps;
 pub mod terminal;
+pub mod test;
+pub mod torture;

@@ -1,0 +1,131 @@
+//! `cargo xtask demo`: the whole of trainerd's work on a real node, told as it happens.
+
+mod error;
+mod job;
+mod look;
+mod scene;
+mod story;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub use error::Error;
+pub(crate) use scene::Scene;
+pub(crate) use story::{check_nothing_is_there, clear, play};
+
+use crate::cargo;
+use crate::cli::Failure;
+use crate::cluster::{self, Folder, Name, Parts, Profile, Request, parts};
+use crate::foreground::watch_signals;
+use crate::home::Home;
+use crate::steps::Steps;
+use crate::terminal::{print, say};
+
+/// What takes the demo away from a cluster that somebody keeps.
+const CLEARING: [&str; 2] = ["`kubectl delete namespace trainerd-demo`", "`trainerd remove --purge`"];
+
+/// The arguments of `cargo xtask demo`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Name of the demo's own cluster, which is made anew
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    cluster: Name,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let home = Home::from_environment().map_err(Failure::of)?;
+    watch_signals().map_err(Failure::of)?;
+    let name = &arguments.cluster;
+    // After a demo people export the KUBECONFIG of its own cluster: that is no other one.
+    let own = Folder::of(&home, name).kubeconfig();
+    let given = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty() && *value != own);
+    introduce(name, given.as_deref());
+
+    let mut steps = Steps::default();
+    let scene = match prepare(&home, name, given, &mut steps) {
+        Ok(scene) => scene,
+        Err(error) => {
+            print(format_args!("\n{}", steps.table()));
+            return Err(failure(error));
+        }
+    };
+    let played = play(&scene, &mut steps);
+    print(format_args!("\n{}", steps.table()));
+    say(if played.is_ok() {
+        "It all went as it should. Look around:"
+    } else {
+        "The cluster is as the failed step left it. Look around:"
+    });
+    say(look_around(&scene, name));
+    played.map_err(failure)
+}
+
+fn failure(error: Error) -> Failure {
+    Failure { hint: error.hint(), ..Failure::of(error) }
+}
+
+fn introduce(cluster: &Name, given: Option<&OsStr>) {
+    say("This demo");
+    say("  * builds trainerd and kubectl, where that was not done yet");
+    match given {
+        Some(kubeconfig) => say(format_args!(
+            "  * uses the cluster of KUBECONFIG ({}), and stops if it has an installation already",
+            kubeconfig.display()
+        )),
+        None => say(format_args!(
+            "  * starts a Kubernetes cluster of one node, `{cluster}`, in a network namespace of its own: needs\n    \
+             root, installs Debian packages that the machine lacks (containerd, runc, network plugins,\n    \
+             iptables), and the first time builds Kubernetes and the controllers from source (minutes)"
+        )),
+    }
+    say("  * installs the stack with Trainer 2.2.1, and runs a TrainJob");
+    say("  * upgrades to Trainer 2.3.0 while a second TrainJob runs");
+    say("  * rolls back, and shows the history");
+}
+
+fn prepare(home: &Home, name: &Name, given: Option<OsString>, steps: &mut Steps) -> Result<Scene, Error> {
+    let trainerd = steps.take("build trainerd", || {
+        let path = cargo::build_trainerd(home)?;
+        let note = path.display().to_string();
+        Ok::<_, Error>((path, note))
+    })?;
+    match given {
+        Some(kubeconfig) => steps.take("look at the cluster of KUBECONFIG", || {
+            let scene = Scene::on_given(kubeconfig, trainerd, kubectl(home)?);
+            check_nothing_is_there(&scene)?;
+            Ok((scene, "nothing of the demo is there".to_owned()))
+        }),
+        None => steps.take(&format!("start cluster {name}"), || {
+            Ok((open(home, name, trainerd)?, "a node that runs pods".to_owned()))
+        }),
+    }
+}
+
+/// Starts a node that has nothing on it, in place of one that may be there from an earlier time.
+pub(crate) fn open(home: &Home, name: &Name, trainerd: PathBuf) -> Result<Scene, Error> {
+    if cluster::down(home, name)? {
+        say(format_args!("removed the cluster {name} of an earlier time"));
+    }
+    let request = Request { name: name.clone(), profile: Profile::Node, own_network: true };
+    let status = cluster::up(home, &request)?;
+    Ok(Scene::on_own(&status, trainerd, kubectl(home)?))
+}
+
+/// The path of kubectl, which is built first where that was not done yet.
+pub(crate) fn kubectl(home: &Home) -> Result<PathBuf, cluster::Error> {
+    Parts::find(home)?.path(&parts::KUBECTL)
+}
+
+fn look_around(scene: &Scene, name: &Name) -> String {
+    let (trainerd, kubectl) = (scene.trainerd.display(), scene.kubectl.display());
+    let take_away =
+        if scene.own { format!("`cargo xtask cluster down {name}`") } else { CLEARING.join(", ") };
+    format!(
+        "  export KUBECONFIG={}\n  {trainerd} status\n  {trainerd} diff 1 2\n  \
+         {kubectl} get trainjobs,pods --all-namespaces\nWhen you are done: {take_away}",
+        scene.kubeconfig.display()
+    )
+}

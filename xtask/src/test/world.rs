@@ -1,0 +1,118 @@
+//! What each stage of the tests does, and in which world.
+
+use std::ffi::OsString;
+
+use super::clusters::{
+    API_SERVER, INTEGRATION, NODE, clear_orphans, cleared_after, parse, with_control_plane,
+};
+use super::counts::Counts;
+use super::programs::Suite;
+use super::stage::Stage;
+use super::{Error, clusters};
+use crate::cargo::{self, Program, cargo};
+use crate::demo::{self, Scene};
+use crate::foreground;
+use crate::home::Home;
+use crate::steps::Steps;
+use crate::terminal::print;
+
+/// What the stages have in common.
+pub(super) struct World<'a> {
+    pub(super) home: &'a Home,
+    /// `KUBECONFIG` of the cluster that somebody gives; without it clusters are started.
+    pub(super) given: Option<OsString>,
+    /// What was built; empty where nothing is needed.
+    pub(super) programs: Vec<Program>,
+}
+
+impl World<'_> {
+    /// Runs a stage and returns its line; `counts` gets its tests also when this fails.
+    pub(super) fn run(&self, stage: Stage, counts: &mut Counts) -> Result<String, Error> {
+        match stage {
+            Stage::Formatting => Ok(crate::lint::format(self.home)?),
+            Stage::Clippy => Ok(crate::lint::clippy(self.home)?),
+            Stage::Pure | Stage::Product => tests(&self.suite(), stage, counts),
+            Stage::Docs => self.docs(counts),
+            Stage::ApiServer => self.api_server(counts),
+            Stage::Xtask => self.xtask(counts),
+            Stage::Node => self.node(counts),
+            Stage::Integration => self.integration(counts),
+        }
+    }
+
+    fn suite(&self) -> Suite<'_> {
+        Suite::new(self.home, &self.programs)
+    }
+
+    fn docs(&self, counts: &mut Counts) -> Result<String, Error> {
+        let mut command = cargo(self.home);
+        let (status, output) = foreground::run_piped(command.args(["test", "--workspace", "--doc"]), true)?;
+        *counts = Counts::read(&output);
+        if status.success() {
+            return Ok(counts.to_string());
+        }
+        Err(Error::Tests { counts: *counts, programs: "the documentation".to_owned() })
+    }
+
+    fn api_server(&self, counts: &mut Counts) -> Result<String, Error> {
+        let mut on = |kubeconfig: OsString| {
+            let suite = self.suite().variable("TRAINERD_TEST_CLUSTER", "existing");
+            tests(&suite.variable("KUBECONFIG", kubeconfig), Stage::ApiServer, counts)
+        };
+        match &self.given {
+            Some(kubeconfig) => on(kubeconfig.clone()),
+            None => with_control_plane(self.home, API_SERVER, |status| on(status.kubeconfig.clone().into())),
+        }
+    }
+
+    fn xtask(&self, counts: &mut Counts) -> Result<String, Error> {
+        if self.given.is_some() {
+            // Its ignored tests start clusters.
+            return tests(&self.suite(), Stage::Xtask, counts);
+        }
+        let result = tests(&self.suite().arguments(["--include-ignored"]), Stage::Xtask, counts);
+        clear_orphans(self.home);
+        result
+    }
+
+    fn integration(&self, counts: &mut Counts) -> Result<String, Error> {
+        let suite = self.suite().with_binaries()?;
+        match &self.given {
+            Some(kubeconfig) => {
+                let suite = suite.variable("TRAINERD_TEST_CLUSTER", "existing");
+                tests(&suite.variable("KUBECONFIG", kubeconfig.clone()), Stage::Integration, counts)
+            }
+            None => cleared_after(self.home, INTEGRATION, || tests(&suite, Stage::Integration, counts)),
+        }
+    }
+
+    /// The demo counts as one test, and shows its own table.
+    fn node(&self, counts: &mut Counts) -> Result<String, Error> {
+        let trainerd = cargo::binary(&self.programs, "trainerd")?.to_owned();
+        let mut steps = Steps::default();
+        let played = if let Some(kubeconfig) = &self.given {
+            let scene = Scene::on_given(kubeconfig.clone(), trainerd, demo::kubectl(self.home)?);
+            if !scene.has_node()? {
+                return Ok("skipped: the cluster has no node".to_owned());
+            }
+            demo::check_nothing_is_there(&scene)?;
+            let played = demo::play(&scene, &mut steps);
+            let cleared = demo::clear(&scene);
+            played.and(cleared)
+        } else {
+            let name = parse(NODE)?;
+            let scene = demo::open(self.home, &name, trainerd);
+            let played = scene.and_then(|scene| demo::play(&scene, &mut steps));
+            clusters::take_away(self.home, &name);
+            played
+        };
+        print(format_args!("\n{}", steps.table()));
+        played?;
+        counts.passed = 1;
+        Ok(format!("{counts}, of {} steps", steps.count()))
+    }
+}
+
+fn tests(suite: &Suite<'_>, stage: Stage, counts: &mut Counts) -> Result<String, Error> {
+    suite.run(|program| Stage::of(program) == stage, counts)
+}
