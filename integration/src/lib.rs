@@ -3,13 +3,16 @@
 //! * [`standin`] is a kubelet and the controllers' webhook servers for a cluster without a node.
 //! * [`proxy`] counts the requests of a process and lets a chosen one go wrong.
 //! * [`cluster`] is the cluster that a test runs against, emptied; its state can be kept and put back.
-//! * [`product`] runs the binary under test.
+//! * [`product`] runs the binary under test, [`stack`] knows what it installs.
+//! * [`torture`] kills it at every request boundary.
 
 pub mod cluster;
 mod error;
 pub mod product;
 pub mod proxy;
+pub mod stack;
 pub mod standin;
+pub mod torture;
 
 pub use cluster::TestCluster;
 pub use error::Error;

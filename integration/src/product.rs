@@ -83,7 +83,11 @@ impl TestCluster {
     }
 
     /// Starts the product and returns its command line and the process.
-    pub fn spawn<A: AsRef<OsStr>>(&self, kubeconfig: &Path, arguments: &[A]) -> Result<(String, Child), Error> {
+    pub fn spawn<A: AsRef<OsStr>>(
+        &self,
+        kubeconfig: &Path,
+        arguments: &[A],
+    ) -> Result<(String, Child), Error> {
         let mut command = self.trainerd().command(kubeconfig, arguments);
         let words: Vec<_> = arguments.iter().map(|word| word.as_ref().to_string_lossy()).collect();
         let program = PathBuf::from(command.get_program());
@@ -145,6 +149,8 @@ impl Run {
     /// What it printed, read as JSON documents, one a line.
     pub fn json_lines(&self) -> Result<Vec<Value>, Error> {
         let lines = self.stdout.lines().filter(|line| !line.trim().is_empty());
-        lines.map(|line| serde_json::from_str(line).map_err(Error::json("a line that trainerd printed"))).collect()
+        lines
+            .map(|line| serde_json::from_str(line).map_err(Error::json("a line that trainerd printed")))
+            .collect()
     }
 }

@@ -124,7 +124,8 @@ mod tests {
             r#"{"verb":"delete","requestURI":"/api/v1/na"#.to_owned(),
         ]
         .concat();
-        let found: Vec<_> = writes(&log).into_iter().map(|write| (write.verb, write.path, write.code)).collect();
+        let found: Vec<_> =
+            writes(&log).into_iter().map(|write| (write.verb, write.path, write.code)).collect();
         let path = "/api/v1/namespaces/a".to_owned();
         assert_eq!(found, [("patch".to_owned(), path.clone(), 200), ("delete".to_owned(), path, 200)]);
     }

@@ -102,7 +102,11 @@ impl Etcd {
     }
 
     /// Keeps the state once it has not changed for `rest`, which is waited for at most `bound`.
-    pub(crate) async fn settled_snapshot(&mut self, rest: Duration, bound: Duration) -> Result<Snapshot, Error> {
+    pub(crate) async fn settled_snapshot(
+        &mut self,
+        rest: Duration,
+        bound: Duration,
+    ) -> Result<Snapshot, Error> {
         let end = Instant::now() + bound;
         let mut last = self.snapshot().await?;
         let mut since = Instant::now();
@@ -226,7 +230,8 @@ impl Etcd {
             };
             let _ = sender.send(connect());
         });
-        let stream = connected.await.map_err(|_| Error::Missing("an answer of a thread".into()))?.map_err(failed())?;
+        let stream =
+            connected.await.map_err(|_| Error::Missing("an answer of a thread".into()))?.map_err(failed())?;
         stream.set_nonblocking(true).map_err(failed())?;
         tokio::net::TcpStream::from_std(stream).map_err(failed())
     }

@@ -1,6 +1,7 @@
 //! The cluster that a test runs against.
 
 mod audit;
+mod discovery;
 mod etcd;
 mod local;
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use trainerd_cluster::{Cluster, ConnectOptions, ListParams};
+use trainerd_cluster::{Cluster, ConnectOptions, ListParams, RequestError};
 use trainerd_plan::object::Resource;
 
 use crate::Error;
@@ -169,16 +170,44 @@ impl TestCluster {
 
     /// An object; `None` when it does not exist or its kind is not served.
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, Error> {
-        Ok(self.block_on(self.api.get_opt(resource, Some(namespace), name))?)
+        self.patiently(|| self.api.get_opt(resource, Some(namespace), name))
     }
 
     /// The objects of a kind in all namespaces that a label selector chooses; none where it is not served.
     pub fn list(&self, resource: &Resource, selector: Option<&str>) -> Result<Vec<Value>, Error> {
         let params = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
-        match self.block_on(self.api.list(resource, &params)) {
+        self.patiently(async || match self.api.list(resource, &params).await {
             Ok(list) => Ok(list.items),
             Err(error) if error.is_absent() => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The kinds that the API server serves, each in its preferred version, but for Events and what cannot be
+    /// listed.
+    pub fn kinds(&self) -> Result<Vec<Resource>, Error> {
+        const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let mut kinds = Vec::new();
+        for path in ["/api", "/apis"] {
+            let request =
+                http::Request::get(path).header(http::header::ACCEPT, AGGREGATED).body(Vec::new())?;
+            let answer: Value = self.block_on(self.api.client().request(request))?;
+            kinds.extend(discovery::listable(&answer));
+        }
+        Ok(kinds)
+    }
+
+    /// Asks again while that is worth it: a CRD that was just changed answers 429 for a second.
+    fn patiently<T>(&self, ask: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Error> {
+        let end = Instant::now() + BOUND;
+        loop {
+            match self.block_on(ask()) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => match error.retry() {
+                    Some(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+                    _ => return Err(error.into()),
+                },
+            }
         }
     }
 
@@ -206,7 +235,8 @@ impl Local {
             sheet.network.as_ref().ok_or_else(|| Error::Missing("the cluster's network namespace".into()))?;
         // The host's end of the cluster's own pair of interfaces: the API server reaches it, and nobody else.
         let address = network.host_address;
-        let options = Options { kubeconfig: sheet.kubeconfig.clone(), address, behaviour: Behaviour::default() };
+        let options =
+            Options { kubeconfig: sheet.kubeconfig.clone(), address, behaviour: Behaviour::default() };
         let standin = StandIn::start(options).await?;
         let mut etcd = Etcd::new(&network.namespace, sheet.pid("kube-controller-manager"))?;
         // What the cluster was like when it was new is kept with it, and goes with it.

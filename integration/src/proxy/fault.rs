@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 /// What happens to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The child is killed; the request never reaches the API server.
     KillBefore,
@@ -13,6 +13,8 @@ pub enum Fault {
     KillAfter,
     /// The proxy answers with this status in the API server's place.
     Answer(u16),
+    /// The proxy answers 200 with this JSON document in the API server's place.
+    Say(String),
     /// The request is forwarded this much later.
     Delay(Duration),
     /// The connection is closed without an answer; the request never reaches the API server.

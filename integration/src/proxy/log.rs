@@ -68,7 +68,13 @@ mod tests {
             (Method::GET, "/api/v1/pods?watch=true", "", "/api/v1/pods", false),
             (Method::PATCH, "/api/v1/namespaces/n?fieldManager=x", "{}", "/api/v1/namespaces/n", true),
             (Method::PATCH, "/api/v1/namespaces/n?dryRun=All", "{}", "/api/v1/namespaces/n", false),
-            (Method::POST, "/api/v1/namespaces", r#"{"metadata":{"name":"n"}}"#, "/api/v1/namespaces/n", true),
+            (
+                Method::POST,
+                "/api/v1/namespaces",
+                r#"{"metadata":{"name":"n"}}"#,
+                "/api/v1/namespaces/n",
+                true,
+            ),
             (Method::DELETE, "/api/v1/namespaces/n", r#"{"dryRun":["All"]}"#, "/api/v1/namespaces/n", false),
             (Method::DELETE, "/api/v1/namespaces/n", "{}", "/api/v1/namespaces/n", true),
             (

@@ -176,9 +176,10 @@ impl Shared {
             }
             let number = state.entries.len() + 1;
             let entry = Entry::new(number, &parts.method, &parts.uri, &body);
-            let rule = state.rules.iter_mut().find_map(|rule| {
-                rule.takes(number, &entry.method, &entry.path).then_some(rule.fault)
-            });
+            let rule = state
+                .rules
+                .iter_mut()
+                .find_map(|rule| rule.takes(number, &entry.method, &entry.path).then(|| rule.fault.clone()));
             let watch = entry.watch;
             state.entries.push(entry);
             state.killed |= rule == Some(Fault::KillBefore);
@@ -191,6 +192,7 @@ impl Shared {
             }
             Some(Fault::Reset) => return Err(Broken),
             Some(Fault::Answer(code)) => return Ok(status(code)),
+            Some(Fault::Say(ref document)) => return Ok(reply(200, document.clone())),
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             Some(Fault::KillAfter) | None => {}
         }
@@ -258,7 +260,12 @@ fn status(code: u16) -> Reply {
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": code,
         "reason": fault::reason(code), "message": "the test's proxy answers in the API server's place",
     });
-    let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed_unsync();
+    reply(code, body.to_string())
+}
+
+/// An answer of the proxy's own.
+fn reply(code: u16, document: String) -> Reply {
+    let body = Full::new(Bytes::from(document)).map_err(|never| match never {}).boxed_unsync();
     let mut reply = Response::new(body);
     *reply.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = reply.headers_mut();

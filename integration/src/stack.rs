@@ -1,0 +1,161 @@
+//! What the tests know of an installation: where it is, what it is made of, what it writes down of itself.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use trainerd_cluster::{ApplyParams, CreateParams, DeleteParams};
+use trainerd_plan::object::Resource;
+
+use crate::Error;
+use crate::cluster::TestCluster;
+use crate::product::Run;
+
+/// The default namespace.
+pub const NAMESPACE: &str = "kubeflow-system";
+/// Name of the Secret with the record, and of the lease, of the default installation.
+pub const RECORD: &str = "trainerd-kubeflow-trainer";
+/// Label of every member of an installation.
+pub const INSTALLATION: &str = "trainerd.dev/installation";
+/// Options for a test: little room, and no waiting for what is ready.
+pub const QUICK: [&str; 4] = ["--set", "small-footprint=true", "--set", "settle=0"];
+
+fn resource(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
+    let own = str::to_owned;
+    Resource { group: own(group), version: own(version), kind: own(kind), plural: own(plural), namespaced }
+}
+
+/// Deployments.
+pub fn deployment() -> Resource {
+    resource("apps", "v1", "Deployment", "deployments", true)
+}
+
+/// Secrets.
+pub fn secret() -> Resource {
+    resource("", "v1", "Secret", "secrets", true)
+}
+
+/// ConfigMaps.
+pub fn config_map() -> Resource {
+    resource("", "v1", "ConfigMap", "configmaps", true)
+}
+
+/// Namespaces.
+pub fn namespace() -> Resource {
+    resource("", "v1", "Namespace", "namespaces", false)
+}
+
+/// Leases.
+pub fn lease() -> Resource {
+    resource("coordination.k8s.io", "v1", "Lease", "leases", true)
+}
+
+/// Custom resource definitions.
+pub fn crd() -> Resource {
+    let (kind, plural) = ("CustomResourceDefinition", "customresourcedefinitions");
+    resource("apiextensions.k8s.io", "v1", kind, plural, false)
+}
+
+/// TrainJobs.
+pub fn train_job() -> Resource {
+    resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs", true)
+}
+
+/// JobSets.
+pub fn job_set() -> Resource {
+    resource("jobset.x-k8s.io", "v1alpha2", "JobSet", "jobsets", true)
+}
+
+/// ClusterTrainingRuntimes.
+pub fn runtime() -> Resource {
+    let (kind, plural) = ("ClusterTrainingRuntime", "clustertrainingruntimes");
+    resource("trainer.kubeflow.org", "v1alpha1", kind, plural, false)
+}
+
+/// Both kinds of webhook configurations.
+pub fn webhook_configurations() -> [Resource; 2] {
+    let group = "admissionregistration.k8s.io";
+    let mutating = ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations");
+    let validating = ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations");
+    [mutating, validating].map(|(kind, plural)| resource(group, "v1", kind, plural, false))
+}
+
+impl TestCluster {
+    /// Installs that version of the trainer, with [`QUICK`] and further arguments, until everything is ready.
+    pub fn install(&self, version: &str, more: &[&str]) -> Result<Run, Error> {
+        let version = format!("trainer-version={version}");
+        let mut arguments = vec!["up", "--yes", "--timeout", "3m", "--set", &version];
+        arguments.extend(QUICK);
+        arguments.extend(more);
+        self.run(&arguments)?.expect_code(0)
+    }
+
+    /// The record that the installation keeps, `None` where there is none.
+    pub fn record(&self) -> Result<Option<Value>, Error> {
+        let Some(secret) = self.get(&secret(), NAMESPACE, RECORD)? else { return Ok(None) };
+        let text = secret["data"]["record"].as_str().unwrap_or_default();
+        let bytes = STANDARD.decode(text).map_err(|error| Error::Missing(format!("a record ({error})")))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(Error::json("the record"))
+    }
+
+    /// Who holds the installation's lease.
+    pub fn lease_holder(&self) -> Result<Option<String>, Error> {
+        let lease = self.get(&lease(), NAMESPACE, RECORD)?;
+        let holder = lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned));
+        Ok(holder.filter(|holder| !holder.is_empty()))
+    }
+
+    /// Creates an object and returns it as stored.
+    pub fn create(&self, resource: &Resource, object: &Value) -> Result<Value, Error> {
+        Ok(self.block_on(self.api().create(resource, object, CreateParams::default()))?)
+    }
+
+    /// Applies an object as the field manager of these tests and returns it as stored.
+    pub fn apply(&self, resource: &Resource, object: &Value) -> Result<Value, Error> {
+        let params = ApplyParams { force: true, ..ApplyParams::default() };
+        Ok(self.block_on(self.api().apply(resource, object, &params))?)
+    }
+
+    /// Deletes the installation's pods: those that come in their place are treated as the stand-in behaves now.
+    pub fn delete_pods(&self) -> Result<(), Error> {
+        let pods = resource("", "v1", "Pod", "pods", true);
+        for pod in self.list(&pods, None)? {
+            if pod["metadata"]["namespace"] == NAMESPACE {
+                self.delete(&pods, NAMESPACE, pod["metadata"]["name"].as_str().unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an object; one that is not there is fine.
+    pub fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> Result<(), Error> {
+        let params = DeleteParams::default();
+        match self.block_on(self.api().delete(resource, Some(namespace), name, &params)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A TrainJob of the torch runtime, in namespace `default`.
+pub fn a_train_job(name: &str) -> Value {
+    json!({
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"runtimeRef": {"name": "torch-distributed"}},
+    })
+}
+
+/// A JobSet with one job of one container, in namespace `default`.
+pub fn a_job_set(name: &str) -> Value {
+    json!({
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"replicatedJobs": [{"name": "a", "template": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "example.com/never/run:v1"}],
+        }}}}}]},
+    })
+}

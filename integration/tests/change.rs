@@ -1,0 +1,64 @@
+//! One option changes: one object changes, and nothing else is written.
+
+use std::error::Error;
+
+use serde_json::Value;
+use trainerd_integration::TestCluster;
+use trainerd_integration::stack::{self, NAMESPACE, QUICK};
+
+const JOBSET: &str = "jobset-controller-manager";
+
+#[test]
+fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    cluster.install("2.2.1", &[])?;
+    // Of the same version, from another registry: with the stand-in any image runs.
+    let image = "registry.example/jobset/jobset:v0.11.1";
+    let option = format!("jobset-image={image}");
+    let options = [&["--set", "trainer-version=2.2.1", "--set", &option][..], &QUICK].concat();
+
+    let plan = cluster.run(&[&["plan", "-o", "json"][..], &options].concat())?.expect_code(2)?;
+    let plan: Value = plan.json()?;
+    let steps = plan["plan"]["steps"].as_array().cloned().unwrap_or_default();
+    let changing: Vec<&Value> = steps.iter().filter(|step| step["verb"] != "Keep").collect();
+    assert_eq!(changing.len(), 1, "{changing:#?}");
+    assert_eq!(changing[0]["object"]["name"], JOBSET, "{}", changing[0]);
+    assert!(
+        changing[0]["changes"].to_string().contains(image),
+        "the plan says what changes: {}",
+        changing[0]
+    );
+    assert!(changing[0]["why"].as_str().is_some_and(|why| !why.is_empty()), "and why: {}", changing[0]);
+
+    if !cluster.is_local() {
+        println!("skipped the rest: there is no such image for a real node");
+        return Ok(());
+    }
+    let mark = cluster.audit().map(trainerd_integration::cluster::AuditLog::mark).transpose()?;
+    cluster.run(&[&["up", "--yes", "--timeout", "2m"][..], &options].concat())?.expect_code(0)?;
+    if let (Some(audit), Some(mark)) = (cluster.audit(), mark) {
+        let writes = audit.writes_since(mark, "trainerd/")?;
+        let (own, others): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| {
+            (write.path.contains("/leases") || write.path.contains("/secrets"))
+                && (write.name.starts_with(stack::RECORD) || write.verb == "create")
+        });
+        println!("{} writes of trainerd's own state", own.len());
+        let others: Vec<_> = others.iter().map(|write| (write.verb.as_str(), write.name.as_str())).collect();
+        assert_eq!(others, [("patch", JOBSET)]);
+    }
+    let deployment = cluster.get(&stack::deployment(), NAMESPACE, JOBSET)?.unwrap_or_default();
+    assert_eq!(deployment.pointer("/spec/template/spec/containers/0/image"), Some(&Value::from(image)));
+    assert_eq!(deployment["status"]["readyReplicas"], 1);
+    Ok(())
+}
+
+#[test]
+fn what_an_option_no_longer_wants_is_pruned() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    cluster.install("2.2.1", &[])?;
+    cluster.install("2.2.1", &["--set", "runtimes=torch-distributed"])?;
+    let runtimes = cluster.list(&stack::runtime(), None)?;
+    let names: Vec<_> = runtimes.iter().filter_map(|runtime| runtime["metadata"]["name"].as_str()).collect();
+    assert_eq!(names, ["torch-distributed"]);
+    Ok(())
+}
