@@ -1,0 +1,82 @@
+//! `cargo xtask bench`: the figures that trainerd promises, on a control plane of their own.
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::cargo;
+use crate::cli::Failure;
+use crate::cluster::{self, Name, Parts, Profile, Request, Status, parts};
+use crate::foreground;
+use crate::home::Home;
+use crate::terminal::say;
+
+/// Name of the bench's cluster, which is made anew and taken away afterwards.
+const CLUSTER: &str = "bench";
+
+/// The arguments of `cargo xtask bench`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Measure an unoptimised build: quickly built, and no figures to show to anybody
+    #[arg(long)]
+    dev: bool,
+    /// How to print the figures: markdown or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "markdown")]
+    #[arg(value_parser = ["markdown", "json"])]
+    output: String,
+    /// Further arguments for the bench itself, for example `--only change --rounds 5`
+    #[arg(last = true)]
+    further: Vec<String>,
+}
+
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Build(#[from] cargo::Error),
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    Run(#[from] foreground::Error),
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let home = Home::from_environment().map_err(Failure::of)?;
+    foreground::watch_signals().map_err(Failure::of)?;
+    let name: Name = CLUSTER.parse().map_err(Failure::of)?;
+    bench(&home, &name, arguments).map_err(|error| {
+        let hint = if let Error::Cluster(error) = &error { error.hint() } else { None };
+        Failure { hint, ..Failure::of(error) }
+    })
+}
+
+fn bench(home: &Home, name: &Name, arguments: &Arguments) -> Result<(), Error> {
+    let mut build = vec!["build", "--package", "trainerd-bench", "--package", "trainerd", "--bins"];
+    if !arguments.dev {
+        build.push("--release");
+    }
+    let programs = cargo::build(home, &build)?;
+    let mut bench = Command::new(cargo::binary(&programs, "trainerd-bench")?);
+    bench
+        .arg("--kubectl")
+        .arg(Parts::find(home)?.path(&parts::KUBECTL)?)
+        .arg("--trainerd")
+        .arg(cargo::binary(&programs, "trainerd")?)
+        .args(["--output", &arguments.output])
+        .args(&arguments.further);
+
+    // What an earlier run left would be in the figures.
+    cluster::down(home, name)?;
+    let request = Request { name: name.clone(), profile: Profile::ControlPlane, own_network: false };
+    let result = cluster::up(home, &request).map_err(Error::from).and_then(|status| measure(bench, &status));
+    if let Err(error) = cluster::down(home, name) {
+        say(format_args!("failed to stop cluster {name}: {error}"));
+    }
+    result
+}
+
+fn measure(mut bench: Command, cluster: &Status) -> Result<(), Error> {
+    bench.env("KUBECONFIG", &cluster.kubeconfig).arg("--audit-log").arg(&cluster.audit_log);
+    Ok(foreground::run(&mut bench)?)
+}
