@@ -1,5 +1,7 @@
 //! Which kinds the API server serves.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use trainerd_plan::object::Resource;
 
@@ -11,7 +13,8 @@ use crate::transport::Call;
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 impl Cluster {
-    /// The kinds that live in a namespace and can be listed, each in the version that its group prefers.
+    /// The kinds that live in a namespace and can be listed, each in the version that its group prefers of
+    /// those that serve it.
     pub async fn namespaced_resources(&self) -> Result<Vec<Resource>, RequestError> {
         let mut resources = Vec::new();
         for path in ["/api", "/apis"] {
@@ -22,13 +25,16 @@ impl Cluster {
     }
 }
 
-/// The first version of each group is the one that it prefers.
+/// The versions of a group are in the order of its preference; not every kind is in the first.
 fn listable(discovery: &Value) -> Vec<Resource> {
     let mut resources = Vec::new();
     for group in items(&discovery["items"]) {
         let name = group["metadata"]["name"].as_str().unwrap_or_default();
-        let Some(version) = items(&group["versions"]).next() else { continue };
-        for resource in items(&version["resources"]) {
+        let mut known = BTreeSet::new();
+        let versions = items(&group["versions"]);
+        let served = versions
+            .flat_map(|version| items(&version["resources"]).map(move |resource| (version, resource)));
+        for (version, resource) in served {
             let listable = items(&resource["verbs"]).any(|verb| verb == "list");
             let text = |value: &Value| value.as_str().map(str::to_owned);
             if let (true, "Namespaced", Some(kind), Some(plural), Some(version)) = (
@@ -38,7 +44,15 @@ fn listable(discovery: &Value) -> Vec<Resource> {
                 text(&resource["resource"]),
                 text(&version["version"]),
             ) {
-                resources.push(Resource { group: name.to_owned(), version, kind, plural, namespaced: true });
+                if known.insert(plural.clone()) {
+                    resources.push(Resource {
+                        group: name.to_owned(),
+                        version,
+                        kind,
+                        plural,
+                        namespaced: true,
+                    });
+                }
             }
         }
     }
@@ -66,10 +80,14 @@ mod tests {
                     resource("bindings", "Binding", "Namespaced", &["create"]),
                     resource("nodes", "Node", "Cluster", &["list"]),
                 ]},
-                {"version": "v1beta1", "resources": [resource("old", "Old", "Namespaced", &["list"])]},
+                {"version": "v1beta1", "resources": [
+                    resource("deployments", "Deployment", "Namespaced", &["get", "list"]),
+                    resource("old", "Old", "Namespaced", &["list"]),
+                ]},
             ],
         }]});
         let found: Vec<_> = listable(&discovery).into_iter().map(|r| (r.api_version(), r.plural)).collect();
-        assert_eq!(found, [("apps/v1".to_owned(), "deployments".to_owned())]);
+        let expected = [("apps/v1", "deployments"), ("apps/v1beta1", "old")];
+        assert_eq!(found, expected.map(|(version, plural)| (version.to_owned(), plural.to_owned())));
     }
 }
