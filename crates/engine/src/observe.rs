@@ -10,7 +10,9 @@ use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::order::{Role, role};
+use trainerd_plan::ownership;
 use trainerd_plan::planner;
+use trainerd_plan::prune;
 
 use crate::error::EngineError;
 use crate::kinds;
@@ -74,6 +76,10 @@ pub(crate) async fn observe(
         .await?;
     observed.objects.extend(found.into_iter().flatten());
 
+    if let Some(desired) = states.last() {
+        let crds = prune::pruned_crds(desired, &observed, cluster.field_manager());
+        observed.custom_objects = stored_under(cluster, &crds).await?;
+    }
     if let Some(desired) = states.last()
         && planner::drops_workload_ref(desired, &observed)
     {
@@ -87,13 +93,24 @@ pub(crate) async fn observe(
     Ok(observed)
 }
 
-/// Reads every stored object of the kinds that the installation's CRDs define.
+/// Reads every stored object of the kinds that observed CRDs define, as far as trainerd made these. Which of
+/// them go is the plan's to say: only what is stored under CRDs that go themselves.
 pub(crate) async fn custom_objects(
     cluster: &Cluster,
     observed: &Observed,
 ) -> Result<BTreeMap<ObjectKey, LiveObject>, EngineError> {
+    let manager = cluster.field_manager();
     let crds = observed.objects.iter().filter(|(key, _)| role(key) == Role::Crd);
-    let resources: Vec<Resource> = crds.filter_map(|(_, crd)| defined(&crd.value)).collect();
+    let crds = crds.map(|(_, crd)| crd).filter(|crd| ownership::applied_by(&crd.value, manager));
+    stored_under(cluster, &crds.collect::<Vec<_>>()).await
+}
+
+/// Reads every stored object of the kinds that these CRDs define.
+async fn stored_under(
+    cluster: &Cluster,
+    crds: &[&LiveObject],
+) -> Result<BTreeMap<ObjectKey, LiveObject>, EngineError> {
+    let resources: Vec<Resource> = crds.iter().filter_map(|crd| defined(&crd.value)).collect();
     let lists: Vec<_> = stream::iter(resources.iter())
         .map(|resource| stored(cluster, resource))
         .buffer_unordered(IN_FLIGHT)

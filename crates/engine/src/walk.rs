@@ -133,6 +133,7 @@ mod tests {
             until: Until::Ready,
             why: String::new(),
             changes: Vec::new(),
+            yielded: Vec::new(),
         };
         Plan {
             purpose: Purpose::Install,
@@ -140,6 +141,7 @@ mod tests {
             steps: after.iter().enumerate().map(step).collect(),
             probes: Vec::new(),
             point_of_no_return: None,
+            notes: Vec::new(),
         }
     }
 

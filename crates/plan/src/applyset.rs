@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::desired::{Desired, DesiredObject, Installation};
+use crate::yielding;
 
 /// Label of every member object; its value is the ApplySet id of the installation.
 pub const PART_OF: &str = "applyset.kubernetes.io/part-of";
@@ -35,9 +36,18 @@ pub fn id(installation: &Installation) -> String {
     format!("applyset-{}-v1", base64url(&Sha256::digest(source.as_bytes())))
 }
 
-/// The manifest as it is sent: with the labels that say whose it is, and without the fields that belong
-/// to somebody else by their nature (the rules of an aggregated ClusterRole).
+/// The intent of an object: [`labelled`], without the fields that were left to others.
 pub fn owned(desired: &Desired, object: &DesiredObject) -> Value {
+    let mut manifest = labelled(desired, object);
+    for path in &object.yielded {
+        yielding::remove(&mut manifest, path);
+    }
+    manifest
+}
+
+/// The manifest as it is sent where no other manager has a say: with the labels that say whose it is, and
+/// without the fields that belong to somebody else by their nature (the rules of an aggregated ClusterRole).
+pub fn labelled(desired: &Desired, object: &DesiredObject) -> Value {
     let mut manifest = object.manifest.clone();
     let installation = &desired.installation;
     if let Some(labels) = labels_mut(&mut manifest) {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::object::{ObjectKey, Resource};
+use crate::ownership::FieldPath;
 use crate::plan::Probe;
 
 /// One instance of the stack.
@@ -42,6 +43,10 @@ pub struct DesiredObject {
     /// Objects that must be ready before this one is written, beyond the edges that follow from kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ObjectKey>,
+    /// Fields of the manifest that were left to other managers when this state was planned: not part of what
+    /// was sent, so not enforced. Empty as rendered; see [`crate::planner::with_yielded`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub yielded: Vec<FieldPath>,
 }
 
 impl DesiredObject {

@@ -13,6 +13,7 @@ pub mod order;
 pub mod ownership;
 pub mod plan;
 pub mod planner;
+pub mod prune;
 pub mod quantity;
 pub mod readiness;
 pub mod reason;

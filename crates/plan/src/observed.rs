@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::applyset;
 use crate::desired::Installation;
 use crate::object::{ObjectKey, Resource};
+use crate::ownership;
 
 /// A live object and how its kind is served.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +26,8 @@ pub struct Observed {
     pub objects: BTreeMap<ObjectKey, LiveObject>,
     /// Stored JobSets that use `workloadRef`; looked up only where the plan would drop that field.
     pub workload_refs: Vec<ObjectKey>,
-    /// Stored objects of the kinds that our CRDs define and that are not ours; looked up only for a removal.
+    /// Stored objects of the kinds that our CRDs define, whoever made them; looked up only where a plan would
+    /// delete the CRD: all of them for a removal, those of [`crate::prune::pruned_crds`] otherwise.
     pub custom_objects: BTreeMap<ObjectKey, LiveObject>,
 }
 
@@ -49,6 +51,21 @@ impl LiveObject {
     /// Whether it carries the installation's ApplySet label.
     pub fn belongs_to(&self, installation: &Installation) -> bool {
         applyset::label(&self.value, applyset::PART_OF) == Some(&applyset::id(installation))
+    }
+
+    /// Whether it is the installation's own: it carries the label, and `field_manager` has applied it. The
+    /// label alone is no proof, for a copy of one of our objects keeps it.
+    pub fn is_member(&self, installation: &Installation, field_manager: &str) -> bool {
+        self.belongs_to(installation) && ownership::applied_by(&self.value, field_manager)
+    }
+
+    /// Whether somebody else has it: another set claims it, or it bears neither our label nor a trace of an
+    /// apply of ours. Whether it was ours once says nothing: it may have been made anew since.
+    pub fn is_foreign(&self, installation: &Installation, field_manager: &str) -> bool {
+        match applyset::label(&self.value, applyset::PART_OF) {
+            Some(id) => id != applyset::id(installation),
+            None => !ownership::applied_by(&self.value, field_manager),
+        }
     }
 
     /// Who controls it, as far as the object itself tells.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::desired::{Desired, DesiredObject};
-use crate::object::ObjectKey;
+use crate::object::{ObjectKey, Resource};
 
 /// For every object of a [`Desired`], in its order, the indexes of the objects that must be ready first.
 pub type Edges = Vec<BTreeSet<usize>>;
@@ -58,16 +58,14 @@ fn is_builtin_group(group: &str) -> bool {
 /// [`DesiredObject::after`] adds.
 pub fn edges(desired: &Desired) -> Result<Edges, Cycle> {
     let nodes: Vec<Node<'_>> = desired.objects.iter().map(Node::new).collect();
-    let by_key: BTreeMap<&ObjectKey, usize> = nodes.iter().enumerate().map(|(i, n)| (&n.key, i)).collect();
-    let mut edges: Edges = vec![BTreeSet::new(); nodes.len()];
-    for (i, node) in nodes.iter().enumerate() {
-        for (j, other) in nodes.iter().enumerate() {
-            if i != j && other.precedes(node, desired) {
-                edges[i].insert(j);
-            }
-        }
-        edges[i].extend(node.object.after.iter().filter_map(|key| by_key.get(key).copied()));
-    }
+    let index = Index::new(&nodes);
+    let before = |node: (usize, &Node<'_>)| {
+        let mut before = index.before(node.1, &nodes, desired);
+        before.remove(&node.0);
+        before.extend(node.1.object.after.iter().filter_map(|key| index.by_key.get(key)));
+        before
+    };
+    let edges: Edges = nodes.iter().enumerate().map(before).collect();
     match cycle(&edges) {
         None => Ok(edges),
         Some(path) => Err(Cycle(path.into_iter().map(|i| nodes[i].key.clone()).collect())),
@@ -78,50 +76,108 @@ struct Node<'a> {
     object: &'a DesiredObject,
     key: ObjectKey,
     role: Role,
-    /// For a webhook configuration: the (group, plural) pairs that it admits.
-    admits: Vec<(String, String)>,
 }
 
 impl<'a> Node<'a> {
     fn new(object: &'a DesiredObject) -> Self {
         let key = object.key();
-        let role = role(&key);
-        let admits = if role == Role::Webhook { admitted(&object.manifest) } else { Vec::new() };
-        Self { object, key, role, admits }
+        Self { object, role: role(&key), key }
     }
+}
 
-    /// Whether `self` must be ready before `later` is written.
-    fn precedes(&self, later: &Node<'_>, desired: &Desired) -> bool {
-        let same = self.object.component == later.object.component;
-        let needed = || {
-            desired
-                .components
-                .get(&later.object.component)
-                .is_some_and(|c| c.needs.contains(&self.object.component))
+/// The nodes by what others wait for them by: looking every pair over takes seconds with thousands of objects.
+struct Index<'n> {
+    by_key: BTreeMap<&'n ObjectKey, usize>,
+    by_part: BTreeMap<(Role, &'n str), Vec<usize>>,
+    crds: Vec<usize>,
+    /// Webhook configurations with the (group, plural) pairs that they admit.
+    webhooks: Vec<(usize, Vec<(String, String)>)>,
+}
+
+impl<'n> Index<'n> {
+    fn new(nodes: &'n [Node<'_>]) -> Self {
+        let mut index = Self {
+            by_key: BTreeMap::new(),
+            by_part: BTreeMap::new(),
+            crds: Vec::new(),
+            webhooks: Vec::new(),
         };
-        match (self.role, later.role) {
-            (Role::Namespace, _) => later.key.namespace.as_deref() == Some(&self.key.name),
-            (Role::Crd, Role::Custom) => self.defines(later),
-            (Role::Crd, Role::Workload) | (Role::Workload, Role::Custom) => same || needed(),
-            (Role::Support, Role::Workload) | (Role::Workload, Role::Webhook) => same,
-            (Role::Support, Role::Support) => binds(&later.object.manifest, &later.key, &self.key),
-            (Role::Webhook, Role::Custom) => self.admits(later) || needed(),
-            _ => false,
+        for (i, node) in nodes.iter().enumerate() {
+            index.by_key.insert(&node.key, i);
+            index.by_part.entry((node.role, &node.object.component)).or_default().push(i);
+            match node.role {
+                Role::Crd => index.crds.push(i),
+                Role::Webhook => index.webhooks.push((i, admitted(&node.object.manifest))),
+                _ => {}
+            }
         }
+        index
     }
 
-    fn defines(&self, later: &Node<'_>) -> bool {
-        let spec = &self.object.manifest["spec"];
-        spec["group"].as_str() == Some(&later.key.group)
-            && spec["names"]["kind"].as_str() == Some(&later.key.kind)
+    /// What must be ready before `later` is written, itself perhaps among it.
+    fn before(&self, later: &Node<'_>, nodes: &[Node<'_>], desired: &Desired) -> BTreeSet<usize> {
+        let own = later.object.component.as_str();
+        let needs =
+            || desired.components.get(own).into_iter().flat_map(|c| c.needs.iter().map(String::as_str));
+        let part = |role, component| self.by_part.get(&(role, component)).into_iter().flatten().copied();
+        let mut before: BTreeSet<usize> = self.namespace_of(&later.key).into_iter().collect();
+        match later.role {
+            Role::Workload => {
+                before.extend(part(Role::Support, own));
+                before.extend(
+                    [own].into_iter().chain(needs()).flat_map(|component| part(Role::Crd, component)),
+                );
+            }
+            Role::Webhook => before.extend(part(Role::Workload, own)),
+            Role::Custom => {
+                let defining = |crd: &usize| defines(&nodes[*crd].object.manifest, &later.key);
+                before.extend(self.crds.iter().copied().filter(defining));
+                before.extend([own].into_iter().chain(needs()).flat_map(|c| part(Role::Workload, c)));
+                before.extend(needs().flat_map(|component| part(Role::Webhook, component)));
+                let admitting =
+                    self.webhooks.iter().filter(|(_, pairs)| admits(pairs, &later.object.resource));
+                before.extend(admitting.map(|(webhook, _)| *webhook));
+            }
+            Role::Support => before.extend(self.role_of(later)),
+            Role::Crd | Role::Namespace => {}
+        }
+        before
     }
 
-    fn admits(&self, later: &Node<'_>) -> bool {
-        let resource = &later.object.resource;
-        self.admits.iter().any(|(group, plural)| {
-            (group == "*" || *group == resource.group) && (plural == "*" || *plural == resource.plural)
-        })
+    fn namespace_of(&self, key: &ObjectKey) -> Option<usize> {
+        let name = key.namespace.clone()?;
+        let namespace =
+            ObjectKey { group: String::new(), kind: "Namespace".to_owned(), namespace: None, name };
+        self.by_key.get(&namespace).copied()
     }
+
+    /// The role that a binding binds.
+    fn role_of(&self, binding: &Node<'_>) -> Option<usize> {
+        if !matches!(binding.key.kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
+            return None;
+        }
+        let reference = &binding.object.manifest["roleRef"];
+        let kind = reference["kind"].as_str()?;
+        let role = ObjectKey {
+            group: "rbac.authorization.k8s.io".to_owned(),
+            kind: kind.to_owned(),
+            namespace: binding.key.namespace.clone().filter(|_| kind == "Role"),
+            name: reference["name"].as_str()?.to_owned(),
+        };
+        self.by_key.get(&role).copied()
+    }
+}
+
+fn admits(pairs: &[(String, String)], resource: &Resource) -> bool {
+    pairs.iter().any(|(group, plural)| {
+        (group == "*" || *group == resource.group) && (plural == "*" || *plural == resource.plural)
+    })
+}
+
+/// Whether a CRD defines the kind of an object.
+pub fn defines(crd: &Value, key: &ObjectKey) -> bool {
+    let spec = &crd["spec"];
+    spec["group"].as_str() == Some(&key.group) && spec["names"]["kind"].as_str() == Some(&key.kind)
 }
 
 /// Every (group, plural) that the rules of a webhook configuration name, subresources left out.
@@ -137,14 +193,6 @@ pub fn admitted(configuration: &Value) -> Vec<(String, String)> {
         }
     }
     pairs
-}
-
-fn binds(binding: &Value, key: &ObjectKey, role: &ObjectKey) -> bool {
-    matches!(key.kind.as_str(), "RoleBinding" | "ClusterRoleBinding")
-        && role.group == "rbac.authorization.k8s.io"
-        && binding["roleRef"]["kind"].as_str() == Some(&role.kind)
-        && binding["roleRef"]["name"].as_str() == Some(&role.name)
-        && (role.namespace.is_none() || role.namespace == key.namespace)
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
+pub(crate) use self::lists::key_value;
 pub use self::path::{FieldPath, ParseError, Segment};
 
 /// What one object needs so that the intent holds.
@@ -31,6 +32,8 @@ pub struct Judgement {
     pub conflicts: Vec<Conflict>,
     /// We have fields to own and own none: the object needs an apply even where nothing changes.
     pub never_applied: bool,
+    /// Another manager owns a field whose value would change: an apply succeeds only if it takes the field.
+    pub contested: bool,
 }
 
 impl Judgement {
@@ -79,6 +82,17 @@ pub fn judge(intent: &Value, last: Option<&Value>, live: &Value, manager: &str) 
     judgement.changes.sort_by_cached_key(|change| change.path.to_string());
     judgement.conflicts.sort_by_cached_key(|conflict| (conflict.path.to_string(), conflict.manager.clone()));
     judgement
+}
+
+/// Whether `manager` has ever applied the object: it carries an entry of its server-side applies.
+pub fn applied_by(live: &Value, manager: &str) -> bool {
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
+    entries.into_iter().flatten().any(|entry| owners::is_apply_of(entry, manager))
+}
+
+/// Whether a manager other than `manager` owns what is at `path`, or a part of it, or the whole that it is in.
+pub fn others_own(live: &Value, manager: &str, path: &FieldPath) -> bool {
+    owners::Owners::of(live, manager).others_own(path)
 }
 
 /// A manifest as the API server stores it: a Secret's `stringData` becomes `data`.

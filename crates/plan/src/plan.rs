@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::desired::Installation;
 use crate::object::{ObjectKey, Resource};
-use crate::ownership::FieldChange;
+use crate::ownership::{FieldChange, FieldPath};
 
 /// What a plan is for; decides who may undo it and how its result is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,8 @@ pub enum Verb {
         /// Whether fields may be taken from other managers: only where the plan decided so.
         force: bool,
     },
-    /// It exists and is as it should be; no request. It may still have to become ready.
+    /// It exists and is as it should be; no request. It may still have to become ready. With [`Until::Gone`]:
+    /// it is being deleted, and a later step makes it anew.
     Keep,
     /// It exists and is no longer wanted; delete exactly the object with this uid.
     Delete {
@@ -78,7 +79,8 @@ pub enum Until {
         /// `namespace/name` of the Services it calls.
         services: Vec<String>,
     },
-    /// It no longer exists.
+    /// It no longer exists, or is another object than the one that goes: that of the uid of a
+    /// [`Verb::Delete`]; for a [`Verb::Keep`], the one that is being deleted.
     Gone,
 }
 
@@ -107,6 +109,9 @@ pub struct Step {
     pub why: String,
     /// The fields that change; values of Secrets are masked.
     pub changes: Vec<FieldChange>,
+    /// Fields left to other managers: not in the manifest. Sorted by path as printed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub yielded: Vec<FieldPath>,
 }
 
 /// An object whose creation a webhook would be asked about: sent as a dry run to see whether it answers.
@@ -133,6 +138,9 @@ pub struct Plan {
     pub probes: Vec<Probe>,
     /// The step after which going back is no longer exact; `None`: all of it can be undone.
     pub point_of_no_return: Option<usize>,
+    /// What the plan leaves as it is although it looks like ours to change, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -149,6 +157,8 @@ impl Plan {
                 Verb::Create => counts.create += 1,
                 Verb::Apply { .. } => counts.change += 1,
                 Verb::Delete { .. } => counts.delete += 1,
+                // The wait for an object to go is part of making it anew.
+                Verb::Keep if step.until == Until::Gone => {}
                 Verb::Keep => counts.keep += 1,
             }
         }

@@ -13,8 +13,9 @@ use crate::mask;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
 use crate::order::{self, Edges, Role, role};
-use crate::ownership::{self, FieldChange, Judgement};
+use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Plan, Probe, Purpose, Step, Until, Verb};
+use crate::prune;
 use crate::refused::Refused;
 use crate::yielding;
 
@@ -54,39 +55,74 @@ pub struct Request<'a> {
 ///
 /// Everything that stands against it is returned, not only the first thing.
 pub fn plan(request: &Request<'_>) -> Result<Plan, Vec<Refused>> {
+    planned(request, false)
+}
+
+/// Plans the rest of a way that was begun: an open journal. Unlike [`plan`] it ends in no refusal that only a
+/// person could resolve: what is being deleted is waited for and made anew, and a CRD under which objects are
+/// stored stays, with a note.
+///
+/// The wait is a step of its own before the [`Verb::Create`]: [`Verb::Keep`] until [`Until::Gone`], which holds
+/// once the object does not exist or is another one, not being deleted.
+pub fn resume(request: &Request<'_>) -> Result<Plan, Vec<Refused>> {
+    planned(request, true)
+}
+
+fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> {
     let edges = order::edges(request.desired).map_err(|cycle| vec![Refused::Cycle { circle: cycle.0 }])?;
-    let order = topological(&edges);
-    let position: BTreeMap<usize, usize> =
-        order.iter().enumerate().map(|(place, &index)| (index, place)).collect();
     let last: BTreeMap<ObjectKey, &DesiredObject> =
         request.last.iter().flat_map(|last| &last.objects).map(|object| (object.key(), object)).collect();
 
     let mut refused = Vec::new();
-    let mut steps = Vec::with_capacity(order.len());
-    for &index in &order {
+    let mut steps = Vec::with_capacity(edges.len());
+    let mut position = vec![0; edges.len()];
+    for index in topological(&edges) {
         let object = &request.desired.objects[index];
-        match step(request, object, last.get(&object.key()).copied()) {
-            Ok(mut step) => {
-                step.after = edges[index].iter().map(|before| position[before]).collect();
+        match step(request, object, last.get(&object.key()).copied(), resuming) {
+            Ok((wait, mut step)) => {
+                step.after = edges[index].iter().map(|&before| position[before]).collect();
+                if let Some(wait) = wait {
+                    step.after.push(steps.len());
+                    steps.push(wait);
+                }
+                position[index] = steps.len();
                 steps.push(step);
             }
             Err(reasons) => refused.extend(reasons),
         }
     }
     refused.extend(stored_data(request, &steps));
+    let pruned = prune::prune(request, resuming).unwrap_or_else(|reason| {
+        refused.push(reason);
+        prune::Pruned::default()
+    });
     if !refused.is_empty() {
         return Err(refused);
     }
-    steps.extend(prune(request, steps.len()));
-    let probes = probes(request.desired);
+    steps.extend(prune::deletes(pruned.objects, steps.len(), prune::sinks(&steps)));
     let plan = Plan {
         purpose: request.purpose,
         installation: request.desired.installation.clone(),
         steps,
-        probes,
+        probes: probes(request.desired),
         point_of_no_return: None,
+        notes: pruned.notes,
     };
     checked(Plan { point_of_no_return: point_of_no_return(&plan), ..plan })
+}
+
+/// The desired state as it was planned: every object with the fields that the plan leaves to others, so that
+/// they are not taken for ours once the state is stored as a revision.
+///
+/// Planning the same again gives the same fields: equal states stay equal.
+pub fn with_yielded(desired: &Desired, plan: &Plan) -> Desired {
+    let yielded: BTreeMap<&ObjectKey, &Vec<FieldPath>> =
+        plan.steps.iter().map(|step| (&step.object, &step.yielded)).collect();
+    let mut desired = desired.clone();
+    for object in &mut desired.objects {
+        object.yielded = yielded.get(&object.key()).map(|paths| (*paths).clone()).unwrap_or_default();
+    }
+    desired
 }
 
 /// Refuses a plan that its own rules find unsafe.
@@ -99,25 +135,45 @@ pub(crate) fn checked(plan: Plan) -> Result<Plan, Vec<Refused>> {
     if errors.is_empty() { Ok(plan) } else { Err(errors) }
 }
 
+/// The step of an object, and the wait before it where it is being deleted.
 fn step(
     request: &Request<'_>,
     object: &DesiredObject,
     last: Option<&DesiredObject>,
-) -> Result<Step, Vec<Refused>> {
+    resuming: bool,
+) -> Result<(Option<Step>, Step), Vec<Refused>> {
     let key = object.key();
-    let mut manifest = applyset::owned(request.desired, object);
-    let (verb, why, changes) = match request.observed.objects.get(&key) {
-        None => (Verb::Create, "does not exist".to_owned(), Vec::new()),
+    let create = |why: &str| Decision {
+        verb: Verb::Create,
+        manifest: applyset::labelled(request.desired, object),
+        why: why.to_owned(),
+        changes: Vec::new(),
+        yielded: Vec::new(),
+    };
+    let mut waits = false;
+    let decision = match request.observed.objects.get(&key) {
+        None => create("does not exist"),
         Some(live) if role(&key) == Role::Namespace => {
             if live.terminating() {
                 return Err(vec![Refused::NamespaceTerminating { name: key.name }]);
             }
             // Somebody else's namespace stays as it is, and ours carries nothing that could change.
-            (Verb::Keep, "exists".to_owned(), Vec::new())
+            Decision { verb: Verb::Keep, ..create("exists") }
         }
-        Some(live) => existing(request, &key, &mut manifest, last, live)?,
+        Some(live) if live.is_foreign(&request.desired.installation, request.field_manager) => {
+            return Err(vec![Refused::Collision { object: key, owner: live.owner() }]);
+        }
+        Some(live) if live.terminating() && !resuming => {
+            return Err(vec![Refused::Terminating { object: key, finalizers: live.finalizers() }]);
+        }
+        Some(live) if live.terminating() => {
+            waits = true;
+            create("was being deleted")
+        }
+        Some(live) => existing(request, object, last, live)?,
     };
-    Ok(Step {
+    let Decision { verb, manifest, why, changes, yielded } = decision;
+    let step = Step {
         component: object.component.clone(),
         until: until(&key, &manifest),
         resource: object.resource.clone(),
@@ -127,46 +183,72 @@ fn step(
         after: Vec::new(),
         why,
         changes,
-    })
+        yielded,
+    };
+    let wait = waits.then(|| Step {
+        verb: Verb::Keep,
+        manifest: None,
+        until: Until::Gone,
+        why: "is being deleted".to_owned(),
+        ..step.clone()
+    });
+    Ok((wait, step))
 }
 
-type Decision = (Verb, String, Vec<FieldChange>);
+/// What is done to one object.
+struct Decision {
+    verb: Verb,
+    manifest: Value,
+    why: String,
+    changes: Vec<FieldChange>,
+    yielded: Vec<FieldPath>,
+}
 
 fn existing(
     request: &Request<'_>,
-    key: &ObjectKey,
-    manifest: &mut Value,
+    object: &DesiredObject,
     last: Option<&DesiredObject>,
     live: &LiveObject,
 ) -> Result<Decision, Vec<Refused>> {
-    let installation = &request.desired.installation;
-    if !live.belongs_to(installation) && last.is_none() {
-        return Err(vec![Refused::Collision { object: key.clone(), owner: live.owner() }]);
-    }
-    if live.terminating() {
-        return Err(vec![Refused::Terminating { object: key.clone(), finalizers: live.finalizers() }]);
-    }
+    let (key, manager) = (&object.key(), request.field_manager);
+    let mut manifest = applyset::owned(request.desired, object);
     let previous = last.zip(request.last).map(|(object, desired)| applyset::owned(desired, object));
-    let mut judgement = ownership::judge(manifest, previous.as_ref(), &live.value, request.field_manager);
+    let mut yielded = object.yielded.clone();
+    let mut leave = |manifest: &mut Value, path: &FieldPath| {
+        yielding::remove(manifest, path);
+        yielded.push(path.clone());
+    };
+    if request.conflicts == Conflicts::Yield {
+        // Left once is left for as long as it is theirs, even while their value happens to be ours.
+        let before = last.iter().flat_map(|last| &last.yielded);
+        for path in before.filter(|path| ownership::others_own(&live.value, manager, path)) {
+            leave(&mut manifest, path);
+        }
+    }
+    let mut judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
     if request.conflicts == Conflicts::Yield && !judgement.conflicts.is_empty() {
         for conflict in &judgement.conflicts {
-            yielding::remove(manifest, &conflict.path);
+            leave(&mut manifest, &conflict.path);
         }
-        judgement = ownership::judge(manifest, previous.as_ref(), &live.value, request.field_manager);
+        judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
     }
+    yielded.sort_by_cached_key(ToString::to_string);
+    yielded.dedup();
     let refused = against(request, key, &live.value, &judgement);
     if !refused.is_empty() {
         return Err(refused);
     }
     if judgement.changes.is_empty() && !judgement.never_applied {
-        return Ok((Verb::Keep, "is as it should be".to_owned(), Vec::new()));
+        let why = "is as it should be".to_owned();
+        return Ok(Decision { verb: Verb::Keep, manifest, why, changes: Vec::new(), yielded });
     }
+    let why = why(&judgement, previous.as_ref(), &manifest);
     manifest["metadata"]["uid"] = json!(live.uid());
-    let why = why(&judgement, previous.as_ref(), manifest);
-    // Every field that differs was judged above: it is ours to enforce, or the option says force.
-    let verb = Verb::Apply { uid: live.uid().to_owned(), force: true };
+    // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
+    // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.
+    let verb = Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested };
     let changes = judgement.changes.into_iter().map(|change| mask::masked(key, change)).collect();
-    Ok((verb, why, changes))
+    Ok(Decision { verb, manifest, why, changes, yielded })
 }
 
 fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Judgement) -> Vec<Refused> {
@@ -197,13 +279,9 @@ fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Jud
 
 /// Whether the intent changed, the cluster did, or both.
 fn why(judgement: &Judgement, previous: Option<&Value>, manifest: &Value) -> String {
-    let mut intent = manifest.clone();
-    if let Some(metadata) = intent["metadata"].as_object_mut() {
-        metadata.remove("uid");
-    }
     match previous {
         _ if judgement.never_applied => "not yet applied by trainerd".to_owned(),
-        Some(previous) if *previous == intent => "changed in the cluster".to_owned(),
+        Some(previous) if previous == manifest => "changed in the cluster".to_owned(),
         Some(_) => "the new revision differs".to_owned(),
         None => "left by an interrupted run".to_owned(),
     }
@@ -266,55 +344,6 @@ pub fn has_field(value: &Value, name: &str) -> bool {
         Value::Array(items) => items.iter().any(|item| has_field(item, name)),
         _ => false,
     }
-}
-
-/// Deletes for every object that is ours and no longer desired, after everything else is done.
-fn prune(request: &Request<'_>, done: usize) -> Vec<Step> {
-    let desired: BTreeSet<ObjectKey> = request.desired.objects.iter().map(DesiredObject::key).collect();
-    let unwanted = request.observed.objects.iter().filter(|(key, live)| {
-        !desired.contains(key)
-            && live.belongs_to(&request.desired.installation)
-            && role(key) != Role::Namespace
-    });
-    deletes(
-        unwanted.map(|(key, live)| (key, live, "no longer part of the installation")),
-        &(0..done).collect::<Vec<_>>(),
-    )
-}
-
-/// Delete steps in the order in which things may go, each rank after the one before: what stops admitting,
-/// then custom objects while their controller still lives, then workloads, then the rest, then CRDs.
-pub(crate) fn deletes<'a>(
-    objects: impl Iterator<Item = (&'a ObjectKey, &'a LiveObject, &'a str)>,
-    after: &[usize],
-) -> Vec<Step> {
-    let mut objects: Vec<_> = objects.collect();
-    objects.sort_by_key(|(key, ..)| (role(key), (*key).clone()));
-    let first = after.iter().max().map_or(0, |last| last + 1);
-    let mut previous = after.to_vec();
-    let mut steps: Vec<Step> = Vec::with_capacity(objects.len());
-    let mut rank = (None, Vec::new());
-    for (index, (key, live, why)) in objects.into_iter().enumerate() {
-        if rank.0 != Some(role(key)) {
-            if rank.0.is_some() {
-                previous = std::mem::take(&mut rank.1);
-            }
-            rank.0 = Some(role(key));
-        }
-        rank.1.push(first + index);
-        steps.push(Step {
-            component: applyset::label(&live.value, applyset::COMPONENT).unwrap_or_default().to_owned(),
-            object: key.clone(),
-            resource: live.resource.clone(),
-            verb: Verb::Delete { uid: live.uid().to_owned() },
-            manifest: None,
-            after: previous.clone(),
-            until: Until::Gone,
-            why: why.to_owned(),
-            changes: Vec::new(),
-        });
-    }
-    steps
 }
 
 /// What the dry-run creates send: the probes of the components, and the custom objects of the plan itself.

@@ -67,7 +67,7 @@ pub enum Refused {
         /// What holds it.
         finalizers: Vec<String>,
     },
-    /// Objects of the kinds that would go still exist.
+    /// Objects of kinds whose CRD would go still exist.
     #[error("{} still exist: {}", kind_count(objects), list(objects))]
     CustomObjectsExist {
         /// Them.
@@ -110,7 +110,10 @@ impl Refused {
             Self::Terminating { .. } => {
                 "let the controller that set the finalizers finish, then run the command again"
             }
-            Self::CustomObjectsExist { .. } => "delete them first, or add --delete-jobs to delete them too",
+            Self::CustomObjectsExist { .. } => {
+                "delete them first, or keep the component that defines their kind; \
+                 `remove --purge --delete-jobs` deletes them too"
+            }
             Self::Cycle { .. } => "remove one of the `order` entries in component.yaml",
             Self::Lint { .. } => {
                 "this is a defect of the catalog: please report it with the output of `trainerd render`"

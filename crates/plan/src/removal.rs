@@ -3,48 +3,81 @@
 use crate::desired::Installation;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
-use crate::order::{Role, role};
+use crate::order::{Role, defines, role};
 use crate::plan::{Plan, Purpose};
-use crate::planner::{checked, deletes};
+use crate::planner::checked;
+use crate::prune::{deletes, left_alone};
 use crate::refused::Refused;
 
 /// What may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Everything but CRDs and what is stored under them.
+    /// Everything but CRDs and what is stored under them, whoever made it: a runtime that a job uses could not
+    /// go once its controller is gone.
     KeepStored,
-    /// CRDs too, if nothing is stored under them.
+    /// CRDs and our objects of their kinds too, if nothing else is stored there.
     Purge,
     /// CRDs and every object of their kinds.
     PurgeWithJobs,
 }
 
-/// Plans the removal of an installation.
+/// Plans the removal of an installation: of what carries its label and was applied by `field_manager`.
 ///
-/// Built-in runtimes and other custom objects that we made go in any case; what users made stays, or stands
-/// against a purge, or goes with it, as `extent` says. The namespace is not part of the plan: whether it is
-/// empty is known only at the end.
+/// What carries the label alone stays, with a note, unless it is stored under a CRD of ours that goes. The
+/// namespace is not part of the plan: whether it is empty is known only at the end.
+pub fn plan_as(
+    installation: &Installation,
+    observed: &Observed,
+    extent: Extent,
+    field_manager: &str,
+) -> Result<Plan, Vec<Refused>> {
+    removal(installation, observed, extent, |live| live.is_member(installation, field_manager))
+}
+
+/// [`plan_as`], trusting the label.
 pub fn plan(installation: &Installation, observed: &Observed, extent: Extent) -> Result<Plan, Vec<Refused>> {
-    let ours = observed.objects.iter().filter(|(key, live)| {
-        live.belongs_to(installation)
-            && role(key) != Role::Namespace
-            && (extent != Extent::KeepStored || role(key) != Role::Crd)
-    });
-    let stored: Vec<(&ObjectKey, &LiveObject)> =
-        observed.custom_objects.iter().filter(|(key, _)| !observed.objects.contains_key(*key)).collect();
+    removal(installation, observed, extent, |live| live.belongs_to(installation))
+}
+
+fn removal(
+    installation: &Installation,
+    observed: &Observed,
+    extent: Extent,
+    is_ours: impl Fn(&LiveObject) -> bool,
+) -> Result<Plan, Vec<Refused>> {
+    let goes = |key: &ObjectKey| match role(key) {
+        Role::Namespace => false,
+        Role::Crd | Role::Custom => extent != Extent::KeepStored,
+        _ => true,
+    };
+    let labelled = observed.objects.iter().filter(|(key, live)| goes(key) && live.belongs_to(installation));
+    let (ours, copies): (Vec<_>, Vec<_>) = labelled.partition(|(_, live)| is_ours(live));
+    let crds: Vec<&LiveObject> =
+        ours.iter().filter(|(key, _)| role(key) == Role::Crd).map(|(_, live)| *live).collect();
+    let stored: Vec<(&ObjectKey, &LiveObject)> = observed
+        .custom_objects
+        .iter()
+        .filter(|(key, _)| !ours.iter().any(|(own, _)| own == key))
+        .filter(|(key, _)| crds.iter().any(|crd| defines(&crd.value, key)))
+        .collect();
     if extent == Extent::Purge && !stored.is_empty() {
         let objects = stored.into_iter().map(|(key, _)| key.clone()).collect();
         return Err(vec![Refused::CustomObjectsExist { objects }]);
     }
-    let stored = stored.into_iter().filter(|_| extent == Extent::PurgeWithJobs);
-    let all = ours
-        .map(|(key, live)| (key, live, "part of the installation"))
-        .chain(stored.map(|(key, live)| (key, live, "stored under a CRD that goes")));
+    let notes = copies
+        .into_iter()
+        .filter(|(key, _)| !stored.iter().any(|(stored, _)| stored == key))
+        .map(|(key, _)| left_alone(key))
+        .collect();
+    let mut going: Vec<_> =
+        ours.into_iter().map(|(key, live)| (key, live, "part of the installation")).collect();
+    going.extend(stored.into_iter().map(|(key, live)| (key, live, "stored under a CRD that goes")));
     checked(Plan {
         purpose: Purpose::Remove,
         installation: installation.clone(),
-        steps: deletes(all, &[]),
+        steps: deletes(going, 0, Vec::new()),
         probes: Vec::new(),
         point_of_no_return: Some(0),
+        notes,
     })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::ownership::{FieldPath, Segment};
+use crate::ownership::{FieldPath, Segment, key_value};
 
 /// Removes what is at `path`; a path that leads nowhere removes nothing.
 pub fn remove(manifest: &mut Value, path: &FieldPath) {
@@ -41,7 +41,9 @@ fn descend<'a>(place: &'a mut Value, segment: &Segment) -> Option<&'a mut Value>
 fn is(segment: &Segment, item: &Value, index: usize) -> bool {
     match segment {
         Segment::Field(_) => false,
-        Segment::Item(keys) => keys.iter().all(|(name, value)| item.get(name) == Some(value)),
+        Segment::Item(keys) => {
+            keys.iter().all(|(name, value)| key_value(item, name).is_some_and(|own| own == *value))
+        }
         Segment::Element(value) => item == value,
         Segment::Index(wanted) => index == *wanted,
     }
@@ -70,6 +72,12 @@ mod tests {
                 ".spec.containers[name=a]",
                 json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
                 json!({"spec": {"containers": [{"name": "b"}]}}),
+            ),
+            // The API server knows the port by a protocol that the manifest leaves to its default.
+            (
+                ".spec.ports[port=80,protocol=TCP].targetPort",
+                json!({"spec": {"ports": [{"port": 80, "targetPort": 1}, {"port": 80, "protocol": "UDP"}]}}),
+                json!({"spec": {"ports": [{"port": 80}, {"port": 80, "protocol": "UDP"}]}}),
             ),
             (".args[1]", json!({"args": ["a", "b", "c"]}), json!({"args": ["a", "c"]})),
             (".nowhere.at.all", json!({"spec": 1}), json!({"spec": 1})),

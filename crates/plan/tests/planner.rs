@@ -13,6 +13,7 @@ use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::plan::{Plan, Purpose, Until, Verb};
 use trainerd_plan::planner::{self, Conflicts, Request};
+use trainerd_plan::prune;
 use trainerd_plan::refused::Refused;
 use trainerd_plan::removal::{self, Extent};
 use trainerd_plan::{order, planner::plan};
@@ -40,7 +41,7 @@ fn object(component: &str, resource: (&str, &str, &str, bool), name: &str, body:
     for (key, value) in body.as_object().unwrap() {
         manifest[key] = value.clone();
     }
-    DesiredObject { component: component.into(), resource, manifest, after: Vec::new() }
+    DesiredObject { component: component.into(), resource, manifest, after: Vec::new(), yielded: Vec::new() }
 }
 
 const DEPLOYMENT: (&str, &str, &str, bool) = ("apps", "Deployment", "deployments", true);
@@ -157,6 +158,43 @@ fn position(plan: &Plan, kind: &str) -> usize {
     plan.steps.iter().position(|step| step.object.kind == kind).unwrap()
 }
 
+fn find<'a>(desired: &'a Desired, kind: &str) -> &'a DesiredObject {
+    desired.objects.iter().find(|object| object.resource.kind == kind).unwrap()
+}
+
+/// The desired state without everything of some kinds.
+fn without(kinds: &[&str]) -> Desired {
+    let mut desired = stack();
+    desired.objects.retain(|object| !kinds.contains(&object.resource.kind.as_str()));
+    desired
+}
+
+/// A runtime that a person made.
+fn users_runtime(observed: &mut Observed) -> ObjectKey {
+    let mut live = observed.objects.values().find(|live| live.resource.kind == "Runtime").unwrap().clone();
+    live.value["metadata"]["name"] = json!("mine");
+    live.value["metadata"]["labels"] = json!({});
+    let key = ObjectKey::of(&live.value).unwrap();
+    observed.custom_objects.insert(key.clone(), live);
+    key
+}
+
+/// `manager` sets a field with an update: whoever had it with another value has it no longer.
+fn edit(observed: &mut Observed, key: &ObjectKey, manager: &str, path: [&str; 2], value: Value) {
+    let live = &mut observed.objects.get_mut(key).unwrap().value;
+    let [parent, field] = path;
+    live[parent][field] = value;
+    let (parent, field) = (format!("f:{parent}"), format!("f:{field}"));
+    for entry in live["metadata"]["managedFields"].as_array_mut().unwrap() {
+        if let Some(fields) = entry["fieldsV1"][&parent].as_object_mut() {
+            fields.remove(&field);
+        }
+    }
+    let fields = json!({parent: {field: {}}});
+    let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": fields});
+    live["metadata"]["managedFields"].as_array_mut().unwrap().push(entry);
+}
+
 fn set(desired: &mut Desired, kind: &str, pointer: &str, value: Value) {
     let object = desired.objects.iter_mut().find(|object| object.resource.kind == kind).unwrap();
     *object.manifest.pointer_mut(pointer).unwrap() = value;
@@ -202,7 +240,7 @@ fn a_changed_image_is_one_apply_with_its_field_and_the_observed_uid() {
     let writes: Vec<_> = plan.steps.iter().filter(|step| step.verb.writes()).collect();
     assert_eq!(writes.len(), 1);
     let uid = format!("uid-of-{}", writes[0].object);
-    assert_eq!(writes[0].verb, Verb::Apply { uid: uid.clone(), force: true });
+    assert_eq!(writes[0].verb, Verb::Apply { uid: uid.clone(), force: false });
     assert_eq!(writes[0].manifest.as_ref().unwrap()["metadata"]["uid"], json!(uid));
     assert_eq!(writes[0].why, "the new revision differs");
     assert!(writes[0].changes[0].path.to_string().ends_with("image") || writes[0].changes.len() == 1);
@@ -221,16 +259,137 @@ fn a_foreign_edit_is_put_right_because_the_field_was_ours() {
 }
 
 #[test]
+fn force_is_used_only_where_another_manager_owns_what_changes() {
+    let (old, mut new) = (stack(), stack());
+    set(&mut new, "ConfigMap", "/data/a", json!("2"));
+    let key = find(&old, "ConfigMap").key();
+    let untouched = all_applied(&old);
+    let mut elsewhere = all_applied(&old);
+    edit(&mut elsewhere, &key, "kubectl", ["data", "theirs"], json!("x"));
+    let mut taken = all_applied(&old);
+    edit(&mut taken, &key, "kubectl", ["data", "a"], json!("x"));
+    for (name, observed, forced) in
+        [("untouched", untouched, false), ("another field", elsewhere, false), ("this field", taken, true)]
+    {
+        let plan = plan(&request(&new, Some(&old), &observed)).unwrap();
+        let step = plan.steps.iter().find(|step| step.object == key).unwrap();
+        assert!(matches!(step.verb, Verb::Apply { force, .. } if force == forced), "{name}: {:?}", step.verb);
+    }
+}
+
+#[test]
+fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
+    let before = stack();
+    let mut desired = stack();
+    set(&mut desired, "ConfigMap", "/data", json!({"a": "1", "b": "ours"}));
+    let key = find(&desired, "ConfigMap").key();
+    let mut observed = all_applied(&before);
+    edit(&mut observed, &key, "hpa", ["data", "b"], json!("theirs"));
+    let planned = |last: &Desired, observed: &Observed, conflicts: Conflicts| {
+        plan(&Request { conflicts, ..request(&desired, Some(last), observed) })
+    };
+    let writes = |plan: &Plan| plan.steps.iter().filter(|step| step.verb.writes()).count();
+
+    let first = planned(&before, &observed, Conflicts::Yield).unwrap();
+    assert_eq!(writes(&first), 0);
+    let revision = planner::with_yielded(&desired, &first);
+    let yielded: Vec<String> = find(&revision, "ConfigMap").yielded.iter().map(ToString::to_string).collect();
+    assert_eq!(yielded, [".data.b"]);
+
+    // Planned again, or again with a value of theirs that happens to be ours: nothing changes.
+    let mut equal = observed.clone();
+    edit(&mut equal, &key, "hpa", ["data", "b"], json!("ours"));
+    for observed in [&observed, &equal] {
+        let again = planned(&revision, observed, Conflicts::Yield).unwrap();
+        assert_eq!((writes(&again), &planner::with_yielded(&desired, &again)), (0, &revision));
+    }
+    // The object as it is stored is what was sent, not what was rendered.
+    let stored = &revision;
+    let repaired = plan(&request(stored, Some(stored), &observed)).unwrap();
+    assert_eq!((writes(&repaired), &planner::with_yielded(stored, &repaired)), (0, stored));
+    // Without `yield` the field is still not taken for ours.
+    let refused = planned(&revision, &observed, Conflicts::Refuse).unwrap_err();
+    assert!(matches!(refused.as_slice(), [Refused::FieldConflict { path, .. }] if path == ".data.b"));
+    let forced = planned(&revision, &observed, Conflicts::Force).unwrap();
+    assert!(find(&planner::with_yielded(&desired, &forced), "ConfigMap").yielded.is_empty());
+    let step = forced.steps.iter().find(|step| step.object == key).unwrap();
+    assert!(matches!(step.verb, Verb::Apply { force: true, .. }));
+    // Nobody's any more: it becomes ours.
+    let mut left = all_applied(&before);
+    left.objects.get_mut(&key).unwrap().value["data"]["b"] = json!("theirs");
+    let taken = planned(&revision, &left, Conflicts::Yield).unwrap();
+    let step = taken.steps.iter().find(|step| step.object == key).unwrap();
+    assert_eq!(step.manifest.as_ref().unwrap()["data"]["b"], json!("ours"));
+    assert!(step.yielded.is_empty());
+}
+
+#[test]
+fn a_field_of_ours_that_an_edit_took_is_enforced_even_under_yield() {
+    let desired = stack();
+    let key = find(&desired, "ConfigMap").key();
+    let mut observed = all_applied(&desired);
+    edit(&mut observed, &key, "kubectl", ["data", "a"], json!("edited"));
+    let plan = plan(&Request { conflicts: Conflicts::Yield, ..request(&desired, Some(&desired), &observed) })
+        .unwrap();
+    let step = plan.steps.iter().find(|step| step.object == key).unwrap();
+    assert!(matches!(step.verb, Verb::Apply { force: true, .. }) && step.yielded.is_empty());
+}
+
+#[test]
+fn what_is_being_deleted_is_refused_but_waited_for_when_a_broken_off_plan_goes_on() {
+    let desired = stack();
+    let mut observed = all_applied(&desired);
+    let key = find(&desired, "ServiceAccount").key();
+    let metadata = &mut observed.objects.get_mut(&key).unwrap().value["metadata"];
+    metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    metadata["finalizers"] = json!(["example.org/hold"]);
+    let request = request(&desired, Some(&desired), &observed);
+    let refused = plan(&request).unwrap_err();
+    let finalizers = vec!["example.org/hold".to_owned()];
+    assert_eq!(refused, [Refused::Terminating { object: key.clone(), finalizers }]);
+
+    let resumed = planner::resume(&request).unwrap();
+    let steps: Vec<usize> = (0..resumed.steps.len()).filter(|i| resumed.steps[*i].object == key).collect();
+    let [wait, create] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!((&resumed.steps[*wait].verb, &resumed.steps[*wait].until), (&Verb::Keep, &Until::Gone));
+    assert_eq!((&resumed.steps[*create].verb, &resumed.steps[*create].until), (&Verb::Create, &Until::Ready));
+    assert!(resumed.steps[*create].after.contains(wait) && resumed.steps[*create].manifest.is_some());
+    let deployment = &resumed.steps[position(&resumed, "Deployment")];
+    assert!(deployment.after.contains(create), "what needs it waits for the new one");
+    assert_eq!(resumed.counts().keep, desired.objects.len() - 1);
+}
+
+#[test]
 fn what_is_in_other_hands_is_refused_with_their_name() {
     let desired = stack();
-    let mut observed = Observed::default();
-    let config = desired.objects.iter().find(|object| object.resource.kind == "ConfigMap").unwrap();
-    let mut live = applied(&desired, config);
-    live.value["metadata"]["labels"] = json!({});
-    live.value["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "trainer"});
-    observed.objects.insert(config.key(), live);
-    let refused = plan(&request(&desired, None, &observed)).unwrap_err();
-    assert_eq!(refused, [Refused::Collision { object: config.key(), owner: "Helm release trainer".into() }]);
+    let config = find(&desired, "ConfigMap");
+    let helm = json!({"annotations": {"meta.helm.sh/release-name": "trainer"}});
+    let by_helm = json!([{"manager": "helm", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}}]);
+    let other_set = json!({"labels": {applyset::PART_OF: "applyset-other-v1",
+        applyset::INSTALLATION: "other", applyset::NAMESPACE: "their-ns"}});
+    let rows = [
+        ("made by Helm", helm.clone(), Some(by_helm), Some("Helm release trainer")),
+        ("our apply, label gone", helm, None, None),
+        ("another installation's", other_set, None, Some("trainerd installation their-ns/other")),
+    ];
+    for (name, metadata, managed, owner) in rows {
+        let mut live = applied(&desired, config);
+        live.value["metadata"]["labels"] = json!({});
+        for (field, value) in metadata.as_object().unwrap() {
+            live.value["metadata"][field] = value.clone();
+        }
+        if let Some(managed) = managed {
+            live.value["metadata"]["managedFields"] = managed;
+        }
+        let observed = Observed { objects: BTreeMap::from([(config.key(), live)]), ..Observed::default() };
+        // That it was ours once changes nothing: it may have been deleted and made anew by somebody else.
+        for last in [None, Some(&desired)] {
+            let refused = plan(&request(&desired, last, &observed)).err().unwrap_or_default();
+            let collision =
+                owner.map(|owner| Refused::Collision { object: config.key(), owner: owner.into() });
+            assert_eq!(refused, collision.into_iter().collect::<Vec<_>>(), "{name}");
+        }
+    }
 }
 
 #[test]
@@ -273,58 +432,156 @@ fn a_rollback_that_changes_a_crd_needs_a_word() {
 #[test]
 fn what_is_no_longer_desired_is_deleted_by_uid_after_all_else() {
     let old = stack();
-    let mut new = stack();
-    new.objects.retain(|object| object.resource.kind != "ConfigMap");
+    let new = without(&["ConfigMap"]);
     let mut observed = all_applied(&old);
-    // Somebody else's object of the same kind is none of our business.
-    let mut foreign = applied(&old, old.objects.iter().find(|o| o.resource.kind == "ConfigMap").unwrap());
-    foreign.value["metadata"]["labels"] = json!({});
-    let key = ObjectKey {
-        group: String::new(),
-        kind: "ConfigMap".into(),
-        namespace: Some("kf".into()),
-        name: "theirs".into(),
-    };
-    observed.objects.insert(key, foreign);
+    // Somebody else's object of the same kind is none of our business, nor is a copy of ours with its label.
+    for (name, labelled) in [("theirs", false), ("copy", true)] {
+        let mut live = applied(&old, find(&old, "ConfigMap"));
+        live.value["metadata"]["name"] = json!(name);
+        live.value["metadata"]["managedFields"][0]["manager"] = json!("kubectl");
+        if !labelled {
+            live.value["metadata"]["labels"] = json!({});
+        }
+        observed.objects.insert(ObjectKey::of(&live.value).unwrap(), live);
+    }
     let plan = plan(&request(&new, Some(&old), &observed)).unwrap();
-    let deletes: Vec<_> = plan.steps.iter().filter(|step| matches!(step.verb, Verb::Delete { .. })).collect();
+    let (deletes, others): (Vec<_>, Vec<_>) =
+        (0..plan.steps.len()).partition(|index| matches!(plan.steps[*index].verb, Verb::Delete { .. }));
     assert_eq!(deletes.len(), 1);
-    assert_eq!(deletes[0].verb, Verb::Delete { uid: "uid-of-ConfigMap kf/config".into() });
-    assert_eq!(deletes[0].after.len(), new.objects.len());
+    assert_eq!(plan.steps[deletes[0]].verb, Verb::Delete { uid: "uid-of-ConfigMap kf/config".into() });
+    // Directly or by way of others, the delete waits for every other step.
+    let mut before = std::collections::BTreeSet::new();
+    let mut queue = plan.steps[deletes[0]].after.clone();
+    while let Some(index) = queue.pop() {
+        if before.insert(index) {
+            queue.extend(&plan.steps[index].after);
+        }
+    }
+    assert_eq!(before.into_iter().collect::<Vec<_>>(), others);
+    assert!(
+        matches!(plan.notes.as_slice(), [note] if note.starts_with("ConfigMap kf/copy ")),
+        "{:?}",
+        plan.notes
+    );
 }
 
 #[test]
-fn a_removal_stops_admission_first_and_keeps_crds_unless_told() {
+fn a_crd_goes_only_when_nothing_is_stored_under_it_but_what_the_plan_deletes() {
+    let old = stack();
+    let new = without(&["CustomResourceDefinition", "Runtime"]);
+    let empty = all_applied(&old);
+    let mut in_use = all_applied(&old);
+    let mine = users_runtime(&mut in_use);
+    // What observing fills in: everything stored, our own included.
+    let own = find(&old, "Runtime").key();
+    in_use.custom_objects.insert(own.clone(), in_use.objects[&own].clone());
+    let found = prune::pruned_crds(&new, &in_use, MANAGER);
+    assert_eq!(found.len(), 1);
+    assert!(prune::pruned_crds(&old, &in_use, MANAGER).is_empty());
+
+    let refusal = Refused::CustomObjectsExist { objects: vec![mine] };
+    let rows = [
+        ("empty", &empty, Purpose::Change, Some(&old), false, Ok(true)),
+        ("forward", &in_use, Purpose::Change, Some(&old), false, Err(refusal)),
+        ("going on", &in_use, Purpose::Upgrade, Some(&old), true, Ok(false)),
+        ("going back", &in_use, Purpose::Rollback, Some(&old), false, Ok(false)),
+        ("left by a rollback", &in_use, Purpose::Change, Some(&new), false, Ok(false)),
+        ("left, and empty now", &empty, Purpose::Change, Some(&new), false, Ok(true)),
+    ];
+    for (name, observed, purpose, last, resuming, expected) in rows {
+        let request = Request { purpose, ..request(&new, last, observed) };
+        let planned = if resuming { planner::resume(&request) } else { plan(&request) };
+        match expected {
+            Err(refused) => assert_eq!(planned.unwrap_err(), [refused], "{name}"),
+            Ok(goes) => {
+                let planned = planned.unwrap();
+                let deleted = |kind: &str| {
+                    let mut steps = planned.steps.iter().filter(|step| step.object.kind == kind);
+                    steps.any(|step| matches!(step.verb, Verb::Delete { .. }))
+                };
+                assert_eq!((deleted("CustomResourceDefinition"), deleted("Runtime")), (goes, true), "{name}");
+                assert_eq!(planned.notes.len(), usize::from(!goes), "{name}: {:?}", planned.notes);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removal_stops_admission_first_and_keeps_what_is_stored_unless_told() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.object.kind.clone()).collect::<Vec<_>>();
+    let removal = |observed: &Observed, extent| removal::plan_as(&installation(), observed, extent, MANAGER);
 
-    let keep = removal::plan(&installation(), &observed, Extent::KeepStored).unwrap();
-    assert_eq!(
-        kinds(&keep),
-        ["ValidatingWebhookConfiguration", "Runtime", "Deployment", "ConfigMap", "ServiceAccount"]
-    );
-    for pair in keep.steps.windows(2) {
-        assert!(order::role(&pair[0].object) <= order::role(&pair[1].object));
-    }
+    let keep = removal(&observed, Extent::KeepStored).unwrap();
+    assert_eq!(kinds(&keep), ["ValidatingWebhookConfiguration", "Deployment", "ConfigMap", "ServiceAccount"]);
     assert!(keep.steps[0].after.is_empty() && keep.steps[1].after == [0]);
 
-    let job = ObjectKey {
-        group: "trainer.example.org".into(),
-        kind: "Runtime".into(),
-        namespace: None,
-        name: "mine".into(),
-    };
-    let mut live = observed.objects.values().find(|live| live.resource.kind == "Runtime").unwrap().clone();
-    live.value["metadata"]["name"] = json!("mine");
-    live.value["metadata"]["labels"] = json!({});
-    observed.custom_objects.insert(job.clone(), live);
-    let refused = removal::plan(&installation(), &observed, Extent::Purge).unwrap_err();
+    let all = removal(&observed, Extent::Purge).unwrap();
+    assert_eq!(
+        kinds(&all),
+        [
+            "ValidatingWebhookConfiguration",
+            "Runtime",
+            "Deployment",
+            "ConfigMap",
+            "ServiceAccount",
+            "CustomResourceDefinition"
+        ]
+    );
+    for pair in all.steps.windows(2) {
+        assert!(order::role(&pair[0].object) <= order::role(&pair[1].object));
+    }
+
+    let job = users_runtime(&mut observed);
+    let refused = removal(&observed, Extent::Purge).unwrap_err();
     assert_eq!(refused, [Refused::CustomObjectsExist { objects: vec![job.clone()] }]);
 
-    let purge = removal::plan(&installation(), &observed, Extent::PurgeWithJobs).unwrap();
+    let purge = removal(&observed, Extent::PurgeWithJobs).unwrap();
     assert_eq!(kinds(&purge).last().unwrap(), "CustomResourceDefinition");
     assert!(purge.steps.iter().any(|step| step.object == job));
+
+    // The same CRD in somebody else's hands: it stays, and everything under it.
+    let crd = observed.objects.get_mut(&find(&desired, "CustomResourceDefinition").key()).unwrap();
+    crd.value["metadata"]["labels"] = json!({});
+    for extent in [Extent::Purge, Extent::PurgeWithJobs] {
+        let spared = removal(&observed, extent).unwrap();
+        assert!(spared.steps.iter().all(|step| step.object != job));
+        assert!(!kinds(&spared).contains(&"CustomResourceDefinition".to_owned()));
+    }
+}
+
+#[test]
+fn a_removal_leaves_what_only_bears_the_label() {
+    let desired = stack();
+    let mut observed = all_applied(&desired);
+    let key = find(&desired, "ConfigMap").key();
+    observed.objects.get_mut(&key).unwrap().value["metadata"]["managedFields"][0]["manager"] =
+        json!("kubectl");
+    let plan = removal::plan_as(&installation(), &observed, Extent::Purge, MANAGER).unwrap();
+    assert!(plan.steps.iter().all(|step| step.object != key));
+    assert!(
+        matches!(plan.notes.as_slice(), [note] if note.starts_with(&key.to_string())),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn thousands_of_objects_are_ordered_at_once() {
+    let mut desired = stack();
+    let many = (0..5_000).map(|n| object("trainer", CONFIG_MAP, &format!("many-{n:04}"), json!({})));
+    desired.objects.extend(many);
+    desired.objects.sort_by_cached_key(DesiredObject::key);
+    let edges = order::edges(&desired).unwrap();
+    let at = |kind: &str| desired.objects.iter().position(|object| object.resource.kind == kind).unwrap();
+    let namespace = at("Namespace");
+    let maps = (0..edges.len()).filter(|i| desired.objects[*i].resource.kind == "ConfigMap");
+    for map in maps.clone() {
+        assert_eq!(edges[map].iter().copied().collect::<Vec<_>>(), [namespace]);
+        assert!(edges[at("Deployment")].contains(&map));
+    }
+    assert_eq!(maps.count(), 5_001);
 }
 
 #[test]

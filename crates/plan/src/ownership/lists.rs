@@ -42,7 +42,7 @@ pub(super) enum Merge<'a> {
 }
 
 /// The value of a key field; defaulted keys may be left out of a manifest.
-fn key_value(item: &Value, name: &str) -> Option<Value> {
+pub(crate) fn key_value(item: &Value, name: &str) -> Option<Value> {
     match item.get(name) {
         Some(value) if !value.is_null() => Some(value.clone()),
         _ if name == "protocol" => Some(Value::from("TCP")),

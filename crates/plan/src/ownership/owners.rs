@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::{FieldPath, Segment};
+
 /// The fields that identify a list item, with their values.
 pub(super) type Keys = Vec<(String, Value)>;
 
@@ -101,6 +103,17 @@ pub(super) fn same_keys(left: &Keys, right: &Keys) -> bool {
     left.len() == right.len() && left.iter().all(|pair| right.contains(pair))
 }
 
+/// Whether an entry of `managedFields` is of the server-side applies of `manager`.
+pub(super) fn is_apply_of(entry: &Value, manager: &str) -> bool {
+    text(entry, "manager") == manager
+        && text(entry, "operation") == "Apply"
+        && text(entry, "subresource").is_empty()
+}
+
+fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
+    entry.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Everybody's ownership of one object.
 #[derive(Debug, Default)]
 pub(super) struct Owners<'a> {
@@ -117,12 +130,11 @@ impl<'a> Owners<'a> {
         let mut owners = Self { managers: vec![manager], ..Self::default() };
         let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
         for entry in entries.into_iter().flatten() {
-            let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default();
             let Some(fields) = entry.get("fieldsV1").and_then(Value::as_object) else { continue };
-            let who = if text("manager") != manager {
+            let who = if text(entry, "manager") != manager {
                 let name = entry.get("manager").and_then(Value::as_str).unwrap_or("an unnamed manager");
                 owners.place(name)
-            } else if text("operation") == "Apply" && text("subresource").is_empty() {
+            } else if is_apply_of(entry, manager) {
                 owners.applied = true;
                 OURS
             } else {
@@ -144,6 +156,27 @@ impl<'a> Owners<'a> {
             self.managers.len() - 1
         });
         Managers(1 << place)
+    }
+
+    /// Whether others own what is at `path`, or a part of it, or the whole that it is in.
+    pub(super) fn others_own(&self, path: &FieldPath) -> bool {
+        let mut node = &self.root;
+        for segment in path.segments() {
+            if !node.this.others().is_empty() && node.is_whole() {
+                return true;
+            }
+            let next = match segment {
+                Segment::Field(name) => node.fields.get(name.as_str()),
+                Segment::Item(keys) => node.item(keys),
+                Segment::Element(value) => {
+                    node.elements.iter().find(|(own, _)| own == value).map(|(_, node)| node)
+                }
+                Segment::Index(_) => None,
+            };
+            let Some(next) = next else { return false };
+            node = next;
+        }
+        !node.below.others().is_empty()
     }
 
     /// The names of a set of managers.

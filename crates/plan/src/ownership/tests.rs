@@ -4,7 +4,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-use super::{FieldPath, Judgement, Segment, judge};
+use super::{FieldPath, Judgement, Segment, applied_by, judge, others_own};
 
 const US: &str = "trainerd";
 
@@ -373,4 +373,75 @@ proptest! {
         assert_eq!(judgement.changes[0].path, FieldPath::of_fields(&["spec", gone]));
         assert_eq!((judgement.changes[0].from.as_ref(), &judgement.changes[0].to), (Some(&grown["spec"][gone]), &None));
     }
+}
+
+#[test]
+fn contested_is_what_an_apply_could_only_take() {
+    let theirs = |fields: Value| entry("them", "Update", &fields);
+    let a = json!({"f:spec": {"f:a": {}}});
+    let rows = [
+        ("ours alone", json!({"a": 1}), json!({"a": 2}), vec![], false),
+        (
+            "theirs elsewhere",
+            json!({"a": 1}),
+            json!({"a": 2}),
+            vec![theirs(json!({"f:spec": {"f:b": {}}}))],
+            false,
+        ),
+        ("theirs", json!({"a": 1}), json!({"a": 2}), vec![theirs(a.clone())], true),
+        ("theirs with our value", json!({"a": 1}), json!({"a": 1}), vec![theirs(a.clone())], false),
+        ("theirs as a whole", json!({"a": [1]}), json!({"a": [2]}), vec![theirs(a)], true),
+        (
+            "the same quantity, spelled differently",
+            json!({"limits": {"cpu": "1000m"}}),
+            json!({"limits": {"cpu": "1"}}),
+            vec![theirs(json!({"f:spec": {"f:limits": {"f:cpu": {}}}}))],
+            true,
+        ),
+    ];
+    for (name, intent, live, entries, contested) in rows {
+        let live = stored(&json!({"spec": live}), &entries);
+        assert_eq!(judge(&json!({"spec": intent}), None, &live, US).contested, contested, "{name}");
+    }
+}
+
+#[test]
+fn others_own_a_path_at_it_above_it_or_below_it() {
+    let fields = json!({"f:spec": {
+        "f:whole": {},
+        "f:list": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:port": {}}},
+        "f:set": {"v:\"x\"": {}}}});
+    let ours = json!({"f:spec": {"f:mine": {}}});
+    let live = stored(&json!({}), &[entry("them", "Apply", &fields), entry(US, "Apply", &ours)]);
+    let rows = [
+        (".spec", true),
+        (".spec.whole", true),
+        (".spec.whole.inside[0]", true),
+        (".spec.list[protocol=TCP,port=80].port", true),
+        (".spec.list[port=80,protocol=UDP]", false),
+        (".spec.list[port=80,protocol=TCP].name", false),
+        (r#".spec.set[="x"]"#, true),
+        (".spec.mine", false),
+        (".spec.absent.deep", false),
+    ];
+    for (path, owned) in rows {
+        let path: FieldPath = path.parse().unwrap();
+        assert_eq!(others_own(&live, US, &path), owned, "{path}");
+    }
+}
+
+#[test]
+fn only_an_apply_of_ours_to_the_object_itself_counts() {
+    let mut status = entry(US, "Apply", &json!({}));
+    status["subresource"] = json!("status");
+    let rows = [
+        (entry(US, "Apply", &json!({})), true),
+        (entry(US, "Update", &json!({})), false),
+        (entry("them", "Apply", &json!({})), false),
+        (status, false),
+    ];
+    for (entry, applied) in rows {
+        assert_eq!(applied_by(&stored(&json!({}), std::slice::from_ref(&entry)), US), applied, "{entry}");
+    }
+    assert!(!applied_by(&json!({}), US));
 }

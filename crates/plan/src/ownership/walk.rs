@@ -179,7 +179,11 @@ impl Walk<'_, '_> {
             }
             (Value::Object(_), Value::Object(_)) => self.object(trail, views, node),
             (Value::Array(intent), Value::Array(live)) => self.list(trail, (intent, live), views, node),
-            (intent, live) if same_scalar(intent, live, trail.quantities) => {}
+            (intent, live) if same_scalar(intent, live, trail.quantities) => {
+                // The API server compares spellings: an apply of ours would meet them.
+                self.found.contested |=
+                    intent != live && node.is_some_and(|node| !node.below.others().is_empty());
+            }
             _ => self.change(trail, views, node),
         }
     }
@@ -274,6 +278,7 @@ impl Walk<'_, '_> {
         // Ours still: nobody has changed it since we sent it, and `last` is what we sent.
         let known = ours && views.last.is_some();
         let strict = !known && !owners.is_empty() && !void(views.intent);
+        self.found.contested |= !owners.others().is_empty() && views.live != Some(views.intent);
         let before = self.found.changes.len();
         self.inside(trail, views, Whole { ours, strict });
         if self.found.changes.len() > before {
@@ -332,8 +337,10 @@ impl Walk<'_, '_> {
     }
 
     fn change(&mut self, trail: &Trail<'_>, views: Views<'_>, node: Option<&Node<'_>>) {
+        let owners = node.map(|node| node.below).unwrap_or_default();
+        self.found.contested |= !owners.others().is_empty();
         self.differs(trail, views);
-        self.conflict(trail, views, node.map(|node| node.below).unwrap_or_default());
+        self.conflict(trail, views, owners);
     }
 
     /// Another manager stands against a change only where the field was never ours.
