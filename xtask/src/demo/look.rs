@@ -1,4 +1,4 @@
-//! What the cluster's objects say, read without trainerd's help.
+//! What the cluster's objects say, and what trainerd says of its revisions.
 
 use serde_json::Value;
 
@@ -92,6 +92,13 @@ pub(super) fn controllers(list: &Value) -> Vec<Controller> {
     controllers
 }
 
+/// Number, purpose and result of each revision, from what `trainerd history` prints.
+pub(super) fn revisions(history: &Value) -> Vec<String> {
+    let rows = history.as_array().into_iter().flatten();
+    let row = |row: &Value| format!("{} {} {}", row["revision"], text(&row["purpose"]), text(&row["result"]));
+    rows.map(row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -129,6 +136,16 @@ mod tests {
         assert_eq!(progress(&job("Complete", "False")), Progress::UnderWay);
         assert_eq!(progress(&job("Complete", "True")), Progress::Complete);
         assert_eq!(progress(&job("Failed", "True")), Progress::Failed("why".into()));
+    }
+
+    #[test]
+    fn revisions_are_told_with_what_came_of_them() {
+        let history = json!([
+            {"revision": 1, "purpose": "install", "result": "deployed", "current": false},
+            {"revision": 2, "purpose": "upgrade", "result": "failed", "reason": "no progress"},
+        ]);
+        assert_eq!(revisions(&history), ["1 install deployed", "2 upgrade failed"]);
+        assert!(revisions(&json!({})).is_empty());
     }
 
     #[test]

@@ -30,6 +30,8 @@ const CLEARING: [&str; 2] = ["`kubectl delete namespace trainerd-demo`", "`train
 #[derive(Args)]
 pub struct Arguments {
     /// Name of the demo's own cluster, which is made anew
+    ///
+    /// With TRAINERD_BIN in the environment the demo shows that program instead of building one.
     #[arg(long, value_name = "NAME", default_value = "demo")]
     cluster: Name,
 }
@@ -88,7 +90,10 @@ fn introduce(cluster: &Name, given: Option<&OsStr>) {
 
 fn prepare(home: &Home, name: &Name, given: Option<OsString>, steps: &mut Steps) -> Result<Scene, Error> {
     let trainerd = steps.take("build trainerd", || {
-        let path = cargo::build_trainerd(home)?;
+        let path = match std::env::var_os("TRAINERD_BIN") {
+            Some(path) => path.into(),
+            None => cargo::build_trainerd(home)?,
+        };
         let note = path.display().to_string();
         Ok::<_, Error>((path, note))
     })?;

@@ -76,7 +76,12 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
     steps.take("look at the history and the state", || {
         scene.run(&["history"])?;
         scene.run(&["status"])?;
-        Ok::<_, Error>(((), "three revisions, everything ready".to_owned()))
+        let found = look::revisions(&scene.ask(&["history"])?);
+        let told = ["1 install deployed", "2 upgrade deployed", "3 rollback deployed"];
+        if found != told {
+            return Err(Error::Broken(format!("revisions {found:?}, not {told:?}")));
+        }
+        Ok(((), found.join(", ")))
     })
 }
 
