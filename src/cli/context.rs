@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
-use trainerd_catalog::Catalog;
 use trainerd_cluster::{Cluster, ConnectOptions};
 use trainerd_engine::{Engine, EngineError, RunOptions, Sink, State};
 
@@ -25,11 +24,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The catalog of this build.
-    pub(crate) fn catalog(&self) -> Result<Catalog, Problem> {
-        Ok(Catalog::builtin()?)
-    }
-
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Cluster, Problem> {
         let options = ConnectOptions {
@@ -52,13 +46,14 @@ impl Context {
         self.interrupt.or(engine.open()).await
     }
 
+    /// Where the installation is, whatever is damaged of it: for the verbs that lead away from there.
+    pub(crate) async fn open_damaged(&self, engine: &Engine) -> Result<State, Problem> {
+        self.interrupt.or(engine.open_damaged()).await
+    }
+
     /// How a plan runs: with the command line's patience, until a signal comes.
     pub(crate) fn run_options<'a>(&self, sink: Sink<'a>) -> RunOptions<'a> {
-        RunOptions {
-            timeout: self.run.timeout.map(|timeout| timeout.0),
-            sink,
-            cancel: self.interrupt.cancel(),
-        }
+        RunOptions::new(self.run.timeout.map(|timeout| timeout.0), sink, self.interrupt.cancel())
     }
 }
 

@@ -73,6 +73,7 @@ impl Printer {
     }
 
     /// Data, to stdout, as it is. A reader that went away has seen enough.
+    #[expect(clippy::unused_self, reason = "whoever prints holds the printer, and nobody else prints")]
     pub(crate) fn data(&self, text: &str) -> Result<(), Problem> {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());

@@ -42,7 +42,7 @@ fn step_text(text: &mut String, step: &Step, printer: &Printer) {
     let why = printer.paint(Tone::Faint, &format!("({}: {})", step.component, step.why));
     let _ = writeln!(text, "{head}  {why}");
     for change in step.changes.iter().take(FIELDS) {
-        let _ = writeln!(text, "    {}", change_text(change));
+        let _ = writeln!(text, "    {}", change_text(change, printer.verbosity));
     }
     if step.changes.len() > FIELDS {
         let _ = writeln!(text, "    and {} more fields", step.changes.len() - FIELDS);
@@ -59,17 +59,20 @@ pub(crate) fn verb(verb: &Verb) -> &'static str {
     }
 }
 
-/// `.spec.replicas: 1 → 2`.
-pub(crate) fn change_text(change: &FieldChange) -> String {
-    let value = |value: &Option<Value>| value.as_ref().map_or_else(|| "(none)".to_owned(), shown);
+/// `.spec.replicas: 1 → 2`; long values are cut unless much is to be said.
+pub(crate) fn change_text(change: &FieldChange, verbosity: Verbosity) -> String {
+    let value = |value: &Option<Value>| match value {
+        None => "(none)".to_owned(),
+        Some(value) if verbosity == Verbosity::Verbose => value.to_string(),
+        Some(value) => cut(&value.to_string()),
+    };
     format!("{}: {} → {}", change.path, value(&change.from), value(&change.to))
 }
 
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
+fn cut(text: &str) -> String {
     match text.char_indices().nth(WIDTH) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

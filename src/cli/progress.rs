@@ -26,7 +26,8 @@ pub(crate) struct Progress {
 }
 
 enum Mode {
-    Lines,
+    /// Holds the last line: two webhooks wait for the same Service in the same words.
+    Lines(Mutex<String>),
     Documents(Format),
     Bars(Mutex<Bars>),
 }
@@ -48,7 +49,7 @@ impl Progress {
     pub(crate) fn new(printer: &Printer) -> Self {
         let mode = match printer.format() {
             Format::Table if printer.draws() => Mode::Bars(Mutex::new(Bars::new())),
-            Format::Table => Mode::Lines,
+            Format::Table => Mode::Lines(Mutex::default()),
             format => Mode::Documents(format),
         };
         Self { printer: printer.clone(), mode }
@@ -58,9 +59,13 @@ impl Progress {
     pub(crate) fn event(&self, event: &Event) {
         match &self.mode {
             Mode::Documents(format) => self.emit(*format, event),
-            Mode::Lines => {
+            Mode::Lines(last) => {
                 if let Some(line) = line(event, self.printer.verbosity) {
-                    self.printer.note(&line);
+                    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *last != line {
+                        self.printer.note(&line);
+                        *last = line;
+                    }
                 }
             }
             Mode::Bars(bars) => {
@@ -170,7 +175,7 @@ impl Bars {
             Event::Started { object, verb } => self.steps.set_message(format!("{verb} {object}")),
             Event::Waiting { object, on } => self.wait(object.clone(), on),
             Event::Done { object, verb, done, total, .. } => {
-                self.forget(&Some(object.clone()));
+                self.forget(object);
                 self.steps.set_length(*total as u64);
                 self.steps.set_position(*done as u64);
                 if *verb != "keep" || printer.verbosity == Verbosity::Verbose {
@@ -205,8 +210,8 @@ impl Bars {
         bar.set_message(format!("waiting for {on}"));
     }
 
-    fn forget(&mut self, object: &Option<ObjectKey>) {
-        if let Some(bar) = self.waits.remove(object) {
+    fn forget(&mut self, object: &ObjectKey) {
+        if let Some(bar) = self.waits.remove(&Some(object.clone())) {
             bar.finish_and_clear();
             self.all.remove(&bar);
         }

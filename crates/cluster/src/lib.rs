@@ -14,6 +14,7 @@ mod connect;
 mod discovery;
 pub mod endpoints;
 mod error;
+mod kinds;
 pub mod lease;
 mod params;
 mod path;

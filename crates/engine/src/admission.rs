@@ -31,16 +31,19 @@ fn placed(probe: &Probe, namespace: &str) -> Probe {
     probe
 }
 
-/// How long one dry run may take. A call into an address whose route is still being laid hangs until the
-/// webhook's own timeout, ten seconds; a fresh one gets through sooner.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the first dry run may take. A call into an address whose route is still being laid hangs until the
+/// webhook's own timeout; a fresh one gets through sooner.
+pub(crate) const SHORTEST: Duration = Duration::from_secs(2);
+
+/// How long a later one may take: the API server waits ten seconds for a webhook unless told otherwise.
+pub(crate) const LONGEST: Duration = Duration::from_secs(12);
 
 /// Asks; `Err` says what stood in the way.
 ///
 /// Any answer that needed the webhook's word is an answer: also a refusal, or that the object exists. Only a
 /// server that could not call it answers with an error of its own.
-pub(crate) async fn ask(cluster: &Cluster, probes: &[Probe]) -> Result<(), String> {
-    let cluster = cluster.with_timeout(PATIENCE);
+pub(crate) async fn ask(cluster: &Cluster, probes: &[Probe], patience: Duration) -> Result<(), String> {
+    let cluster = cluster.with_timeout(patience);
     for probe in probes {
         let params = CreateParams { dry_run: true, ..CreateParams::default() };
         let answer = cluster.create(&probe.resource, &probe.manifest, params).await;

@@ -17,6 +17,9 @@ pub const MAX_CHUNK: usize = 900 * 1024;
 /// not, the chunk is split by its compressed size.
 const TARGET: usize = 4 * 1024 * 1024;
 
+/// Chunks from which on a revision may be scattered over too many: each is a request to read.
+const SCATTERED: usize = 8;
+
 /// zstd's default level: higher ones save a few per cent of a few kB.
 const LEVEL: i32 = 3;
 
@@ -109,8 +112,20 @@ impl Chunk {
 
 /// Packs objects, using lines of the chunks of the parent revision where they are the same.
 ///
-/// Returns what the revision uses, and the chunks that do not exist yet.
+/// Returns what the revision uses, and the chunks that do not exist yet. A revision that would be scattered
+/// over more than eight chunks, twice as many as it needs, is packed anew.
 pub fn pack(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>, Vec<Chunk>), ChunkError> {
+    let shared = sharing(objects, parent)?;
+    if shared.0.len() > SCATTERED && !parent.is_empty() {
+        let anew = sharing(objects, &[])?;
+        if anew.0.len() * 2 < shared.0.len() {
+            return Ok(anew);
+        }
+    }
+    Ok(shared)
+}
+
+fn sharing(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>, Vec<Chunk>), ChunkError> {
     let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
     for (index, chunk) in parent.iter().enumerate() {
         for (line, text) in chunk.lines.iter().enumerate() {
@@ -224,6 +239,7 @@ mod tests {
             },
             manifest: json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "ns"}, "data": {"payload": payload}}),
             after: Vec::new(),
+            yielded: Vec::new(),
         }
     }
 
@@ -250,6 +266,22 @@ mod tests {
         assert_eq!(uses[0].except, [7]);
         let all: Vec<_> = first.iter().chain(&second).cloned().collect();
         assert_eq!(unpack(&uses, &by_digest(&all)).unwrap(), objects);
+    }
+
+    #[test]
+    fn a_revision_that_many_changes_scattered_is_packed_anew() {
+        let mut objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
+        let (_, mut parent) = pack(&objects, &[]).unwrap();
+        let mut most = 0;
+        for i in 0..20 {
+            objects[i] = object(&format!("a-{i:02}"), "y");
+            let (uses, fresh) = pack(&objects, &parent).unwrap();
+            parent.extend(fresh);
+            parent.retain(|chunk| uses.iter().any(|used| used.digest == chunk.digest));
+            assert_eq!(unpack(&uses, &by_digest(&parent)).unwrap(), objects);
+            most = most.max(uses.len());
+        }
+        assert_eq!(most, 8);
     }
 
     #[test]

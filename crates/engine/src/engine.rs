@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::{Desired, Installation};
@@ -51,12 +52,21 @@ impl State {
 
 /// How the caller wants a run to go.
 pub struct RunOptions<'a> {
-    /// The caller's patience; the journal stays open when it is over.
+    /// The caller's patience, from now on; the journal stays open when it is over.
     pub timeout: Option<Duration>,
     /// Where events go.
     pub sink: Sink<'a>,
     /// Turns true when the run shall stop.
     pub cancel: Cancel,
+    /// When the patience is over: one deadline for all that a command runs.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl<'a> RunOptions<'a> {
+    /// Options of a run that begins now.
+    pub fn new(timeout: Option<Duration>, sink: Sink<'a>, cancel: Cancel) -> Self {
+        Self { timeout, sink, cancel, deadline: timeout.map(|timeout| Instant::now() + timeout) }
+    }
 }
 
 /// A plan that is ready to run.
@@ -119,13 +129,39 @@ impl Engine {
     }
 
     /// Reads where the installation is.
+    ///
+    /// # Errors
+    /// [`EngineError::Stored`] where the current revision is damaged; [`Engine::open_damaged`] goes on.
     pub async fn open(&self) -> Result<State, EngineError> {
         let stored = self.store.record().await?;
+        let removing = stored.record.journal.as_ref().is_some_and(|journal| journal.extent.is_some());
         let current = match stored.record.current {
+            // A removal that was broken off may have deleted its revisions already.
+            Some(number) if removing => self.store.load_if_sound(number).await?,
             Some(number) => Some(self.store.load(number).await?),
             None => None,
         };
         Ok(State { stored, current })
+    }
+
+    /// Reads where the installation is, without its current revision if that is damaged: enough for a
+    /// rollback to another one, and for a removal.
+    pub async fn open_damaged(&self) -> Result<State, EngineError> {
+        let stored = self.store.record().await?;
+        let current = match stored.record.current {
+            Some(number) => self.store.load_if_sound(number).await?,
+            None => None,
+        };
+        Ok(State { stored, current })
+    }
+
+    /// The revisions that a plan which stopped where it was may have left something of.
+    async fn leftover(&self, record: &Record) -> Result<Vec<Revision>, EngineError> {
+        let mut revisions = Vec::new();
+        for number in &record.leftover {
+            revisions.extend(self.store.load_if_sound(*number).await?);
+        }
+        Ok(revisions)
     }
 
     /// Plans the way to `desired`; nothing is written.
@@ -137,10 +173,15 @@ impl Engine {
         allow_lossy: bool,
     ) -> Result<Prepared, EngineError> {
         let last = state.current.as_ref();
-        let mut states: Vec<&Desired> = last.map(|revision| &revision.desired).into_iter().collect();
+        let leftover = self.leftover(state.record()).await?;
+        let mut states: Vec<&Desired> =
+            leftover.iter().chain(last).map(|revision| &revision.desired).collect();
         states.push(&desired);
         let observed = self.observe(&states).await?;
-        let plan = self.plan(purpose, &desired, last.map(|r| &r.desired), &observed, allow_lossy)?;
+        let before = last.map(|revision| &revision.desired);
+        let plan = planner::plan(&self.request(purpose, &desired, before, &observed, allow_lossy))
+            .map_err(EngineError::Refused)?;
+        let desired = planner::with_yielded(&desired, &plan);
         let record = state.record();
         let same = last.filter(|revision| revision.header.digest == revision::digest(&desired));
         let (revision, kept) = match same {
@@ -158,15 +199,15 @@ impl Engine {
         observe::observe(&self.cluster, self.installation(), states).await
     }
 
-    pub(crate) fn plan(
-        &self,
+    pub(crate) fn request<'a>(
+        &'a self,
         purpose: Purpose,
-        desired: &Desired,
-        last: Option<&Desired>,
-        observed: &Observed,
+        desired: &'a Desired,
+        last: Option<&'a Desired>,
+        observed: &'a Observed,
         allow_lossy: bool,
-    ) -> Result<Plan, EngineError> {
-        let request = planner::Request {
+    ) -> planner::Request<'a> {
+        planner::Request {
             purpose,
             desired,
             last,
@@ -174,8 +215,7 @@ impl Engine {
             conflicts: Terms::of(&desired.options).conflicts,
             allow_lossy,
             field_manager: self.cluster.field_manager(),
-        };
-        planner::plan(&request).map_err(EngineError::Refused)
+        }
     }
 
     /// Runs a prepared plan, and keeps the account: namespace, lease, revision, journal, steps, journal
@@ -207,7 +247,9 @@ impl Engine {
         preflight::check(&self.cluster, &prepared.plan).await?;
         self.ensure_namespace().await?;
         let guard = self.lease(options.sink).await?;
+        self.store.hold(guard.fence());
         let answer = self.run_with_lease(state, prepared, &guard.fence(), options).await;
+        self.store.let_go();
         released(guard, answer).await
     }
 
@@ -218,6 +260,10 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
+        // The plan was made before the lease was taken, perhaps long ago at a prompt.
+        if self.store.record().await?.version != state.stored.version {
+            return Err(EngineError::ChangedMeanwhile);
+        }
         if prepared.kept == Kept::Nothing {
             self.walk(&prepared.plan, &prepared.observed, Some(guard), &prepared.desired, options)
                 .await?
@@ -295,7 +341,7 @@ impl Engine {
         let limits = Limits {
             settle: terms.settle,
             progress_deadline: terms.progress_deadline,
-            timeout: options.timeout,
+            deadline: options.deadline,
         };
         execute::execute(&self.cluster, plan, observed, guard, limits, options.sink, &mut options.cancel)
             .await
@@ -339,7 +385,7 @@ impl Ended {
     ) -> Result<(), EngineError> {
         match self {
             Self::Done => Ok(()),
-            Self::Failed(failure) => {
+            Self::Failed { failure, .. } => {
                 Err(EngineError::Failed { purpose: plan.purpose, revision, cause: Box::new(failure) })
             }
             Self::TimedOut { waiting } => {

@@ -101,6 +101,9 @@ pub enum EngineError {
     /// The record does not allow what was asked.
     #[error("failed to write the journal")]
     Journal(#[from] IllegalTransition),
+    /// Somebody else changed the installation between planning and the first write. Nothing was written.
+    #[error("the installation changed while this plan waited")]
+    ChangedMeanwhile,
     /// Permissions are missing.
     #[error("permission missing: {}", .0.join("; "))]
     Permissions(Vec<String>),

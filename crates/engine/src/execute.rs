@@ -8,9 +8,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::Backoff;
-use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, Deletion, RequestError};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
@@ -24,6 +24,7 @@ use crate::event::{Event, Sink, millis};
 use crate::live::Live;
 use crate::observe::IN_FLIGHT;
 use crate::walk::{Place, Walk};
+use crate::write::{WriteError, Written, verb_name, write};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +33,8 @@ pub(crate) struct Limits {
     pub settle: Duration,
     /// The plan has failed when nothing moved for this long.
     pub progress_deadline: Duration,
-    /// The caller's own patience.
-    pub timeout: Option<Duration>,
+    /// When the caller's own patience is over.
+    pub deadline: Option<Instant>,
 }
 
 /// How a run ended.
@@ -42,7 +43,12 @@ pub(crate) enum Ended {
     /// Every step is done and stayed so.
     Done,
     /// A step failed. What was in flight was awaited; nothing else was begun.
-    Failed(Failure),
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether all that was left to do is wait for deleted objects to be gone.
+        pruning: bool,
+    },
     /// The caller's time was over.
     TimedOut {
         /// What was waited for.
@@ -79,47 +85,50 @@ pub(crate) async fn execute(
         sink,
         walk: Walk::new(plan),
         live: Live::new(cluster, &plan.installation, observed),
-        by_key: plan.steps.iter().enumerate().map(|(index, step)| (step.object.clone(), index)).collect(),
+        by_key: steps_by_key(plan),
         started: vec![now; plan.steps.len()],
         reasons: HashMap::new(),
         marks: HashMap::new(),
         progressed: now,
-        failed: None,
+        ending: None,
         admissions: BTreeMap::new(),
         probing: FuturesUnordered::new(),
         settled: None,
+        patience: admission::SHORTEST,
     };
-    let timeout = limits.timeout.map(|timeout| now + timeout);
+    for step in plan.steps.iter().filter(|step| !plan.is_empty() && role(&step.object) == Role::Workload) {
+        run.live.follow(&step.resource);
+    }
+    let (halt, halted) = watch::channel(false);
     let mut writing: FuturesUnordered<BoxFuture<'_, Written>> = FuturesUnordered::new();
     loop {
-        while run.failed.is_none() && writing.len() < IN_FLIGHT {
+        while run.ending.is_none() && writing.len() < IN_FLIGHT {
             let Some(index) = run.walk.start() else { break };
             run.started[index] = Instant::now();
             let step = &plan.steps[index];
             if step.verb.writes() {
                 sink(Event::Started { object: step.object.clone(), verb: verb_name(&step.verb) });
-                writing.push(Box::pin(write(
-                    cluster,
-                    step,
-                    &plan.installation.namespace,
-                    index,
-                    guard,
-                    sink,
-                )));
+                let namespace = &plan.installation.namespace;
+                writing.push(Box::pin(write(cluster, step, namespace, index, guard, sink, halted.clone())));
             } else {
                 run.walk.written(index);
                 run.evaluate(index);
             }
         }
+        if run.ending.is_some() {
+            // What is on its way is awaited, so that nothing of this run lands after the next writer began.
+            halt.send_replace(true);
+        }
         if writing.is_empty() {
-            if let Some(failure) = run.failed.take() {
-                return Ok(Ended::Failed(failure));
+            if let Some(ended) = run.ending.take() {
+                return Ok(ended);
             }
             if run.is_settled() {
                 return Ok(Ended::Done);
             }
         }
-        let wake = run.next_deadline(timeout);
+        let ending = run.ending.is_some();
+        let wake = run.next_deadline();
         tokio::select! {
             Some(written) = writing.next() => run.written(written)?,
             Some((index, answer)) = run.probing.next() => run.probed(index, answer),
@@ -127,96 +136,26 @@ pub(crate) async fn execute(
                 Ok(keys) => run.observed(&keys),
                 Err(failure) => run.fail(None, failure),
             },
-            () = tokio::time::sleep_until(wake) => {
-                let now = Instant::now();
-                if timeout.is_some_and(|timeout| now >= timeout) && run.failed.is_none() {
-                    return Ok(Ended::TimedOut { waiting: run.waiting() });
-                }
-                run.tick(now);
-            }
+            () = tokio::time::sleep_until(wake), if !ending => run.tick(Instant::now()),
             why = lost(guard) => return Err(EngineError::LeaseLost(why)),
-            _ = cancel.wait_for(|cancelled| *cancelled) => return Ok(Ended::Interrupted),
+            _ = cancel.wait_for(|cancelled| *cancelled), if !ending => run.ending = Some(Ended::Interrupted),
         }
     }
 }
 
-/// The answer to a step's request.
-struct Written {
-    index: usize,
-    answer: Result<Option<Value>, WriteError>,
-}
-
-enum WriteError {
-    Request(RequestError),
-    LeaseLost(LeaseLost),
+/// The steps of each object: more than one where it has to go before it is made anew.
+fn steps_by_key(plan: &Plan) -> HashMap<ObjectKey, Vec<usize>> {
+    let mut by_key: HashMap<ObjectKey, Vec<usize>> = HashMap::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        by_key.entry(step.object.clone()).or_default().push(index);
+    }
+    by_key
 }
 
 async fn lost(guard: Option<&Fence>) -> LeaseLost {
     match guard {
         Some(guard) => guard.lost().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Sends a step's request, again and again while that is worth it; the run's deadlines end it.
-async fn write(
-    cluster: &Cluster,
-    step: &Step,
-    namespace: &str,
-    index: usize,
-    guard: Option<&Fence>,
-    sink: Sink<'_>,
-) -> Written {
-    let mut backoff = Backoff::default();
-    loop {
-        if let Some(Err(error)) = guard.map(Fence::check) {
-            return Written { index, answer: Err(WriteError::LeaseLost(error)) };
-        }
-        let error = match send(cluster, step, namespace).await {
-            Ok(answer) => return Written { index, answer: Ok(answer) },
-            Err(error) => error,
-        };
-        // A CRD is established a moment before the API server serves its objects.
-        let unserved = matches!(error, RequestError::NotServed { .. });
-        let Some(wait) =
-            error.retry().map(|retry| retry.after.unwrap_or_default()).or(unserved.then_some(Duration::ZERO))
-        else {
-            return Written { index, answer: Err(WriteError::Request(error)) };
-        };
-        let wait = wait + backoff.next_wait();
-        sink(Event::Retrying {
-            object: step.object.clone(),
-            error: one_line(&error),
-            after_ms: millis(wait),
-        });
-        tokio::time::sleep(wait).await;
-    }
-}
-
-async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<Value>, RequestError> {
-    let key = &step.object;
-    match (&step.verb, &step.manifest) {
-        // The namespace of the installation was made before the lease was taken.
-        (Verb::Create, _) if role(key) == Role::Namespace && key.name == *namespace => {
-            cluster.get(&step.resource, None, &key.name).await.map(Some)
-        }
-        (Verb::Create, Some(manifest)) => {
-            cluster.apply(&step.resource, manifest, &ApplyParams::default()).await.map(Some)
-        }
-        (Verb::Apply { force, .. }, Some(manifest)) => {
-            let params = ApplyParams { force: *force, ..ApplyParams::default() };
-            cluster.apply(&step.resource, manifest, &params).await.map(Some)
-        }
-        (Verb::Delete { uid }, _) => {
-            let params = DeleteParams { uid: Some(uid.clone()), ..DeleteParams::default() };
-            match cluster.delete(&step.resource, key.namespace.as_deref(), &key.name, &params).await {
-                Ok(Deletion::Accepted(object)) => Ok(Some(object)),
-                Ok(Deletion::Done) => Ok(None),
-                Err(error) if error.is_absent() => Ok(None),
-                Err(error) => Err(error),
-            }
-        }
-        (Verb::Keep | Verb::Create | Verb::Apply { .. }, _) => Ok(None),
     }
 }
 
@@ -227,17 +166,20 @@ struct Run<'a> {
     sink: Sink<'a>,
     walk: Walk,
     live: Live,
-    by_key: HashMap<ObjectKey, usize>,
+    by_key: HashMap<ObjectKey, Vec<usize>>,
     started: Vec<Instant>,
     reasons: HashMap<usize, WaitingOn>,
     /// What each waiting object's own status said last: a change of it is progress. What its pods say is not,
     /// for a failing pod changes its words for ever.
     marks: HashMap<usize, String>,
     progressed: Instant,
-    failed: Option<Failure>,
+    /// How the run will end once what is in flight has been answered.
+    ending: Option<Ended>,
     admissions: BTreeMap<usize, Admission>,
     probing: FuturesUnordered<BoxFuture<'a, (usize, Result<(), String>)>>,
     settled: Option<Instant>,
+    /// How long the next dry-run create may take.
+    patience: Duration,
 }
 
 /// How long a webhook may not answer before its error is shown.
@@ -260,7 +202,12 @@ impl Run<'_> {
             Ok(value) => {
                 self.walk.written(written.index);
                 self.progressed = Instant::now();
-                match value {
+                // Kinds without grace answer a delete with the object as it was: it is gone.
+                let gone = |value: &Value| {
+                    matches!(step.verb, Verb::Delete { .. })
+                        && value["metadata"]["deletionTimestamp"].is_null()
+                };
+                match value.filter(|value| !gone(value)) {
                     Some(value) => self.live.put(&step.object, &step.resource, value),
                     None => self.live.forget(&step.object),
                 }
@@ -277,20 +224,29 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, object: Option<ObjectKey>, failure: Failure) {
-        (self.sink)(Event::Failed { object, error: one_line(&failure) });
-        self.failed.get_or_insert(failure);
+        // The first failure is the one that counts; those of the stop that it caused are not news.
+        if self.ending.is_none() {
+            (self.sink)(Event::Failed { object, error: one_line(&failure) });
+            let left = |index: &usize| self.walk.place(*index) != Place::Done;
+            let pruning = (0..self.plan.steps.len())
+                .filter(left)
+                .all(|index| self.plan.steps[index].until == Until::Gone);
+            self.ending = Some(Ended::Failed { failure, pruning });
+        }
     }
 
     /// Looks again at the steps that a change of these objects may concern.
     fn observed(&mut self, keys: &[ObjectKey]) {
         for key in keys {
-            match self.by_key.get(key) {
-                Some(&index) if self.walk.place(index) == Place::Waiting => self.evaluate(index),
-                Some(&index) if self.walk.place(index) == Place::Done && self.walk.finished() => {
-                    self.recheck(index);
+            for index in self.by_key.get(key).cloned().unwrap_or_default() {
+                match self.walk.place(index) {
+                    Place::Waiting => self.evaluate(index),
+                    Place::Done if self.settled.is_some() => self.recheck(index),
+                    _ => {}
                 }
-                _ if matches!(key.kind.as_str(), "EndpointSlice" | "Pod") => self.waiting_steps(),
-                _ => {}
+            }
+            if matches!(key.kind.as_str(), "EndpointSlice" | "Pod") {
+                self.waiting_steps();
             }
         }
     }
@@ -303,17 +259,21 @@ impl Run<'_> {
 
     /// Everything was done, and an object changed: what is no longer ready ends the settling.
     fn recheck(&mut self, index: usize) {
-        let step = &self.plan.steps[index];
-        if step.until != Until::Ready || self.settled.is_none() {
+        if self.is_ready_now(index) {
             return;
         }
-        if let Some(value) = self.live.get(&step.object)
-            && readiness::compute(value, jiff::Timestamp::now()).status != Status::Current
-        {
-            self.settled = None;
-            self.walk.reopen(index);
-            self.evaluate(index);
-        }
+        self.settled = None;
+        self.walk.reopen(index);
+        self.evaluate(index);
+    }
+
+    /// Whether an object that has to be ready is so by what was seen of it last.
+    fn is_ready_now(&self, index: usize) -> bool {
+        let step = &self.plan.steps[index];
+        step.until != Until::Ready
+            || self.live.get(&step.object).is_some_and(|value| {
+                readiness::compute(value, jiff::Timestamp::now()).status == Status::Current
+            })
     }
 
     /// Decides whether a written step is done, and says what it waits for if it is not.
@@ -433,7 +393,10 @@ impl Run<'_> {
         let probes = admission::probes(&configuration, self.plan);
         self.admissions.insert(index, Admission::Asked);
         let cluster = self.cluster;
-        self.probing.push(Box::pin(async move { (index, admission::ask(cluster, &probes).await) }));
+        let patience = self.patience;
+        // A webhook may be slow rather than unreachable: the next look waits longer.
+        self.patience = (patience * 2).min(admission::LONGEST);
+        self.probing.push(Box::pin(async move { (index, admission::ask(cluster, &probes, patience).await) }));
     }
 
     fn probed(&mut self, index: usize, answer: Result<(), String>) {
@@ -455,9 +418,13 @@ impl Run<'_> {
     }
 
     fn gone(&mut self, step: &Step) -> Option<WaitingOn> {
-        let Verb::Delete { uid } = &step.verb else { return None };
         let value = self.live.get(&step.object)?;
-        if value["metadata"]["uid"].as_str() != Some(uid) {
+        let other = match &step.verb {
+            Verb::Delete { uid } => value["metadata"]["uid"].as_str() != Some(uid),
+            // Somebody else's delete is waited out, whatever stands there afterwards.
+            _ => value["metadata"]["deletionTimestamp"].is_null(),
+        };
+        if other {
             return None;
         }
         let finalizers = value["metadata"]["finalizers"].as_array().into_iter().flatten();
@@ -468,11 +435,23 @@ impl Run<'_> {
 
     /// Whether everything is done and was so for as long as it has to be.
     fn is_settled(&mut self) -> bool {
-        if !self.walk.finished() {
+        if !self.walk.finished() || !self.live.is_current() {
             self.settled = None;
             return false;
         }
-        if self.limits.settle.is_zero() || self.plan.is_empty() || !self.live.follows_anything() {
+        if self.settled.is_none() {
+            // A step is done when it was ready once; the plan is done when all are so together.
+            let regressed: Vec<usize> =
+                (0..self.plan.steps.len()).filter(|index| !self.is_ready_now(*index)).collect();
+            for index in &regressed {
+                self.walk.reopen(*index);
+                self.evaluate(*index);
+            }
+            if !regressed.is_empty() {
+                return false;
+            }
+        }
+        if self.limits.settle.is_zero() || self.plan.is_empty() {
             return true;
         }
         let until = *self.settled.get_or_insert_with(|| {
@@ -483,17 +462,21 @@ impl Run<'_> {
         Instant::now() >= until
     }
 
-    fn next_deadline(&self, timeout: Option<Instant>) -> Instant {
+    fn next_deadline(&self) -> Instant {
         let again = self.admissions.values().filter_map(|admission| match admission {
             Admission::Again { at, .. } => Some(*at),
             Admission::Asked | Admission::Through => None,
         });
-        let deadlines = [Some(self.progressed + self.limits.progress_deadline), timeout, self.settled];
-        let soonest = deadlines.into_iter().flatten().chain(again).min();
-        soonest.unwrap_or_else(|| Instant::now() + self.limits.progress_deadline)
+        let stalled = self.progressed + self.limits.progress_deadline;
+        let own = self.settled.unwrap_or(stalled);
+        again.chain(self.limits.deadline).fold(own, Instant::min)
     }
 
     fn tick(&mut self, now: Instant) {
+        if self.limits.deadline.is_some_and(|deadline| now >= deadline) {
+            self.ending = Some(Ended::TimedOut { waiting: self.waiting() });
+            return;
+        }
         let due: Vec<usize> = self
             .admissions
             .iter()
@@ -503,10 +486,7 @@ impl Run<'_> {
         for index in due {
             self.again(index);
         }
-        if now >= self.progressed + self.limits.progress_deadline
-            && self.settled.is_none()
-            && self.failed.is_none()
-        {
+        if now >= self.progressed + self.limits.progress_deadline && self.settled.is_none() {
             let seconds = self.limits.progress_deadline.as_secs();
             let failure = Failure::NoProgress { seconds, waiting: self.waiting() };
             self.fail(None, failure);
@@ -530,15 +510,5 @@ impl Run<'_> {
         indexes.sort_unstable();
         let reasons: Vec<_> = indexes.iter().map(|index| self.reasons[index].to_string()).collect();
         if reasons.is_empty() { "an answer of the API server".to_owned() } else { reasons.join("; ") }
-    }
-}
-
-/// What a step does, in the words of events and errors.
-pub(crate) fn verb_name(verb: &Verb) -> &'static str {
-    match verb {
-        Verb::Create => "create",
-        Verb::Apply { .. } => "apply",
-        Verb::Keep => "keep",
-        Verb::Delete { .. } => "delete",
     }
 }

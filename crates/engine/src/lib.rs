@@ -25,6 +25,7 @@ mod status;
 mod store;
 mod terms;
 mod walk;
+mod write;
 
 pub use engine::{Engine, Prepared, RunOptions, State};
 pub use error::EngineError;

@@ -60,8 +60,11 @@ pub(crate) struct Live {
     /// The ApplySet id.
     part_of: String,
     objects: HashMap<ObjectKey, Value>,
-    /// Objects whose deletion was seen and that did not come back.
-    deleted: BTreeSet<ObjectKey>,
+    /// Objects whose deletion was seen and that did not come back, with the version of the deletion: older
+    /// news does not bring them back.
+    deleted: HashMap<ObjectKey, u64>,
+    /// Watches that have not told anything yet.
+    silent: BTreeSet<(Resource, Scope)>,
     followed: BTreeSet<(Resource, Scope)>,
     sender: mpsc::Sender<Message>,
     messages: mpsc::Receiver<Message>,
@@ -76,7 +79,8 @@ impl Live {
             cluster: cluster.clone(),
             part_of: applyset::id(installation),
             objects: observed.objects.iter().map(|(key, live)| (key.clone(), live.value.clone())).collect(),
-            deleted: BTreeSet::new(),
+            deleted: HashMap::new(),
+            silent: BTreeSet::new(),
             followed: BTreeSet::new(),
             sender,
             messages,
@@ -124,9 +128,9 @@ impl Live {
         self.open(endpoints::resource(), Scope::Service(service.to_owned()));
     }
 
-    /// Whether any watch is open.
-    pub(crate) fn follows_anything(&self) -> bool {
-        !self.followed.is_empty()
+    /// Whether every watch has told what there is.
+    pub(crate) fn is_current(&self) -> bool {
+        self.silent.is_empty()
     }
 
     /// Whether a Service (`namespace/name`) has a ready endpoint.
@@ -154,8 +158,14 @@ impl Live {
     pub(crate) async fn next(&mut self) -> Result<Vec<ObjectKey>, Failure> {
         // The sender of this very struct keeps the channel open: without a watch this waits for ever.
         let Some((resource, scope, event)) = self.messages.recv().await else { return Ok(Vec::new()) };
+        self.silent.remove(&(resource.clone(), scope.clone()));
         let event = match event {
             Ok(event) => event,
+            // Pods are followed only for the reasons that they give.
+            Err(error) if resource == kinds::pod() => {
+                tracing::warn!(%error, "failed to watch pods; their reasons are not shown");
+                return Ok(Vec::new());
+            }
             // The watch goes on by itself after what passes; a kind that is not served may still come to be.
             Err(error) if error.retry().is_some() || matches!(error, RequestError::NotServed { .. }) => {
                 return Ok(Vec::new());
@@ -170,7 +180,7 @@ impl Live {
                 let key = ObjectKey::of(&value);
                 if let Some(key) = &key {
                     self.forget(key);
-                    self.deleted.insert(key.clone());
+                    self.deleted.insert(key.clone(), version(&value));
                 }
                 key.into_iter().collect()
             }
@@ -202,13 +212,15 @@ impl Live {
 
     /// Whether an object was seen to be deleted.
     pub(crate) fn was_deleted(&self, key: &ObjectKey) -> bool {
-        self.deleted.contains(key)
+        self.deleted.contains_key(key)
     }
 
     /// Keeps the newer of what is known and what is told: the answer to a write may overtake a watch.
     fn accept(&mut self, key: ObjectKey, value: Value) -> ObjectKey {
-        let older = self.objects.get(&key).is_some_and(|known| version(&value) < version(known));
-        if !older {
+        let version_of_value = version(&value);
+        let older = self.objects.get(&key).is_some_and(|known| version_of_value < version(known));
+        let dead = self.deleted.get(&key).is_some_and(|deletion| version_of_value <= *deletion);
+        if !older && !dead {
             self.objects.insert(key.clone(), value);
             self.deleted.remove(&key);
         }
@@ -219,6 +231,7 @@ impl Live {
         if !self.followed.insert((resource.clone(), scope.clone())) {
             return;
         }
+        self.silent.insert((resource.clone(), scope.clone()));
         let mut params = WatchParams::default();
         match &scope {
             Scope::Ours => {

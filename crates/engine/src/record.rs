@@ -1,6 +1,6 @@
 //! What trainerd knows of an installation between runs, and the journal of the plan under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,10 @@ pub struct Record {
     pub journal: Option<Journal>,
     /// What came of each revision that was ever begun.
     pub results: BTreeMap<u64, Outcome>,
+    /// Revisions whose objects may still be in the cluster because a plan stopped where it was: what they
+    /// have and the current one has not is still to be pruned.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leftover: BTreeSet<u64>,
 }
 
 /// A plan under way: written before its first change, removed after its last.
@@ -120,10 +124,11 @@ pub enum IllegalTransition {
 }
 
 impl Record {
-    /// A plan begins. An open journal is replaced only by a rollback, which inherits what it touched.
+    /// A plan begins. An open journal is replaced only by a rollback or a removal, which inherits what it
+    /// touched.
     pub fn open(mut self, mut journal: Journal) -> Result<Self, IllegalTransition> {
         if let Some(open) = self.journal.take() {
-            if journal.purpose != Purpose::Rollback {
+            if !matches!(journal.purpose, Purpose::Rollback | Purpose::Remove) {
                 return Err(IllegalTransition::AlreadyOpen(open.target));
             }
             self.results.insert(open.target, Outcome::Abandoned);
@@ -131,6 +136,9 @@ impl Record {
             journal.touched.push(open.target);
             journal.from = journal.from.or(open.from);
         }
+        journal.touched.extend(&self.leftover);
+        journal.touched.sort_unstable();
+        journal.touched.dedup();
         self.journal = Some(journal);
         Ok(self)
     }
@@ -148,14 +156,24 @@ impl Record {
     /// The plan is over: `failed` says why it stopped where it was, if it did.
     pub fn close(mut self, failed: Option<String>) -> Result<Self, IllegalTransition> {
         let journal = self.journal.take().ok_or(IllegalTransition::NotOpen)?;
+        let stopped = failed.is_some();
         let (current, outcome) = match (journal.phase, failed) {
             (Phase::Forward, None) => (Some(journal.target), Outcome::Deployed),
             (Phase::Forward, Some(reason)) => (Some(journal.target), Outcome::Failed { reason }),
             (Phase::Undo { reason }, None) => (journal.from, Outcome::RolledBack { reason }),
             (Phase::Undo { reason }, Some(also)) => {
+                // The revision that was to come back is not what the cluster is now.
+                if let Some(from) = journal.from {
+                    self.results.insert(from, Outcome::Failed { reason: also.clone() });
+                }
                 (journal.from, Outcome::Failed { reason: format!("{reason}; going back failed too: {also}") })
             }
         };
+        self.leftover.clear();
+        if stopped {
+            self.leftover.extend(journal.touched.iter().copied().chain(journal.from).chain([journal.target]));
+            self.leftover.retain(|number| Some(*number) != current);
+        }
         self.results.insert(journal.target, outcome);
         self.current = current;
         Ok(self)
@@ -214,7 +232,29 @@ mod tests {
     }
 
     #[test]
-    fn only_a_rollback_replaces_an_open_journal_and_inherits_what_it_touched() {
+    fn what_a_stopped_plan_may_have_left_is_remembered_until_a_plan_ends_well() {
+        let deployed = Record { current: Some(1), ..Record::default() };
+        let record = deployed.open(journal(Purpose::Change, 2, Some(1))).unwrap();
+        let record = record.close(Some("no room".into())).unwrap();
+        assert_eq!((record.current, &record.leftover), (Some(2), &BTreeSet::from([1])));
+        let record = record.open(journal(Purpose::Change, 3, Some(2))).unwrap();
+        assert_eq!(record.journal.as_ref().unwrap().touched, [1]);
+        let record = record.close(None).unwrap();
+        assert!(record.leftover.is_empty());
+    }
+
+    #[test]
+    fn a_revision_that_could_not_be_brought_back_does_not_count_as_deployed() {
+        let record = Record { results: BTreeMap::from([(1, Outcome::Deployed)]), ..Record::default() };
+        let record = record.open(journal(Purpose::Upgrade, 2, Some(1))).unwrap();
+        let record = record.undo("bad image".into()).unwrap().close(Some("no answer".into())).unwrap();
+        assert_eq!(record.current, Some(1));
+        assert_eq!(record.results[&1], Outcome::Failed { reason: "no answer".into() });
+        assert_eq!(record.leftover, BTreeSet::from([2]));
+    }
+
+    #[test]
+    fn only_a_rollback_or_a_removal_replaces_an_open_journal_and_inherits_what_it_touched() {
         let record = Record { current: Some(1), ..Record::default() };
         let record = record.open(journal(Purpose::Upgrade, 2, Some(1))).unwrap();
         assert_eq!(

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::{Desired, DesiredObject};
 use trainerd_plan::plan::{Plan, Purpose};
+use trainerd_plan::planner;
 
 use crate::engine::{Engine, RunOptions, State};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
 use crate::place::released;
+use crate::preflight;
 use crate::record::{Outcome, Phase};
 use crate::revision::Revision;
 use crate::terms::Terms;
@@ -28,14 +30,16 @@ impl Engine {
     ) -> Result<State, EngineError> {
         let Some(journal) = state.journal().cloned() else { return Ok(state) };
         match ended {
-            Ended::Done => self.close(state, None).await,
-            Ended::Failed(failure) => {
+            Ended::Done => self.close(state, desired, None).await,
+            Ended::Failed { failure, pruning } => {
                 let reason = one_line(&failure);
                 // Going back to what never worked would only fail again.
                 let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
                 let undo = Terms::of(&desired.options).auto_rollback
                     && journal.from.is_some_and(worked)
                     && journal.phase == Phase::Forward
+                    // All that is wanted is there; what is no longer wanted is on its way out.
+                    && !pruning
                     && matches!(journal.purpose, Purpose::Upgrade | Purpose::Change);
                 if undo {
                     state.stored.record = state.stored.record.undo(reason)?;
@@ -45,12 +49,12 @@ impl Engine {
                 let revision = journal.target;
                 match journal.phase {
                     Phase::Forward => {
-                        self.close(state, Some(reason)).await?;
+                        self.close(state, desired, Some(reason)).await?;
                         let cause = Box::new(failure);
                         Err(EngineError::Failed { purpose: plan.purpose, revision, cause })
                     }
                     Phase::Undo { .. } => {
-                        self.close(state, Some(reason)).await?;
+                        self.close(state, desired, Some(reason)).await?;
                         let cause = Box::new(failure);
                         Err(EngineError::Failed {
                             purpose: Purpose::Rollback,
@@ -64,33 +68,32 @@ impl Engine {
         }
     }
 
-    async fn close(&self, mut state: State, failed: Option<String>) -> Result<State, EngineError> {
-        let journal = state.journal().cloned();
-        state.stored.record = state.stored.record.close(failed)?;
-        state.current = match state.stored.record.current {
-            Some(number) => Some(self.store.load(number).await?),
-            None => None,
-        };
-        let keep =
-            state.current.as_ref().map_or(10, |current| Terms::of(&current.desired.options).revision_history);
-        let kept: BTreeSet<u64> = {
-            let newest = state.stored.record.results.keys().rev().take(keep).copied();
-            newest.chain(state.stored.record.current).collect()
-        };
+    /// Closes the journal of a plan that led to `desired`, and lets go of what is no longer needed.
+    async fn close(
+        &self,
+        mut state: State,
+        desired: &Desired,
+        failed: Option<String>,
+    ) -> Result<State, EngineError> {
+        let pruned = failed.is_none();
+        let record = state.stored.record.close(failed)?;
+        let keep = Terms::of(&desired.options).revision_history;
+        let newest = record.results.keys().rev().take(keep).copied();
+        let kept: BTreeSet<u64> =
+            newest.chain(record.current).chain(record.leftover.iter().copied()).collect();
+        state.stored.record = record;
         state.stored.record.results.retain(|number, _| kept.contains(number));
-        if let Some(current) = &state.current {
-            // Everything else was pruned by the plan that just ended well.
-            if journal.is_some()
-                && matches!(state.stored.record.results.get(&current.header.number), Some(Outcome::Deployed))
-            {
-                state.stored.group_kinds.clear();
-                state.stored.namespaces.clear();
-                let desired = current.desired.clone();
-                self.include(&mut state.stored, &[&desired]);
-            }
+        if pruned {
+            state.stored.group_kinds.clear();
+            state.stored.namespaces.clear();
+            self.include(&mut state.stored, &[desired]);
         }
         state.stored = self.store.write(&state.stored).await?;
         self.store.trim(keep, &kept).await?;
+        state.current = match state.stored.record.current {
+            Some(number) => self.store.load_if_sound(number).await?,
+            None => None,
+        };
         Ok(state)
     }
 
@@ -99,13 +102,29 @@ impl Engine {
         if state.journal().is_none() {
             return Ok(state);
         }
+        self.recover_allowing(false, options).await
+    }
+
+    /// Finishes the open journal; `lossy` adds the word that it may have been opened without.
+    pub(crate) async fn recover_allowing(
+        &self,
+        lossy: bool,
+        options: &mut RunOptions<'_>,
+    ) -> Result<State, EngineError> {
         self.ensure_namespace().await?;
         let guard = self.lease(options.sink).await?;
+        self.store.hold(guard.fence());
         // Read again under the lease: whoever held it may have finished meanwhile.
-        let answer = match self.open().await {
-            Ok(state) => self.finish(state, &guard.fence(), options).await,
+        let answer = match self.open_damaged().await {
+            Ok(mut state) => {
+                if let Some(journal) = &mut state.stored.record.journal {
+                    journal.allow_lossy |= lossy;
+                }
+                self.finish(state, &guard.fence(), options).await
+            }
             Err(error) => Err(error),
         };
+        self.store.let_go();
         released(guard, answer).await
     }
 
@@ -128,7 +147,8 @@ impl Engine {
         let numbers =
             [Some(journal.target), journal.from].into_iter().flatten().chain(journal.touched.iter().copied());
         for number in numbers.filter(|number| *number != heading).collect::<BTreeSet<_>>() {
-            others.push(self.store.load(number).await?);
+            // What cannot be read is found by its label all the same.
+            others.extend(self.store.load_if_sound(number).await?);
         }
         match &journal.phase {
             Phase::Undo { reason } => {
@@ -145,8 +165,10 @@ impl Engine {
         let observed = self.observe(&states).await?;
         let purpose = if undo { Purpose::Rollback } else { journal.purpose };
         // An automatic rollback was allowed by its option when the plan began.
-        let plan =
-            self.plan(purpose, &target.desired, Some(&last), &observed, undo || journal.allow_lossy)?;
+        let lossy = undo || journal.allow_lossy;
+        let request = self.request(purpose, &target.desired, Some(&last), &observed, lossy);
+        let plan = planner::resume(&request).map_err(EngineError::Refused)?;
+        preflight::check(&self.cluster, &plan).await?;
         (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
         let ended = self.walk(&plan, &observed, Some(guard), &target.desired, options).await?;
         let succeeded = matches!(ended, Ended::Done);

@@ -1,14 +1,17 @@
-//! Taking an installation away, and what it leaves of itself.
+//! Taking an installation away, finished by whoever comes next if it is broken off.
+
+mod labelled;
+mod place;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use trainerd_cluster::lease::Fence;
-use trainerd_cluster::{DeleteParams, ListParams};
-use trainerd_plan::applyset;
 use trainerd_plan::desired::Desired;
+use trainerd_plan::object::GroupKind;
 use trainerd_plan::observed::Observed;
+use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::removal;
 
@@ -16,11 +19,10 @@ use crate::engine::{Engine, RunOptions, State};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::execute::{self, Ended, Limits};
-use crate::kinds;
 use crate::observe;
 use crate::place::released;
-use crate::record::{Journal, Phase, Removal};
-use crate::retry::patiently;
+use crate::preflight;
+use crate::record::{Journal, Phase, Record, Removal};
 use crate::terms::Terms;
 
 impl Engine {
@@ -30,23 +32,26 @@ impl Engine {
         Ok(plan)
     }
 
+    /// Plans from the revisions that can be read, and from the record's list of kinds where they cannot:
+    /// whatever is damaged or was erased already does not stand against a removal.
     async fn removal(&self, state: &State, extent: Removal) -> Result<(Plan, Observed), EngineError> {
-        let numbers: BTreeSet<u64> = {
-            let journal = state.journal();
-            let named = journal
-                .iter()
-                .flat_map(|j| [Some(j.target), j.from].into_iter().flatten().chain(j.touched.clone()));
-            named.chain(state.record().current).collect()
-        };
+        let numbers = concerned(state.record());
         if numbers.is_empty() {
             return Err(self.not_installed());
         }
         let mut revisions = Vec::new();
         for number in numbers {
-            revisions.push(self.store.load(number).await?);
+            revisions.extend(self.store.load_if_sound(number).await?);
         }
         let states: Vec<&Desired> = revisions.iter().map(|revision| &revision.desired).collect();
         let mut observed = self.observe(&states).await?;
+        let known: BTreeSet<GroupKind> = states
+            .iter()
+            .flat_map(|state| &state.objects)
+            .map(|object| object.resource.group_kind())
+            .collect();
+        let unknown = state.stored.group_kinds.difference(&known).cloned().collect();
+        observed.objects.extend(self.labelled(&unknown).await?);
         // What a CRD change would drop is no concern of a removal.
         observed.workload_refs.clear();
         if extent != Removal::KeepStored {
@@ -58,22 +63,33 @@ impl Engine {
     }
 
     /// Removes the installation: the planned objects, then trainerd's own records, then the namespace if
-    /// trainerd made it and nothing else is in it.
+    /// trainerd made it and nothing else is in it, then the lease under which all that was done.
     ///
-    /// Returns whether the namespace went.
+    /// A plan under way is replaced, not finished. Returns whether the namespace went.
     ///
     /// # Errors
     /// As [`Engine::run`]; a removal that fails or is broken off keeps its journal and is finished by the
-    /// next call.
+    /// next call, with the extent of that call. [`EngineError::NotInstalled`] where nothing is left at all.
     pub async fn remove(&self, extent: Removal, options: &mut RunOptions<'_>) -> Result<bool, EngineError> {
-        let state = self.open().await?;
-        if state.record().current.is_none() && state.journal().is_none() {
-            return self.sweep_leftovers(options).await;
+        let state = self.open_damaged().await?;
+        if concerned(state.record()).is_empty() && self.namespace_is_going().await? {
+            return Ok(true);
         }
         let guard = self.lease(options.sink).await?;
-        let answer = self.remove_with_lease(extent, &guard.fence(), options).await;
-        let done = released(guard, answer).await?;
-        if done { self.sweep().await } else { Ok(false) }
+        let fence = guard.fence();
+        self.store.hold(fence.clone());
+        let answer = match self.remove_with_lease(extent, &fence, options).await {
+            Ok(()) => self.remove_namespace(&fence).await,
+            Err(error) => Err(error),
+        };
+        self.store.let_go();
+        match answer {
+            Ok(went) => {
+                let failed = EngineError::request("delete", "the installation's lease");
+                guard.delete().await.map_err(failed).map(|()| went)
+            }
+            error => released(guard, error).await,
+        }
     }
 
     async fn remove_with_lease(
@@ -81,30 +97,20 @@ impl Engine {
         extent: Removal,
         guard: &Fence,
         options: &mut RunOptions<'_>,
-    ) -> Result<bool, EngineError> {
-        let mut state = self.open().await?;
-        if state.journal().is_some_and(|journal| journal.extent.is_none()) {
-            state = self.finish(state, guard, options).await?;
+    ) -> Result<(), EngineError> {
+        let mut state = self.open_damaged().await?;
+        if concerned(state.record()).is_empty() {
+            // What a run left that was killed before its journal was open, or at the very end of a removal.
+            return self.store.erase(&state.stored).await;
         }
-        if state.journal().is_none() {
-            let Some(current) = state.record().current else { return Ok(true) };
-            // Refused before the journal says that anything is under way.
-            self.removal(&state, extent).await?;
-            let journal = Journal {
-                purpose: Purpose::Remove,
-                target: current,
-                from: None,
-                touched: Vec::new(),
-                phase: Phase::Forward,
-                extent: Some(extent),
-                allow_lossy: false,
-                started: Timestamp::now(),
-                by: self.by.clone(),
-            };
-            state.stored.record = state.stored.record.open(journal)?;
+        // Refused before the journal says that anything is under way.
+        let (plan, _) = self.removal(&state, extent).await?;
+        preflight::check(&self.cluster, &plan).await?;
+        if let Some(record) = begun(state.record(), extent, &self.by)? {
+            state.stored.record = record;
             state.stored = self.store.write(&state.stored).await?;
         }
-        self.finish_removal(state, extent, guard, options).await.map(|_| true)
+        self.finish_removal(state, extent, guard, options).await.map(drop)
     }
 
     pub(crate) async fn finish_removal(
@@ -114,123 +120,173 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
-        let (plan, observed) = self.removal(&state, extent).await?;
+        let (mut plan, mut observed) = self.removal(&state, extent).await?;
         (options.sink)(Event::Planned { purpose: Purpose::Remove, revision: None, counts: plan.counts() });
-        let terms = state.current.as_ref().map(|current| Terms::of(&current.desired.options));
-        let limits = Limits {
-            settle: std::time::Duration::ZERO,
-            progress_deadline: terms
-                .map_or(std::time::Duration::from_mins(10), |terms| terms.progress_deadline),
-            timeout: options.timeout,
-        };
-        let cancel = &mut options.cancel;
-        let ended =
-            execute::execute(&self.cluster, &plan, &observed, Some(guard), limits, options.sink, cancel)
-                .await?;
-        let revision = state.record().current.unwrap_or_default();
-        if let Ended::Failed(failure) = &ended {
-            tracing::warn!(error = %one_line(failure), "the removal stopped; its journal stays open");
+        if let Some(first) = before_crds(&plan) {
+            self.carry_out(&state, &first, &observed, guard, options).await?;
+            // A CRD takes along what is stored under it: what came to be meanwhile is looked for once more.
+            (plan, observed) = self.removal(&state, extent).await?;
         }
-        ended.into_result(&plan, revision, options)?;
-        self.store.erase().await?;
+        self.carry_out(&state, &plan, &observed, guard, options).await?;
+        self.store.erase(&state.stored).await?;
         Ok(State { stored: crate::store::Stored::default(), current: None })
     }
 
-    /// A removal that was killed after its record went leaves a lease and perhaps the namespace.
-    async fn sweep_leftovers(&self, _options: &mut RunOptions<'_>) -> Result<bool, EngineError> {
-        let name = &self.installation().namespace;
-        let namespace = observe::namespace(&self.cluster, name).await;
-        let namespace = namespace.map_err(EngineError::request("read", format!("namespace {name}")))?;
-        let ours = namespace.as_ref().is_some_and(|namespace| self.created(namespace));
-        let lease = self
-            .cluster
-            .get_opt(&kinds::lease(), Some(name), &applyset::parent_name(self.installation()))
-            .await;
-        let lease = lease.map_err(EngineError::request("read", "the installation's lease"))?;
-        if !ours && lease.is_none() {
-            return Err(self.not_installed());
-        }
-        self.sweep().await
-    }
-
-    /// Whether trainerd made that namespace for this installation.
-    fn created(&self, namespace: &Value) -> bool {
-        namespace["metadata"]["annotations"][applyset::CREATED_FOR].as_str()
-            == Some(&self.installation().name)
-    }
-
-    /// Deletes the lease, and the namespace if trainerd made it and nothing else is in it.
-    async fn sweep(&self) -> Result<bool, EngineError> {
-        let namespace = &self.installation().namespace;
-        let lease = applyset::parent_name(self.installation());
-        let kind = kinds::lease();
-        let delete =
-            async || self.cluster.delete(&kind, Some(namespace), &lease, &DeleteParams::default()).await;
-        match patiently(delete).await {
-            Ok(_) => {}
-            Err(error) if error.is_absent() => {}
-            Err(error) => return Err(EngineError::request("delete", "the installation's lease")(error)),
-        }
-        let found = observe::namespace(&self.cluster, namespace).await;
-        let found = found.map_err(EngineError::request("read", format!("namespace {namespace}")))?;
-        let Some(found) = found.filter(|found| self.created(found)) else { return Ok(false) };
-        if let Some(other) = self.anything_else().await? {
-            tracing::info!(%namespace, %other, "the namespace stays: it is not empty");
-            return Ok(false);
-        }
-        let params = DeleteParams {
-            uid: found["metadata"]["uid"].as_str().map(str::to_owned),
-            resource_version: found["metadata"]["resourceVersion"].as_str().map(str::to_owned),
-            ..DeleteParams::default()
+    async fn carry_out(
+        &self,
+        state: &State,
+        plan: &Plan,
+        observed: &Observed,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<(), EngineError> {
+        let terms = state.current.as_ref().map(|current| Terms::of(&current.desired.options));
+        let limits = Limits {
+            settle: Duration::ZERO,
+            progress_deadline: terms.map_or(Duration::from_mins(10), |terms| terms.progress_deadline),
+            deadline: options.deadline,
         };
-        let kind = kinds::namespace();
-        match patiently(async || self.cluster.delete(&kind, None, namespace, &params).await).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_absent() => Ok(true),
-            Err(error) => Err(EngineError::request("delete", format!("namespace {namespace}"))(error)),
+        let (sink, cancel) = (options.sink, &mut options.cancel);
+        let ended =
+            execute::execute(&self.cluster, plan, observed, Some(guard), limits, sink, cancel).await?;
+        if let Ended::Failed { failure, .. } = &ended {
+            tracing::warn!(error = %one_line(failure), "the removal stopped; its journal stays open");
+        }
+        let target = state.journal().map(|journal| journal.target);
+        ended.into_result(plan, target.or(state.record().current).unwrap_or_default(), options)
+    }
+}
+
+/// The revisions whose objects may be in the cluster; none where nothing is installed or under way.
+fn concerned(record: &Record) -> BTreeSet<u64> {
+    let journal = record.journal.iter();
+    let named = journal.flat_map(|j| j.from.into_iter().chain([j.target]).chain(j.touched.iter().copied()));
+    named.chain(record.current).chain(record.leftover.iter().copied()).collect()
+}
+
+/// The record with the removal under way: opened, in place of any other plan, or with another extent.
+/// `None` where it says so already.
+fn begun(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, EngineError> {
+    let mut record = record.clone();
+    match &mut record.journal {
+        Some(journal) if journal.extent == Some(extent) => return Ok(None),
+        Some(journal) if journal.extent.is_some() => {
+            journal.extent = Some(extent);
+            return Ok(Some(record));
+        }
+        _ => {}
+    }
+    let target = record.current.or(record.journal.as_ref().map(|open| open.target)).unwrap_or_default();
+    let journal = Journal {
+        purpose: Purpose::Remove,
+        target,
+        from: None,
+        touched: Vec::new(),
+        phase: Phase::Forward,
+        extent: Some(extent),
+        allow_lossy: false,
+        started: Timestamp::now(),
+        by: by.to_owned(),
+    };
+    Ok(Some(record.open(journal)?))
+}
+
+/// The part of a removal that comes before its CRDs, which are its last rank; `None` where it has none, or
+/// nothing else.
+fn before_crds(plan: &Plan) -> Option<Plan> {
+    let crd = plan.steps.iter().position(|step| role(&step.object) == Role::Crd)?;
+    (crd > 0).then(|| Plan { steps: plan.steps[..crd].to_vec(), ..plan.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+    use trainerd_plan::applyset;
+    use trainerd_plan::desired::Installation;
+    use trainerd_plan::object::{ObjectKey, Resource};
+    use trainerd_plan::observed::LiveObject;
+    use trainerd_plan::removal::Extent;
+
+    use super::*;
+
+    fn journal(purpose: Purpose, target: u64, from: Option<u64>, extent: Option<Removal>) -> Journal {
+        Journal {
+            purpose,
+            target,
+            from,
+            touched: vec![1],
+            phase: Phase::Forward,
+            extent,
+            allow_lossy: false,
+            started: Timestamp::UNIX_EPOCH,
+            by: "test".to_owned(),
         }
     }
 
-    /// Something in the namespace that is neither Kubernetes' own nor a controller's passing trace.
-    async fn anything_else(&self) -> Result<Option<String>, EngineError> {
-        let resources = self.cluster.namespaced_resources().await;
-        let resources =
-            resources.map_err(EngineError::request("list", "the kinds that the API server serves"))?;
-        for resource in resources {
-            if matches!(
-                resource.kind.as_str(),
-                "Event" | "Lease" | "EndpointSlice" | "Endpoints" | "PodMetrics"
-            ) {
-                continue;
-            }
-            let params = ListParams {
-                namespace: Some(self.installation().namespace.clone()),
-                metadata_only: true,
-                ..ListParams::default()
-            };
-            let list = match patiently(async || self.cluster.list(&resource, &params).await).await {
-                Ok(list) => list,
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(EngineError::request("list", &resource.plural)(error)),
-            };
-            let other = list.items.iter().find(|item| {
-                let metadata = &item["metadata"];
-                let name = metadata["name"].as_str().unwrap_or_default();
-                let theirs = matches!(
-                    (resource.kind.as_str(), name),
-                    ("ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt")
-                );
-                // What is on its way out, or owned by what is, does not hold the namespace.
-                !theirs && metadata["deletionTimestamp"].is_null() && metadata["ownerReferences"].is_null()
-            });
-            if let Some(other) = other {
-                return Ok(Some(format!(
-                    "{} {}",
-                    resource.kind,
-                    other["metadata"]["name"].as_str().unwrap_or_default()
-                )));
-            }
+    #[test]
+    fn a_removal_begins_over_whatever_is_there() {
+        let deployed = Record { current: Some(3), ..Record::default() };
+        let upgrading = Record {
+            journal: Some(journal(Purpose::Upgrade, 4, Some(3), None)),
+            current: Some(3),
+            ..Record::default()
+        };
+        let installing =
+            Record { journal: Some(journal(Purpose::Install, 2, None, None)), ..Record::default() };
+        for (what, record, target, all) in [
+            ("deployed", deployed, 3, vec![3]),
+            ("an upgrade under way", upgrading, 3, vec![1, 3, 4]),
+            ("a first install under way", installing, 2, vec![1, 2]),
+        ] {
+            let begun = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
+            let open = begun.journal.as_ref().unwrap();
+            assert_eq!(
+                (open.purpose, open.target, open.extent),
+                (Purpose::Remove, target, Some(Removal::Purge))
+            );
+            assert_eq!(concerned(&begun).into_iter().collect::<Vec<_>>(), all, "{what}");
         }
-        Ok(None)
+    }
+
+    #[test]
+    fn a_removal_under_way_goes_on_with_the_extent_that_is_asked_for() {
+        let open = journal(Purpose::Remove, 3, None, Some(Removal::KeepStored));
+        let record = Record { journal: Some(open.clone()), current: Some(3), ..Record::default() };
+        assert_eq!(begun(&record, Removal::KeepStored, "remove").unwrap(), None);
+        let wider = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
+        assert_eq!(wider.journal, Some(Journal { extent: Some(Removal::Purge), ..open }));
+        assert!(concerned(&Record::default()).is_empty());
+    }
+
+    #[test]
+    fn crds_go_in_a_plan_of_their_own() {
+        let installation = Installation { name: "t".into(), namespace: "ns".into() };
+        let live = |group: &str, kind: &str| {
+            let key = ObjectKey { group: group.into(), kind: kind.into(), namespace: None, name: "a".into() };
+            let labels = json!({applyset::PART_OF: applyset::id(&installation)});
+            let resource = Resource {
+                group: group.into(),
+                version: "v1".into(),
+                kind: kind.into(),
+                plural: kind.to_lowercase(),
+                namespaced: false,
+            };
+            (key, LiveObject { resource, value: json!({"metadata": {"uid": kind, "labels": labels}}) })
+        };
+        let crd = live("apiextensions.k8s.io", "CustomResourceDefinition");
+        let others = [live("apps", "Deployment"), live("", "ConfigMap")];
+        let plan = |objects: BTreeMap<ObjectKey, LiveObject>, extent| {
+            let observed = Observed { objects, ..Observed::default() };
+            removal::plan(&installation, &observed, extent).unwrap()
+        };
+        let all = || others.iter().cloned().chain([crd.clone()]).collect();
+        let first = before_crds(&plan(all(), Extent::Purge)).unwrap();
+        let kinds: Vec<_> = first.steps.iter().map(|step| step.object.kind.as_str()).collect();
+        assert_eq!(kinds, ["Deployment", "ConfigMap"]);
+        assert!(first.steps.iter().flat_map(|step| &step.after).all(|&before| before < first.steps.len()));
+        assert_eq!(before_crds(&plan(all(), Extent::KeepStored)), None);
+        assert_eq!(before_crds(&plan([crd.clone()].into(), Extent::Purge)), None);
     }
 }

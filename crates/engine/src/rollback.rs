@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::plan::Purpose;
+use trainerd_plan::planner;
 
 use crate::engine::{Engine, Prepared, RunOptions, State, next_number};
 use crate::error::EngineError;
@@ -27,7 +28,11 @@ impl Engine {
             (None, Some(current)) => {
                 current.header.parent.ok_or(EngineError::NothingBefore(current.header.number))?
             }
-            (None, None) => return Err(self.not_installed()),
+            (None, None) => match state.record().current {
+                // Says what is damaged about it; a numbered rollback needs no word of it.
+                Some(number) => self.store.load(number).await?.header.parent.unwrap_or(number),
+                None => return Err(self.not_installed()),
+            },
         };
         let target = self.store.load(number).await?;
         self.prepare(state, target.desired, Purpose::Rollback, allow_lossy).await
@@ -45,30 +50,38 @@ impl Engine {
             let prepared = self.prepare_rollback(&state, to, allow_lossy).await?;
             return self.run(state, prepared, options).await;
         };
+        if to.is_none() && journal.purpose == Purpose::Rollback {
+            return self.recover_allowing(allow_lossy, options).await;
+        }
         let number = to.or(journal.from).ok_or(EngineError::NothingBefore(journal.target))?;
         let wanted = self.store.load(number).await?;
         let heading = state.record().heading().unwrap_or(journal.target);
-        if journal.extent.is_none() && self.store.header(heading).await?.digest == wanted.header.digest {
-            return self.recover(state, options).await;
+        let broken = self.store.load_if_sound(heading).await?;
+        let leads_there = broken.as_ref().is_some_and(|broken| broken.header.digest == wanted.header.digest);
+        if journal.extent.is_none() && leads_there {
+            return self.recover_allowing(allow_lossy, options).await;
         }
-        self.check_lossy(&state, &journal, &wanted, allow_lossy).await?;
+        self.check_replacement(broken, &wanted, allow_lossy).await?;
         let guard = self.lease(options.sink).await?;
+        self.store.hold(guard.fence());
         let answer = self.replace_with_lease(wanted, allow_lossy, &guard.fence(), options).await;
+        self.store.let_go();
         released(guard, answer).await
     }
 
     /// Refuses before anything is written what the plan under the new journal would refuse.
-    async fn check_lossy(
+    async fn check_replacement(
         &self,
-        state: &State,
-        journal: &Journal,
+        broken: Option<Revision>,
         wanted: &Revision,
         allow_lossy: bool,
     ) -> Result<(), EngineError> {
-        let broken = self.store.load(state.record().heading().unwrap_or(journal.target)).await?;
-        let observed = self.observe(&[&broken.desired, &wanted.desired]).await?;
-        let last = written_before(&wanted.desired, &[broken]);
-        self.plan(Purpose::Rollback, &wanted.desired, Some(&last), &observed, allow_lossy).map(drop)
+        let others: Vec<Revision> = broken.into_iter().collect();
+        let states: Vec<_> = others.iter().chain([wanted]).map(|revision| &revision.desired).collect();
+        let observed = self.observe(&states).await?;
+        let last = written_before(&wanted.desired, &others);
+        let request = self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, allow_lossy);
+        planner::resume(&request).map(drop).map_err(EngineError::Refused)
     }
 
     async fn replace_with_lease(
@@ -78,7 +91,7 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
-        let mut state = self.open().await?;
+        let mut state = self.open_damaged().await?;
         let number = next_number(state.record());
         let header = Header {
             number,

@@ -2,29 +2,42 @@
 //!
 //! The record is the ApplySet parent (KEP-3659) and is written only at the resourceVersion that was read.
 //! Revisions and chunks are immutable and named by number and content, so writing one twice does nothing.
+//! While a lease is held ([`Store::hold`]), each attempt to write first asks whether it is still ours.
+
+mod keep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use trainerd_cluster::{Cluster, CreateParams, DeleteParams, ListParams, RequestError};
+use trainerd_cluster::lease::Fence;
+use trainerd_cluster::{Cluster, CreateParams, RequestError};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::GroupKind;
 
 use crate::chunk::{self, Chunk};
-use crate::error::{EngineError, StoredError};
+use crate::error::{EngineError, StoredError, one_line};
 use crate::kinds;
+use crate::observe::IN_FLIGHT;
 use crate::record::Record;
-use crate::retry::patiently;
+use crate::retry::{fenced, patiently};
 use crate::revision::{Header, Revision};
 
 /// Label that says what a Secret of ours holds.
 const RECORD: &str = "trainerd.dev/record";
+
+/// Annotation of a revision: the names of its chunks, comma-separated, so that whether a chunk is still
+/// needed is known from a list of metadata.
+const CHUNKS: &str = "trainerd.dev/chunks";
 
 /// Access to what is stored of one installation.
 pub(crate) struct Store {
@@ -32,6 +45,10 @@ pub(crate) struct Store {
     installation: Installation,
     /// Chunks that were read or written; they never change.
     chunks: Mutex<BTreeMap<String, Chunk>>,
+    /// Headers that were read or written by this process.
+    headers: Mutex<BTreeMap<u64, Header>>,
+    /// What every write has to pass; `None` while no lease is held.
+    fence: RwLock<Option<Fence>>,
 }
 
 /// A record with what its next write must carry.
@@ -50,7 +67,27 @@ pub(crate) struct Stored {
 impl Store {
     /// The store of an installation.
     pub(crate) fn new(cluster: Cluster, installation: Installation) -> Self {
-        Self { cluster, installation, chunks: Mutex::default() }
+        Self {
+            cluster,
+            installation,
+            chunks: Mutex::default(),
+            headers: Mutex::default(),
+            fence: RwLock::default(),
+        }
+    }
+
+    /// From now on nothing is written once the lease of this fence is not known to be ours.
+    pub(crate) fn hold(&self, fence: Fence) {
+        *self.fence.write().unwrap_or_else(PoisonError::into_inner) = Some(fence);
+    }
+
+    /// The lease is about to be given back: writes are no longer bound to it.
+    pub(crate) fn let_go(&self) {
+        *self.fence.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        self.fence.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whose store it is.
@@ -74,10 +111,6 @@ impl Store {
         // 128 bits of the digest: names hold 63 characters where they become labels, and the whole digest
         // is checked when the chunk is read.
         format!("trainerd-{}-c-{}", self.installation.name, digest.get(..32).unwrap_or(digest))
-    }
-
-    fn selector(&self, what: &str) -> String {
-        format!("{}={},{RECORD}={what}", applyset::INSTALLATION, self.installation.name)
     }
 
     /// The record, or an empty one.
@@ -107,6 +140,9 @@ impl Store {
     }
 
     /// Writes the record over the one that was read, and nothing else.
+    ///
+    /// # Errors
+    /// [`EngineError::LeaseLost`] before anything is sent; a conflict where somebody else wrote meanwhile.
     pub(crate) async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let text = serde_json::to_vec(&stored.record).map_err(StoredError::from).map_err(damaged(&name))?;
@@ -135,13 +171,14 @@ impl Store {
             secret["metadata"]["resourceVersion"] = json!(version);
         }
         let secret = &secret;
-        let written = patiently(async || match &stored.version {
+        let fence = self.fence();
+        let written = fenced(fence.as_ref(), async || match &stored.version {
             None => self.cluster.create(&kinds::secret(), secret, CreateParams::default()).await,
             Some(_) => self.cluster.replace(&kinds::secret(), secret, CreateParams::default()).await,
         })
         .await;
         let version = match written {
-            Ok(written) => written["metadata"]["resourceVersion"].as_str().map(str::to_owned),
+            Ok(written) => written?["metadata"]["resourceVersion"].as_str().map(str::to_owned),
             // A repeated request meets its own first try where only the answer was lost.
             Err(error @ (RequestError::AlreadyExists { .. } | RequestError::Conflict { .. })) => {
                 let found = self.record().await?;
@@ -155,33 +192,6 @@ impl Store {
         Ok(Stored { version, ..stored.clone() })
     }
 
-    /// The numbers of the revisions that exist, ascending.
-    pub(crate) async fn numbers(&self) -> Result<Vec<u64>, EngineError> {
-        let prefix = format!("trainerd-{}-r", self.installation.name);
-        let names = self.names("revision").await?;
-        let mut numbers: Vec<u64> =
-            names.keys().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    /// Names and uids of our Secrets of a sort.
-    async fn names(&self, what: &str) -> Result<BTreeMap<String, String>, EngineError> {
-        let params = ListParams {
-            namespace: Some(self.namespace().to_owned()),
-            label_selector: Some(self.selector(what)),
-            metadata_only: true,
-            ..ListParams::default()
-        };
-        let list = match patiently(async || self.cluster.list(&kinds::secret(), &params).await).await {
-            Ok(list) => list,
-            Err(error) if error.is_absent() => return Ok(BTreeMap::new()),
-            Err(error) => return Err(EngineError::request("list", format!("{what}s"))(error)),
-        };
-        let text = |item: &Value, key: &str| item["metadata"][key].as_str().unwrap_or_default().to_owned();
-        Ok(list.items.iter().map(|item| (text(item, "name"), text(item, "uid"))).collect())
-    }
-
     /// A revision's header.
     pub(crate) async fn header(&self, number: u64) -> Result<Header, EngineError> {
         let name = self.revision_name(number);
@@ -192,7 +202,9 @@ impl Store {
             }
             Err(error) => return Err(EngineError::request("read", format!("revision {number}"))(error)),
         };
-        decompressed(&secret, "revision").map_err(damaged(&name))
+        let header: Header = decompressed(&secret, "revision").map_err(damaged(&name))?;
+        self.headers.lock().await.insert(number, header.clone());
+        Ok(header)
     }
 
     /// A revision with its objects, believed only if their digest is the recorded one.
@@ -216,137 +228,54 @@ impl Store {
         Ok(Revision { header, desired })
     }
 
+    /// A revision with its objects; `None`, and a warning, where it is missing or damaged.
+    ///
+    /// # Errors
+    /// Everything else, for example an API server that does not answer.
+    pub(crate) async fn load_if_sound(&self, number: u64) -> Result<Option<Revision>, EngineError> {
+        self.load(number).await.map(Some).or_else(unsound)
+    }
+
+    /// The chunks of a revision that exist, read side by side.
     async fn read_chunks(&self, header: &Header) -> Result<BTreeMap<String, Chunk>, EngineError> {
-        let mut chunks = self.chunks.lock().await;
-        for used in &header.chunks {
-            if chunks.contains_key(&used.digest) {
-                continue;
-            }
-            let name = self.chunk_name(&used.digest);
-            let secret = match self.get(&name).await {
-                Ok(secret) => secret,
-                // The revision says which chunk it lacks.
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(EngineError::request("read", format!("Secret {name}"))(error)),
-            };
-            let bytes = bytes_of(&secret, "chunk").map_err(damaged(&name))?;
-            let chunk =
-                Chunk::decompress(&used.digest, &bytes).map_err(StoredError::from).map_err(damaged(&name))?;
-            chunks.insert(used.digest.clone(), chunk);
-        }
-        Ok(chunks.clone())
+        let chunks = stream::iter(&header.chunks).map(|used| self.chunk(&used.digest));
+        let chunks: Vec<Option<Chunk>> = chunks.buffer_unordered(IN_FLIGHT).try_collect().await?;
+        Ok(chunks.into_iter().flatten().map(|chunk| (chunk.digest.clone(), chunk)).collect())
     }
 
-    /// Stores a revision; what already exists of it is not written again. Its chunks go first, so a header
-    /// never names a chunk that does not exist.
-    pub(crate) async fn save(&self, mut header: Header, desired: &Desired) -> Result<Revision, EngineError> {
-        let parent = match header.parent {
-            Some(number) => {
-                let parent = self.header(number).await?;
-                let chunks = self.read_chunks(&parent).await?;
-                parent.chunks.iter().filter_map(|used| chunks.get(&used.digest).cloned()).collect()
-            }
-            None => Vec::new(),
+    /// A chunk that is what its digest says; `None` where it is missing.
+    async fn chunk(&self, digest: &str) -> Result<Option<Chunk>, EngineError> {
+        if let Some(chunk) = self.chunks.lock().await.get(digest) {
+            return Ok(Some(chunk.clone()));
+        }
+        let name = self.chunk_name(digest);
+        let secret = match self.get(&name).await {
+            Ok(secret) => secret,
+            // The revision says which chunk it lacks.
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(EngineError::request("read", format!("Secret {name}"))(error)),
         };
-        let name = self.revision_name(header.number);
-        let (uses, fresh) =
-            chunk::pack(&desired.objects, &parent).map_err(StoredError::from).map_err(damaged(&name))?;
-        for chunk in fresh {
-            let bytes = chunk.compress().map_err(StoredError::from).map_err(damaged(&name))?;
-            self.create(&self.chunk_name(&chunk.digest), "chunk", &bytes).await?;
-            self.chunks.lock().await.insert(chunk.digest.clone(), chunk);
-        }
-        header.chunks = uses;
-        let bytes = compressed(&header).map_err(damaged(&name))?;
-        self.create(&name, "revision", &bytes).await?;
-        Ok(Revision { header, desired: desired.clone() })
-    }
-
-    async fn create(&self, name: &str, what: &str, bytes: &[u8]) -> Result<(), EngineError> {
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": name,
-                "namespace": self.installation.namespace,
-                "labels": {applyset::INSTALLATION: self.installation.name, RECORD: what},
-            },
-            "type": format!("trainerd.dev/{what}"),
-            "immutable": true,
-            "data": {what: STANDARD.encode(bytes)},
-        });
-        let secret = &secret;
-        match patiently(async || self.cluster.create(&kinds::secret(), secret, CreateParams::default()).await)
-            .await
-        {
-            // Its name says its content, or it is the same revision, left by an interrupted run.
-            Ok(_) | Err(RequestError::AlreadyExists { .. }) => Ok(()),
-            Err(error) => Err(EngineError::request("write", format!("Secret {name}"))(error)),
-        }
-    }
-
-    /// Deletes the revision of that number, if it exists.
-    pub(crate) async fn forget(&self, number: u64) -> Result<(), EngineError> {
-        let name = self.revision_name(number);
-        if let Some(uid) = self.names("revision").await?.get(&name) {
-            self.delete(&name, uid).await?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the newest `keep` revisions and those named, and deletes the others and every chunk that none
-    /// of the kept ones uses. Returns the numbers that went.
-    pub(crate) async fn trim(&self, keep: usize, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
-        let numbers = self.numbers().await?;
-        let surplus = numbers.len().saturating_sub(keep);
-        let gone: Vec<u64> = numbers.iter().take(surplus).copied().filter(|n| !needed.contains(n)).collect();
-        if gone.is_empty() {
-            return Ok(gone);
-        }
-        let mut used = BTreeSet::new();
-        for number in numbers.iter().filter(|number| !gone.contains(number)) {
-            let header = self.header(*number).await?;
-            used.extend(header.chunks.iter().map(|used| self.chunk_name(&used.digest)));
-        }
-        // Headers first: a chunk without a header is swept later, a header without its chunk is damage.
-        for number in &gone {
-            self.forget(*number).await?;
-        }
-        for (name, uid) in self.names("chunk").await? {
-            if !used.contains(&name) {
-                self.delete(&name, &uid).await?;
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Deletes everything that is stored of the installation, the record last.
-    pub(crate) async fn erase(&self) -> Result<(), EngineError> {
-        for what in ["revision", "chunk", "record"] {
-            for (name, uid) in self.names(what).await? {
-                self.delete(&name, &uid).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, name: &str, uid: &str) -> Result<(), EngineError> {
-        let params = DeleteParams { uid: Some(uid.to_owned()), ..DeleteParams::default() };
-        match patiently(async || {
-            self.cluster.delete(&kinds::secret(), Some(self.namespace()), name, &params).await
-        })
-        .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_absent() => Ok(()),
-            Err(error) => Err(EngineError::request("delete", format!("Secret {name}"))(error)),
-        }
+        let bytes = bytes_of(&secret, "chunk").map_err(damaged(&name))?;
+        let chunk = Chunk::decompress(digest, &bytes).map_err(StoredError::from).map_err(damaged(&name))?;
+        self.chunks.lock().await.insert(digest.to_owned(), chunk.clone());
+        Ok(Some(chunk))
     }
 }
 
 fn damaged(name: &str) -> impl FnOnce(StoredError) -> EngineError {
     let what = format!("Secret {name}");
     move |source| EngineError::Stored { what, source }
+}
+
+/// Nothing, and a warning, in place of what is missing or damaged.
+fn unsound<T>(error: EngineError) -> Result<Option<T>, EngineError> {
+    match error {
+        EngineError::Stored { .. } | EngineError::NoSuchRevision { .. } => {
+            tracing::warn!(error = %one_line(&error), "a revision cannot be read; going on without it");
+            Ok(None)
+        }
+        error => Err(error),
+    }
 }
 
 fn bytes_of(secret: &Value, key: &'static str) -> Result<Vec<u8>, StoredError> {

@@ -66,9 +66,9 @@ impl From<CatalogError> for Problem {
             | CatalogError::Broken { .. }
             | CatalogError::MissingFile { .. }
             | CatalogError::Dangling { .. }
-            | CatalogError::Default { .. } => defect(),
+            | CatalogError::Default { .. }
             // The enum is open to new variants; one that nobody gave a code is a defect of the build.
-            _ => defect(),
+            | _ => defect(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::cluster::{of_lease, of_lost_lease, of_request};
 use crate::cli::exit::Exit;
 
 const GO_ON: &str =
-    "the plan is journalled: run the same command again to go on, or `trainerd rollback` to go back";
+    "the plan is journalled: run the same command again to go on (`trainerd status` shows where it is)";
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
@@ -60,6 +60,9 @@ impl From<EngineError> for Problem {
                 .hint("`trainerd history` lists the revisions; a first install is finished by `up` or taken away by `remove`"),
             EngineError::Journal(_) => of(Exit::Failed, "journal")
                 .hint("somebody else changed the installation meanwhile: run the command again"),
+            EngineError::ChangedMeanwhile => of(Exit::Failed, "changed-meanwhile")
+                .because("another command changed it between this plan and its first write; nothing was written")
+                .hint("run the command again: it plans from what is there now"),
             EngineError::Permissions(missing) => {
                 let are = if missing.len() == 1 { "permission is" } else { "permissions are" };
                 Problem::new(Exit::Cluster, "permission-missing", format!("{} {are} missing", missing.len()))
@@ -145,5 +148,99 @@ fn code_of_stored(source: &StoredError) -> &'static str {
         | StoredError::Compression(_) => "stored-damaged",
         StoredError::Chunk(_) => "chunk-damaged",
         StoredError::Digest { .. } => "digest-mismatch",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trainerd_cluster::lease::LeaseError;
+    use trainerd_cluster::{ConnectError, RequestError};
+    use trainerd_plan::plan::Purpose;
+
+    use super::*;
+
+    fn object() -> ObjectKey {
+        let (group, kind, name) = ("apps".to_owned(), "Deployment".to_owned(), "a".to_owned());
+        ObjectKey { group, kind, namespace: Some("ns".to_owned()), name }
+    }
+
+    fn request(source: RequestError) -> EngineError {
+        EngineError::Request { action: "list", what: "pods".to_owned(), source }
+    }
+
+    fn failed_with(cause: Failure) -> EngineError {
+        EngineError::Failed { purpose: Purpose::Install, revision: 1, cause: Box::new(cause) }
+    }
+
+    #[test]
+    fn every_kind_has_its_exit_code_and_says_why_and_what_to_do() {
+        let message = || "because".to_owned();
+        let collision = || Refused::Collision { object: object(), owner: "Helm release x".to_owned() };
+        let held = LeaseError::Held {
+            namespace: "ns".to_owned(),
+            name: "l".to_owned(),
+            holder: "h".to_owned(),
+            since: None,
+        };
+        let cases = [
+            (EngineError::Connect(ConnectError::NoKubeconfig { path: None }), Exit::Cluster, "no-kubeconfig"),
+            (request(RequestError::Unauthorized { message: message() }), Exit::Cluster, "unauthorized"),
+            (request(RequestError::Internal { message: message() }), Exit::Failed, "server-error"),
+            (
+                request(RequestError::NamespaceTerminating { message: message() }),
+                Exit::Refused,
+                "namespace-terminating",
+            ),
+            (EngineError::Refused(vec![collision()]), Exit::Refused, "collision"),
+            (EngineError::Refused(vec![collision(), collision()]), Exit::Refused, "refused"),
+            (
+                failed_with(Failure::NeverReady { object: object(), message: message() }),
+                Exit::Failed,
+                "never-ready",
+            ),
+            (
+                failed_with(Failure::NoProgress { seconds: 600, waiting: message() }),
+                Exit::Failed,
+                "no-progress",
+            ),
+            (
+                EngineError::RolledBack {
+                    purpose: Purpose::Upgrade,
+                    revision: 2,
+                    back: 1,
+                    reason: message(),
+                },
+                Exit::Failed,
+                "rolled-back",
+            ),
+            (EngineError::TimedOut { seconds: 5, waiting: message() }, Exit::TimedOut, "timed-out"),
+            (EngineError::Interrupted, Exit::Interrupted, "interrupted"),
+            (EngineError::Lease(held), Exit::Held, "lease-held"),
+            (EngineError::NoSuchRevision { number: 3, known: vec![] }, Exit::Input, "no-such-revision"),
+            (
+                EngineError::NotInstalled { name: "a".to_owned(), namespace: "b".to_owned() },
+                Exit::Failed,
+                "not-installed",
+            ),
+            (EngineError::NothingBefore(1), Exit::Input, "nothing-before"),
+            (EngineError::Permissions(vec![message()]), Exit::Cluster, "permission-missing"),
+        ];
+        for (error, exit, code) in cases {
+            let problem = Problem::from(error);
+            assert_eq!((problem.exit, problem.code), (exit, code), "{problem:?}");
+            assert!(problem.hint.is_some() && !problem.causes.is_empty(), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn several_refusals_are_told_one_by_one_about_the_first_object() {
+        let refused = |name: &str| Refused::Collision {
+            object: ObjectKey { name: name.to_owned(), ..object() },
+            owner: "Helm release x".to_owned(),
+        };
+        let problem = Problem::from(EngineError::Refused(vec![refused("a"), refused("b")]));
+        assert_eq!(problem.why().len(), 2);
+        assert_eq!(problem.object.as_ref().map(|object| object.name.as_str()), Some("a"));
+        assert_eq!(problem.hint.as_deref(), Some(refused("a").hint()));
     }
 }

@@ -116,7 +116,7 @@ fn chain(error: &dyn Error) -> Vec<String> {
     while let Some(error) = source {
         let text = one_line(&error.to_string());
         if !text.is_empty() && !said.contains(&text) {
-            said = text.clone();
+            said.clone_from(&text);
             causes.push(text);
         }
         source = error.source();

@@ -81,7 +81,7 @@ struct Row<'a> {
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &ConfigArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     match &args.verb {
         ConfigVerb::Show(args) => {
             let given = given(context, &catalog, args).await?;

@@ -30,6 +30,7 @@ const ITEM_KEYS: [&str; 2] = ["name", "containerPort"];
 Examples:
   trainerd diff 1                                   from revision 1 to the current one
   trainerd diff 1 2                                 from revision 1 to revision 2
+  trainerd diff 1 2 -v                              long values whole
   trainerd diff 1 2 -o json                         for a script")]
 pub(crate) struct DiffArgs {
     /// The revision to compare
@@ -103,7 +104,7 @@ fn text(objects: &[Difference], printer: &Printer) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{head}");
         for field in fields {
-            let _ = writeln!(text, "    {}", change_text(field));
+            let _ = writeln!(text, "    {}", change_text(field, printer.verbosity));
         }
     }
     text
@@ -185,11 +186,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::output::Verbosity;
 
     fn lines(old: &Value, new: &Value) -> Vec<String> {
         let mut fields = Vec::new();
         compare(&mut Vec::new(), Some(old), Some(new), &mut fields);
-        fields.iter().map(change_text).collect()
+        fields.iter().map(|field| change_text(field, Verbosity::Normal)).collect()
     }
 
     #[test]

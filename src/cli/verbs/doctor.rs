@@ -38,7 +38,8 @@ pub(crate) struct DoctorArgs {
 /// What a check found.
 #[derive(Clone, Debug, Serialize)]
 struct Check {
-    check: &'static str,
+    #[serde(rename = "check")]
+    name: &'static str,
     result: Finding,
     message: String,
     hint: Option<String>,
@@ -65,26 +66,26 @@ impl fmt::Display for Finding {
 }
 
 impl Check {
-    fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, result: Finding::Ok, message: message.into(), hint: None, exit: Exit::Done }
+    fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, result: Finding::Ok, message: message.into(), hint: None, exit: Exit::Done }
     }
 
-    fn warn(check: &'static str, message: impl Into<String>, hint: &str) -> Self {
+    fn warn(name: &'static str, message: impl Into<String>, hint: &str) -> Self {
         let hint = Some(hint.to_owned());
-        Self { check, result: Finding::Warn, message: message.into(), hint, exit: Exit::Done }
+        Self { name, result: Finding::Warn, message: message.into(), hint, exit: Exit::Done }
     }
 
-    fn fail(check: &'static str, problem: &Problem) -> Self {
+    fn fail(name: &'static str, problem: &Problem) -> Self {
         let why = problem.why().join("; ");
         let message =
             if why.is_empty() { problem.message.clone() } else { format!("{}: {why}", problem.message) };
-        Self { check, result: Finding::Fail, message, hint: problem.hint.clone(), exit: problem.exit }
+        Self { name, result: Finding::Fail, message, hint: problem.hint.clone(), exit: problem.exit }
     }
 }
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &DoctorArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     let given = Given::read(&catalog, &args.options, &environment)?;
     given.parse(&catalog)?;
     let checks = checks(context, &catalog, &given).await?;
@@ -93,7 +94,7 @@ pub(crate) async fn run(context: &Context, args: &DoctorArgs) -> Result<Exit, Pr
             &["CHECK", "RESULT", "FOUND"],
             checks
                 .iter()
-                .map(|check| vec![check.check.to_owned(), check.result.to_string(), check.message.clone()]),
+                .map(|check| vec![check.name.to_owned(), check.result.to_string(), check.message.clone()]),
         )
     })?;
     for check in &checks {
@@ -101,7 +102,7 @@ pub(crate) async fn run(context: &Context, args: &DoctorArgs) -> Result<Exit, Pr
             let tone = if check.result == Finding::Fail { Tone::Bad } else { Tone::Attention };
             context
                 .printer
-                .note(&format!("{} {hint}", context.printer.paint(tone, &format!("{}:", check.check))));
+                .note(&format!("{} {hint}", context.printer.paint(tone, &format!("{}:", check.name))));
         }
     }
     Ok(checks.iter().find(|check| check.result == Finding::Fail).map_or(Exit::Done, |check| check.exit))

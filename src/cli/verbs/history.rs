@@ -8,20 +8,24 @@ use semver::Version;
 use serde::Serialize;
 use serde_json::Value;
 use trainerd_engine::EngineError;
-use trainerd_engine::record::Outcome;
+use trainerd_engine::record::{Outcome, Phase};
 use trainerd_engine::revision::Header;
 use trainerd_plan::plan::Purpose;
 
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
-use crate::cli::output::columns;
+use crate::cli::output::{Verbosity, columns};
+
+/// Characters of a result that the table shows.
+const GLANCE: usize = 60;
 
 /// List the revisions, and what came of each
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd history                                  newest last
+  trainerd history                                  newest last, * is where the installation is
+  trainerd history -v                               results whole
   trainerd history -o json                          with all options that changed")]
 pub(crate) struct HistoryArgs {}
 
@@ -43,8 +47,8 @@ struct Row<'a> {
     outcome: Option<&'a Outcome>,
     /// Whether the installation is at it.
     current: bool,
-    /// Whether a plan is on its way there.
-    under_way: bool,
+    /// Which way its plan goes, while it is under way.
+    under_way: Option<&'a Phase>,
 }
 
 /// Runs the verb.
@@ -57,7 +61,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
         let (name, namespace) = (installation.name, installation.namespace);
         return Err(EngineError::NotInstalled { name, namespace }.into());
     }
-    let (current, heading) = (state.record().current, state.record().heading());
+    let (current, journal) = (state.record().current, state.journal());
     let headers: BTreeMap<u64, &Header> = history.iter().map(|(header, _)| (header.number, header)).collect();
     let rows: Vec<Row<'_>> = history
         .iter()
@@ -75,10 +79,13 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
             options: changed(header, header.parent.and_then(|parent| headers.get(&parent).copied())),
             outcome: outcome.as_ref(),
             current: current == Some(header.number),
-            under_way: heading == Some(header.number),
+            under_way: journal
+                .filter(|journal| journal.target == header.number)
+                .map(|journal| &journal.phase),
         })
         .collect();
-    context.printer.show(&rows, || table(&rows))?;
+    let whole = context.printer.verbosity == Verbosity::Verbose;
+    context.printer.show(&rows, || table(&rows, whole))?;
     Ok(Exit::Done)
 }
 
@@ -92,7 +99,8 @@ fn changed<'a>(header: &'a Header, parent: Option<&Header>) -> BTreeMap<&'a str,
     options.map(|(name, value)| (name.as_str(), value)).collect()
 }
 
-fn table(rows: &[Row<'_>]) -> String {
+/// Results that are longer than a glance takes are cut, unless they are wanted `whole`.
+fn table(rows: &[Row<'_>], whole: bool) -> String {
     let joined = |parts: Vec<String>| if parts.is_empty() { "-".to_owned() } else { parts.join(" ") };
     columns(
         &["REVISION", "CREATED", "PURPOSE", "RESULT", "VERSIONS", "OPTIONS CHANGED", "BY"],
@@ -101,17 +109,29 @@ fn table(rows: &[Row<'_>]) -> String {
                 if row.current { format!("{} *", row.revision) } else { row.revision.to_string() },
                 format!("{:.0}", row.created),
                 row.purpose.to_string(),
-                match row.outcome {
-                    _ if row.under_way => "under way".to_owned(),
-                    Some(outcome) => outcome_text(outcome),
-                    None => "not begun".to_owned(),
-                },
+                if whole { result(row) } else { glance(&result(row)) },
                 joined(row.versions.iter().map(|(name, version)| format!("{name}={version}")).collect()),
                 joined(row.options.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect()),
                 row.by.to_owned(),
             ]
         }),
     )
+}
+
+fn glance(text: &str) -> String {
+    match text.char_indices().nth(GLANCE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn result(row: &Row<'_>) -> String {
+    match (row.under_way, row.outcome) {
+        (Some(Phase::Forward), _) => "under way".to_owned(),
+        (Some(Phase::Undo { reason }), _) => format!("going back: {reason}"),
+        (None, Some(outcome)) => outcome_text(outcome),
+        (None, None) => "not begun".to_owned(),
+    }
 }
 
 /// What came of a revision, in a few words.

@@ -1,6 +1,7 @@
 //! `images`: every image that the options lead to.
 
 use clap::{Args, Subcommand};
+use trainerd_catalog::Catalog;
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::Context;
@@ -39,7 +40,7 @@ struct ListArgs {
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &ImagesArgs) -> Result<Exit, Problem> {
     let ImagesVerb::List(args) = &args.verb;
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
     let images = catalog.images(&options, &catalog.resolve(&options, None)?)?;
     context.printer.show(&images, || {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use trainerd_catalog::Catalog;
 use trainerd_engine::record::{Journal, Phase};
 use trainerd_engine::{Engine, Prepared};
 
@@ -46,7 +47,7 @@ struct Shown<'a> {
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     let given = Given::read(&catalog, &args.options, &environment)?;
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
@@ -58,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Prob
 pub(crate) async fn show(
     context: &Context,
     engine: &Engine,
-    catalog: &trainerd_catalog::Catalog,
+    catalog: &Catalog,
     given: &Given,
     allow_lossy: bool,
 ) -> Result<Exit, Problem> {

@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: &RemoveArgs) -> Result<Exit, Pr
         (true, true) => Removal::PurgeWithJobs,
     };
     let engine = context.engine().await?;
-    let state = context.open(&engine).await?;
+    let state = context.open_damaged(&engine).await?;
     match context
         .interrupt
         .or(async { Ok::<_, Problem>(engine.prepare_removal(&state, extent).await) })

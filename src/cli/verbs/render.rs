@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
-use trainerd_catalog::yaml;
+use trainerd_catalog::{Catalog, yaml};
 use trainerd_plan::desired::{Desired, DesiredObject};
 
 use crate::cli::args::{Format, OptionArgs};
@@ -42,7 +42,7 @@ pub(crate) struct RenderArgs {
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &RenderArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
     let resolution = catalog.resolve(&options, None)?;
     let desired = catalog.render(&options, &resolution, &context.cluster.installation())?;

@@ -35,7 +35,7 @@ pub(crate) struct RollbackArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
-    let state = context.open(&engine).await?;
+    let state = context.open_damaged(&engine).await?;
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
     let allow_lossy = args.allow.lossy();

@@ -46,7 +46,11 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Pr
         if !args.watch {
             return Ok(Exit::Done);
         }
-        context.interrupt.or(async { Ok::<_, Problem>(tokio::time::sleep(LOOK).await) }).await?;
+        let pause = async {
+            tokio::time::sleep(LOOK).await;
+            Ok::<_, Problem>(())
+        };
+        context.interrupt.or(pause).await?;
     }
 }
 

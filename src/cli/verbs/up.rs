@@ -1,6 +1,7 @@
 //! `up`: install, or bring to what the options want.
 
 use clap::Args;
+use trainerd_catalog::Catalog;
 
 use super::plan;
 use crate::cli::args::{AllowArgs, OptionArgs};
@@ -37,7 +38,7 @@ pub(crate) struct UpArgs {
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     let given = Given::read(&catalog, &args.options, &environment)?;
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;

@@ -68,7 +68,7 @@ impl FromStr for To {
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     // What is wrong with the command line is told before a cluster is looked for.
     changed(&catalog, args, Given::default())?.parse(&catalog)?;
     if args.to.is_empty() && !args.latest && args.set.set.is_empty() {

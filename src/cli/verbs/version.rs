@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use semver::Version;
 use serde::Serialize;
+use trainerd_catalog::Catalog;
 
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
@@ -28,7 +29,7 @@ struct Shown<'a> {
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, _: &VersionArgs) -> Result<Exit, Problem> {
-    let catalog = context.catalog()?;
+    let catalog = Catalog::builtin()?;
     let versions = catalog.components().map(|name| (name, catalog.versions(name))).collect();
     let shown = Shown { version: env!("CARGO_PKG_VERSION"), catalog: versions };
     context.printer.show(&shown, || {

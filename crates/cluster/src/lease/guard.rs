@@ -13,7 +13,11 @@ use super::record::LeaseRecord;
 use super::{LeaseConfig, clock, resource};
 use crate::cluster::Cluster;
 use crate::error::RequestError;
-use crate::params::CreateParams;
+use crate::params::{CreateParams, DeleteParams};
+use crate::retry::{RetryPolicy, with_retry};
+
+/// Attempts to delete the lease: whoever deletes it leaves nothing else behind.
+const ATTEMPTS: u32 = 5;
 
 /// Why the lease is no longer ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +176,17 @@ impl LeaseGuard {
         self.renewal.release().await
     }
 
+    /// Gives the lease up and deletes it, as long as it is the one that was held and still ours. One that is
+    /// absent or somebody else's is left alone.
+    ///
+    /// On an error the lease runs out by itself, as after [`Self::release`].
+    pub async fn delete(mut self) -> Result<(), RequestError> {
+        self.stop();
+        let _ = (&mut self.task).await;
+        let policy = RetryPolicy { attempts: Some(ATTEMPTS), ..RetryPolicy::default() };
+        with_retry(&policy, None, |_| {}, async |_| self.renewal.delete().await).await
+    }
+
     /// Stops renewing. What outlives the guard must not take the lease for held.
     fn stop(&self) {
         self.renewal.shared.valid_until.store(0, Ordering::Release);
@@ -255,6 +270,30 @@ impl Renewal {
             LeaseRecord::of(&lease).released().write_to(&mut lease);
             match self.cluster.replace(&resource(), &lease, CreateParams::default()).await {
                 Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(()),
+                Err(RequestError::Conflict { .. }) if again => again = false,
+                Err(error) => return Err(error),
+            }
+            match self.read().await? {
+                Ok(current) => *lease = current,
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    async fn delete(&self) -> Result<(), RequestError> {
+        let mut lease = self.lease.lock().await;
+        let mut again = true;
+        loop {
+            let text = |pointer: &str| lease.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            let params = DeleteParams {
+                uid: text("/metadata/uid"),
+                resource_version: text("/metadata/resourceVersion"),
+                ..DeleteParams::default()
+            };
+            let (namespace, name) = (&self.place.namespace, &self.place.name);
+            match self.cluster.delete(&resource(), Some(namespace), name, &params).await {
+                Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(()),
+                // A renewal that was cut short arrived after all, or somebody labelled the lease.
                 Err(RequestError::Conflict { .. }) if again => again = false,
                 Err(error) => return Err(error),
             }

@@ -69,6 +69,16 @@ impl Store {
                 }
                 self.store(asked.body.clone())
             }
+            ("DELETE", None) => return status(404, "NotFound", &details),
+            ("DELETE", Some(lease)) => {
+                let meant = &asked.body["preconditions"];
+                let differs = |key: &str| !meant[key].is_null() && meant[key] != lease["metadata"][key];
+                if differs("uid") || differs("resourceVersion") {
+                    return status(409, "Conflict", &details);
+                }
+                self.lease = None;
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+            }
             (method, _) => panic!("{method}"),
         };
         if self.trouble == Some(Trouble::LostAnswer) {
@@ -322,6 +332,28 @@ async fn others_may_label_the_lease() {
     world.store.lock().unwrap().edit(|lease| lease["metadata"]["labels"] = json!({ "a": "c" }));
     guard.release().await.unwrap();
     assert_eq!(world.record().holder, None);
+}
+
+#[tokio::test]
+async fn a_lease_is_deleted_only_while_it_is_ours() {
+    let world = World::new(None).await;
+    let guard = world.acquire(config()).await.unwrap();
+    let fence = guard.fence();
+    // Labelled since it was read: the first try meets a conflict.
+    world.store.lock().unwrap().edit(|lease| lease["metadata"]["labels"] = json!({ "a": "b" }));
+    guard.delete().await.unwrap();
+    assert!(world.store.lock().unwrap().lease.is_none());
+    assert_eq!(fence.check(), Err(LeaseLost::Released));
+
+    let guard = world.acquire(config()).await.unwrap();
+    world.trouble(Trouble::LostAnswer);
+    guard.delete().await.unwrap();
+    assert!(world.store.lock().unwrap().lease.is_none());
+
+    let guard = world.acquire(config()).await.unwrap();
+    world.store.lock().unwrap().edit(|lease| lease["spec"]["holderIdentity"] = json!("rival"));
+    guard.delete().await.unwrap();
+    assert_eq!(world.record().holder.as_deref(), Some("rival"));
 }
 
 #[tokio::test]

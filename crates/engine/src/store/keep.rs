@@ -1,0 +1,269 @@
+//! Which revisions and chunks are kept: storing, trimming and erasing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use trainerd_cluster::{CreateParams, DeleteParams, ListParams, RequestError};
+use trainerd_plan::applyset;
+use trainerd_plan::desired::Desired;
+
+use super::{CHUNKS, RECORD, Store, Stored, bytes_of, compressed, damaged, unsound};
+use crate::chunk::{self, Chunk};
+use crate::error::{EngineError, StoredError};
+use crate::kinds;
+use crate::observe::IN_FLIGHT;
+use crate::retry::{fenced, patiently};
+use crate::revision::{Header, Revision};
+
+/// How often something that is in the way of a write is deleted before the write is given up.
+const REPLACEMENTS: usize = 3;
+
+/// The metadata of a Secret of ours.
+struct Kept {
+    name: String,
+    uid: String,
+    /// What it holds: `record`, `revision`, `chunk`.
+    what: String,
+    /// Names of its chunks, where it says so.
+    chunks: Option<BTreeSet<String>>,
+}
+
+impl Kept {
+    fn of(item: &Value) -> Self {
+        let metadata = &item["metadata"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let chunks = metadata["annotations"][CHUNKS].as_str();
+        Self {
+            name: text(&metadata["name"]),
+            uid: text(&metadata["uid"]),
+            what: text(&metadata["labels"][RECORD]),
+            chunks: chunks
+                .map(|names| names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()),
+        }
+    }
+}
+
+impl Store {
+    /// The numbers of the revisions that exist, ascending.
+    pub(crate) async fn numbers(&self) -> Result<Vec<u64>, EngineError> {
+        Ok(self.numbered(&self.kept("=revision").await?).into_keys().collect())
+    }
+
+    /// Revisions by number.
+    fn numbered<'k>(&self, kept: &'k [Kept]) -> BTreeMap<u64, &'k Kept> {
+        let prefix = format!("trainerd-{}-r", self.installation.name);
+        kept.iter()
+            .filter(|kept| kept.what == "revision")
+            .filter_map(|kept| Some((kept.name.strip_prefix(&prefix)?.parse().ok()?, kept)))
+            .collect()
+    }
+
+    /// Our Secrets whose label matches, for example `=chunk` or ` in (chunk,revision)`.
+    async fn kept(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
+        let params = ListParams {
+            namespace: Some(self.namespace().to_owned()),
+            label_selector: Some(format!(
+                "{}={},{RECORD}{matching}",
+                applyset::INSTALLATION,
+                self.installation.name
+            )),
+            metadata_only: true,
+            ..ListParams::default()
+        };
+        match patiently(async || self.cluster.list(&kinds::secret(), &params).await).await {
+            Ok(list) => Ok(list.items.iter().map(Kept::of).collect()),
+            Err(error) if error.is_absent() => Ok(Vec::new()),
+            Err(error) => Err(EngineError::request("list", "trainerd's own Secrets")(error)),
+        }
+    }
+
+    /// Stores a revision; what already exists of it is not written again, and what is damaged of it is
+    /// replaced. Its chunks go first, so a header never names a chunk that does not exist. A parent that
+    /// cannot be read costs only space: what it shares is stored again.
+    ///
+    /// A different revision of the same number is replaced: the caller knows that no journal names it.
+    pub(crate) async fn save(&self, mut header: Header, desired: &Desired) -> Result<Revision, EngineError> {
+        let parent = match header.parent {
+            Some(number) => self.shareable(number).await?,
+            None => Vec::new(),
+        };
+        let name = self.revision_name(header.number);
+        let (uses, fresh) =
+            chunk::pack(&desired.objects, &parent).map_err(StoredError::from).map_err(damaged(&name))?;
+        for chunk in fresh {
+            let bytes = chunk.compress().map_err(StoredError::from).map_err(damaged(&name))?;
+            let sound = |found: &[u8]| Chunk::decompress(&chunk.digest, found).is_ok();
+            let manifest = self.manifest(&self.chunk_name(&chunk.digest), "chunk", &bytes);
+            self.create(manifest, "chunk", sound).await?;
+            self.chunks.lock().await.insert(chunk.digest.clone(), chunk);
+        }
+        header.chunks = uses;
+        let bytes = compressed(&header).map_err(damaged(&name))?;
+        let mut manifest = self.manifest(&name, "revision", &bytes);
+        let names: Vec<String> = header.chunks.iter().map(|used| self.chunk_name(&used.digest)).collect();
+        manifest["metadata"]["annotations"] = json!({CHUNKS: names.join(",")});
+        self.create(manifest, "revision", |found| found == bytes).await?;
+        self.headers.lock().await.insert(header.number, header.clone());
+        Ok(Revision { header, desired: desired.clone() })
+    }
+
+    /// The sound chunks of a revision.
+    async fn shareable(&self, number: u64) -> Result<Vec<Chunk>, EngineError> {
+        let known = self.headers.lock().await.get(&number).cloned();
+        let header = match known {
+            Some(header) => Some(header),
+            None => self.header(number).await.map(Some).or_else(unsound)?,
+        };
+        let used = header.into_iter().flat_map(|header| header.chunks);
+        // In their order, so that the same revision is packed the same way again.
+        let chunks: Vec<Option<Chunk>> = stream::iter(used)
+            .map(|used| async move { self.chunk(&used.digest).await.or_else(unsound) })
+            .buffered(IN_FLIGHT)
+            .try_collect()
+            .await?;
+        Ok(chunks.into_iter().flatten().collect())
+    }
+
+    fn manifest(&self, name: &str, what: &str, bytes: &[u8]) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": self.installation.namespace,
+                "labels": {applyset::INSTALLATION: self.installation.name, RECORD: what},
+            },
+            "type": format!("trainerd.dev/{what}"),
+            "immutable": true,
+            "data": {what: STANDARD.encode(bytes)},
+        })
+    }
+
+    /// Creates a Secret. One of that name that is there stays if its content is `sound`: it is our own, and
+    /// only its answer was lost, or an interrupted run left it. Otherwise it is replaced.
+    async fn create(
+        &self,
+        manifest: Value,
+        key: &'static str,
+        sound: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), EngineError> {
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        let failed = || EngineError::request("write", format!("Secret {name}"));
+        let fence = self.fence();
+        let create = async || {
+            let params = CreateParams::default();
+            self.cluster.create(&kinds::secret(), &manifest, params).await
+        };
+        let mut replacements = 0;
+        loop {
+            let error = match fenced(fence.as_ref(), create).await {
+                Ok(created) => return Ok(created.map(drop)?),
+                Err(error @ RequestError::AlreadyExists { .. }) if replacements < REPLACEMENTS => error,
+                Err(error) => return Err(failed()(error)),
+            };
+            let found = match self.get(name).await {
+                Ok(found) => found,
+                Err(gone) if gone.is_absent() => {
+                    replacements += 1;
+                    continue;
+                }
+                Err(error) => return Err(failed()(error)),
+            };
+            if bytes_of(&found, key).is_ok_and(|bytes| sound(&bytes)) {
+                return Ok(());
+            }
+            // Only what is ours may go; anything else that has the name stands against us.
+            if found["metadata"]["labels"][RECORD] != manifest["metadata"]["labels"][RECORD] {
+                return Err(failed()(error));
+            }
+            tracing::warn!(secret = name, "damaged, or left by an interrupted run; replacing it");
+            self.delete(name, found["metadata"]["uid"].as_str().unwrap_or_default()).await?;
+            replacements += 1;
+        }
+    }
+
+    /// Deletes the revision of that number, if it exists.
+    pub(crate) async fn forget(&self, number: u64) -> Result<(), EngineError> {
+        self.headers.lock().await.remove(&number);
+        let kept = self.kept("=revision").await?;
+        match self.numbered(&kept).get(&number) {
+            Some(revision) => self.delete(&revision.name, &revision.uid).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the newest `keep` revisions and those named, and deletes the others and every chunk that none
+    /// of the kept ones uses. Returns the numbers that went.
+    ///
+    /// One list and the deletes: a revision's chunks are in its metadata.
+    pub(crate) async fn trim(&self, keep: usize, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
+        let kept = self.kept(" in (chunk,revision)").await?;
+        let revisions = self.numbered(&kept);
+        let surplus = revisions.len().saturating_sub(keep);
+        let gone: Vec<u64> =
+            revisions.keys().take(surplus).copied().filter(|n| !needed.contains(n)).collect();
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        let mut used = BTreeSet::new();
+        for (number, revision) in revisions.iter().filter(|(number, _)| !gone.contains(number)) {
+            match &revision.chunks {
+                Some(chunks) => used.extend(chunks.iter().cloned()),
+                // Somebody took the annotation away. What cannot be read needs no chunks either.
+                None => {
+                    let header = self.header(*number).await.map(Some).or_else(unsound)?;
+                    let chunks = header.into_iter().flat_map(|header| header.chunks);
+                    used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
+                }
+            }
+        }
+        // Revisions first: a chunk without a revision is swept later, a revision without its chunk is damage.
+        self.delete_all(revisions.iter().filter(|(number, _)| gone.contains(number)).map(|(_, r)| *r))
+            .await?;
+        self.delete_all(kept.iter().filter(|kept| kept.what == "chunk" && !used.contains(&kept.name)))
+            .await?;
+        self.headers.lock().await.retain(|number, _| !gone.contains(number));
+        Ok(gone)
+    }
+
+    /// Deletes everything that is stored of the installation.
+    ///
+    /// `stored` is the record of a removal whose plan is done. It first lets go of its revisions and keeps its
+    /// journal, then they go, then the record: whoever comes after a kill in between finds a removal under way
+    /// that needs no revision.
+    pub(crate) async fn erase(&self, stored: &Stored) -> Result<(), EngineError> {
+        if stored.version.is_some() && stored.record.current.is_some() {
+            let mut letting_go = stored.clone();
+            letting_go.record.current = None;
+            self.write(&letting_go).await?;
+        }
+        self.headers.lock().await.clear();
+        for what in ["=revision", "=chunk", "=record"] {
+            self.delete_all(self.kept(what).await?.iter()).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_all(&self, kept: impl Iterator<Item = &Kept>) -> Result<(), EngineError> {
+        stream::iter(kept)
+            .map(|kept| self.delete(&kept.name, &kept.uid))
+            .buffer_unordered(IN_FLIGHT)
+            .try_collect()
+            .await
+    }
+
+    async fn delete(&self, name: &str, uid: &str) -> Result<(), EngineError> {
+        let params = DeleteParams { uid: Some(uid.to_owned()), ..DeleteParams::default() };
+        let fence = self.fence();
+        let delete =
+            async || self.cluster.delete(&kinds::secret(), Some(self.namespace()), name, &params).await;
+        match fenced(fence.as_ref(), delete).await {
+            Ok(deleted) => Ok(deleted.map(drop)?),
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) => Err(EngineError::request("delete", format!("Secret {name}"))(error)),
+        }
+    }
+}
