@@ -92,8 +92,8 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         }
     }
     refused.extend(stored_data(request, &steps));
-    let pruned = prune::prune(request, resuming).unwrap_or_else(|reason| {
-        refused.push(reason);
+    let pruned = prune::prune(request, resuming).unwrap_or_else(|objects| {
+        refused.push(Refused::CustomObjectsExist { objects });
         prune::Pruned::default()
     });
     if !refused.is_empty() {

@@ -9,7 +9,6 @@ use crate::observed::{LiveObject, Observed};
 use crate::order::{Role, defines, role};
 use crate::plan::{Purpose, Step, Until, Verb};
 use crate::planner::Request;
-use crate::refused::Refused;
 
 /// What pruning does, and what it leaves on purpose.
 #[derive(Debug, Default)]
@@ -26,9 +25,9 @@ const UNWANTED: &str = "no longer part of the installation";
 /// Every object that is ours and no longer desired.
 ///
 /// A CRD under which anything is stored but what this very plan deletes never goes. A plan that would drop it
-/// is refused, naming what is stored; one that only goes on or back (`settling`: [`Purpose::Rollback`], an
+/// is refused (the error: what is stored); one that only goes on or back (`settling`: [`Purpose::Rollback`], an
 /// open journal) leaves it, for it must not end in a refusal; and so does one that finds it left like that.
-pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<'a>, Refused> {
+pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<'a>, Vec<ObjectKey>> {
     let (desired, observed) = (request.desired, request.observed);
     let mut pruned = Pruned::default();
     for (key, live) in unwanted(desired, observed) {
@@ -60,7 +59,7 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
         }
     }
     if !stored.is_empty() {
-        return Err(Refused::CustomObjectsExist { objects: stored });
+        return Err(stored);
     }
     pruned.objects.retain(|(key, ..)| !kept.contains(*key));
     Ok(pruned)
