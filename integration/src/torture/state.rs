@@ -104,8 +104,9 @@ impl State {
     }
 }
 
-/// An object without what differs from run to run, and without its status.
+/// An object without what differs from run to run, without its status, and without what controllers fill in.
 fn normalised(mut object: Value) -> Value {
+    without_bundles(&mut object);
     if let Some(root) = object.as_object_mut() {
         root.remove("status");
     }
@@ -128,6 +129,18 @@ fn normalised(mut object: Value) -> Value {
         spec.remove("clusterIPs");
     }
     object
+}
+
+/// Webhooks' bundles are the controllers' to write, in CRDs whenever they come to it.
+fn without_bundles(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("caBundle");
+            fields.values_mut().for_each(without_bundles);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_bundles),
+        _ => {}
+    }
 }
 
 /// Where two values differ first, and how.
