@@ -1,5 +1,8 @@
 //! `render`: the same bytes every time, and the same objects in a folder.
 
+// The lints let tests panic, but not the functions beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

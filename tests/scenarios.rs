@@ -5,6 +5,9 @@
 //! command, its exit code and what it wrote to stdout and to stderr. Change one with `cargo insta review`, or with
 //! `INSTA_UPDATE=always cargo test --test scenarios`.
 
+// The lints let tests panic, but not the functions beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
