@@ -4,53 +4,258 @@ use std::collections::BTreeSet;
 
 use trainerd_cluster::permissions::{self, Rule};
 use trainerd_cluster::{Cluster, endpoints};
-use trainerd_plan::plan::{Plan, Verb};
+use trainerd_plan::object::Resource;
+use trainerd_plan::order::{Role, role};
+use trainerd_plan::plan::{Plan, Purpose, Step, Until, Verb};
 
 use crate::error::EngineError;
 use crate::kinds;
 
 /// The permissions that a plan and its bookkeeping need, each once.
+///
+/// Left out is what the plan does not tell: deleting the namespace and looking for what else is in it, which a
+/// removal that lacks them does without.
 pub(crate) fn needed(plan: &Plan) -> Vec<Rule> {
-    let namespace = &plan.installation.namespace;
-    let mut rules = BTreeSet::new();
-    let mut need = |verb: &str, group: &str, resource: &str, namespace: Option<&str>| {
-        rules.insert((verb.to_owned(), group.to_owned(), resource.to_owned(), namespace.map(str::to_owned)));
-    };
-    for verb in ["get", "list", "create", "update", "delete"] {
-        need(verb, "", "secrets", Some(namespace));
+    let mut rules = Rules::default();
+    rules.bookkeeping(plan);
+    for step in &plan.steps {
+        rules.step(step, &plan.installation.namespace);
     }
-    for verb in ["get", "create", "update"] {
-        need(verb, "coordination.k8s.io", "leases", Some(namespace));
-    }
-    for resource in [kinds::pod(), endpoints::resource()] {
-        for verb in ["list", "watch"] {
-            need(verb, &resource.group, &resource.plural, Some(namespace));
+    if plan.steps.iter().any(|step| matches!(step.until, Until::Admitting { .. })) {
+        for probe in &plan.probes {
+            let namespace = probe.resource.namespaced.then_some(plan.installation.namespace.as_str());
+            rules.need("create", &probe.resource, namespace);
         }
     }
-    for step in &plan.steps {
-        let (group, plural) = (&step.resource.group, &step.resource.plural);
+    rules.smallest()
+}
+
+#[derive(Default)]
+struct Rules(BTreeSet<Rule>);
+
+impl Rules {
+    fn need(&mut self, verb: &str, resource: &Resource, namespace: Option<&str>) {
+        self.0.insert(Rule {
+            verb: verb.to_owned(),
+            group: resource.group.clone(),
+            resource: resource.plural.clone(),
+            namespace: namespace.map(str::to_owned),
+            name: None,
+        });
+    }
+
+    /// Record, revisions, lease, and what says why something is not ready.
+    fn bookkeeping(&mut self, plan: &Plan) {
+        let namespace = Some(plan.installation.namespace.as_str());
+        for verb in ["get", "list", "create", "update", "delete"] {
+            self.need(verb, &kinds::secret(), namespace);
+        }
+        for verb in ["get", "create", "update"] {
+            self.need(verb, &kinds::lease(), namespace);
+        }
+        if plan.purpose == Purpose::Remove {
+            self.need("delete", &kinds::lease(), namespace);
+        }
+        self.need("get", &kinds::namespace(), None);
+        for verb in ["list", "watch"] {
+            self.need(verb, &kinds::pod(), namespace);
+            self.need(verb, &endpoints::resource(), namespace);
+        }
+    }
+
+    fn step(&mut self, step: &Step, home: &str) {
         let namespace = step.object.namespace.as_deref();
-        match step.verb {
-            // A server-side apply that creates needs both.
-            Verb::Create => {
-                need("create", group, plural, namespace);
-                need("patch", group, plural, namespace);
+        let role = role(&step.object);
+        if role == Role::Namespace {
+            match &step.verb {
+                // The installation's own is made before the lease is taken, and not applied.
+                Verb::Create if step.object.name == home => self.need("create", &step.resource, None),
+                Verb::Create | Verb::Apply { .. } => {
+                    self.need("create", &step.resource, None);
+                    self.need("patch", &step.resource, None);
+                }
+                Verb::Delete { .. } => self.need("delete", &step.resource, None),
+                Verb::Keep => {}
             }
-            Verb::Apply { .. } => need("patch", group, plural, namespace),
-            Verb::Delete { .. } => need("delete", group, plural, namespace),
+            return;
+        }
+        // Objects are found by their label wherever they are, and watched the same way.
+        self.need("list", &step.resource, None);
+        let waited_for = matches!(role, Role::Workload | Role::Crd | Role::Webhook)
+            || (step.until == Until::Gone && role == Role::Custom);
+        if waited_for {
+            self.need("watch", &step.resource, None);
+        }
+        match &step.verb {
+            Verb::Create => {
+                self.need("get", &step.resource, namespace);
+                // A server-side apply that creates needs both.
+                self.need("create", &step.resource, namespace);
+                self.need("patch", &step.resource, namespace);
+            }
+            Verb::Apply { .. } => self.need("patch", &step.resource, namespace),
+            Verb::Delete { .. } => self.need("delete", &step.resource, namespace),
             Verb::Keep => {}
         }
+        if let Until::Admitting { services } = &step.until {
+            for (namespace, _) in services.iter().filter_map(|service| service.split_once('/')) {
+                self.need("list", &endpoints::resource(), Some(namespace));
+                self.need("watch", &endpoints::resource(), Some(namespace));
+            }
+        }
     }
-    let rule = |(verb, group, resource, namespace)| Rule { verb, group, resource, namespace, name: None };
-    rules.into_iter().map(rule).collect()
+
+    /// Without the rules that another one implies: what is allowed everywhere is allowed in each namespace.
+    fn smallest(self) -> Vec<Rule> {
+        let everywhere = |rule: &Rule| Rule { namespace: None, ..rule.clone() };
+        let implied = |rule: &Rule| rule.namespace.is_some() && self.0.contains(&everywhere(rule));
+        self.0.iter().filter(|rule| !implied(rule)).cloned().collect()
+    }
 }
 
 /// Fails with every permission that a plan lacks.
+///
+/// Who may do everything is asked one question only.
 pub(crate) async fn check(cluster: &Cluster, plan: &Plan) -> Result<(), EngineError> {
-    let missing = permissions::missing(cluster, &needed(plan)).await;
-    let missing = missing.map_err(EngineError::request("check", "permissions"))?;
+    let all = || "*".to_owned();
+    let everything = Rule { verb: all(), group: all(), resource: all(), namespace: None, name: None };
+    let failed = || EngineError::request("check", "permissions");
+    if permissions::missing(cluster, &[everything]).await.map_err(failed())?.is_empty() {
+        return Ok(());
+    }
+    let missing = permissions::missing(cluster, &needed(plan)).await.map_err(failed())?;
     if missing.is_empty() {
         return Ok(());
     }
     Err(EngineError::Permissions(missing.iter().map(ToString::to_string).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use trainerd_plan::desired::{Component, Desired, DesiredObject, Installation};
+    use trainerd_plan::observed::{LiveObject, Observed};
+    use trainerd_plan::plan::Probe;
+    use trainerd_plan::planner::{self, Conflicts};
+    use trainerd_plan::removal::{self, Extent};
+
+    use super::*;
+
+    fn resource(group: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
+        let (version, text) = ("v1".to_owned(), str::to_owned);
+        Resource { group: text(group), version, kind: text(kind), plural: text(plural), namespaced }
+    }
+
+    fn object(resource: Resource, namespace: Option<&str>, mut manifest: Value) -> DesiredObject {
+        manifest["apiVersion"] = json!(resource.api_version());
+        manifest["kind"] = json!(resource.kind);
+        manifest["metadata"] = json!({"name": "a"});
+        if let Some(namespace) = namespace {
+            manifest["metadata"]["namespace"] = json!(namespace);
+        }
+        let text = json!({"component": "c", "resource": resource, "manifest": manifest});
+        serde_json::from_value(text).unwrap()
+    }
+
+    fn desired() -> Desired {
+        let installation = Installation { name: "t".into(), namespace: "ns".into() };
+        let runtime = resource("trainer.kubeflow.org", "TrainingRuntime", "trainingruntimes", true);
+        let probe = Probe { resource: runtime, manifest: json!({"metadata": {"name": "probe"}}) };
+        let component: Component =
+            serde_json::from_value(json!({"version": "1.0.0", "needs": [], "probes": [probe]})).unwrap();
+        let webhook =
+            json!({"webhooks": [{"clientConfig": {"service": {"namespace": "other", "name": "s"}}}]});
+        let mut namespace = object(resource("", "Namespace", "namespaces", false), None, json!({}));
+        namespace.manifest["metadata"]["name"] = json!("ns");
+        let hooks = resource(
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations",
+            false,
+        );
+        Desired {
+            installation,
+            components: [("c".to_owned(), component)].into(),
+            options: [].into(),
+            given: Vec::new(),
+            objects: vec![
+                namespace,
+                object(resource("", "ConfigMap", "configmaps", true), Some("ns"), json!({})),
+                object(resource("", "Secret", "secrets", true), Some("ns"), json!({})),
+                object(hooks, None, webhook),
+            ],
+        }
+    }
+
+    fn texts(plan: &Plan) -> BTreeSet<String> {
+        needed(plan).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_install_needs_what_it_reads_waits_for_writes_and_probes() {
+        let desired = desired();
+        let request = planner::Request {
+            purpose: Purpose::Install,
+            desired: &desired,
+            last: None,
+            observed: &Observed::default(),
+            conflicts: Conflicts::Refuse,
+            allow_lossy: false,
+            field_manager: "trainerd",
+        };
+        let texts = texts(&planner::plan(&request).unwrap());
+        let hooks = "validatingwebhookconfigurations.admissionregistration.k8s.io";
+        for expected in [
+            "get namespaces".to_owned(),
+            "create namespaces".to_owned(),
+            "list configmaps".to_owned(),
+            "get configmaps in ns".to_owned(),
+            "create configmaps in ns".to_owned(),
+            "patch configmaps in ns".to_owned(),
+            "list secrets".to_owned(),
+            "update secrets in ns".to_owned(),
+            "update leases.coordination.k8s.io in ns".to_owned(),
+            "watch endpointslices.discovery.k8s.io in other".to_owned(),
+            "create trainingruntimes.trainer.kubeflow.org in ns".to_owned(),
+            format!("list {hooks}"),
+            format!("watch {hooks}"),
+            format!("create {hooks}"),
+        ] {
+            assert!(texts.contains(&expected), "{expected} in {texts:#?}");
+        }
+        for unneeded in [
+            "patch namespaces",
+            "watch configmaps",
+            "delete leases.coordination.k8s.io in ns",
+            "delete configmaps in ns",
+            // Implied by the list in all namespaces.
+            "list secrets in ns",
+        ] {
+            assert!(!texts.contains(unneeded), "{unneeded}");
+        }
+    }
+
+    #[test]
+    fn a_removal_needs_to_delete_its_lease_too() {
+        let desired = desired();
+        let label =
+            json!({trainerd_plan::applyset::PART_OF: trainerd_plan::applyset::id(&desired.installation)});
+        let objects = desired.objects.iter().map(|object| {
+            let mut value = object.manifest.clone();
+            value["metadata"]["labels"] = label.clone();
+            value["metadata"]["uid"] = json!("u");
+            (object.key(), LiveObject { resource: object.resource.clone(), value })
+        });
+        let observed = Observed { objects: objects.collect(), ..Observed::default() };
+        let plan = removal::plan(&desired.installation, &observed, Extent::KeepStored).unwrap();
+        let texts = texts(&plan);
+        for expected in
+            ["delete leases.coordination.k8s.io in ns", "delete configmaps in ns", "list configmaps"]
+        {
+            assert!(texts.contains(expected), "{expected} in {texts:#?}");
+        }
+        for unneeded in ["create configmaps in ns", "create trainingruntimes.trainer.kubeflow.org in ns"] {
+            assert!(!texts.contains(unneeded), "{unneeded}");
+        }
+    }
 }

@@ -57,9 +57,9 @@ impl Engine {
         if extent != Removal::KeepStored {
             observed.custom_objects = observe::custom_objects(&self.cluster, &observed).await?;
         }
-        let plan =
-            removal::plan(self.installation(), &observed, extent.into()).map_err(EngineError::Refused)?;
-        Ok((plan, observed))
+        let manager = self.cluster.field_manager();
+        let plan = removal::plan_as(self.installation(), &observed, extent.into(), manager);
+        Ok((plan.map_err(EngineError::Refused)?, observed))
     }
 
     /// Removes the installation: the planned objects, then trainerd's own records, then the namespace if

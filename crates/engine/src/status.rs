@@ -1,11 +1,12 @@
 //! Where an installation is: versions, readiness, what each object waits for, what the cluster changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use semver::Version;
 use serde::Serialize;
-use trainerd_cluster::ListParams;
+use serde_json::Value;
+use trainerd_cluster::{ListParams, endpoints};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::DesiredObject;
 use trainerd_plan::object::ObjectKey;
@@ -13,12 +14,16 @@ use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::ownership;
 use trainerd_plan::readiness::{self, Readiness};
+use trainerd_plan::reason::WaitingOn;
 
 use crate::engine::{Engine, State};
 use crate::error::EngineError;
 use crate::kinds;
 use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
+
+/// Label of an EndpointSlice: the Service it is about.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Where an installation is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,6 +80,7 @@ impl Engine {
         let desired = &current.desired;
         let mut observed = self.observe(&[desired]).await?;
         self.add_pods(&mut observed).await?;
+        let answering = self.answering(desired, &observed).await?;
         let now = Timestamp::now();
         let mut components: BTreeMap<String, ComponentStatus> = desired
             .components
@@ -85,7 +91,7 @@ impl Engine {
             .collect();
         let mut objects = Vec::new();
         for object in &desired.objects {
-            let status = self.object(object, current, &observed, now);
+            let status = self.object(object, current, &observed, &answering, now);
             if let Some(component) = components.get_mut(&object.component) {
                 component.total += 1;
                 component.ready += usize::from(status.waiting.is_none());
@@ -112,6 +118,7 @@ impl Engine {
         object: &DesiredObject,
         current: &crate::revision::Revision,
         observed: &Observed,
+        answering: &BTreeSet<String>,
         now: Timestamp,
     ) -> ObjectStatus {
         let key = object.key();
@@ -125,8 +132,12 @@ impl Engine {
             };
         };
         let readiness = readiness::compute(&live.value, now);
-        let waiting = (readiness.status != readiness::Status::Current)
-            .then(|| explained(&key, &readiness, &live.value, observed));
+        let waiting = if role(&key) == Role::Webhook {
+            webhook_waits(&key, &readiness, &live.value, answering)
+        } else {
+            (readiness.status != readiness::Status::Current)
+                .then(|| explained(&key, &readiness, &live.value, observed))
+        };
         let drift = if role(&key) == Role::Namespace {
             Vec::new()
         } else {
@@ -136,6 +147,26 @@ impl Engine {
             judgement.changes.iter().map(|change| change.path.to_string()).collect()
         };
         ObjectStatus { component: object.component.clone(), object: key, waiting, drift }
+    }
+
+    /// The Services (`namespace/name`) behind the webhook configurations that have a ready endpoint.
+    async fn answering(
+        &self,
+        desired: &trainerd_plan::desired::Desired,
+        observed: &Observed,
+    ) -> Result<BTreeSet<String>, EngineError> {
+        let live = desired.objects.iter().filter_map(|object| observed.objects.get(&object.key()));
+        let services: BTreeSet<String> = live.flat_map(|live| services(&live.value)).collect();
+        let namespaces: BTreeSet<&str> =
+            services.iter().filter_map(|service| Some(service.split_once('/')?.0)).collect();
+        let mut slices = Vec::new();
+        for namespace in namespaces {
+            let params = ListParams { namespace: Some(namespace.to_owned()), ..ListParams::default() };
+            let kind = endpoints::resource();
+            let list = patiently(async || self.cluster.list(&kind, &params).await).await;
+            slices.extend(list.map_err(EngineError::request("list", "EndpointSlices"))?.items);
+        }
+        Ok(services.into_iter().filter(|service| has_endpoint(service, &slices)).collect())
     }
 
     /// Adds the pods of the installation's namespace where some workload is not ready.
@@ -158,6 +189,44 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// The Services (`namespace/name`) that the webhooks of a configuration call.
+fn services(configuration: &Value) -> BTreeSet<String> {
+    let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
+    let service = |webhook: &Value| {
+        let service = &webhook["clientConfig"]["service"];
+        Some(format!("{}/{}", service["namespace"].as_str()?, service["name"].as_str()?))
+    };
+    webhooks.filter_map(service).collect()
+}
+
+fn has_endpoint(service: &str, slices: &[Value]) -> bool {
+    let Some((namespace, name)) = service.split_once('/') else { return false };
+    let of_service = |slice: &&Value| {
+        slice["metadata"]["namespace"].as_str() == Some(namespace)
+            && applyset::label(slice, SERVICE_NAME) == Some(name)
+    };
+    let slices: Vec<Value> = slices.iter().filter(of_service).cloned().collect();
+    endpoints::ready_endpoints(&slices) > 0
+}
+
+/// What a webhook configuration waits for: first somebody who answers, then the bundle to believe them by, in
+/// the order in which a run waits for them.
+fn webhook_waits(
+    key: &ObjectKey,
+    readiness: &Readiness,
+    configuration: &Value,
+    answering: &BTreeSet<String>,
+) -> Option<String> {
+    if let Some(service) = services(configuration).into_iter().find(|service| !answering.contains(service)) {
+        return Some(WaitingOn::WebhookEndpoint { service }.to_string());
+    }
+    match readiness.status {
+        readiness::Status::Current => None,
+        readiness::Status::InProgress => Some(WaitingOn::CaBundle { object: key.clone() }.to_string()),
+        readiness::Status::Failed | readiness::Status::Terminating => Some(readiness.message.clone()),
     }
 }
 
@@ -199,5 +268,48 @@ fn shortened(reason: &str) -> String {
     match reason.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &reason[..end]),
         None => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_ready_when_somebody_answers_and_can_be_believed() {
+        let configuration = |bundle: Value| {
+            let service = json!({"namespace": "ns", "name": "hooks"});
+            json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": "c"},
+                "webhooks": [{"name": "w", "clientConfig": {"service": service, "caBundle": bundle}}],
+            })
+        };
+        let slice = |namespace: &str, service: &str, ready: bool| {
+            let labels = json!({SERVICE_NAME: service});
+            let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}});
+            json!({"metadata": {"namespace": namespace, "labels": labels}, "endpoints": [endpoint]})
+        };
+        let ready = slice("ns", "hooks", true);
+        let endpoint = Some("an endpoint of Service ns/hooks");
+        let bundle = Some("the CA bundle of ValidatingWebhookConfiguration c");
+        for (what, configuration, slices, expected) in [
+            ("nobody", configuration(json!("LS0t")), vec![], endpoint),
+            ("not ready", configuration(json!("LS0t")), vec![slice("ns", "hooks", false)], endpoint),
+            ("another's", configuration(json!("LS0t")), vec![slice("ns", "other", true)], endpoint),
+            ("elsewhere", configuration(json!("LS0t")), vec![slice("else", "hooks", true)], endpoint),
+            ("no bundle", configuration(json!("")), vec![ready.clone()], bundle),
+            ("neither", configuration(json!("")), vec![], endpoint),
+            ("both", configuration(json!("LS0t")), vec![ready], None),
+        ] {
+            let key = ObjectKey::of(&configuration).unwrap();
+            let readiness = readiness::compute(&configuration, Timestamp::UNIX_EPOCH);
+            let answering: BTreeSet<String> =
+                services(&configuration).into_iter().filter(|s| has_endpoint(s, &slices)).collect();
+            let waits = webhook_waits(&key, &readiness, &configuration, &answering);
+            assert_eq!(waits.as_deref(), expected, "{what}");
+        }
     }
 }
