@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long)]
     release: bool,
     /// Further arguments for the test programs, as those after `--` of `cargo test`
-    #[arg(last = true)]
+    #[arg(last = true, value_name = "ARGUMENT")]
     further: Vec<String>,
 }
 

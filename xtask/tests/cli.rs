@@ -26,11 +26,32 @@ fn a_wrong_command_line_ends_4_and_prints_no_data() {
         &["cluster", "up", "Not/A/Name"],
         &["cluster", "up", "--no-such-flag"],
         &["cluster", "status", "-o", "xml"],
+        &["demo", "--cluster", "Not/A/Name"],
+        &["test", "no-such-stage"],
+        &["lint", "no-such-check"],
+        &["generate", "--no-such-flag"],
+        &["torture", "without-two-dashes"],
     ] {
         let output = xtask(cache.path(), arguments);
         assert_eq!(output.status.code(), Some(4), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_test_cluster_that_is_not_named_ends_4_before_anything_is_built() {
+    let cache = tempfile::tempdir().unwrap();
+    for (which, kubeconfig) in [("existing", ""), ("exists", "/k")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .arg("test")
+            .env("TRAINERD_CACHE", cache.path())
+            .env("TRAINERD_TEST_CLUSTER", which)
+            .env("KUBECONFIG", kubeconfig)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(4), "{which}");
+        assert!(output.stdout.is_empty(), "{which}");
     }
 }
 

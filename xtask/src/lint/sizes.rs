@@ -10,15 +10,9 @@ use crate::home::Home;
 /// Most lines of a module. Tables (type tables, snapshots, go.sum) are no Rust and not counted.
 pub(super) const MOST_LINES: usize = 600;
 
-/// Folders with modules.
-const FOLDERS: [&str; 5] = ["crates", "src", "tests", "xtask", "integration"];
-
 /// Looks at every module of the checkout.
 pub(super) fn check(home: &Home) -> Result<String, Error> {
-    let mut modules = Vec::new();
-    for folder in FOLDERS {
-        modules.append(&mut modules_under(&home.checkout().join(folder))?);
-    }
+    let modules = modules_under(home.checkout())?;
     let too_long: Vec<String> = modules
         .iter()
         .filter(|(_, lines)| *lines > MOST_LINES)
@@ -34,7 +28,8 @@ pub(super) fn check(home: &Home) -> Result<String, Error> {
     Ok(format!("{} modules, the longest of {longest} lines", modules.len()))
 }
 
-/// Every Rust file of a folder and those below it, with its number of lines.
+/// Every Rust file of a folder and those below it, with its number of lines; what cargo builds and hidden folders
+/// aside.
 fn modules_under(folder: &Path) -> Result<Vec<(PathBuf, usize)>, files::Error> {
     let failed = |source| files::Error::new("list", folder, source);
     let mut found = Vec::new();
@@ -42,7 +37,8 @@ fn modules_under(folder: &Path) -> Result<Vec<(PathBuf, usize)>, files::Error> {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
         let kind = entry.file_type().map_err(failed)?;
-        if kind.is_dir() && entry.file_name() != "target" {
+        let name = entry.file_name();
+        if kind.is_dir() && name != "target" && !name.as_encoded_bytes().starts_with(b".") {
             found.append(&mut modules_under(&path)?);
         } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
             let lines = files::read(&path)?.lines().count();
@@ -67,6 +63,7 @@ mod tests {
         write("deep/b.rs", 601);
         write("deep/pods.types", 900);
         write("target/c.rs", 900);
+        write(".hidden/d.rs", 900);
         let found = modules_under(folder.path()).unwrap();
         let found: Vec<_> =
             found.iter().map(|(path, lines)| (path.file_name().unwrap().to_str().unwrap(), *lines)).collect();
