@@ -27,6 +27,9 @@ pub(crate) fn plan_text(plan: &Plan, printer: &Printer) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "point of no return: {} {}", verb(&step.verb), step.object);
     }
+    for note in &plan.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
     let _ = writeln!(text, "{}", counts(&plan.counts()));
     text
 }
@@ -39,7 +42,12 @@ fn step_text(text: &mut String, step: &Step, printer: &Printer) {
         Verb::Keep => ("=", Tone::Faint),
     };
     let head = printer.paint(tone, &format!("{sign} {} {}", verb(&step.verb), step.object));
-    let why = printer.paint(Tone::Faint, &format!("({}: {})", step.component, step.why));
+    let why = match step.component.as_str() {
+        // What users stored belongs to no component.
+        "" => format!("({})", step.why),
+        component => format!("({component}: {})", step.why),
+    };
+    let why = printer.paint(Tone::Faint, &why);
     let _ = writeln!(text, "{head}  {why}");
     for change in step.changes.iter().take(FIELDS) {
         let _ = writeln!(text, "    {}", change_text(change, printer.verbosity));
