@@ -111,7 +111,13 @@ pub(crate) fn config_maps() -> Resource {
 }
 
 fn object(manifest: Value, after: Vec<ObjectKey>) -> DesiredObject {
-    DesiredObject { component: COMPONENT.to_owned(), resource: config_maps(), manifest, after, yielded: Vec::new() }
+    DesiredObject {
+        component: COMPONENT.to_owned(),
+        resource: config_maps(),
+        manifest,
+        after,
+        yielded: Vec::new(),
+    }
 }
 
 fn settings(random: &mut fastrand::Rng) -> String {

@@ -229,7 +229,13 @@ impl Render<'_> {
             fault,
         })?;
         pods::set_pull_secrets(&mut manifest, &self.options.image_pull_secrets);
-        Ok(DesiredObject { component: self.name().to_owned(), resource, manifest, after: Vec::new(), yielded: Vec::new() })
+        Ok(DesiredObject {
+            component: self.name().to_owned(),
+            resource,
+            manifest,
+            after: Vec::new(),
+            yielded: Vec::new(),
+        })
     }
 
     /// Adds the edges that the component asks for beyond those of kinds.

@@ -43,16 +43,9 @@ fn listable(discovery: &Value) -> Vec<Resource> {
                 text(&resource["responseKind"]["kind"]),
                 text(&resource["resource"]),
                 text(&version["version"]),
-            ) {
-                if known.insert(plural.clone()) {
-                    resources.push(Resource {
-                        group: name.to_owned(),
-                        version,
-                        kind,
-                        plural,
-                        namespaced: true,
-                    });
-                }
+            ) && known.insert(plural.clone())
+            {
+                resources.push(Resource { group: name.to_owned(), version, kind, plural, namespaced: true });
             }
         }
     }

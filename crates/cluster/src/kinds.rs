@@ -25,11 +25,8 @@ impl Cluster {
         };
         let mut kinds: Vec<Resource> = Vec::new();
         for version in versions {
-            let path = if group.is_empty() {
-                format!("/api/{version}")
-            } else {
-                format!("/apis/{group}/{version}")
-            };
+            let path =
+                if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
             let answer = match self.call(Call::get(Verb::List, path)).await {
                 Ok(answer) => answer,
                 // Dropped since the group was asked.
@@ -51,7 +48,9 @@ fn versions(group: &Value) -> Vec<String> {
     let all = group["versions"].as_array().into_iter().flatten().map(|version| &version["version"]);
     let mut versions: Vec<String> = Vec::new();
     for version in std::iter::once(&group["preferredVersion"]["version"]).chain(all) {
-        if let Some(version) = version.as_str().filter(|version| versions.iter().all(|known| known != version)) {
+        if let Some(version) =
+            version.as_str().filter(|version| versions.iter().all(|known| known != version))
+        {
             versions.push(version.to_owned());
         }
     }

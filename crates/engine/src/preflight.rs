@@ -146,7 +146,7 @@ mod tests {
         Resource { group: text(group), version, kind: text(kind), plural: text(plural), namespaced }
     }
 
-    fn object(resource: Resource, namespace: Option<&str>, mut manifest: Value) -> DesiredObject {
+    fn object(resource: &Resource, namespace: Option<&str>, mut manifest: Value) -> DesiredObject {
         manifest["apiVersion"] = json!(resource.api_version());
         manifest["kind"] = json!(resource.kind);
         manifest["metadata"] = json!({"name": "a"});
@@ -165,7 +165,7 @@ mod tests {
             serde_json::from_value(json!({"version": "1.0.0", "needs": [], "probes": [probe]})).unwrap();
         let webhook =
             json!({"webhooks": [{"clientConfig": {"service": {"namespace": "other", "name": "s"}}}]});
-        let mut namespace = object(resource("", "Namespace", "namespaces", false), None, json!({}));
+        let mut namespace = object(&resource("", "Namespace", "namespaces", false), None, json!({}));
         namespace.manifest["metadata"]["name"] = json!("ns");
         let hooks = resource(
             "admissionregistration.k8s.io",
@@ -180,9 +180,10 @@ mod tests {
             given: Vec::new(),
             objects: vec![
                 namespace,
-                object(resource("", "ConfigMap", "configmaps", true), Some("ns"), json!({})),
-                object(resource("", "Secret", "secrets", true), Some("ns"), json!({})),
-                object(hooks, None, webhook),
+                object(&resource("", "ConfigMap", "configmaps", true), Some("ns"), json!({})),
+                object(&resource("", "Secret", "secrets", true), Some("ns"), json!({})),
+                object(&hooks, None, webhook),
+                object(&resource("apps", "Deployment", "deployments", true), Some("ns"), json!({})),
             ],
         }
     }
@@ -209,6 +210,7 @@ mod tests {
             "get namespaces".to_owned(),
             "create namespaces".to_owned(),
             "list configmaps".to_owned(),
+            "watch deployments.apps".to_owned(),
             "get configmaps in ns".to_owned(),
             "create configmaps in ns".to_owned(),
             "patch configmaps in ns".to_owned(),
@@ -244,10 +246,11 @@ mod tests {
             let mut value = object.manifest.clone();
             value["metadata"]["labels"] = label.clone();
             value["metadata"]["uid"] = json!("u");
+            value["metadata"]["managedFields"] = json!([{"manager": "trainerd", "operation": "Apply"}]);
             (object.key(), LiveObject { resource: object.resource.clone(), value })
         });
         let observed = Observed { objects: objects.collect(), ..Observed::default() };
-        let plan = removal::plan(&desired.installation, &observed, Extent::KeepStored).unwrap();
+        let plan = removal::plan(&desired.installation, &observed, Extent::KeepStored, "trainerd").unwrap();
         let texts = texts(&plan);
         for expected in
             ["delete leases.coordination.k8s.io in ns", "delete configmaps in ns", "list configmaps"]

@@ -58,7 +58,7 @@ impl Engine {
             observed.custom_objects = observe::custom_objects(&self.cluster, &observed).await?;
         }
         let manager = self.cluster.field_manager();
-        let plan = removal::plan_as(self.installation(), &observed, extent.into(), manager);
+        let plan = removal::plan(self.installation(), &observed, extent.into(), manager);
         Ok((plan.map_err(EngineError::Refused)?, observed))
     }
 
@@ -273,13 +273,15 @@ mod tests {
                 plural: kind.to_lowercase(),
                 namespaced: false,
             };
-            (key, LiveObject { resource, value: json!({"metadata": {"uid": kind, "labels": labels}}) })
+            let managers = json!([{"manager": "trainerd", "operation": "Apply"}]);
+            let metadata = json!({"uid": kind, "labels": labels, "managedFields": managers});
+            (key, LiveObject { resource, value: json!({"metadata": metadata}) })
         };
         let crd = live("apiextensions.k8s.io", "CustomResourceDefinition");
         let others = [live("apps", "Deployment"), live("", "ConfigMap")];
         let plan = |objects: BTreeMap<ObjectKey, LiveObject>, extent| {
             let observed = Observed { objects, ..Observed::default() };
-            removal::plan(&installation, &observed, extent).unwrap()
+            removal::plan(&installation, &observed, extent, "trainerd").unwrap()
         };
         let all = || others.iter().cloned().chain([crd.clone()]).collect();
         let first = before_crds(&plan(all(), Extent::Purge)).unwrap();

@@ -101,10 +101,9 @@ async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<
             let params = DeleteParams { uid: Some(uid.clone()), ..DeleteParams::default() };
             match cluster.delete(&step.resource, key.namespace.as_deref(), &key.name, &params).await {
                 Ok(Deletion::Accepted(object)) => Ok(Some(object)),
-                Ok(Deletion::Done) => Ok(None),
+                // On a conflict the object that was to go is gone: what stands under its name is another.
+                Ok(Deletion::Done) | Err(RequestError::Conflict { kind: ConflictKind::Uid, .. }) => Ok(None),
                 Err(error) if error.is_absent() => Ok(None),
-                // The object that was to go is gone; what stands under its name is another.
-                Err(RequestError::Conflict { kind: ConflictKind::Uid, .. }) => Ok(None),
                 Err(error) => Err(error),
             }
         }

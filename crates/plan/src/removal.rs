@@ -25,25 +25,11 @@ pub enum Extent {
 ///
 /// What carries the label alone stays, with a note, unless it is stored under a CRD of ours that goes. The
 /// namespace is not part of the plan: whether it is empty is known only at the end.
-pub fn plan_as(
+pub fn plan(
     installation: &Installation,
     observed: &Observed,
     extent: Extent,
     field_manager: &str,
-) -> Result<Plan, Vec<Refused>> {
-    removal(installation, observed, extent, |live| live.is_member(installation, field_manager))
-}
-
-/// [`plan_as`], trusting the label.
-pub fn plan(installation: &Installation, observed: &Observed, extent: Extent) -> Result<Plan, Vec<Refused>> {
-    removal(installation, observed, extent, |live| live.belongs_to(installation))
-}
-
-fn removal(
-    installation: &Installation,
-    observed: &Observed,
-    extent: Extent,
-    is_ours: impl Fn(&LiveObject) -> bool,
 ) -> Result<Plan, Vec<Refused>> {
     let goes = |key: &ObjectKey| match role(key) {
         Role::Namespace => false,
@@ -51,7 +37,8 @@ fn removal(
         _ => true,
     };
     let labelled = observed.objects.iter().filter(|(key, live)| goes(key) && live.belongs_to(installation));
-    let (ours, copies): (Vec<_>, Vec<_>) = labelled.partition(|(_, live)| is_ours(live));
+    let (ours, copies): (Vec<_>, Vec<_>) =
+        labelled.partition(|(_, live)| live.is_member(installation, field_manager));
     let crds: Vec<&LiveObject> =
         ours.iter().filter(|(key, _)| role(key) == Role::Crd).map(|(_, live)| *live).collect();
     let stored: Vec<(&ObjectKey, &LiveObject)> = observed

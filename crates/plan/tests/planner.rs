@@ -511,7 +511,7 @@ fn a_removal_stops_admission_first_and_keeps_what_is_stored_unless_told() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.object.kind.clone()).collect::<Vec<_>>();
-    let removal = |observed: &Observed, extent| removal::plan_as(&installation(), observed, extent, MANAGER);
+    let removal = |observed: &Observed, extent| removal::plan(&installation(), observed, extent, MANAGER);
 
     let keep = removal(&observed, Extent::KeepStored).unwrap();
     assert_eq!(kinds(&keep), ["ValidatingWebhookConfiguration", "Deployment", "ConfigMap", "ServiceAccount"]);
@@ -558,7 +558,7 @@ fn a_removal_leaves_what_only_bears_the_label() {
     let key = find(&desired, "ConfigMap").key();
     observed.objects.get_mut(&key).unwrap().value["metadata"]["managedFields"][0]["manager"] =
         json!("kubectl");
-    let plan = removal::plan_as(&installation(), &observed, Extent::Purge, MANAGER).unwrap();
+    let plan = removal::plan(&installation(), &observed, Extent::Purge, MANAGER).unwrap();
     assert!(plan.steps.iter().all(|step| step.object != key));
     assert!(
         matches!(plan.notes.as_slice(), [note] if note.starts_with(&key.to_string())),

@@ -59,7 +59,7 @@ impl Store {
         }
         let details = json!({ "name": "writer", "group": "coordination.k8s.io", "kind": "leases" });
         let stored = match (asked.method.as_str(), &self.lease) {
-            ("GET" | "PUT", None) => return status(404, "NotFound", &details),
+            ("GET" | "PUT" | "DELETE", None) => return status(404, "NotFound", &details),
             ("GET", Some(lease)) => return ok(lease),
             ("POST", None) => self.store(asked.body.clone()),
             ("POST", Some(_)) => return status(409, "AlreadyExists", &details),
@@ -69,7 +69,6 @@ impl Store {
                 }
                 self.store(asked.body.clone())
             }
-            ("DELETE", None) => return status(404, "NotFound", &details),
             ("DELETE", Some(lease)) => {
                 let meant = &asked.body["preconditions"];
                 let differs = |key: &str| !meant[key].is_null() && meant[key] != lease["metadata"][key];

@@ -210,14 +210,13 @@ impl Store {
         }
         let mut used = BTreeSet::new();
         for (number, revision) in revisions.iter().filter(|(number, _)| !gone.contains(number)) {
-            match &revision.chunks {
-                Some(chunks) => used.extend(chunks.iter().cloned()),
+            if let Some(chunks) = &revision.chunks {
+                used.extend(chunks.iter().cloned());
+            } else {
                 // Somebody took the annotation away. What cannot be read needs no chunks either.
-                None => {
-                    let header = self.header(*number).await.map(Some).or_else(unsound)?;
-                    let chunks = header.into_iter().flat_map(|header| header.chunks);
-                    used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
-                }
+                let header = self.header(*number).await.map(Some).or_else(unsound)?;
+                let chunks = header.into_iter().flat_map(|header| header.chunks);
+                used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
             }
         }
         // Revisions first: a chunk without a revision is swept later, a revision without its chunk is damage.
