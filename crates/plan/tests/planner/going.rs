@@ -1,0 +1,151 @@
+//! Prune and removal: what goes, what stays, in which order.
+
+use serde_json::json;
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::observed::Observed;
+use trainerd_plan::plan::{Plan, Purpose, Verb};
+use trainerd_plan::planner::{self, Request};
+use trainerd_plan::prune;
+use trainerd_plan::refused::Refused;
+use trainerd_plan::removal::{self, Extent};
+use trainerd_plan::{order, planner::plan};
+
+use crate::stack::*;
+
+#[test]
+fn what_is_no_longer_desired_is_deleted_by_uid_after_all_else() {
+    let old = stack();
+    let new = without(&["ConfigMap"]);
+    let mut observed = all_applied(&old);
+    // Somebody else's object of the same kind is none of our business, nor is a copy of ours with its label.
+    for (name, labelled) in [("theirs", false), ("copy", true)] {
+        let mut live = applied(&old, find(&old, "ConfigMap"));
+        live.value["metadata"]["name"] = json!(name);
+        live.value["metadata"]["managedFields"][0]["manager"] = json!("kubectl");
+        if !labelled {
+            live.value["metadata"]["labels"] = json!({});
+        }
+        observed.objects.insert(ObjectKey::of(&live.value).unwrap(), live);
+    }
+    let plan = plan(&request(&new, Some(&old), &observed)).unwrap();
+    let (deletes, others): (Vec<_>, Vec<_>) =
+        (0..plan.steps.len()).partition(|index| matches!(plan.steps[*index].verb, Verb::Delete { .. }));
+    assert_eq!(deletes.len(), 1);
+    assert_eq!(plan.steps[deletes[0]].verb, Verb::Delete { uid: "uid-of-ConfigMap kf/config".into() });
+    // Directly or by way of others, the delete waits for every other step.
+    let mut before = std::collections::BTreeSet::new();
+    let mut queue = plan.steps[deletes[0]].after.clone();
+    while let Some(index) = queue.pop() {
+        if before.insert(index) {
+            queue.extend(&plan.steps[index].after);
+        }
+    }
+    assert_eq!(before.into_iter().collect::<Vec<_>>(), others);
+    assert!(
+        matches!(plan.notes.as_slice(), [note] if note.starts_with("ConfigMap kf/copy ")),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn a_crd_goes_only_when_nothing_is_stored_under_it_but_what_the_plan_deletes() {
+    let old = stack();
+    let new = without(&["CustomResourceDefinition", "Runtime"]);
+    let empty = all_applied(&old);
+    let mut in_use = all_applied(&old);
+    let mine = users_runtime(&mut in_use);
+    // What observing fills in: everything stored, our own included.
+    let own = find(&old, "Runtime").key();
+    in_use.custom_objects.insert(own.clone(), in_use.objects[&own].clone());
+    let found = prune::pruned_crds(&new, &in_use, MANAGER);
+    assert_eq!(found.len(), 1);
+    assert!(prune::pruned_crds(&old, &in_use, MANAGER).is_empty());
+
+    let refusal = Refused::CustomObjectsExist { objects: vec![mine] };
+    let rows = [
+        ("empty", &empty, Purpose::Change, Some(&old), false, Ok(true)),
+        ("forward", &in_use, Purpose::Change, Some(&old), false, Err(refusal)),
+        ("going on", &in_use, Purpose::Upgrade, Some(&old), true, Ok(false)),
+        ("going back", &in_use, Purpose::Rollback, Some(&old), false, Ok(false)),
+        ("left by a rollback", &in_use, Purpose::Change, Some(&new), false, Ok(false)),
+        ("left, and empty now", &empty, Purpose::Change, Some(&new), false, Ok(true)),
+    ];
+    for (name, observed, purpose, last, resuming, expected) in rows {
+        let request = Request { purpose, ..request(&new, last, observed) };
+        let planned = if resuming { planner::resume(&request) } else { plan(&request) };
+        match expected {
+            Err(refused) => assert_eq!(planned.unwrap_err(), [refused], "{name}"),
+            Ok(goes) => {
+                let planned = planned.unwrap();
+                let deleted = |kind: &str| {
+                    let mut steps = planned.steps.iter().filter(|step| step.object.kind == kind);
+                    steps.any(|step| matches!(step.verb, Verb::Delete { .. }))
+                };
+                assert_eq!((deleted("CustomResourceDefinition"), deleted("Runtime")), (goes, true), "{name}");
+                assert_eq!(planned.notes.len(), usize::from(!goes), "{name}: {:?}", planned.notes);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removal_stops_admission_first_and_keeps_what_is_stored_unless_told() {
+    let desired = stack();
+    let mut observed = all_applied(&desired);
+    let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.object.kind.clone()).collect::<Vec<_>>();
+    let removal = |observed: &Observed, extent| removal::plan(&installation(), observed, extent, MANAGER);
+
+    let keep = removal(&observed, Extent::KeepStored).unwrap();
+    assert_eq!(kinds(&keep), ["ValidatingWebhookConfiguration", "Deployment", "ConfigMap", "ServiceAccount"]);
+    assert!(keep.steps[0].after.is_empty() && keep.steps[1].after == [0]);
+
+    let all = removal(&observed, Extent::Purge).unwrap();
+    assert_eq!(
+        kinds(&all),
+        [
+            "ValidatingWebhookConfiguration",
+            "Runtime",
+            "Deployment",
+            "ConfigMap",
+            "ServiceAccount",
+            "CustomResourceDefinition"
+        ]
+    );
+    for pair in all.steps.windows(2) {
+        assert!(order::role(&pair[0].object) <= order::role(&pair[1].object));
+    }
+
+    let job = users_runtime(&mut observed);
+    let refused = removal(&observed, Extent::Purge).unwrap_err();
+    assert_eq!(refused, [Refused::CustomObjectsExist { objects: vec![job.clone()] }]);
+
+    let purge = removal(&observed, Extent::PurgeWithJobs).unwrap();
+    assert_eq!(kinds(&purge).last().unwrap(), "CustomResourceDefinition");
+    assert!(purge.steps.iter().any(|step| step.object == job));
+
+    // The same CRD in somebody else's hands: it stays, and everything under it.
+    let crd = observed.objects.get_mut(&find(&desired, "CustomResourceDefinition").key()).unwrap();
+    crd.value["metadata"]["labels"] = json!({});
+    for extent in [Extent::Purge, Extent::PurgeWithJobs] {
+        let spared = removal(&observed, extent).unwrap();
+        assert!(spared.steps.iter().all(|step| step.object != job));
+        assert!(!kinds(&spared).contains(&"CustomResourceDefinition".to_owned()));
+    }
+}
+
+#[test]
+fn a_removal_leaves_what_only_bears_the_label() {
+    let desired = stack();
+    let mut observed = all_applied(&desired);
+    let key = find(&desired, "ConfigMap").key();
+    observed.objects.get_mut(&key).unwrap().value["metadata"]["managedFields"][0]["manager"] =
+        json!("kubectl");
+    let plan = removal::plan(&installation(), &observed, Extent::Purge, MANAGER).unwrap();
+    assert!(plan.steps.iter().all(|step| step.object != key));
+    assert!(
+        matches!(plan.notes.as_slice(), [note] if note.starts_with(&key.to_string())),
+        "{:?}",
+        plan.notes
+    );
+}
