@@ -215,8 +215,14 @@ fn an_unknown_kubernetes_is_refused() -> Result<(), Box<dyn Error>> {
 fn a_damaged_revision_is_named_and_never_applied() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
-    cluster.run(&["upgrade", "--to", "trainer=2.3.0", "--yes", "--timeout", "3m"])?.expect_code(0)?;
     let secrets = cluster.list(&stack::secret(), Some("trainerd.dev/record=chunk"))?;
+    cluster.run(&["upgrade", "--to", "trainer=2.3.0", "--yes", "--timeout", "3m"])?.expect_code(0)?;
+    let newer: Vec<Value> = cluster
+        .list(&stack::secret(), Some("trainerd.dev/record=chunk"))?
+        .into_iter()
+        .filter(|chunk| secrets.iter().all(|old| old["metadata"]["name"] != chunk["metadata"]["name"]))
+        .collect();
+    assert!(!newer.is_empty(), "the upgrade wrote a chunk of its own");
     let old = cluster.get(&stack::secret(), NAMESPACE, &format!("{RECORD}-r1"))?.unwrap_or_default();
     assert!(old.is_object() && !secrets.is_empty(), "there are a revision and its chunks");
 
@@ -249,6 +255,13 @@ fn a_damaged_revision_is_named_and_never_applied() -> Result<(), Box<dyn Error>>
     replace(&old, json!({"revision": STANDARD.encode("not a revision")}))?;
     refused(&cluster, &back, 1, &[&name])?;
     replace(&old, old["data"].clone())?;
+
+    // What is damaged of the revision that the cluster is at stands against going on, not against going back.
+    for chunk in &newer {
+        replace(chunk, json!({"chunk": STANDARD.encode("not a chunk")}))?;
+    }
+    let name = newer[0]["metadata"]["name"].as_str().unwrap_or_default();
+    refused(&cluster, &["upgrade", "--set", "settle=1", "--yes", "--timeout", "2m"], 1, &[name])?;
     cluster.run(&back)?.expect_code(0)?;
     Ok(())
 }
