@@ -24,7 +24,7 @@ pub struct Entry {
 
 impl Entry {
     /// Reads a request.
-    pub(super) fn new(number: usize, method: &Method, uri: &Uri, body: &[u8]) -> Self {
+    pub(crate) fn new(number: usize, method: &Method, uri: &Uri, body: &[u8]) -> Self {
         let has = |wanted: &[&str]| {
             uri.query().is_some_and(|query| query.split('&').any(|pair| wanted.contains(&pair)))
         };

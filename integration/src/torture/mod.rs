@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use trainerd_cluster::lease::Identity;
 use trainerd_plan::object::Resource;
 
 use crate::Error;
@@ -130,6 +131,7 @@ pub fn run(
             let ended = format!("the second run ended {:?}: {}", second.code, second.stderr.trim_end());
             troubles.push(ended);
         }
+        troubles.extend(found.holder.as_deref().and_then(|holder| lease_trouble(holder, &again)));
         let orphans = found.orphans(&expected);
         outcome.orphans += orphans.len();
         outcome.converged += usize::from(troubles.is_empty() && orphans.is_empty());
@@ -138,7 +140,7 @@ pub fn run(
         for log in runs {
             for (object, count) in self::writes(&log) {
                 let repeated = count.saturating_sub(writes.get(&object).copied().unwrap_or(1));
-                if object.contains("/leases/") {
+                if is_lease(&object) {
                     continue;
                 }
                 if is_own(&object) {
@@ -171,6 +173,17 @@ pub fn run(
     Ok(outcome)
 }
 
+/// What is wrong with a lease that is still held after the second run. One that had something to write took it
+/// and has to give it back; one that had nothing left to do leaves it to the killed run, and then whoever
+/// comes next has to see at once that its holder is dead.
+fn lease_trouble(holder: &str, second: &[Entry]) -> Option<String> {
+    if second.iter().any(|entry| entry.wrote() && is_lease(&entry.object)) {
+        return Some(format!("the second run left the lease to {holder}"));
+    }
+    let is_dead = holder.parse::<Identity>().is_ok_and(|holder| holder.is_dead());
+    (!is_dead).then(|| format!("the lease is held by {holder}, who is not known to be dead"))
+}
+
 /// How often each object was written.
 fn writes(log: &[Entry]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -178,6 +191,10 @@ fn writes(log: &[Entry]) -> BTreeMap<String, usize> {
         *counts.entry(entry.object.clone()).or_insert(0) += 1;
     }
     counts
+}
+
+fn is_lease(path: &str) -> bool {
+    path.contains("/leases/")
 }
 
 /// Whether an object is one of trainerd's own records.
@@ -251,6 +268,25 @@ mod tests {
         assert_eq!((some.len(), some[0], some[7]), (8, all[0], all[99]));
         assert!(some.windows(2).all(|pair| pair[0] != pair[1]));
         assert_eq!(spread(&all[..3], 8), all[..3]);
+    }
+
+    #[test]
+    fn a_lease_may_stay_with_the_dead_where_nothing_was_left_to_write() {
+        let living = Identity::of_this_process();
+        let mut dead = living.clone();
+        // The process id was given to another process since.
+        dead.process.as_mut().unwrap().start_ticks += 1;
+        let path = "/apis/coordination.k8s.io/v1/namespaces/n/leases/a";
+        let mut taking = Entry::new(1, &http::Method::PUT, &path.parse().unwrap(), b"{}");
+        taking.status = Some(200);
+        for (what, holder, second, fine) in [
+            ("nothing left to write, and dead", dead.to_string(), vec![], true),
+            ("it may live", living.to_string(), vec![], false),
+            ("somebody else's", "manager-1".to_owned(), vec![], false),
+            ("taken and not given back", dead.to_string(), vec![taking], false),
+        ] {
+            assert_eq!(lease_trouble(&holder, &second).is_none(), fine, "{what}");
+        }
     }
 
     #[test]

@@ -97,9 +97,6 @@ impl State {
         if let Some(number) = self.open {
             differences.push(format!("the journal towards revision {number} is open"));
         }
-        if let Some(holder) = &self.holder {
-            differences.push(format!("the lease is held by {holder}"));
-        }
         differences
     }
 }
@@ -192,7 +189,6 @@ mod tests {
         assert!(expected.differences(&expected).is_empty() && expected.orphans(&expected).is_empty());
         let found = State {
             open: Some(2),
-            holder: Some("me".to_owned()),
             ..state(
                 &[("a", json!({"spec": {"x": [1, 3]}})), ("c", json!({}))],
                 &["/registry/a", "/registry/c"],
@@ -207,7 +203,6 @@ mod tests {
                 "c should not be there",
                 "/registry/b is missing",
                 "the journal towards revision 2 is open",
-                "the lease is held by me",
             ]
         );
         assert_eq!(found.orphans(&expected), ["/registry/c"]);
