@@ -17,6 +17,7 @@ const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=met
 /// JSON is YAML; the server knows server-side apply by this media type only.
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
 
 impl Cluster {
     /// Reads an object.
@@ -177,6 +178,22 @@ impl Cluster {
             .content(MERGE_PATCH, patch)
             .preconditions(uid, version);
         self.call(call).await
+    }
+
+    /// Changes an object by a JSON patch (RFC 6902) and answers with it as stored.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] where a `test` of the patch does not hold.
+    pub async fn patch_json(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Value, RequestError> {
+        let path =
+            self.write_query(CreateParams::default()).append_to(&path::object(resource, namespace, name)?);
+        self.call(Call::new(Verb::Patch, Method::PATCH, path).content(JSON_PATCH, patch)).await
     }
 
     /// Deletes an object.

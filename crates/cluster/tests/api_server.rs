@@ -246,10 +246,13 @@ async fn a_lease_has_one_holder() {
         margin: Duration::from_millis(500),
         wait: Duration::from_secs(10),
         identity: Identity::of_this_process(),
+        after: None,
     };
-    let acquire =
-        async || LeaseGuard::acquire(&world.cluster, &world.namespace, "writer", config(), |_| {}).await;
+    let take =
+        async |config| LeaseGuard::acquire(&world.cluster, &world.namespace, "writer", config, |_| {}).await;
+    let acquire = async || take(config()).await;
     let first = acquire().await.unwrap();
+    let token = first.fence().token().clone();
     match acquire().await.err() {
         Some(LeaseError::Held { holder, since: Some(_), .. }) => assert_eq!(holder, first.holder()),
         other => panic!("{other:?}"),
@@ -257,7 +260,11 @@ async fn a_lease_has_one_holder() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     first.check().unwrap();
     first.release().await.unwrap();
-    let second = acquire().await.unwrap();
+    // A second one would find the lease held, and wait for longer than this lets it.
+    let known = LeaseConfig { after: Some(token.clone()), wait: Duration::ZERO, ..config() };
+    let second = take(known.clone()).await.unwrap();
+    assert!(second.fence().token().follows(&token));
+    assert!(matches!(take(known).await.err(), Some(LeaseError::Held { .. })));
     let leases = resource("coordination.k8s.io", "v1", "Lease", "leases", true);
     let lease = world.cluster.get(&leases, Some(&world.namespace), "writer").await.unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 1);

@@ -9,7 +9,7 @@ use super::clock;
 use super::decide::{Decision, Sighting, decide};
 use super::guard::{LeaseGuard, Place};
 use super::identity::Identity;
-use super::record::LeaseRecord;
+use super::record::{FencingToken, LeaseRecord};
 use super::{LeaseConfig, LeaseError, resource};
 use crate::cluster::Cluster;
 use crate::error::RequestError;
@@ -72,12 +72,20 @@ impl LeaseGuard {
         let mut history = History::default();
         let failed =
             |source| LeaseError::Request { namespace: namespace.to_owned(), name: name.to_owned(), source };
+        let hold = |taken| {
+            let place = Place { namespace: namespace.to_owned(), name: name.to_owned() };
+            Self::hold(cluster, place, config.clone(), me.clone(), taken)
+        };
+        if let Some(earlier) = &config.after {
+            match succeed(cluster, namespace, name, &config, &me, earlier).await {
+                Ok(taken) => return Ok(hold(taken)),
+                // Whatever stood against it, a look tells; an answer that got lost shows as ours.
+                Err(error) => tracing::debug!(%error, "the lease is not as it was left"),
+            }
+        }
         loop {
             let wait = match attempt(cluster, namespace, name, &config, &me, &mut history).await {
-                Ok(Attempt::Taken(taken)) => {
-                    let place = Place { namespace: namespace.to_owned(), name: name.to_owned() };
-                    return Ok(Self::hold(cluster, place, config, me, taken));
-                }
+                Ok(Attempt::Taken(taken)) => return Ok(hold(taken)),
                 Ok(Attempt::Raced) => RACED,
                 Ok(Attempt::Foreign { record, decision }) => {
                     let holder = record.holder.unwrap_or_default();
@@ -163,6 +171,21 @@ async fn attempt(
         Err(RequestError::NotFound { resource, .. }) if resource == "leases" => Ok(Attempt::Raced),
         Err(error) => Err(error),
     }
+}
+
+/// Takes the lease if it is as its holder in the tenure of `earlier` left it when it gave it up.
+async fn succeed(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    config: &LeaseConfig,
+    me: &str,
+    earlier: &FencingToken,
+) -> Result<Taken, RequestError> {
+    let patch = LeaseRecord::succession(earlier, me, config.duration, jiff::Timestamp::now());
+    let sent = clock::now();
+    let lease = cluster.patch_json(&resource(), Some(namespace), name, &patch).await?;
+    Ok(Taken { lease, sent })
 }
 
 /// Writes `me` into a lease: a new one, or one as it was read, at its resourceVersion.

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::acquire::{Taken, write};
-use super::record::LeaseRecord;
+use super::record::{FencingToken, LeaseRecord};
 use super::{LeaseConfig, clock, resource};
 use crate::cluster::Cluster;
 use crate::error::RequestError;
@@ -46,6 +46,7 @@ pub enum LeaseLost {
 #[derive(Clone)]
 pub struct Fence {
     shared: Arc<Shared>,
+    token: Arc<FencingToken>,
     lost: watch::Receiver<Option<LeaseLost>>,
 }
 
@@ -89,6 +90,11 @@ impl Fence {
             return Err(lost);
         }
         if self.shared.left().is_zero() { Err(LeaseLost::Expired { last: None }) } else { Ok(()) }
+    }
+
+    /// The token of this tenure.
+    pub fn token(&self) -> &FencingToken {
+        &self.token
     }
 
     /// Resolves when the lease is lost.
@@ -140,10 +146,11 @@ impl LeaseGuard {
         shared.extend(&taken, &config);
         // A renewal that hangs must leave time for another.
         let cluster = cluster.with_timeout(config.renew);
+        let token = Arc::new(FencingToken::of(&taken.lease));
         let lease = Arc::new(Mutex::new(taken.lease));
         let renewal = Renewal { cluster, place, config, me, lease, shared: Arc::clone(&shared) };
         let task = tokio::spawn(renewal.clone().run());
-        Self { fence: Fence { shared, lost }, renewal, task }
+        Self { fence: Fence { shared, token, lost }, renewal, task }
     }
 
     /// For those who write while the lease is held.

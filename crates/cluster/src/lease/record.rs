@@ -2,7 +2,34 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+/// Which tenure of which lease object: the number that fencing compares. Whoever knows the token of one tenure
+/// and holds the lease in the next knows that nobody held it in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencingToken {
+    /// uid of the lease object: one that was deleted and made anew counts from 0 again.
+    pub lease: String,
+    /// `leaseTransitions` during the tenure.
+    pub transitions: u64,
+}
+
+impl FencingToken {
+    /// The token of whoever holds a lease object now.
+    pub(super) fn of(lease: &Value) -> Self {
+        let uid = lease.pointer("/metadata/uid").and_then(Value::as_str);
+        Self { lease: uid.unwrap_or_default().to_owned(), transitions: LeaseRecord::of(lease).transitions }
+    }
+
+    /// Whether this tenure came right after that one.
+    pub fn follows(&self, earlier: &Self) -> bool {
+        self.lease == earlier.lease && self.transitions == earlier.transitions + 1
+    }
+}
+
+/// The holder of a lease that nobody holds: present and empty, so that a patch can ask for it.
+const FREE: &str = "";
 
 /// The fields of a lease that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +67,7 @@ impl LeaseRecord {
     /// Writes the fields into a lease object; whatever else it holds stays.
     pub(super) fn write_to(&self, lease: &mut Value) {
         let spec = json!({
-            "holderIdentity": self.holder,
+            "holderIdentity": self.holder.as_deref().unwrap_or(FREE),
             "leaseDurationSeconds": self.duration.map(whole_seconds),
             "renewTime": self.renew_time,
             "acquireTime": self.acquire_time,
@@ -77,6 +104,27 @@ impl LeaseRecord {
     /// The record after its holder gives it up. The times stay, so that the next one counts as a transition.
     pub(super) fn released(&self) -> Self {
         Self { holder: None, ..self.clone() }
+    }
+
+    /// A JSON patch (RFC 6902) by which `holder` takes a lease that was given up in the tenure of `earlier`, at
+    /// `time`, and that fails if anybody took it since.
+    pub(super) fn succession(
+        earlier: &FencingToken,
+        holder: &str,
+        duration: Duration,
+        time: jiff::Timestamp,
+    ) -> Value {
+        let time = micro_time(time);
+        json!([
+            {"op": "test", "path": "/metadata/uid", "value": earlier.lease},
+            {"op": "test", "path": "/spec/leaseTransitions", "value": earlier.transitions},
+            {"op": "test", "path": "/spec/holderIdentity", "value": FREE},
+            {"op": "replace", "path": "/spec/holderIdentity", "value": holder},
+            {"op": "replace", "path": "/spec/leaseTransitions", "value": earlier.transitions + 1},
+            {"op": "add", "path": "/spec/leaseDurationSeconds", "value": whole_seconds(duration)},
+            {"op": "add", "path": "/spec/acquireTime", "value": time},
+            {"op": "add", "path": "/spec/renewTime", "value": time},
+        ])
     }
 }
 
@@ -131,8 +179,18 @@ mod tests {
         assert_eq!(read, LeaseRecord { duration: Some(Duration::from_secs(15)), ..record });
 
         read.released().write_to(&mut lease);
-        assert!(lease["spec"].get("holderIdentity").is_none());
+        assert_eq!(lease["spec"]["holderIdentity"], "");
         assert_eq!(LeaseRecord::of(&lease).holder, None);
+    }
+
+    #[test]
+    fn a_tenure_follows_the_one_before_it_on_the_same_lease_only() {
+        let token = |lease: &str, transitions| FencingToken { lease: lease.to_owned(), transitions };
+        let earlier = token("a", 3);
+        assert!(token("a", 4).follows(&earlier));
+        for other in [token("a", 3), token("a", 5), token("b", 4), token("b", 0)] {
+            assert!(!other.follows(&earlier), "{other:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use trainerd_cluster::Cluster;
-use trainerd_cluster::lease::{Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost, LeaseRecord};
+use trainerd_cluster::lease::{
+    FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost, LeaseRecord,
+};
 use trainerd_plan::reason::WaitingOn;
 
 use crate::server::{Asked, Reply, Server, ok, status};
@@ -59,7 +61,7 @@ impl Store {
         }
         let details = json!({ "name": "writer", "group": "coordination.k8s.io", "kind": "leases" });
         let stored = match (asked.method.as_str(), &self.lease) {
-            ("GET" | "PUT" | "DELETE", None) => return status(404, "NotFound", &details),
+            ("GET" | "PUT" | "PATCH" | "DELETE", None) => return status(404, "NotFound", &details),
             ("GET", Some(lease)) => return ok(lease),
             ("POST", None) => self.store(asked.body.clone()),
             ("POST", Some(_)) => return status(409, "AlreadyExists", &details),
@@ -69,6 +71,10 @@ impl Store {
                 }
                 self.store(asked.body.clone())
             }
+            ("PATCH", Some(lease)) => match patched(lease, &asked.body) {
+                Some(lease) => self.store(lease),
+                None => return status(422, "Invalid", &details),
+            },
             ("DELETE", Some(lease)) => {
                 let meant = &asked.body["preconditions"];
                 let differs = |key: &str| !meant[key].is_null() && meant[key] != lease["metadata"][key];
@@ -86,6 +92,20 @@ impl Store {
         }
         ok(&stored)
     }
+}
+
+/// A JSON patch of members that exist; `None` where a test does not hold.
+fn patched(lease: &Value, patch: &Value) -> Option<Value> {
+    let mut lease = lease.clone();
+    for operation in patch.as_array().unwrap() {
+        let place = lease.pointer_mut(operation["path"].as_str().unwrap())?;
+        match operation["op"].as_str().unwrap() {
+            "test" if *place != operation["value"] => return None,
+            "test" => {}
+            _ => *place = operation["value"].clone(),
+        }
+    }
+    Some(lease)
 }
 
 struct World {
@@ -131,6 +151,7 @@ fn config() -> LeaseConfig {
         margin: 400 * MS,
         wait: 6000 * MS,
         identity: Identity::of_this_process(),
+        after: None,
     }
 }
 
@@ -171,6 +192,39 @@ async fn a_lease_is_made_renewed_and_given_up() {
     let next = world.acquire(config()).await.unwrap();
     assert_eq!(world.record().transitions, 1);
     drop(next);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_as_it_was_left_takes_one_request() {
+    let mut lease = held_by("");
+    lease["metadata"]["uid"] = json!("u");
+    let world = World::new(Some(lease)).await;
+    let first = world.acquire(config()).await.unwrap();
+    let token = first.fence().token().clone();
+    assert_eq!(token, FencingToken { lease: "u".to_owned(), transitions: 5 });
+    first.release().await.unwrap();
+
+    let before = world.server.log().len();
+    let after = |token: &FencingToken| LeaseConfig { after: Some(token.clone()), ..config() };
+    let second = world.acquire(after(&token)).await.unwrap();
+    assert_eq!(world.server.log().len(), before + 1);
+    assert!(second.fence().token().follows(&token));
+    let record = world.record();
+    assert_eq!((record.holder.as_deref(), record.transitions), (Some(second.holder()), 6));
+    second.check().unwrap();
+
+    // Held, or another's since: the usual way.
+    let rival = world.acquire(LeaseConfig { wait: Duration::ZERO, ..after(&token) }).await;
+    assert!(matches!(rival, Err(LeaseError::Held { .. })));
+    second.release().await.unwrap();
+    let third = world.acquire(after(&token)).await.unwrap();
+    assert!(!third.fence().token().follows(&token), "somebody held it in between");
+    third.release().await.unwrap();
+    // The answer is lost, not the lease.
+    let token = FencingToken { transitions: 7, ..token };
+    world.trouble(Trouble::LostAnswer);
+    let fourth = world.acquire(after(&token)).await.unwrap();
+    assert!(fourth.fence().token().follows(&token));
 }
 
 #[tokio::test]
