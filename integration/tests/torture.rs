@@ -2,7 +2,8 @@
 //! the installation to where an undisturbed run brings it.
 //!
 //! A spread sample; `TRAINERD_TORTURE=all` takes every boundary of every scenario, and
-//! `TRAINERD_TORTURE=NAME` every boundary of one.
+//! `TRAINERD_TORTURE=NAME` every boundary of one. `TRAINERD_TORTURE_PART=2/3` takes the second of three parts
+//! of these, for runs side by side.
 
 use std::error::Error;
 
@@ -21,6 +22,7 @@ fn killed_anywhere_the_same_command_finishes() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let wanted = std::env::var("TRAINERD_TORTURE").unwrap_or_default();
+    let (part, parts) = part()?;
     let mut cluster = TestCluster::take()?;
     let empty = cluster.snapshot()?;
     cluster.install("2.2.1", &[])?;
@@ -57,7 +59,8 @@ fn killed_anywhere_the_same_command_finishes() -> Result<(), Box<dyn Error>> {
         };
         let outcome = run(&mut cluster, scenario, |requests| {
             let points = every_point(requests);
-            if all { points } else { spread(&points, SAMPLE) }
+            let points = if all { points } else { spread(&points, SAMPLE) };
+            points.into_iter().skip(part - 1).step_by(parts).collect()
         })?;
         for trouble in &outcome.troubles {
             println!("{trouble}");
@@ -70,6 +73,17 @@ fn killed_anywhere_the_same_command_finishes() -> Result<(), Box<dyn Error>> {
     assert!(!outcomes.is_empty(), "no scenario is called {wanted:?}");
     assert!(outcomes.iter().all(whole), "not every run converged");
     Ok(())
+}
+
+/// Which of how many parts of the points; all of them where nobody says.
+fn part() -> Result<(usize, usize), Box<dyn Error>> {
+    let Ok(text) = std::env::var("TRAINERD_TORTURE_PART") else { return Ok((1, 1)) };
+    let (part, parts) = text.split_once('/').ok_or("TRAINERD_TORTURE_PART is no PART/PARTS")?;
+    let (part, parts) = (part.parse()?, parts.parse()?);
+    if part == 0 || part > parts {
+        return Err("TRAINERD_TORTURE_PART: there is no such part".into());
+    }
+    Ok((part, parts))
 }
 
 /// A policy of the cluster that refuses JobSet's new Deployment: the fastest honest way for an upgrade to fail,

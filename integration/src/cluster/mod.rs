@@ -27,7 +27,7 @@ use crate::standin::{Behaviour, Options, StandIn};
 use etcd::Etcd;
 use local::Sheet;
 
-/// Name of the local cluster of these tests.
+/// Name of the local cluster of these tests, where `TRAINERD_INTEGRATION_CLUSTER` names no other.
 const NAME: &str = "integration";
 
 /// For whatever the cluster's own controllers have to do; a busy machine takes seconds for it.
@@ -65,7 +65,8 @@ struct Local {
 impl TestCluster {
     /// Waits for its turn and takes the cluster, emptied.
     pub fn take() -> Result<Self, Error> {
-        let turn = wait_for_turn()?;
+        let name = std::env::var("TRAINERD_INTEGRATION_CLUSTER").unwrap_or_else(|_| NAME.to_owned());
+        let turn = wait_for_turn(&name)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -77,7 +78,7 @@ impl TestCluster {
             let path = std::env::var_os("KUBECONFIG").ok_or_else(|| Error::Missing("KUBECONFIG".into()))?;
             (None, PathBuf::from(path))
         } else {
-            let sheet = local::up(NAME)?;
+            let sheet = local::up(&name)?;
             let local = runtime.block_on(Local::start(&sheet))?;
             (Some(local), sheet.kubeconfig)
         };
@@ -263,9 +264,9 @@ fn only_local() -> Error {
     Error::Missing("the local cluster: this test needs it".into())
 }
 
-/// One test at a time, whatever runs them: all use the same cluster-scoped objects.
-fn wait_for_turn() -> Result<std::fs::File, Error> {
-    let path = std::env::temp_dir().join("trainerd-integration.lock");
+/// One test at a time in a cluster, whatever runs them: all use the same cluster-scoped objects.
+fn wait_for_turn(cluster: &str) -> Result<std::fs::File, Error> {
+    let path = std::env::temp_dir().join(format!("trainerd-{cluster}.lock"));
     let file = std::fs::File::create(&path).map_err(Error::io("open", &path))?;
     file.lock().map_err(Error::io("lock", &path))?;
     Ok(file)

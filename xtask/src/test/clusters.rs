@@ -48,8 +48,8 @@ pub(super) fn with_control_plane<T>(
 
 /// Does something that may start the cluster of that name. If it did, the cluster is taken away afterwards;
 /// one that was there before stays.
-pub(crate) fn cleared_after<T>(home: &Home, name: &'static str, act: impl FnOnce() -> T) -> T {
-    let Ok(name) = parse(name) else { return act() };
+pub(crate) fn cleared_after<T>(home: &Home, name: &str, act: impl FnOnce() -> T) -> T {
+    let Ok(name) = parse_any(name) else { return act() };
     let was_there = cluster::find(home, &name).is_ok_and(|found| found.is_some());
     let result = act();
     if !was_there {
