@@ -56,8 +56,8 @@ fn service_account() -> Resource {
     }
 }
 
-/// A kubeconfig of a ServiceAccount that may do nothing but look.
-fn onlooker(cluster: &TestCluster) -> Result<PathBuf, Box<dyn Error>> {
+/// A kubeconfig of a ServiceAccount that may do these things with everything, and nothing else.
+fn onlooker(cluster: &TestCluster, verbs: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
                          "metadata": {"name": "onlooker", "namespace": "default"}});
     cluster.apply(&service_account(), &account)?;
@@ -71,7 +71,7 @@ fn onlooker(cluster: &TestCluster) -> Result<PathBuf, Box<dyn Error>> {
     cluster.apply(
         &rbac("ClusterRole", "clusterroles"),
         &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "onlooker"},
-                "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]}),
+                "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": verbs}]}),
     )?;
     cluster.apply(
         &rbac("ClusterRoleBinding", "clusterrolebindings"),
@@ -101,11 +101,29 @@ fn onlooker(cluster: &TestCluster) -> Result<PathBuf, Box<dyn Error>> {
 #[test]
 fn every_missing_permission_is_listed_before_anything_is_changed() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
-    let kubeconfig = onlooker(&cluster)?;
+    let kubeconfig = onlooker(&cluster, &["get", "list", "watch"])?;
     let lacking =
         ["deployments.apps", "customresourcedefinitions", "leases", "secrets", "webhookconfigurations"];
     let run = refused_as(&cluster, &kubeconfig, &UP, 5, &lacking)?;
     assert!(run.stderr.contains("create") && run.stderr.contains("patch"), "verbs are named: {}", run.stderr);
+    assert!(cluster.get(&stack::namespace(), "", NAMESPACE)?.is_none());
+    Ok(())
+}
+
+#[test]
+fn what_roles_grant_and_their_giver_lacks_is_known_before_anything_is_changed() -> Result<(), Box<dyn Error>>
+{
+    let cluster = TestCluster::take()?;
+    // Enough for every object, but not for what the roles among them grant: reading `/metrics`, which is no
+    // resource.
+    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
+    let kubeconfig = onlooker(&cluster, &verbs)?;
+    let run = refused_as(&cluster, &kubeconfig, &UP, 5, &["granting ClusterRole", "/metrics"])?;
+    assert!(
+        !run.stderr.contains("granting ClusterRole jobset-manager-role"),
+        "only what lacks: {}",
+        run.stderr
+    );
     assert!(cluster.get(&stack::namespace(), "", NAMESPACE)?.is_none());
     Ok(())
 }

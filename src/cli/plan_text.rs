@@ -52,6 +52,9 @@ fn step_text(text: &mut String, step: &Step, printer: &Printer) {
     for change in step.changes.iter().take(FIELDS) {
         let _ = writeln!(text, "    {}", change_text(change, printer.verbosity));
     }
+    for taken in &step.taken {
+        let _ = writeln!(text, "    takes {} from {}", taken.path, taken.from);
+    }
     if step.changes.len() > FIELDS {
         let _ = writeln!(text, "    and {} more fields", step.changes.len() - FIELDS);
     }

@@ -82,6 +82,8 @@ pub struct Prepared {
     #[serde(skip)]
     pub(crate) desired: Desired,
     #[serde(skip)]
+    pub(crate) digest: String,
+    #[serde(skip)]
     pub(crate) observed: Observed,
     #[serde(skip)]
     pub(crate) kept: Kept,
@@ -133,7 +135,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Stored`] where the current revision is damaged; [`Engine::open_damaged`] goes on.
     pub async fn open(&self) -> Result<State, EngineError> {
-        let stored = self.store.record().await?;
+        let stored = self.store.open().await?;
         let removing = stored.record.journal.as_ref().is_some_and(|journal| journal.extent.is_some());
         let current = match stored.record.current {
             // A removal that was broken off may have deleted its revisions already.
@@ -147,7 +149,7 @@ impl Engine {
     /// Reads where the installation is, without its current revision if that is damaged: enough for a
     /// rollback to another one, and for a removal.
     pub async fn open_damaged(&self) -> Result<State, EngineError> {
-        let stored = self.store.record().await?;
+        let stored = self.store.open().await?;
         let current = match stored.record.current {
             Some(number) => self.store.load_if_sound(number).await?,
             None => None,
@@ -183,7 +185,8 @@ impl Engine {
             .map_err(EngineError::Refused)?;
         let desired = planner::with_yielded(&desired, &plan);
         let record = state.record();
-        let same = last.filter(|revision| revision.header.digest == revision::digest(&desired));
+        let digest = revision::digest(&desired);
+        let same = last.filter(|revision| revision.header.digest == digest);
         let (revision, kept) = match same {
             Some(same) => {
                 let number = same.header.number;
@@ -192,7 +195,7 @@ impl Engine {
             }
             None => (next_number(record), Kept::Revision),
         };
-        Ok(Prepared { plan, revision, from: record.current, desired, observed, kept, allow_lossy })
+        Ok(Prepared { plan, revision, from: record.current, desired, digest, observed, kept, allow_lossy })
     }
 
     pub(crate) async fn observe(&self, states: &[&Desired]) -> Result<Observed, EngineError> {
@@ -218,6 +221,14 @@ impl Engine {
         }
     }
 
+    /// Whether everything that a plan and its account need is allowed.
+    ///
+    /// # Errors
+    /// [`EngineError::Permissions`] with all that is missing.
+    pub async fn check_permissions(&self, prepared: &Prepared) -> Result<(), EngineError> {
+        preflight::check(&self.cluster, &prepared.plan).await
+    }
+
     /// Runs a prepared plan, and keeps the account: namespace, lease, revision, journal, steps, journal
     /// closed.
     ///
@@ -241,12 +252,15 @@ impl Engine {
         if prepared.is_empty() {
             self.walk(&prepared.plan, &prepared.observed, None, &prepared.desired, options)
                 .await?
-                .into_result(&prepared.plan, prepared.revision, options)?;
+                .into_result(prepared.plan.purpose, prepared.revision, options)?;
             return Ok(state);
         }
-        preflight::check(&self.cluster, &prepared.plan).await?;
-        self.ensure_namespace().await?;
-        let guard = self.lease(options.sink).await?;
+        self.check_permissions(&prepared).await?;
+        // Where there is a record, or the plan saw it, the namespace exists: what is written next would tell.
+        if state.stored.version.is_none() && !self.has_seen_namespace(&prepared.observed) {
+            self.ensure_namespace().await?;
+        }
+        let guard = self.lease(state.record().token.clone(), options.sink).await?;
         self.store.hold(guard.fence());
         let answer = self.run_with_lease(state, prepared, &guard.fence(), options).await;
         self.store.let_go();
@@ -261,13 +275,14 @@ impl Engine {
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
         // The plan was made before the lease was taken, perhaps long ago at a prompt.
-        if self.store.record().await?.version != state.stored.version {
+        let is_successor = state.record().token.as_ref().is_some_and(|token| guard.token().follows(token));
+        if !is_successor && self.store.record().await?.version != state.stored.version {
             return Err(EngineError::ChangedMeanwhile);
         }
         if prepared.kept == Kept::Nothing {
             self.walk(&prepared.plan, &prepared.observed, Some(guard), &prepared.desired, options)
                 .await?
-                .into_result(&prepared.plan, prepared.revision, options)?;
+                .into_result(prepared.plan.purpose, prepared.revision, options)?;
             return Ok(state);
         }
         if prepared.kept == Kept::Revision {
@@ -290,19 +305,11 @@ impl Engine {
         state.stored = self.store.write(&stored).await?;
         let ended =
             self.walk(&prepared.plan, &prepared.observed, Some(guard), &prepared.desired, options).await?;
-        self.conclude(state, &prepared.plan, &prepared.desired, ended, guard, options).await
+        self.conclude(state, prepared.plan.purpose, &prepared.desired, ended, guard, options).await
     }
 
-    /// Stores the revision that a plan leads to. One of the same number that no journal ever named was left
-    /// by a run that was broken off before its journal was open: it is replaced.
+    /// Stores the revision that a plan leads to.
     async fn keep(&self, state: &State, prepared: &Prepared) -> Result<(), EngineError> {
-        let digest = revision::digest(&prepared.desired);
-        if self.store.numbers().await?.contains(&prepared.revision) {
-            if self.store.header(prepared.revision).await?.digest == digest {
-                return Ok(());
-            }
-            self.store.forget(prepared.revision).await?;
-        }
         let desired = &prepared.desired;
         let header = Header {
             number: prepared.revision,
@@ -314,7 +321,8 @@ impl Engine {
             components: desired.components.clone(),
             options: desired.options.clone(),
             given: desired.given.clone(),
-            digest,
+            taken: revision::forced(&prepared.plan),
+            digest: prepared.digest.clone(),
             chunks: Vec::new(),
         };
         self.store.save(header, desired).await.map(drop)
@@ -354,7 +362,7 @@ impl Engine {
 
     /// Every revision's header, ascending, with what came of it.
     pub async fn history(&self) -> Result<Vec<(Header, Option<Outcome>)>, EngineError> {
-        let record = self.store.record().await?.record;
+        let record = self.store.open().await?.record;
         let mut history = Vec::new();
         for number in self.store.numbers().await? {
             history.push((self.store.header(number).await?, record.results.get(&number).cloned()));
@@ -379,14 +387,14 @@ impl Ended {
     /// The end of a run that keeps no journal of its own, or leaves it open.
     pub(crate) fn into_result(
         self,
-        plan: &Plan,
+        purpose: Purpose,
         revision: u64,
         options: &RunOptions<'_>,
     ) -> Result<(), EngineError> {
         match self {
             Self::Done => Ok(()),
             Self::Failed { failure, .. } => {
-                Err(EngineError::Failed { purpose: plan.purpose, revision, cause: Box::new(failure) })
+                Err(EngineError::Failed { purpose, revision, cause: Box::new(failure) })
             }
             Self::TimedOut { waiting } => {
                 let seconds = options.timeout.unwrap_or_default().as_secs();

@@ -151,6 +151,15 @@ pub enum Failure {
         #[source]
         source: RequestError,
     },
+    /// An object that was to be deleted was taken out of the installation after the plan was made.
+    #[error("{object} was to be deleted, but is no longer part of this installation")]
+    ChangedHands {
+        /// Which.
+        object: ObjectKey,
+    },
+    /// Going on with a plan that was broken off is refused, for these reasons.
+    #[error("refused: {}", Listed(.0))]
+    Refused(Vec<Refused>),
     /// An object reached a state that does not get better by itself.
     #[error("{object}: {message}")]
     NeverReady {

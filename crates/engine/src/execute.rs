@@ -214,6 +214,10 @@ impl Run<'_> {
                 self.evaluate(written.index);
             }
             Err(WriteError::LeaseLost(error)) => return Err(EngineError::LeaseLost(error)),
+            Err(WriteError::ChangedHands) => {
+                let failure = Failure::ChangedHands { object: step.object.clone() };
+                self.fail(Some(step.object.clone()), failure);
+            }
             Err(WriteError::Request(source)) => {
                 let failure =
                     Failure::Write { verb: verb_name(&step.verb), object: step.object.clone(), source };
@@ -420,7 +424,7 @@ impl Run<'_> {
     fn gone(&mut self, step: &Step) -> Option<WaitingOn> {
         let value = self.live.get(&step.object)?;
         let other = match &step.verb {
-            Verb::Delete { uid } => value["metadata"]["uid"].as_str() != Some(uid),
+            Verb::Delete { uid, .. } => value["metadata"]["uid"].as_str() != Some(uid),
             // Somebody else's delete is waited out, whatever stands there afterwards.
             _ => value["metadata"]["deletionTimestamp"].is_null(),
         };

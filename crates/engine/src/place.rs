@@ -1,9 +1,11 @@
 //! Where an installation lives and who may write there: its namespace and its lease.
 
 use serde_json::json;
-use trainerd_cluster::lease::{Identity, LeaseConfig, LeaseGuard};
+use trainerd_cluster::lease::{FencingToken, Identity, LeaseConfig, LeaseGuard};
 use trainerd_cluster::{CreateParams, RequestError};
 use trainerd_plan::applyset;
+use trainerd_plan::observed::Observed;
+use trainerd_plan::order::{Role, role};
 use trainerd_plan::reason::WaitingOn;
 use trainerd_plan::refused::Refused;
 
@@ -42,10 +44,21 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn lease(&self, sink: Sink<'_>) -> Result<LeaseGuard, EngineError> {
+    /// Whether the namespace was there when the plan was made: one that was going would have been refused.
+    pub(crate) fn has_seen_namespace(&self, observed: &Observed) -> bool {
+        let name = &self.installation().namespace;
+        observed.objects.keys().any(|key| role(key) == Role::Namespace && key.name == *name)
+    }
+
+    /// Takes the lease; `after`: the last tenure that is known of.
+    pub(crate) async fn lease(
+        &self,
+        after: Option<FencingToken>,
+        sink: Sink<'_>,
+    ) -> Result<LeaseGuard, EngineError> {
         let name = applyset::parent_name(self.installation());
         let report = |on: &WaitingOn| sink(Event::Waiting { object: None, on: on.clone() });
-        let config = LeaseConfig::new(Identity::of_this_process());
+        let config = LeaseConfig { after, ..LeaseConfig::new(Identity::of_this_process()) };
         Ok(LeaseGuard::acquire(&self.cluster, &self.installation().namespace, &name, config, report).await?)
     }
 }

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use futures::stream::{self, StreamExt};
 use trainerd_cluster::permissions::{self, Rule};
-use trainerd_cluster::{Cluster, endpoints};
+use trainerd_cluster::{ApplyParams, Cluster, RequestError, endpoints};
 use trainerd_plan::object::Resource;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Plan, Purpose, Step, Until, Verb};
 
 use crate::error::EngineError;
 use crate::kinds;
+use crate::observe::IN_FLIGHT;
+use crate::retry::patiently;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The permissions that a plan and its bookkeeping need, each once.
 ///
@@ -50,7 +55,7 @@ impl Rules {
         for verb in ["get", "list", "create", "update", "delete"] {
             self.need(verb, &kinds::secret(), namespace);
         }
-        for verb in ["get", "create", "update"] {
+        for verb in ["get", "create", "update", "patch"] {
             self.need(verb, &kinds::lease(), namespace);
         }
         if plan.purpose == Purpose::Remove {
@@ -124,10 +129,33 @@ pub(crate) async fn check(cluster: &Cluster, plan: &Plan) -> Result<(), EngineEr
         return Ok(());
     }
     let missing = permissions::missing(cluster, &needed(plan)).await.map_err(failed())?;
+    let mut missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     if missing.is_empty() {
-        return Ok(());
+        missing = not_grantable(cluster, plan).await?;
     }
-    Err(EngineError::Permissions(missing.iter().map(ToString::to_string).collect()))
+    if missing.is_empty() { Ok(()) } else { Err(EngineError::Permissions(missing)) }
+}
+
+/// The roles of a plan that grant what its user does not have, which Kubernetes refuses: each asked by a dry
+/// run, for only the API server knows what roles held elsewhere add up to.
+async fn not_grantable(cluster: &Cluster, plan: &Plan) -> Result<Vec<String>, EngineError> {
+    let is_role = |step: &&Step| {
+        step.resource.group == RBAC && matches!(step.resource.kind.as_str(), "Role" | "ClusterRole")
+    };
+    let roles = plan.steps.iter().filter(is_role).filter_map(|step| Some((step, step.manifest.as_ref()?)));
+    let asked = stream::iter(roles).map(|(step, manifest)| async move {
+        // That it would be forced is for the real one to decide.
+        let params = ApplyParams { force: true, dry_run: true, ..ApplyParams::default() };
+        match patiently(async || cluster.apply(&step.resource, manifest, &params).await).await {
+            Err(RequestError::Forbidden { message, .. }) => {
+                Some(format!("granting {}: {message}", step.object))
+            }
+            // In a namespace that is still to be made, say: the step itself will tell.
+            Ok(_) | Err(_) => None,
+        }
+    });
+    let answers: Vec<_> = asked.buffered(IN_FLIGHT).collect().await;
+    Ok(answers.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trainerd_cluster::lease::FencingToken;
 use trainerd_plan::plan::Purpose;
 use trainerd_plan::removal::Extent;
 
@@ -22,6 +23,10 @@ pub struct Record {
     /// have and the current one has not is still to be pruned.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leftover: BTreeSet<u64>,
+    /// The tenure of the lease in which this was written: whoever holds the lease in the next one knows that
+    /// nobody has written it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<FencingToken>,
 }
 
 /// A plan under way: written before its first change, removed after its last.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::{Desired, DesiredObject};
-use trainerd_plan::plan::{Plan, Purpose};
+use trainerd_plan::plan::Purpose;
 use trainerd_plan::planner;
 
 use crate::engine::{Engine, RunOptions, State};
-use crate::error::{EngineError, one_line};
+use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
 use crate::place::released;
@@ -22,7 +22,7 @@ impl Engine {
     pub(crate) async fn conclude(
         &self,
         mut state: State,
-        plan: &Plan,
+        purpose: Purpose,
         desired: &Desired,
         ended: Ended,
         guard: &Fence,
@@ -51,7 +51,7 @@ impl Engine {
                     Phase::Forward => {
                         self.close(state, desired, Some(reason)).await?;
                         let cause = Box::new(failure);
-                        Err(EngineError::Failed { purpose: plan.purpose, revision, cause })
+                        Err(EngineError::Failed { purpose, revision, cause })
                     }
                     Phase::Undo { .. } => {
                         self.close(state, desired, Some(reason)).await?;
@@ -64,7 +64,7 @@ impl Engine {
                     }
                 }
             }
-            other => other.into_result(plan, journal.target, options).map(|()| state),
+            other => other.into_result(purpose, journal.target, options).map(|()| state),
         }
     }
 
@@ -82,16 +82,24 @@ impl Engine {
         let kept: BTreeSet<u64> =
             newest.chain(record.current).chain(record.leftover.iter().copied()).collect();
         state.stored.record = record;
+        let known = state.record().results.len();
         state.stored.record.results.retain(|number, _| kept.contains(number));
+        let surplus = state.record().results.len() < known;
         if pruned {
             state.stored.group_kinds.clear();
             state.stored.namespaces.clear();
             self.include(&mut state.stored, &[desired]);
         }
         state.stored = self.store.write(&state.stored).await?;
-        self.store.trim(keep, &kept).await?;
-        state.current = match state.stored.record.current {
-            Some(number) => self.store.load_if_sound(number).await?,
+        if surplus {
+            self.store.trim(keep, &kept).await?;
+        }
+        // Whichever way it went, what is current is what the plan led to.
+        state.current = match state.record().current {
+            Some(number) => {
+                let header = self.store.header(number).await?;
+                Some(Revision { header, desired: desired.clone() })
+            }
             None => None,
         };
         Ok(state)
@@ -102,17 +110,18 @@ impl Engine {
         if state.journal().is_none() {
             return Ok(state);
         }
-        self.recover_allowing(false, options).await
+        self.recover_allowing(state, false, options).await
     }
 
     /// Finishes the open journal; `lossy` adds the word that it may have been opened without.
     pub(crate) async fn recover_allowing(
         &self,
+        state: State,
         lossy: bool,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
         self.ensure_namespace().await?;
-        let guard = self.lease(options.sink).await?;
+        let guard = self.lease(state.stored.record.token, options.sink).await?;
         self.store.hold(guard.fence());
         // Read again under the lease: whoever held it may have finished meanwhile.
         let answer = match self.open_damaged().await {
@@ -167,12 +176,18 @@ impl Engine {
         // An automatic rollback was allowed by its option when the plan began.
         let lossy = undo || journal.allow_lossy;
         let request = self.request(purpose, &target.desired, Some(&last), &observed, lossy);
-        let plan = planner::resume(&request).map_err(EngineError::Refused)?;
-        preflight::check(&self.cluster, &plan).await?;
-        (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
-        let ended = self.walk(&plan, &observed, Some(guard), &target.desired, options).await?;
+        let ended = match planner::resume(&request) {
+            Ok(plan) => {
+                preflight::check(&self.cluster, &plan).await?;
+                (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
+                self.walk(&plan, &observed, Some(guard), &target.desired, options).await?
+            }
+            // Refused for ever, the journal would stand in the way of whoever wants something else: such a
+            // plan has failed, and is closed or undone as any other that does.
+            Err(refused) => Ended::Failed { failure: Failure::Refused(refused), pruning: false },
+        };
         let succeeded = matches!(ended, Ended::Done);
-        let state = self.conclude(state, &plan, &target.desired, ended, guard, options).await?;
+        let state = self.conclude(state, purpose, &target.desired, ended, guard, options).await?;
         match journal.phase {
             Phase::Undo { reason } if succeeded => Err(EngineError::RolledBack {
                 purpose: journal.purpose,

@@ -75,7 +75,7 @@ impl Engine {
         if concerned(state.record()).is_empty() && self.namespace_is_going().await? {
             return Ok(true);
         }
-        let guard = self.lease(options.sink).await?;
+        let guard = self.lease(state.stored.record.token, options.sink).await?;
         let fence = guard.fence();
         self.store.hold(fence.clone());
         let answer = match self.remove_with_lease(extent, &fence, options).await {
@@ -153,7 +153,7 @@ impl Engine {
             tracing::warn!(error = %one_line(failure), "the removal stopped; its journal stays open");
         }
         let target = state.journal().map(|journal| journal.target);
-        ended.into_result(plan, target.or(state.record().current).unwrap_or_default(), options)
+        ended.into_result(plan.purpose, target.or(state.record().current).unwrap_or_default(), options)
     }
 }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use trainerd_plan::desired::{Component, Desired, Installation};
-use trainerd_plan::plan::Purpose;
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::plan::{Plan, Purpose, Step, Taken};
 
 use crate::chunk::{ChunkUse, hex};
 
@@ -33,10 +34,32 @@ pub struct Header {
     pub options: BTreeMap<String, Value>,
     /// Options that were given rather than defaulted.
     pub given: Vec<String>,
+    /// Fields that its plan took from other managers by force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Forced>,
     /// Digest of the desired state: equal digests mean that nothing differs.
     pub digest: String,
     /// Where the objects are.
     pub chunks: Vec<ChunkUse>,
+}
+
+/// A field that was taken from another manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forced {
+    /// The object.
+    pub object: ObjectKey,
+    /// Which field, and whose it was.
+    #[serde(flatten)]
+    pub taken: Taken,
+}
+
+/// The fields that a plan takes by force.
+pub(crate) fn forced(plan: &Plan) -> Vec<Forced> {
+    let of = |step: &Step| {
+        let object = step.object.clone();
+        step.taken.clone().into_iter().map(move |taken| Forced { object: object.clone(), taken })
+    };
+    plan.steps.iter().flat_map(of).collect()
 }
 
 /// A revision in memory.

@@ -51,7 +51,7 @@ impl Engine {
             return self.run(state, prepared, options).await;
         };
         if to.is_none() && journal.purpose == Purpose::Rollback {
-            return self.recover_allowing(allow_lossy, options).await;
+            return self.recover_allowing(state, allow_lossy, options).await;
         }
         let number = to.or(journal.from).ok_or(EngineError::NothingBefore(journal.target))?;
         let wanted = self.store.load(number).await?;
@@ -59,10 +59,10 @@ impl Engine {
         let broken = self.store.load_if_sound(heading).await?;
         let leads_there = broken.as_ref().is_some_and(|broken| broken.header.digest == wanted.header.digest);
         if journal.extent.is_none() && leads_there {
-            return self.recover_allowing(allow_lossy, options).await;
+            return self.recover_allowing(state, allow_lossy, options).await;
         }
         self.check_replacement(broken, &wanted, allow_lossy).await?;
-        let guard = self.lease(options.sink).await?;
+        let guard = self.lease(state.record().token.clone(), options.sink).await?;
         self.store.hold(guard.fence());
         let answer = self.replace_with_lease(wanted, allow_lossy, &guard.fence(), options).await;
         self.store.let_go();
@@ -99,11 +99,9 @@ impl Engine {
             created: Timestamp::now(),
             by: self.by.clone(),
             purpose: Purpose::Rollback,
+            taken: Vec::new(),
             ..wanted.header
         };
-        if self.store.numbers().await?.contains(&number) {
-            self.store.forget(number).await?;
-        }
         self.store.save(header, &wanted.desired).await?;
         let journal = Journal {
             purpose: Purpose::Rollback,

@@ -5,8 +5,6 @@
 //! While a lease is held ([`Store::hold`]), each attempt to write first asks whether it is still ours.
 
 mod keep;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
@@ -45,7 +43,9 @@ pub(crate) struct Store {
     installation: Installation,
     /// Chunks that were read or written; they never change.
     chunks: Mutex<BTreeMap<String, Chunk>>,
-    /// Headers that were read or written by this process.
+    /// Headers as [`Store::open`] saw them, and those that were read or written since. A revision never
+    /// changes, but one that no journal names may be replaced by another of its number: whoever relies on
+    /// these holds the lease, or plans and has the record's version checked before anything is written.
     headers: Mutex<BTreeMap<u64, Header>>,
     /// What every write has to pass; `None` while no lease is held.
     fence: RwLock<Option<Fence>>,
@@ -113,15 +113,36 @@ impl Store {
         format!("trainerd-{}-c-{}", self.installation.name, digest.get(..32).unwrap_or(digest))
     }
 
+    /// The record, or an empty one; and, in the same request, the header of every revision that can be read.
+    pub(crate) async fn open(&self) -> Result<Stored, EngineError> {
+        let name = applyset::parent_name(&self.installation);
+        let secrets = self.kept(" in (record,revision)").await?;
+        let revisions = self.numbered(&secrets).into_iter();
+        // One that is damaged says so when it is needed.
+        let sound = revisions.filter_map(|(number, secret)| {
+            Some((number, decompressed::<Header>(&secret.object, "revision").ok()?))
+        });
+        *self.headers.lock().await = sound.collect();
+        match secrets.iter().find(|secret| secret.name == name) {
+            Some(secret) => self.stored(&secret.object),
+            // Somebody may have taken its labels away.
+            None => self.record().await,
+        }
+    }
+
     /// The record, or an empty one.
     pub(crate) async fn record(&self) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
-        let secret = match self.get(&name).await {
-            Ok(secret) => secret,
-            Err(error) if error.is_absent() => return Ok(Stored::default()),
-            Err(error) => return Err(EngineError::request("read", format!("Secret {name}"))(error)),
-        };
-        let record = json_of(&secret, "record").map_err(damaged(&name))?;
+        match self.get(&name).await {
+            Ok(secret) => self.stored(&secret),
+            Err(error) if error.is_absent() => Ok(Stored::default()),
+            Err(error) => Err(EngineError::request("read", format!("Secret {name}"))(error)),
+        }
+    }
+
+    fn stored(&self, secret: &Value) -> Result<Stored, EngineError> {
+        let name = applyset::parent_name(&self.installation);
+        let record = json_of(secret, "record").map_err(damaged(&name))?;
         let annotation =
             |name: &str| secret["metadata"]["annotations"][name].as_str().unwrap_or_default().to_owned();
         Ok(Stored {
@@ -145,6 +166,9 @@ impl Store {
     /// [`EngineError::LeaseLost`] before anything is sent; a conflict where somebody else wrote meanwhile.
     pub(crate) async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
+        let fence = self.fence();
+        let token = fence.as_ref().map(|fence| fence.token().clone());
+        let stored = &Stored { record: Record { token, ..stored.record.clone() }, ..stored.clone() };
         let text = serde_json::to_vec(&stored.record).map_err(StoredError::from).map_err(damaged(&name))?;
         let list = |items: Vec<String>| items.join(",");
         let mut secret = json!({
@@ -171,7 +195,6 @@ impl Store {
             secret["metadata"]["resourceVersion"] = json!(version);
         }
         let secret = &secret;
-        let fence = self.fence();
         let written = fenced(fence.as_ref(), async || match &stored.version {
             None => self.cluster.create(&kinds::secret(), secret, CreateParams::default()).await,
             Some(_) => self.cluster.replace(&kinds::secret(), secret, CreateParams::default()).await,
@@ -192,8 +215,11 @@ impl Store {
         Ok(Stored { version, ..stored.clone() })
     }
 
-    /// A revision's header.
+    /// A revision's header: as it was read last, or else read now.
     pub(crate) async fn header(&self, number: u64) -> Result<Header, EngineError> {
+        if let Some(header) = self.known_header(number).await {
+            return Ok(header);
+        }
         let name = self.revision_name(number);
         let secret = match self.get(&name).await {
             Ok(secret) => secret,
@@ -205,6 +231,11 @@ impl Store {
         let header: Header = decompressed(&secret, "revision").map_err(damaged(&name))?;
         self.headers.lock().await.insert(number, header.clone());
         Ok(header)
+    }
+
+    /// A revision's header, as far as this process has read or written it.
+    pub(crate) async fn known_header(&self, number: u64) -> Option<Header> {
+        self.headers.lock().await.get(&number).cloned()
     }
 
     /// A revision with its objects, believed only if their digest is the recorded one.
@@ -288,7 +319,11 @@ fn json_of<T: DeserializeOwned>(secret: &Value, key: &'static str) -> Result<T, 
 }
 
 fn decompressed<T: DeserializeOwned>(secret: &Value, key: &'static str) -> Result<T, StoredError> {
-    Ok(serde_json::from_slice(&zstd::decode_all(bytes_of(secret, key)?.as_slice())?)?)
+    unpacked(&bytes_of(secret, key)?)
+}
+
+fn unpacked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoredError> {
+    Ok(serde_json::from_slice(&zstd::decode_all(bytes)?)?)
 }
 
 fn compressed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoredError> {

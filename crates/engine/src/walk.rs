@@ -134,6 +134,7 @@ mod tests {
             why: String::new(),
             changes: Vec::new(),
             yielded: Vec::new(),
+            taken: Vec::new(),
         };
         Plan {
             purpose: Purpose::Install,

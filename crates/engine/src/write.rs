@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::Backoff;
-use trainerd_cluster::{ApplyParams, Cluster, ConflictKind, DeleteParams, Deletion, RequestError};
+use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, Deletion, RequestError};
+use trainerd_plan::applyset;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Step, Verb};
 
@@ -17,6 +18,9 @@ use crate::event::{Event, Sink, millis};
 /// How long an answer that may be final is asked again: a CRD's new fields are served a moment after the
 /// CRD itself says so, and until then an apply that uses them is answered like a fault of the server.
 const DOUBT: Duration = Duration::from_secs(20);
+
+/// How often an object that keeps changing is looked at again before its delete is given up.
+const LOOKS: usize = 10;
 
 /// The answer to a step's request.
 pub(crate) struct Written {
@@ -28,6 +32,8 @@ pub(crate) struct Written {
 pub(crate) enum WriteError {
     /// The last answer.
     Request(RequestError),
+    /// The object that was to go is no longer the installation's.
+    ChangedHands,
     /// The right to write was lost before it was sent.
     LeaseLost(LeaseLost),
 }
@@ -50,7 +56,8 @@ pub(crate) async fn write(
         }
         let error = match send(cluster, step, namespace).await {
             Ok(answer) => return Written { index, answer: Ok(answer) },
-            Err(error) => error,
+            Err(SendError::ChangedHands) => return Written { index, answer: Err(WriteError::ChangedHands) },
+            Err(SendError::Request(error)) => error,
         };
         let Some(wait) = worth_a_retry(&error, &mut doubted) else {
             return Written { index, answer: Err(WriteError::Request(error)) };
@@ -83,32 +90,79 @@ fn worth_a_retry(error: &RequestError, doubted: &mut Option<Instant>) -> Option<
     Some(retry.after.unwrap_or_default())
 }
 
-async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<Value>, RequestError> {
+/// Why one attempt did not succeed.
+enum SendError {
+    Request(RequestError),
+    ChangedHands,
+}
+
+impl From<RequestError> for SendError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<Value>, SendError> {
     let key = &step.object;
     match (&step.verb, &step.manifest) {
         // The namespace of the installation was made before the lease was taken.
         (Verb::Create, _) if role(key) == Role::Namespace && key.name == *namespace => {
-            cluster.get(&step.resource, None, &key.name).await.map(Some)
+            Ok(Some(cluster.get(&step.resource, None, &key.name).await?))
         }
         (Verb::Create, Some(manifest)) => {
-            cluster.apply(&step.resource, manifest, &ApplyParams::default()).await.map(Some)
+            Ok(Some(cluster.apply(&step.resource, manifest, &ApplyParams::default()).await?))
         }
         (Verb::Apply { force, .. }, Some(manifest)) => {
             let params = ApplyParams { force: *force, ..ApplyParams::default() };
-            cluster.apply(&step.resource, manifest, &params).await.map(Some)
+            Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
         }
-        (Verb::Delete { uid }, _) => {
-            let params = DeleteParams { uid: Some(uid.clone()), ..DeleteParams::default() };
-            match cluster.delete(&step.resource, key.namespace.as_deref(), &key.name, &params).await {
-                Ok(Deletion::Accepted(object)) => Ok(Some(object)),
-                // On a conflict the object that was to go is gone: what stands under its name is another.
-                Ok(Deletion::Done) | Err(RequestError::Conflict { kind: ConflictKind::Uid, .. }) => Ok(None),
-                Err(error) if error.is_absent() => Ok(None),
-                Err(error) => Err(error),
-            }
+        (Verb::Delete { uid, resource_version, part_of }, _) => {
+            delete(cluster, step, uid, resource_version, part_of.as_deref()).await
         }
         (Verb::Keep | Verb::Create | Verb::Apply { .. }, _) => Ok(None),
     }
+}
+
+/// Deletes an object as it was planned, and as it is now where only what the plan did not go by has changed:
+/// its status, say. Answers with what is left of it.
+async fn delete(
+    cluster: &Cluster,
+    step: &Step,
+    uid: &str,
+    planned: &str,
+    part_of: Option<&str>,
+) -> Result<Option<Value>, SendError> {
+    let (namespace, name) = (step.object.namespace.as_deref(), &step.object.name);
+    let mut version = planned.to_owned();
+    for look in 0.. {
+        let params = DeleteParams {
+            uid: Some(uid.to_owned()),
+            resource_version: Some(version).filter(|version| !version.is_empty()),
+            ..DeleteParams::default()
+        };
+        let conflict = match cluster.delete(&step.resource, namespace, name, &params).await {
+            Ok(Deletion::Accepted(object)) => return Ok(Some(object)),
+            Ok(Deletion::Done) => return Ok(None),
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error @ RequestError::Conflict { .. }) if look < LOOKS => error,
+            Err(error) => return Err(error.into()),
+        };
+        let now = match cluster.get_metadata(&step.resource, namespace, name).await {
+            Ok(now) => now,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // What was to go is gone: what stands under its name is another.
+        if now["metadata"]["uid"].as_str() != Some(uid) {
+            return Ok(None);
+        }
+        if applyset::label(&now, applyset::PART_OF) != part_of {
+            return Err(SendError::ChangedHands);
+        }
+        tracing::debug!(object = %step.object, %conflict, "changed since it was planned; looked again");
+        version = now["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    }
+    Ok(None)
 }
 
 /// What a step does, in the words of events and errors.

@@ -68,7 +68,7 @@ pub fn lint(plan: &Plan) -> Vec<Finding> {
 }
 
 fn delete_without_uid(_: &Plan, step: &Step) -> Option<String> {
-    matches!(&step.verb, Verb::Delete { uid } if uid.is_empty())
+    matches!(&step.verb, Verb::Delete { uid, .. } if uid.is_empty())
         .then(|| "a delete that names no uid".to_owned())
 }
 

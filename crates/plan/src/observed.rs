@@ -37,6 +37,11 @@ impl LiveObject {
         self.value["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
+    /// The resourceVersion, empty where the server sent none.
+    pub fn resource_version(&self) -> &str {
+        self.value["metadata"]["resourceVersion"].as_str().unwrap_or_default()
+    }
+
     /// Whether it is being deleted.
     pub fn terminating(&self) -> bool {
         !self.value["metadata"]["deletionTimestamp"].is_null()

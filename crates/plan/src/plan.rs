@@ -53,10 +53,16 @@ pub enum Verb {
     /// It exists and is as it should be; no request. It may still have to become ready. With [`Until::Gone`]:
     /// it is being deleted, and a later step makes it anew.
     Keep,
-    /// It exists and is no longer wanted; delete exactly the object with this uid.
+    /// It exists and is no longer wanted; delete exactly the object with this uid, as it was observed. One that
+    /// changed since goes only if it still belongs to the set that it belonged to.
     Delete {
         /// The uid that was observed.
         uid: String,
+        /// The resourceVersion that was observed.
+        resource_version: String,
+        /// The set that it was observed to be part of, by its ApplySet label; none for what users stored.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        part_of: Option<String>,
     },
 }
 
@@ -112,6 +118,18 @@ pub struct Step {
     /// Fields left to other managers: not in the manifest. Sorted by path as printed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub yielded: Vec<FieldPath>,
+    /// Fields that are taken from other managers and were never ours, because the option `conflicts` says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Taken>,
+}
+
+/// A field that is taken from another manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Which field.
+    pub path: FieldPath,
+    /// Whose it was.
+    pub from: String,
 }
 
 /// An object whose creation a webhook would be asked about: sent as a dry run to see whether it answers.

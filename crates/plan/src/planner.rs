@@ -14,7 +14,7 @@ use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
 use crate::order::{self, Edges, Role, role};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
-use crate::plan::{Plan, Probe, Purpose, Step, Until, Verb};
+use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
 use crate::prune;
 use crate::refused::Refused;
 use crate::yielding;
@@ -149,6 +149,7 @@ fn step(
         why: why.to_owned(),
         changes: Vec::new(),
         yielded: Vec::new(),
+        taken: Vec::new(),
     };
     let mut waits = false;
     let decision = match request.observed.objects.get(&key) {
@@ -172,7 +173,7 @@ fn step(
         }
         Some(live) => existing(request, object, last, live)?,
     };
-    let Decision { verb, manifest, why, changes, yielded } = decision;
+    let Decision { verb, manifest, why, changes, yielded, taken } = decision;
     let step = Step {
         component: object.component.clone(),
         until: until(&key, &manifest),
@@ -184,6 +185,7 @@ fn step(
         why,
         changes,
         yielded,
+        taken,
     };
     let wait = waits.then(|| Step {
         verb: Verb::Keep,
@@ -202,6 +204,7 @@ struct Decision {
     why: String,
     changes: Vec<FieldChange>,
     yielded: Vec<FieldPath>,
+    taken: Vec<Taken>,
 }
 
 fn existing(
@@ -240,7 +243,8 @@ fn existing(
     }
     if judgement.changes.is_empty() && !judgement.never_applied {
         let why = "is as it should be".to_owned();
-        return Ok(Decision { verb: Verb::Keep, manifest, why, changes: Vec::new(), yielded });
+        let (changes, taken) = (Vec::new(), Vec::new());
+        return Ok(Decision { verb: Verb::Keep, manifest, why, changes, yielded, taken });
     }
     let why = why(&judgement, previous.as_ref(), &manifest);
     manifest["metadata"]["uid"] = json!(live.uid());
@@ -248,7 +252,10 @@ fn existing(
     // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.
     let verb = Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested };
     let changes = judgement.changes.into_iter().map(|change| mask::masked(key, change)).collect();
-    Ok(Decision { verb, manifest, why, changes, yielded })
+    // Refused ones were returned above, and yielded ones are no longer in the manifest.
+    let taken = judgement.conflicts.into_iter();
+    let taken = taken.map(|conflict| Taken { path: conflict.path, from: conflict.manager }).collect();
+    Ok(Decision { verb, manifest, why, changes, yielded, taken })
 }
 
 fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Judgement) -> Vec<Refused> {

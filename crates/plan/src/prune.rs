@@ -117,13 +117,18 @@ pub(crate) fn deletes(
             component: applyset::label(&live.value, applyset::COMPONENT).unwrap_or_default().to_owned(),
             object: key.clone(),
             resource: live.resource.clone(),
-            verb: Verb::Delete { uid: live.uid().to_owned() },
+            verb: Verb::Delete {
+                uid: live.uid().to_owned(),
+                resource_version: live.resource_version().to_owned(),
+                part_of: applyset::label(&live.value, applyset::PART_OF).map(str::to_owned),
+            },
             manifest: None,
             after: previous.clone(),
             until: Until::Gone,
             why: why.to_owned(),
             changes: Vec::new(),
             yielded: Vec::new(),
+            taken: Vec::new(),
         });
     }
     steps

@@ -75,19 +75,26 @@ impl From<EngineError> for Problem {
 
 /// Everything that was refused is told: whoever corrects one thing wants to know of the others.
 fn refused(refused: &[Refused]) -> Problem {
-    let code = match refused {
-        [only] => code_of(only),
-        _ => "refused",
-    };
-    let mut hints: Vec<&str> = refused.iter().map(Refused::hint).collect();
-    hints.dedup();
-    let problem = Problem::new(Exit::Refused, code, "refused; nothing was changed")
+    let problem = Problem::new(Exit::Refused, refusal_code(refused), "refused; nothing was changed")
         .because_all(refused.iter().map(ToString::to_string).collect())
-        .hint(hints.join("; or "));
+        .hint(refusal_hint(refused));
     match refused.first().and_then(object_of) {
         Some(object) => problem.about(object),
         None => problem,
     }
+}
+
+fn refusal_code(refused: &[Refused]) -> &'static str {
+    match refused {
+        [only] => code_of(only),
+        _ => "refused",
+    }
+}
+
+fn refusal_hint(refused: &[Refused]) -> String {
+    let mut hints: Vec<&str> = refused.iter().map(Refused::hint).collect();
+    hints.dedup();
+    hints.join("; or ")
 }
 
 fn code_of(refused: &Refused) -> &'static str {
@@ -124,6 +131,14 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
         Failure::Write { object, source, .. } => {
             let (_, code, hint) = of_request(source);
             Problem { code, ..problem.about(object).hint(hint) }
+        }
+        Failure::ChangedHands { object } => {
+            let hint =
+                "somebody changed its labels meanwhile: run the command again to plan from what is there now";
+            Problem { code: "changed-hands", ..problem.about(object).hint(hint) }
+        }
+        Failure::Refused(refused) => {
+            Problem { code: refusal_code(refused), ..problem.hint(refusal_hint(refused)) }
         }
         Failure::NeverReady { object, .. } => {
             let hint = "correct the cause and run the command again; `trainerd status` shows what each object waits for";

@@ -1,15 +1,11 @@
 //! `doctor`: what stands in the way, before anything is changed.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use clap::Args;
 use serde::Serialize;
 use trainerd_catalog::Catalog;
-use trainerd_cluster::Cluster;
-use trainerd_cluster::permissions::{self, Rule};
-use trainerd_engine::{Engine, EngineError, State};
-use trainerd_plan::plan::{Plan, Verb};
+use trainerd_engine::{Engine, State};
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::{Context, ahead};
@@ -146,7 +142,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
         Err(problem) => checks.push(Check::fail("collisions", &problem)),
         Ok(prepared) => {
             checks.push(Check::ok("collisions", format!("none; {}", counts(&prepared.plan.counts()))));
-            checks.push(match context.interrupt.or(check_permissions(cluster, &prepared.plan)).await {
+            checks.push(match context.interrupt.or(engine.check_permissions(&prepared)).await {
                 Ok(()) => Check::ok("permissions", "everything that the plan needs is allowed"),
                 Err(problem) => Check::fail("permissions", &problem),
             });
@@ -156,50 +152,6 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
         checks.push(readiness(context, &engine, &state).await?);
     }
     Ok(checks)
-}
-
-/// Asks for every permission that the steps of a plan and trainerd's own records need.
-async fn check_permissions(cluster: &Cluster, plan: &Plan) -> Result<(), EngineError> {
-    let missing = permissions::missing(cluster, &needed(plan)).await;
-    let missing = missing.map_err(|source| EngineError::Request {
-        action: "check",
-        what: "permissions".to_owned(),
-        source,
-    })?;
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(EngineError::Permissions(missing.iter().map(ToString::to_string).collect()))
-    }
-}
-
-fn needed(plan: &Plan) -> Vec<Rule> {
-    let own = plan.installation.namespace.as_str();
-    let rule = |verb: &str, group: &str, resource: &str, namespace: Option<&str>| Rule {
-        verb: verb.to_owned(),
-        group: group.to_owned(),
-        resource: resource.to_owned(),
-        namespace: namespace.map(str::to_owned),
-        name: None,
-    };
-    let records =
-        ["get", "list", "create", "update", "delete"].map(|verb| rule(verb, "", "secrets", Some(own)));
-    let lease =
-        ["get", "create", "update"].map(|verb| rule(verb, "coordination.k8s.io", "leases", Some(own)));
-    let steps = plan.steps.iter().flat_map(|step| {
-        let verbs: &[&str] = match step.verb {
-            // A server-side apply that creates needs both.
-            Verb::Create => &["create", "patch"],
-            Verb::Apply { .. } => &["patch"],
-            Verb::Delete { .. } => &["delete"],
-            Verb::Keep => &[],
-        };
-        let (group, plural, namespace) =
-            (&step.resource.group, &step.resource.plural, step.object.namespace.as_deref());
-        verbs.iter().map(move |verb| rule(verb, group, plural, namespace))
-    });
-    let all: BTreeSet<Rule> = records.into_iter().chain(lease).chain(steps).collect();
-    all.into_iter().collect()
 }
 
 fn records(state: &State) -> Check {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use trainerd_engine::EngineError;
 use trainerd_engine::record::{Outcome, Phase};
-use trainerd_engine::revision::Header;
+use trainerd_engine::revision::{Forced, Header};
 use trainerd_plan::plan::Purpose;
 
 use crate::cli::context::Context;
@@ -45,6 +45,9 @@ struct Row<'a> {
     /// What came of it; null where it was never begun.
     #[serde(flatten)]
     outcome: Option<&'a Outcome>,
+    /// Fields that its plan took from other managers by force.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    forced: &'a [Forced],
     /// Whether the installation is at it.
     current: bool,
     /// Which way its plan goes, while it is under way.
@@ -78,6 +81,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
                 .collect(),
             options: changed(header, header.parent.and_then(|parent| headers.get(&parent).copied())),
             outcome: outcome.as_ref(),
+            forced: &header.taken,
             current: current == Some(header.number),
             under_way: journal
                 .filter(|journal| journal.target == header.number)

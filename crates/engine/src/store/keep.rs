@@ -10,7 +10,7 @@ use trainerd_cluster::{CreateParams, DeleteParams, ListParams, RequestError};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Desired;
 
-use super::{CHUNKS, RECORD, Store, Stored, bytes_of, compressed, damaged, unsound};
+use super::{CHUNKS, RECORD, Store, Stored, bytes_of, compressed, damaged, unpacked, unsound};
 use crate::chunk::{self, Chunk};
 use crate::error::{EngineError, StoredError};
 use crate::kinds;
@@ -21,18 +21,20 @@ use crate::revision::{Header, Revision};
 /// How often something that is in the way of a write is deleted before the write is given up.
 const REPLACEMENTS: usize = 3;
 
-/// The metadata of a Secret of ours.
-struct Kept {
-    name: String,
+/// A Secret of ours.
+pub(super) struct Kept {
+    pub(super) name: String,
     uid: String,
     /// What it holds: `record`, `revision`, `chunk`.
     what: String,
     /// Names of its chunks, where it says so.
     chunks: Option<BTreeSet<String>>,
+    /// As it was listed: the whole Secret, or its metadata.
+    pub(super) object: Value,
 }
 
 impl Kept {
-    fn of(item: &Value) -> Self {
+    fn of(item: Value) -> Self {
         let metadata = &item["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let chunks = metadata["annotations"][CHUNKS].as_str();
@@ -42,6 +44,7 @@ impl Kept {
             what: text(&metadata["labels"][RECORD]),
             chunks: chunks
                 .map(|names| names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()),
+            object: item,
         }
     }
 }
@@ -49,11 +52,11 @@ impl Kept {
 impl Store {
     /// The numbers of the revisions that exist, ascending.
     pub(crate) async fn numbers(&self) -> Result<Vec<u64>, EngineError> {
-        Ok(self.numbered(&self.kept("=revision").await?).into_keys().collect())
+        Ok(self.numbered(&self.listed("=revision").await?).into_keys().collect())
     }
 
     /// Revisions by number.
-    fn numbered<'k>(&self, kept: &'k [Kept]) -> BTreeMap<u64, &'k Kept> {
+    pub(super) fn numbered<'k>(&self, kept: &'k [Kept]) -> BTreeMap<u64, &'k Kept> {
         let prefix = format!("trainerd-{}-r", self.installation.name);
         kept.iter()
             .filter(|kept| kept.what == "revision")
@@ -61,8 +64,17 @@ impl Store {
             .collect()
     }
 
-    /// Our Secrets whose label matches, for example `=chunk` or ` in (chunk,revision)`.
-    async fn kept(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
+    /// The metadata of our Secrets whose label matches, for example `=chunk` or ` in (chunk,revision)`.
+    async fn listed(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
+        self.list(matching, true).await
+    }
+
+    /// Our Secrets whose label matches, whole.
+    pub(super) async fn kept(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
+        self.list(matching, false).await
+    }
+
+    async fn list(&self, matching: &str, metadata_only: bool) -> Result<Vec<Kept>, EngineError> {
         let params = ListParams {
             namespace: Some(self.namespace().to_owned()),
             label_selector: Some(format!(
@@ -70,11 +82,11 @@ impl Store {
                 applyset::INSTALLATION,
                 self.installation.name
             )),
-            metadata_only: true,
+            metadata_only,
             ..ListParams::default()
         };
         match patiently(async || self.cluster.list(&kinds::secret(), &params).await).await {
-            Ok(list) => Ok(list.items.iter().map(Kept::of).collect()),
+            Ok(list) => Ok(list.items.into_iter().map(Kept::of).collect()),
             Err(error) if error.is_absent() => Ok(Vec::new()),
             Err(error) => Err(EngineError::request("list", "trainerd's own Secrets")(error)),
         }
@@ -105,18 +117,21 @@ impl Store {
         let mut manifest = self.manifest(&name, "revision", &bytes);
         let names: Vec<String> = header.chunks.iter().map(|used| self.chunk_name(&used.digest)).collect();
         manifest["metadata"]["annotations"] = json!({CHUNKS: names.join(",")});
-        self.create(manifest, "revision", |found| found == bytes).await?;
+        // An interrupted run that wanted the same may have left it, at another time and by another command.
+        let same = |found: &[u8]| {
+            unpacked::<Header>(found).is_ok_and(|found| {
+                let (created, by) = (header.created, header.by.clone());
+                Header { created, by, ..found } == header
+            })
+        };
+        self.create(manifest, "revision", same).await?;
         self.headers.lock().await.insert(header.number, header.clone());
         Ok(Revision { header, desired: desired.clone() })
     }
 
     /// The sound chunks of a revision.
     async fn shareable(&self, number: u64) -> Result<Vec<Chunk>, EngineError> {
-        let known = self.headers.lock().await.get(&number).cloned();
-        let header = match known {
-            Some(header) => Some(header),
-            None => self.header(number).await.map(Some).or_else(unsound)?,
-        };
+        let header = self.header(number).await.map(Some).or_else(unsound)?;
         let used = header.into_iter().flat_map(|header| header.chunks);
         // In their order, so that the same revision is packed the same way again.
         let chunks: Vec<Option<Chunk>> = stream::iter(used)
@@ -185,22 +200,12 @@ impl Store {
         }
     }
 
-    /// Deletes the revision of that number, if it exists.
-    pub(crate) async fn forget(&self, number: u64) -> Result<(), EngineError> {
-        self.headers.lock().await.remove(&number);
-        let kept = self.kept("=revision").await?;
-        match self.numbered(&kept).get(&number) {
-            Some(revision) => self.delete(&revision.name, &revision.uid).await,
-            None => Ok(()),
-        }
-    }
-
     /// Keeps the newest `keep` revisions and those named, and deletes the others and every chunk that none
     /// of the kept ones uses. Returns the numbers that went.
     ///
     /// One list and the deletes: a revision's chunks are in its metadata.
     pub(crate) async fn trim(&self, keep: usize, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
-        let kept = self.kept(" in (chunk,revision)").await?;
+        let kept = self.listed(" in (chunk,revision)").await?;
         let revisions = self.numbered(&kept);
         let surplus = revisions.len().saturating_sub(keep);
         let gone: Vec<u64> =
@@ -241,7 +246,7 @@ impl Store {
         }
         self.headers.lock().await.clear();
         for what in ["=revision", "=chunk", "=record"] {
-            self.delete_all(self.kept(what).await?.iter()).await?;
+            self.delete_all(self.listed(what).await?.iter()).await?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Prune and removal: what goes, what stays, in which order.
 
 use serde_json::json;
+use trainerd_plan::applyset;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose, Verb};
@@ -31,7 +32,13 @@ fn what_is_no_longer_desired_is_deleted_by_uid_after_all_else() {
     let (deletes, others): (Vec<_>, Vec<_>) =
         (0..plan.steps.len()).partition(|index| matches!(plan.steps[*index].verb, Verb::Delete { .. }));
     assert_eq!(deletes.len(), 1);
-    assert_eq!(plan.steps[deletes[0]].verb, Verb::Delete { uid: "uid-of-ConfigMap kf/config".into() });
+    // Exactly that object, as it was seen, and as long as it is part of this installation.
+    let expected = Verb::Delete {
+        uid: "uid-of-ConfigMap kf/config".into(),
+        resource_version: "7".into(),
+        part_of: Some(applyset::id(&old.installation)),
+    };
+    assert_eq!(plan.steps[deletes[0]].verb, expected);
     // Directly or by way of others, the delete waits for every other step.
     let mut before = std::collections::BTreeSet::new();
     let mut queue = plan.steps[deletes[0]].after.clone();

@@ -119,6 +119,7 @@ pub(crate) fn applied(desired: &Desired, object: &DesiredObject) -> LiveObject {
     let sent = applyset::owned(desired, object);
     let mut value = sent.clone();
     value["metadata"]["uid"] = json!(format!("uid-of-{}", object.key()));
+    value["metadata"]["resourceVersion"] = json!("7");
     let owned: Value = sent
         .as_object()
         .unwrap()

@@ -1,0 +1,97 @@
+//! Fields and objects that somebody else has come to: refused, taken or left, as the options say, and never a
+//! reason for being stuck.
+
+use std::error::Error;
+
+use http::Method;
+use serde_json::{Value, json};
+use trainerd_integration::TestCluster;
+use trainerd_integration::proxy::{Fault, Rule, When};
+use trainerd_integration::stack::{self, NAMESPACE, QUICK};
+
+const JOBSET: &str = "jobset-controller-manager";
+const TRAINER: &str = "kubeflow-trainer-controller-manager";
+/// Options that set what is left to the API server's default otherwise: the number of the Trainer's replicas.
+const SMALL: [&str; 6] =
+    ["--set", "trainer-version=2.2.1", "--set", "settle=0", "--set", "small-footprint=true"];
+
+fn deployment(cluster: &TestCluster, name: &str) -> Result<Value, Box<dyn Error>> {
+    Ok(cluster.get(&stack::deployment(), NAMESPACE, name)?.ok_or("there is no such Deployment")?)
+}
+
+/// An installation that leaves a field to its default, and somebody who sets it.
+fn scaled_by_somebody() -> Result<TestCluster, Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    cluster.install("2.2.1", &["--set", "small-footprint=false"])?;
+    // As these tests' own field manager.
+    cluster.apply(
+        &stack::deployment(),
+        &json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 2},
+                "metadata": {"name": TRAINER, "namespace": NAMESPACE}}),
+    )?;
+    Ok(cluster)
+}
+
+#[test]
+fn a_field_that_somebody_set_is_refused_left_or_taken() -> Result<(), Box<dyn Error>> {
+    let cluster = scaled_by_somebody()?;
+    let up = [&["up", "--yes", "--timeout", "2m"][..], &SMALL].concat();
+    let refused = cluster.run(&up)?.expect_code(3)?;
+    for part in
+        [".spec.replicas", "integration", "set to 2", "would set 1", "conflicts=force", "conflicts=yield"]
+    {
+        assert!(refused.stderr.contains(part), "{part:?} is not in: {}", refused.stderr);
+    }
+
+    let with = |option: &'static str| [&up[..], &["--set", option]].concat();
+    cluster.run(&with("conflicts=yield"))?.expect_code(0)?;
+    assert_eq!(deployment(&cluster, TRAINER)?["spec"]["replicas"], 2);
+    let again = [&["plan"][..], &SMALL, &["--set", "conflicts=yield"]].concat();
+    cluster.run(&again)?.expect_code(0)?;
+
+    let taking = cluster.run(&with("conflicts=force"))?.expect_code(0)?;
+    assert!(taking.stderr.contains("takes .spec.replicas from integration"), "{}", taking.stderr);
+    assert_eq!(deployment(&cluster, TRAINER)?["spec"]["replicas"], 1);
+    let history: Value = cluster.run(&["history", "-o", "json"])?.json()?;
+    let forced: Vec<&Value> = history.as_array().into_iter().flatten().map(|row| &row["forced"]).collect();
+    assert_eq!(forced.len(), 3, "{history:#}");
+    assert_eq!(forced[..2], [&Value::Null, &Value::Null]);
+    assert_eq!(
+        (&forced[2][0]["path"], &forced[2][0]["from"]),
+        (&json!(".spec.replicas"), &json!("integration"))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    let install =
+        [&["up", "--yes", "--timeout", "2m", "--set", "trainer-version=2.2.1"][..], &QUICK].concat();
+    let at = When::Matching { method: Method::PATCH, path: format!("/deployments/{JOBSET}"), times: Some(1) };
+    cluster.run_proxied(&install, vec![Rule { when: at, fault: Fault::KillBefore }])?;
+    assert!(cluster.proxy().killed());
+    // Before anybody comes back to it, somebody else makes an object that the plan was still to make.
+    let theirs = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": JOBSET, "namespace": NAMESPACE},
+        "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"app": "theirs"}},
+            "template": {"metadata": {"labels": {"app": "theirs"}},
+                         "spec": {"containers": [{"name": "c", "image": "example.com/theirs:v1"}]}},
+        },
+    });
+    cluster.create(&stack::deployment(), &theirs)?;
+
+    let refused = cluster.run(&install)?.expect_code(1)?;
+    for part in [&format!("Deployment {NAMESPACE}/{JOBSET}")[..], "controlled by", "integration", "hint: "] {
+        assert!(refused.stderr.contains(part), "{part:?} is not in: {}", refused.stderr);
+    }
+    let record = cluster.record()?.unwrap_or_default();
+    assert_eq!(record["journal"], Value::Null, "nothing is under way any more: {record:#}");
+    assert_eq!(deployment(&cluster, JOBSET)?["spec"]["template"]["metadata"]["labels"]["app"], "theirs");
+    // Out of the way, and the same command goes through.
+    cluster.delete(&stack::deployment(), NAMESPACE, JOBSET)?;
+    cluster.run(&install)?.expect_code(0)?;
+    cluster.run(&[&["plan", "--set", "trainer-version=2.2.1"][..], &QUICK].concat())?.expect_code(0)?;
+    Ok(())
+}
