@@ -100,7 +100,7 @@ async fn measure(arguments: Arguments) -> Result<Report, Error> {
     let own = connect(&arguments.kubeconfig, OWN).await?;
     let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
     let mut report = Report {
-        kubernetes: own.version().git_version().to_owned(),
+        kubernetes: own.version().await.map_err(Error::Connect)?.git_version().to_owned(),
         profile: if cfg!(debug_assertions) { "dev" } else { "release" },
         rounds: arguments.rounds,
         figures: Vec::new(),

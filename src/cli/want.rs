@@ -50,7 +50,8 @@ pub(crate) async fn want(
         options = stopping.parse(catalog)?;
         resolution = catalog.resolve(&options, current)?;
     }
-    catalog.check_kubernetes(&resolution, engine.cluster().version().git_version())?;
+    let kubernetes = engine.cluster().version().await?;
+    catalog.check_kubernetes(&resolution, kubernetes.git_version())?;
     if !resolution.external.is_empty() {
         resolution.check_external(&found(engine.cluster()).await?)?;
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
-use crate::error::{RequestError, Verb};
+use crate::connect::{ConnectError, not_answered};
+use crate::error::Verb;
 use crate::transport::Call;
 use crate::version::{KubernetesVersion, VersionError};
 
@@ -24,7 +26,8 @@ pub(crate) struct Shared {
     pub(crate) client: kube::Client,
     pub(crate) server: String,
     pub(crate) field_manager: String,
-    pub(crate) version: KubernetesVersion,
+    pub(crate) may_do_everything: bool,
+    pub(crate) version: OnceCell<KubernetesVersion>,
 }
 
 impl Cluster {
@@ -38,9 +41,31 @@ impl Cluster {
         Self { shared: Arc::clone(&self.shared), timeout }
     }
 
-    /// The API server's version when the connection was made.
-    pub fn version(&self) -> &KubernetesVersion {
-        &self.shared.version
+    /// The API server's version when it was first asked for: one request, then none.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn version(&self) -> Result<&KubernetesVersion, ConnectError> {
+        self.shared.version.get_or_try_init(|| self.read_version()).await
+    }
+
+    async fn read_version(&self) -> Result<KubernetesVersion, ConnectError> {
+        let answer = self.call(Call::get(Verb::Get, "/version".to_owned())).await;
+        let answer = answer.map_err(|error| not_answered(self.server().to_owned(), error))?;
+        let info: Option<VersionInfo> = serde_json::from_value(answer).ok();
+        let version = match info {
+            Some(info) => KubernetesVersion::parse(&info.git_version),
+            None => Err(VersionError("without gitVersion".to_owned())),
+        };
+        version.map_err(|source| ConnectError::NotKubernetes {
+            server: self.server().to_owned(),
+            source: source.into(),
+        })
+    }
+
+    /// Whether our user could do everything when the connection was made.
+    pub fn may_do_everything(&self) -> bool {
+        self.shared.may_do_everything
     }
 
     /// URL of the API server.
@@ -80,31 +105,4 @@ impl std::fmt::Debug for Cluster {
 #[serde(rename_all = "camelCase")]
 struct VersionInfo {
     git_version: String,
-}
-
-/// Why the server's version is not known.
-#[derive(Debug)]
-pub(crate) enum ReadVersionError {
-    Request(RequestError),
-    Version(VersionError),
-}
-
-/// Asks a server that nothing is known of yet.
-pub(crate) async fn read_version(
-    client: &kube::Client,
-    server: &str,
-    field_manager: &str,
-) -> Result<KubernetesVersion, ReadVersionError> {
-    let placeholder = KubernetesVersion::parse("v0.0.0").map_err(ReadVersionError::Version)?;
-    let cluster = Cluster::new(Shared {
-        client: client.clone(),
-        server: server.to_owned(),
-        field_manager: field_manager.to_owned(),
-        version: placeholder,
-    });
-    let answer =
-        cluster.call(Call::get(Verb::Get, "/version".to_owned())).await.map_err(ReadVersionError::Request)?;
-    let info: VersionInfo = serde_json::from_value(answer)
-        .map_err(|_| ReadVersionError::Version(VersionError("without gitVersion".to_owned())))?;
-    KubernetesVersion::parse(&info.git_version).map_err(ReadVersionError::Version)
 }

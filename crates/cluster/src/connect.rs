@@ -9,12 +9,14 @@ use http::header::USER_AGENT;
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use tokio::sync::OnceCell;
 
-use crate::cluster::{Cluster, ReadVersionError, Shared, read_version};
+use crate::cluster::{Cluster, Shared};
 use crate::error::{RequestError, TransportFailure};
+use crate::params::CreateParams;
+use crate::permissions::{self, Rule};
 use crate::proxy;
 use crate::transport::transport_failure;
-use crate::version::VersionError;
 
 /// Time limit of a TCP and TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,7 +116,8 @@ fn list(names: &[String]) -> String {
 }
 
 impl Cluster {
-    /// Finds the configuration, connects and asks for the server's version: one request.
+    /// Finds the configuration, connects and asks whether our user may do everything: one request, which shows
+    /// that an API server is there and takes the credentials.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         let mut config = configuration(&options).await?;
         let user_agent = HeaderValue::from_str(&options.user_agent)
@@ -128,11 +131,29 @@ impl Cluster {
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
 
         let client = Client::try_from(config).map_err(|source| not_built(&server, source))?;
-        let version = match read_version(&client, &server, &options.field_manager).await {
-            Ok(version) => version,
-            Err(error) => return Err(not_answered(server, error)),
+        let field_manager = options.field_manager;
+        let shared = |may_do_everything| Shared {
+            client: client.clone(),
+            server: server.clone(),
+            field_manager: field_manager.clone(),
+            may_do_everything,
+            version: OnceCell::new(),
         };
-        Ok(Self::new(Shared { client, server, field_manager: options.field_manager, version }))
+        let may_do_everything = Self::new(shared(false)).ask_for_everything().await?;
+        Ok(Self::new(shared(may_do_everything)))
+    }
+
+    async fn ask_for_everything(&self) -> Result<bool, ConnectError> {
+        let review = Rule::everything().review();
+        match self.create(&permissions::reviews(), &review, CreateParams::default()).await {
+            Ok(answer) => permissions::is_allowed(&answer).ok_or_else(|| ConnectError::NotKubernetes {
+                server: self.server().to_owned(),
+                source: NoReview.into(),
+            }),
+            // Nobody may ask here: whatever is needed is asked for, and refused, by itself.
+            Err(RequestError::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(not_answered(self.server().to_owned(), error)),
+        }
     }
 }
 
@@ -204,13 +225,13 @@ fn not_built(server: &str, source: kube::Error) -> ConnectError {
     }
 }
 
-fn not_answered(server: String, error: ReadVersionError) -> ConnectError {
-    let error = match error {
-        ReadVersionError::Request(error) => error,
-        ReadVersionError::Version(source @ VersionError(_)) => {
-            return ConnectError::NotKubernetes { server, source: source.into() };
-        }
-    };
+/// An answer that is no review.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer to an access review is none")]
+struct NoReview;
+
+/// The first request to a server was not answered as an API server does.
+pub(crate) fn not_answered(server: String, error: RequestError) -> ConnectError {
     match error {
         RequestError::Unreachable { failure, source, .. } => {
             let source = source.into();

@@ -35,6 +35,8 @@ pub struct ApplyParams {
     pub field_validation: FieldValidation,
     /// Field manager, where it is not the connection's own.
     pub field_manager: Option<String>,
+    /// Answer with `apiVersion`, `kind` and `metadata` only.
+    pub metadata_only: bool,
 }
 
 /// Options of a create, a replace or a merge patch.
@@ -44,6 +46,8 @@ pub struct CreateParams {
     pub dry_run: bool,
     /// Treatment of unknown fields.
     pub field_validation: FieldValidation,
+    /// Answer with `apiVersion`, `kind` and `metadata` only.
+    pub metadata_only: bool,
 }
 
 /// What happens to the objects that the deleted one owns.

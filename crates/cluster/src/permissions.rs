@@ -47,8 +47,14 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
+    /// Everything, everywhere: who may do this need not be asked about anything else.
+    pub(crate) fn everything() -> Self {
+        let all = || "*".to_owned();
+        Self { verb: all(), group: all(), resource: all(), namespace: None, name: None }
+    }
+
     /// The review that asks for it.
-    fn review(&self) -> Value {
+    pub(crate) fn review(&self) -> Value {
         let (resource, subresource) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
         json!({
             "apiVersion": "authorization.k8s.io/v1",
@@ -69,8 +75,12 @@ impl Rule {
 ///
 /// Asked one by one (`SelfSubjectAccessReview`), 16 in flight: the list of all rules a user has
 /// (`SelfSubjectRulesReview`) may be incomplete and says nothing of cluster-scoped kinds. Every user may ask by
-/// default. The answer is for now: admission may still refuse what RBAC allows.
+/// default. The answer is for now: admission may still refuse what RBAC allows. Who could do everything when the
+/// connection was made is asked nothing.
 pub async fn missing(cluster: &Cluster, needed: &[Rule]) -> Result<Vec<Rule>, RequestError> {
+    if cluster.may_do_everything() {
+        return Ok(Vec::new());
+    }
     stream::iter(needed)
         .map(|rule| async move { Ok((rule, allowed(cluster, rule).await?)) })
         .buffered(IN_FLIGHT)
@@ -79,14 +89,24 @@ pub async fn missing(cluster: &Cluster, needed: &[Rule]) -> Result<Vec<Rule>, Re
         .await
 }
 
-async fn allowed(cluster: &Cluster, rule: &Rule) -> Result<bool, RequestError> {
-    let resource = Resource {
+/// What [`Rule::review`] is created as.
+pub(crate) fn reviews() -> Resource {
+    Resource {
         group: "authorization.k8s.io".to_owned(),
         version: "v1".to_owned(),
         kind: "SelfSubjectAccessReview".to_owned(),
         plural: "selfsubjectaccessreviews".to_owned(),
         namespaced: false,
-    };
+    }
+}
+
+/// Whether a review says yes; `None` where it is none.
+pub(crate) fn is_allowed(review: &Value) -> Option<bool> {
+    review.pointer("/status/allowed").and_then(Value::as_bool)
+}
+
+async fn allowed(cluster: &Cluster, rule: &Rule) -> Result<bool, RequestError> {
+    let resource = reviews();
     let policy = RetryPolicy { attempts: Some(ATTEMPTS), ..RetryPolicy::default() };
     let log = |wait: &crate::retry::RetryWait<'_>| tracing::debug!(error = %wait.error, "asking again");
     let review = rule.review();
@@ -94,7 +114,7 @@ async fn allowed(cluster: &Cluster, rule: &Rule) -> Result<bool, RequestError> {
         cluster.create(&resource, &review, CreateParams::default()).await
     })
     .await?;
-    Ok(answer.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))
+    Ok(is_allowed(&answer).unwrap_or(false))
 }
 
 #[cfg(test)]

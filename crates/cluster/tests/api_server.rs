@@ -261,10 +261,10 @@ async fn a_lease_has_one_holder() {
     first.check().unwrap();
     first.release().await.unwrap();
     // A second one would find the lease held, and wait for longer than this lets it.
-    let known = LeaseConfig { after: Some(token.clone()), wait: Duration::ZERO, ..config() };
-    let second = take(known.clone()).await.unwrap();
+    let known = || LeaseConfig { after: Some(token.clone()), wait: Duration::ZERO, ..config() };
+    let second = take(known()).await.unwrap();
     assert!(second.fence().token().follows(&token));
-    assert!(matches!(take(known).await.err(), Some(LeaseError::Held { .. })));
+    assert!(matches!(take(known()).await.err(), Some(LeaseError::Held { .. })));
     let leases = resource("coordination.k8s.io", "v1", "Lease", "leases", true);
     let lease = world.cluster.get(&leases, Some(&world.namespace), "writer").await.unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 1);

@@ -5,6 +5,7 @@
 //! same chunks. A revision names its chunks and, for each, which of its lines it uses.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -87,17 +88,25 @@ pub struct ChunkUse {
     pub except: Vec<usize>,
 }
 
+/// A chunk that does not exist yet, with its compressed bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fresh {
+    /// The chunk.
+    pub chunk: Chunk,
+    /// What is stored of it.
+    pub bytes: Vec<u8>,
+}
+
+impl Fresh {
+    fn of(lines: Vec<String>) -> Result<Self, ChunkError> {
+        let text = lines.join("\n");
+        let bytes = zstd::encode_all(text.as_bytes(), LEVEL)?;
+        let digest = hex(&Sha256::digest(text.as_bytes()));
+        Ok(Self { chunk: Chunk { digest, lines }, bytes })
+    }
+}
+
 impl Chunk {
-    fn new(lines: Vec<String>) -> Self {
-        let digest = hex(&Sha256::digest(lines.join("\n").as_bytes()));
-        Self { digest, lines }
-    }
-
-    /// The compressed bytes.
-    pub fn compress(&self) -> Result<Vec<u8>, ChunkError> {
-        Ok(zstd::encode_all(self.lines.join("\n").as_bytes(), LEVEL)?)
-    }
-
     /// Reads compressed bytes, and believes them only if they are what the digest says.
     pub fn decompress(digest: &str, bytes: &[u8]) -> Result<Self, ChunkError> {
         let text = zstd::decode_all(bytes)?;
@@ -110,13 +119,16 @@ impl Chunk {
     }
 }
 
-/// Packs objects, using lines of the chunks of the parent revision where they are the same.
+/// Packs the lines of objects, using lines of the chunks of the parent revision where they are the same.
 ///
 /// Returns what the revision uses, and the chunks that do not exist yet. A revision that would be scattered
 /// over more than eight chunks, twice as many as it needs, is packed anew.
-pub fn pack(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>, Vec<Chunk>), ChunkError> {
-    let shared = sharing(objects, parent)?;
-    if shared.0.len() > SCATTERED && !parent.is_empty() {
+pub fn pack(objects: Vec<String>, parent: &[Arc<Chunk>]) -> Result<(Vec<ChunkUse>, Vec<Fresh>), ChunkError> {
+    if parent.is_empty() {
+        return sharing(objects, parent);
+    }
+    let shared = sharing(objects.clone(), parent)?;
+    if shared.0.len() > SCATTERED {
         let anew = sharing(objects, &[])?;
         if anew.0.len() * 2 < shared.0.len() {
             return Ok(anew);
@@ -125,7 +137,7 @@ pub fn pack(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse
     Ok(shared)
 }
 
-fn sharing(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>, Vec<Chunk>), ChunkError> {
+fn sharing(objects: Vec<String>, parent: &[Arc<Chunk>]) -> Result<(Vec<ChunkUse>, Vec<Fresh>), ChunkError> {
     let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
     for (index, chunk) in parent.iter().enumerate() {
         for (line, text) in chunk.lines.iter().enumerate() {
@@ -134,9 +146,7 @@ fn sharing(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>
     }
     let mut used: Vec<Vec<bool>> = parent.iter().map(|chunk| vec![false; chunk.lines.len()]).collect();
     let mut fresh = Vec::new();
-    for object in objects {
-        let text = serde_json::to_string(object)
-            .map_err(|source| ChunkError::Content { digest: String::new(), source })?;
+    for text in objects {
         match known.get(text.as_str()) {
             Some(&(chunk, line)) => used[chunk][line] = true,
             None => fresh.push(text),
@@ -151,14 +161,19 @@ fn sharing(objects: &[DesiredObject], parent: &[Chunk]) -> Result<(Vec<ChunkUse>
             except: used.iter().enumerate().filter(|(_, used)| !**used).map(|(line, _)| line).collect(),
         })
         .collect();
-    let chunks = split(fresh)?;
-    packed.extend(chunks.iter().map(|chunk| ChunkUse { digest: chunk.digest.clone(), except: Vec::new() }));
-    Ok((packed, chunks))
+    let fresh = split(fresh)?;
+    packed.extend(
+        fresh.iter().map(|fresh| ChunkUse { digest: fresh.chunk.digest.clone(), except: Vec::new() }),
+    );
+    Ok((packed, fresh))
 }
 
-/// The objects of a revision, sorted by key as they were packed.
-pub fn unpack(uses: &[ChunkUse], chunks: &BTreeMap<String, Chunk>) -> Result<Vec<DesiredObject>, ChunkError> {
-    let mut objects: Vec<DesiredObject> = Vec::new();
+/// The objects of a revision with their lines, sorted by key as they were packed.
+pub fn unpack<'c>(
+    uses: &[ChunkUse],
+    chunks: &'c BTreeMap<String, Arc<Chunk>>,
+) -> Result<Vec<(DesiredObject, &'c str)>, ChunkError> {
+    let mut objects: Vec<(DesiredObject, &str)> = Vec::new();
     for used in uses {
         let chunk =
             chunks.get(&used.digest).ok_or_else(|| ChunkError::Missing { digest: used.digest.clone() })?;
@@ -169,15 +184,15 @@ pub fn unpack(uses: &[ChunkUse], chunks: &BTreeMap<String, Chunk>) -> Result<Vec
             if !used.except.contains(&line) {
                 let object = serde_json::from_str(text)
                     .map_err(|source| ChunkError::Content { digest: used.digest.clone(), source })?;
-                objects.push(object);
+                objects.push((object, text));
             }
         }
     }
-    objects.sort_by_cached_key(DesiredObject::key);
+    objects.sort_by_cached_key(|(object, _)| object.key());
     Ok(objects)
 }
 
-fn split(lines: Vec<String>) -> Result<Vec<Chunk>, ChunkError> {
+fn split(lines: Vec<String>) -> Result<Vec<Fresh>, ChunkError> {
     let mut chunks = Vec::new();
     let mut open = Vec::new();
     let mut size = 0;
@@ -196,13 +211,14 @@ fn split(lines: Vec<String>) -> Result<Vec<Chunk>, ChunkError> {
 }
 
 /// Makes one chunk of the lines, or halves them until each part fits.
-fn close(mut lines: Vec<String>, chunks: &mut Vec<Chunk>) -> Result<(), ChunkError> {
-    let chunk = Chunk::new(lines.clone());
-    let bytes = chunk.compress()?.len();
+fn close(lines: Vec<String>, chunks: &mut Vec<Fresh>) -> Result<(), ChunkError> {
+    let fresh = Fresh::of(lines)?;
+    let bytes = fresh.bytes.len();
     if bytes <= MAX_CHUNK {
-        chunks.push(chunk);
+        chunks.push(fresh);
         return Ok(());
     }
+    let mut lines = fresh.chunk.lines;
     if lines.len() == 1 {
         return Err(ChunkError::TooLarge { bytes });
     }
@@ -243,42 +259,56 @@ mod tests {
         }
     }
 
-    fn by_digest(chunks: &[Chunk]) -> BTreeMap<String, Chunk> {
-        chunks.iter().map(|chunk| (chunk.digest.clone(), chunk.clone())).collect()
+    fn lines(objects: &[DesiredObject]) -> Vec<String> {
+        objects.iter().map(|object| serde_json::to_string(object).unwrap()).collect()
+    }
+
+    /// Packs, and forgets the bytes.
+    fn packed(objects: &[DesiredObject], parent: &[Arc<Chunk>]) -> (Vec<ChunkUse>, Vec<Arc<Chunk>>) {
+        let (uses, fresh) = pack(lines(objects), parent).unwrap();
+        (uses, fresh.into_iter().map(|fresh| Arc::new(fresh.chunk)).collect())
+    }
+
+    fn unpacked(uses: &[ChunkUse], chunks: &[Arc<Chunk>]) -> Vec<DesiredObject> {
+        let chunks = chunks.iter().map(|chunk| (chunk.digest.clone(), Arc::clone(chunk))).collect();
+        let objects = unpack(uses, &chunks).unwrap();
+        let sent = objects.iter().map(|(object, line)| (serde_json::to_string(object).unwrap(), *line));
+        assert!(sent.into_iter().all(|(object, line)| object == line));
+        objects.into_iter().map(|(object, _)| object).collect()
     }
 
     #[test]
     fn what_is_packed_is_unpacked() {
         let objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
-        let (uses, chunks) = pack(&objects, &[]).unwrap();
+        let (uses, chunks) = packed(&objects, &[]);
         assert_eq!(chunks.len(), 1);
-        assert_eq!(unpack(&uses, &by_digest(&chunks)).unwrap(), objects);
+        assert_eq!(unpacked(&uses, &chunks), objects);
     }
 
     #[test]
     fn a_value_change_writes_one_small_chunk_and_reuses_the_rest() {
         let mut objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
-        let (_, first) = pack(&objects, &[]).unwrap();
+        let (_, first) = packed(&objects, &[]);
         objects[7] = object("a-07", "y");
-        let (uses, second) = pack(&objects, &first).unwrap();
+        let (uses, second) = packed(&objects, &first);
         assert_eq!(second.len(), 1);
         assert_eq!(second[0].lines.len(), 1);
         assert_eq!(uses[0].except, [7]);
         let all: Vec<_> = first.iter().chain(&second).cloned().collect();
-        assert_eq!(unpack(&uses, &by_digest(&all)).unwrap(), objects);
+        assert_eq!(unpacked(&uses, &all), objects);
     }
 
     #[test]
     fn a_revision_that_many_changes_scattered_is_packed_anew() {
         let mut objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
-        let (_, mut parent) = pack(&objects, &[]).unwrap();
+        let (_, mut parent) = packed(&objects, &[]);
         let mut most = 0;
         for i in 0..20 {
             objects[i] = object(&format!("a-{i:02}"), "y");
-            let (uses, fresh) = pack(&objects, &parent).unwrap();
+            let (uses, fresh) = packed(&objects, &parent);
             parent.extend(fresh);
             parent.retain(|chunk| uses.iter().any(|used| used.digest == chunk.digest));
-            assert_eq!(unpack(&uses, &by_digest(&parent)).unwrap(), objects);
+            assert_eq!(unpacked(&uses, &parent), objects);
             most = most.max(uses.len());
         }
         assert_eq!(most, 8);
@@ -297,20 +327,22 @@ mod tests {
             hex(&bytes)
         };
         let objects: Vec<_> = (0..100).map(|i| object(&format!("a-{i:03}"), &noise())).collect();
-        let (uses, chunks) = pack(&objects, &[]).unwrap();
-        assert!(chunks.len() > 1, "{} chunks", chunks.len());
-        for chunk in &chunks {
-            assert!(chunk.compress().unwrap().len() <= MAX_CHUNK);
+        let (uses, fresh) = pack(lines(&objects), &[]).unwrap();
+        assert!(fresh.len() > 1, "{} chunks", fresh.len());
+        for Fresh { chunk, bytes } in &fresh {
+            assert!(bytes.len() <= MAX_CHUNK);
+            assert_eq!(Chunk::decompress(&chunk.digest, bytes).unwrap(), *chunk);
         }
-        assert_eq!(unpack(&uses, &by_digest(&chunks)).unwrap(), objects);
+        let chunks: Vec<_> = fresh.into_iter().map(|fresh| Arc::new(fresh.chunk)).collect();
+        assert_eq!(unpacked(&uses, &chunks), objects);
     }
 
     #[test]
     fn a_damaged_chunk_is_found_by_its_digest() {
-        let (_, chunks) = pack(&[object("a", "x")], &[]).unwrap();
-        let (_, other) = pack(&[object("a", "y")], &[]).unwrap();
-        let bytes = other[0].compress().unwrap();
-        assert!(matches!(Chunk::decompress(&chunks[0].digest, &bytes), Err(ChunkError::Damaged { .. })));
+        let (_, chunks) = packed(&[object("a", "x")], &[]);
+        let (_, other) = pack(lines(&[object("a", "y")]), &[]).unwrap();
+        let bytes = &other[0].bytes;
+        assert!(matches!(Chunk::decompress(&chunks[0].digest, bytes), Err(ChunkError::Damaged { .. })));
         assert!(matches!(Chunk::decompress(&chunks[0].digest, b"noise"), Err(ChunkError::Compression(_))));
     }
 }

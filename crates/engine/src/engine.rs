@@ -1,5 +1,6 @@
 //! The engine's verbs: open, recover, prepare, run, roll back, and the account they keep.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase, Record};
 use crate::revision::{self, Header, Revision};
-use crate::store::{Store, Stored};
+use crate::store::{Package, Store, Stored};
 use crate::terms::Terms;
 
 /// Brings one installation to what is desired of it.
@@ -82,7 +83,7 @@ pub struct Prepared {
     #[serde(skip)]
     pub(crate) desired: Desired,
     #[serde(skip)]
-    pub(crate) digest: String,
+    pub(crate) package: Package,
     #[serde(skip)]
     pub(crate) observed: Observed,
     #[serde(skip)]
@@ -174,8 +175,10 @@ impl Engine {
         purpose: Purpose,
         allow_lossy: bool,
     ) -> Result<Prepared, EngineError> {
-        let last = state.current.as_ref();
-        let leftover = self.leftover(state.record()).await?;
+        let (last, record) = (state.current.as_ref(), state.record());
+        let leftover = self.leftover(record).await?;
+        let desired = Arc::new(desired);
+        let packing = self.store.packing(record.current, Arc::clone(&desired)).await?;
         let mut states: Vec<&Desired> =
             leftover.iter().chain(last).map(|revision| &revision.desired).collect();
         states.push(&desired);
@@ -183,10 +186,14 @@ impl Engine {
         let before = last.map(|revision| &revision.desired);
         let plan = planner::plan(&self.request(purpose, &desired, before, &observed, allow_lossy))
             .map_err(EngineError::Refused)?;
-        let desired = planner::with_yielded(&desired, &plan);
-        let record = state.record();
-        let digest = revision::digest(&desired);
-        let same = last.filter(|revision| revision.header.digest == digest);
+        let mut package = packing.done().await?;
+        let mut desired = Arc::unwrap_or_clone(desired);
+        if planner::is_yielding(&desired, &plan) {
+            let owned = Arc::new(planner::with_yielded(desired, &plan));
+            package = self.store.packing(record.current, Arc::clone(&owned)).await?.done().await?;
+            desired = Arc::unwrap_or_clone(owned);
+        }
+        let same = last.filter(|revision| revision.header.digest == package.digest);
         let (revision, kept) = match same {
             Some(same) => {
                 let number = same.header.number;
@@ -195,7 +202,8 @@ impl Engine {
             }
             None => (next_number(record), Kept::Revision),
         };
-        Ok(Prepared { plan, revision, from: record.current, desired, digest, observed, kept, allow_lossy })
+        let from = record.current;
+        Ok(Prepared { plan, revision, from, desired, package, observed, kept, allow_lossy })
     }
 
     pub(crate) async fn observe(&self, states: &[&Desired]) -> Result<Observed, EngineError> {
@@ -250,7 +258,7 @@ impl Engine {
             counts: prepared.plan.counts(),
         });
         if prepared.is_empty() {
-            self.walk(&prepared.plan, &prepared.observed, None, &prepared.desired, options)
+            self.walk(&prepared.plan, prepared.observed, None, &prepared.desired, options)
                 .await?
                 .into_result(prepared.plan.purpose, prepared.revision, options)?;
             return Ok(state);
@@ -262,7 +270,7 @@ impl Engine {
         }
         let guard = self.lease(state.record().token.clone(), options.sink).await?;
         self.store.hold(guard.fence());
-        let answer = self.run_with_lease(state, prepared, &guard.fence(), options).await;
+        let answer = Box::pin(self.run_with_lease(state, prepared, &guard.fence(), options)).await;
         self.store.let_go();
         released(guard, answer).await
     }
@@ -280,52 +288,51 @@ impl Engine {
             return Err(EngineError::ChangedMeanwhile);
         }
         if prepared.kept == Kept::Nothing {
-            self.walk(&prepared.plan, &prepared.observed, Some(guard), &prepared.desired, options)
+            self.walk(&prepared.plan, prepared.observed, Some(guard), &prepared.desired, options)
                 .await?
                 .into_result(prepared.plan.purpose, prepared.revision, options)?;
             return Ok(state);
         }
-        if prepared.kept == Kept::Revision {
-            self.keep(&state, &prepared).await?;
+        let Prepared { plan, revision, from, desired, package, observed, kept, allow_lossy } = prepared;
+        if kept == Kept::Revision {
+            let header = self.header(&state, revision, &plan, &desired);
+            self.store.save(header, package).await?;
         }
         let journal = Journal {
-            purpose: prepared.plan.purpose,
-            target: prepared.revision,
-            from: prepared.from.filter(|from| *from != prepared.revision),
+            purpose: plan.purpose,
+            target: revision,
+            from: from.filter(|from| *from != revision),
             touched: Vec::new(),
             phase: Phase::Forward,
             extent: None,
-            allow_lossy: prepared.allow_lossy,
+            allow_lossy,
             started: Timestamp::now(),
             by: self.by.clone(),
         };
         let mut stored = state.stored;
         stored.record = stored.record.open(journal)?;
-        self.include(&mut stored, &[&prepared.desired]);
+        self.include(&mut stored, &[&desired]);
         state.stored = self.store.write(&stored).await?;
-        let ended =
-            self.walk(&prepared.plan, &prepared.observed, Some(guard), &prepared.desired, options).await?;
-        self.conclude(state, prepared.plan.purpose, &prepared.desired, ended, guard, options).await
+        let ended = self.walk(&plan, observed, Some(guard), &desired, options).await?;
+        self.conclude(state, plan.purpose, desired, ended, guard, options).await
     }
 
-    /// Stores the revision that a plan leads to.
-    async fn keep(&self, state: &State, prepared: &Prepared) -> Result<(), EngineError> {
-        let desired = &prepared.desired;
-        let header = Header {
-            number: prepared.revision,
+    /// The header of the revision that a plan leads to; its package knows the rest.
+    fn header(&self, state: &State, number: u64, plan: &Plan, desired: &Desired) -> Header {
+        Header {
+            number,
             parent: state.record().current,
             created: Timestamp::now(),
             by: self.by.clone(),
-            purpose: prepared.plan.purpose,
+            purpose: plan.purpose,
             installation: desired.installation.clone(),
             components: desired.components.clone(),
             options: desired.options.clone(),
             given: desired.given.clone(),
-            taken: revision::forced(&prepared.plan),
-            digest: prepared.digest.clone(),
+            taken: revision::forced(plan),
+            digest: String::new(),
             chunks: Vec::new(),
-        };
-        self.store.save(header, desired).await.map(drop)
+        }
     }
 
     /// What other tools read of the set: the kinds and namespaces that members may have.
@@ -340,7 +347,7 @@ impl Engine {
     pub(crate) async fn walk(
         &self,
         plan: &Plan,
-        observed: &Observed,
+        observed: Observed,
         guard: Option<&Fence>,
         desired: &Desired,
         options: &mut RunOptions<'_>,

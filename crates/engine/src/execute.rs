@@ -71,7 +71,7 @@ pub type Cancel = watch::Receiver<bool>;
 pub(crate) async fn execute(
     cluster: &Cluster,
     plan: &Plan,
-    observed: &Observed,
+    observed: Observed,
     guard: Option<&Fence>,
     limits: Limits,
     sink: Sink<'_>,

@@ -73,12 +73,12 @@ pub(crate) struct Live {
 
 impl Live {
     /// Starts from what was observed, with no watch open.
-    pub(crate) fn new(cluster: &Cluster, installation: &Installation, observed: &Observed) -> Self {
+    pub(crate) fn new(cluster: &Cluster, installation: &Installation, observed: Observed) -> Self {
         let (sender, messages) = mpsc::channel(QUEUE);
         Self {
             cluster: cluster.clone(),
             part_of: applyset::id(installation),
-            objects: observed.objects.iter().map(|(key, live)| (key.clone(), live.value.clone())).collect(),
+            objects: observed.objects.into_iter().map(|(key, live)| (key, live.value)).collect(),
             deleted: HashMap::new(),
             silent: BTreeSet::new(),
             followed: BTreeSet::new(),

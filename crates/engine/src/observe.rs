@@ -21,6 +21,9 @@ use crate::retry::patiently;
 /// Requests in flight at once.
 pub(crate) const IN_FLIGHT: usize = 16;
 
+/// From so many objects of a kind in a namespace on, their names are listed before they are read one by one.
+const MANY: usize = 4;
+
 /// Observes everything that matters to a plan towards the last of `states`.
 ///
 /// One list a kind finds what carries our label; what some state names and the lists did not return is read
@@ -64,6 +67,7 @@ pub(crate) async fn observe(
         .map(|object| (object.key(), &object.resource))
         .filter(|(key, resource)| !observed.objects.contains_key(key) && !unserved.contains(resource))
         .collect();
+    let missing = those_that_may_exist(cluster, missing).await?;
     let found: Vec<_> = stream::iter(missing)
         .map(|(key, resource)| async move {
             let read = async || cluster.get_opt(resource, key.namespace.as_deref(), &key.name).await;
@@ -91,6 +95,43 @@ pub(crate) async fn observe(
             .collect();
     }
     Ok(observed)
+}
+
+/// Leaves out what is known not to exist: of a kind and a namespace where much is looked for, the names that
+/// there are come in one list. A first install asks once a kind, and not once an object.
+async fn those_that_may_exist<'r>(
+    cluster: &Cluster,
+    missing: BTreeMap<ObjectKey, &'r Resource>,
+) -> Result<BTreeMap<ObjectKey, &'r Resource>, EngineError> {
+    let mut places: BTreeMap<(&Resource, Option<&str>), usize> = BTreeMap::new();
+    for (key, resource) in &missing {
+        *places.entry((resource, key.namespace.as_deref())).or_default() += 1;
+    }
+    places.retain(|_, count| *count >= MANY);
+    let names: BTreeMap<_, BTreeSet<String>> = stream::iter(places.into_keys())
+        .map(|(resource, namespace)| async move {
+            let params = ListParams {
+                namespace: namespace.map(str::to_owned),
+                metadata_only: true,
+                ..ListParams::default()
+            };
+            let list = patiently(async || cluster.list(resource, &params).await).await;
+            let items = match list {
+                Ok(list) => list.items,
+                Err(error) if error.is_absent() => Vec::new(),
+                Err(error) => return Err(EngineError::request("list", &resource.plural)(error)),
+            };
+            let name = |item: &Value| item["metadata"]["name"].as_str().map(str::to_owned);
+            Ok(((resource, namespace), items.iter().filter_map(name).collect()))
+        })
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+    let may_exist = |key: &ObjectKey, resource: &Resource| {
+        names.get(&(resource, key.namespace.as_deref())).is_none_or(|names| names.contains(&key.name))
+    };
+    let chosen = missing.iter().filter(|(key, resource)| may_exist(key, resource));
+    Ok(chosen.map(|(key, resource)| (key.clone(), *resource)).collect())
 }
 
 /// Reads every stored object of the kinds that observed CRDs define, as far as trainerd made these. Which of

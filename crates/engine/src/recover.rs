@@ -23,7 +23,7 @@ impl Engine {
         &self,
         mut state: State,
         purpose: Purpose,
-        desired: &Desired,
+        desired: Desired,
         ended: Ended,
         guard: &Fence,
         options: &mut RunOptions<'_>,
@@ -44,7 +44,9 @@ impl Engine {
                 if undo {
                     state.stored.record = state.stored.record.undo(reason)?;
                     state.stored = self.store.write(&state.stored).await?;
-                    return Box::pin(self.finish(state, guard, options)).await;
+                    let header = self.store.known_header(journal.target).await;
+                    let target = header.map(|header| Revision { header, desired });
+                    return Box::pin(self.finish(state, target, guard, options)).await;
                 }
                 let revision = journal.target;
                 match journal.phase {
@@ -72,7 +74,7 @@ impl Engine {
     async fn close(
         &self,
         mut state: State,
-        desired: &Desired,
+        desired: Desired,
         failed: Option<String>,
     ) -> Result<State, EngineError> {
         let pruned = failed.is_none();
@@ -88,7 +90,7 @@ impl Engine {
         if pruned {
             state.stored.group_kinds.clear();
             state.stored.namespaces.clear();
-            self.include(&mut state.stored, &[desired]);
+            self.include(&mut state.stored, &[&desired]);
         }
         state.stored = self.store.write(&state.stored).await?;
         if surplus {
@@ -98,7 +100,7 @@ impl Engine {
         state.current = match state.record().current {
             Some(number) => {
                 let header = self.store.header(number).await?;
-                Some(Revision { header, desired: desired.clone() })
+                Some(Revision { header, desired })
             }
             None => None,
         };
@@ -129,7 +131,7 @@ impl Engine {
                 if let Some(journal) = &mut state.stored.record.journal {
                     journal.allow_lossy |= lossy;
                 }
-                self.finish(state, &guard.fence(), options).await
+                Box::pin(self.finish(state, None, &guard.fence(), options)).await
             }
             Err(error) => Err(error),
         };
@@ -137,10 +139,12 @@ impl Engine {
         released(guard, answer).await
     }
 
-    /// Plans again towards where the open journal leads, and goes there.
+    /// Plans again towards where the open journal leads, and goes there. `known`: a revision besides the current
+    /// one that need not be read again.
     pub(crate) async fn finish(
         &self,
-        state: State,
+        mut state: State,
+        known: Option<Revision>,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
@@ -151,13 +155,24 @@ impl Engine {
             return self.finish_removal(state, extent, guard, options).await;
         }
         let undo = matches!(journal.phase, Phase::Undo { .. });
-        let target = self.store.load(heading).await?;
+        let mut known: Vec<Revision> = state.current.take().into_iter().chain(known).collect();
+        let mut taken = |number: u64| {
+            let place = known.iter().position(|revision| revision.header.number == number);
+            place.map(|place| known.swap_remove(place))
+        };
+        let target = match taken(heading) {
+            Some(target) => target,
+            None => self.store.load(heading).await?,
+        };
         let mut others = Vec::new();
         let numbers =
             [Some(journal.target), journal.from].into_iter().flatten().chain(journal.touched.iter().copied());
         for number in numbers.filter(|number| *number != heading).collect::<BTreeSet<_>>() {
             // What cannot be read is found by its label all the same.
-            others.extend(self.store.load_if_sound(number).await?);
+            others.extend(match taken(number) {
+                Some(other) => Some(other),
+                None => self.store.load_if_sound(number).await?,
+            });
         }
         match &journal.phase {
             Phase::Undo { reason } => {
@@ -180,14 +195,14 @@ impl Engine {
             Ok(plan) => {
                 preflight::check(&self.cluster, &plan).await?;
                 (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
-                self.walk(&plan, &observed, Some(guard), &target.desired, options).await?
+                self.walk(&plan, observed, Some(guard), &target.desired, options).await?
             }
             // Refused for ever, the journal would stand in the way of whoever wants something else: such a
             // plan has failed, and is closed or undone as any other that does.
             Err(refused) => Ended::Failed { failure: Failure::Refused(refused), pruning: false },
         };
         let succeeded = matches!(ended, Ended::Done);
-        let state = self.conclude(state, purpose, &target.desired, ended, guard, options).await?;
+        let state = self.conclude(state, purpose, target.desired, ended, guard, options).await?;
         match journal.phase {
             Phase::Undo { reason } if succeeded => Err(EngineError::RolledBack {
                 purpose: journal.purpose,

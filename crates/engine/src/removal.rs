@@ -123,11 +123,11 @@ impl Engine {
         let (mut plan, mut observed) = self.removal(&state, extent).await?;
         (options.sink)(Event::Planned { purpose: Purpose::Remove, revision: None, counts: plan.counts() });
         if let Some(first) = before_crds(&plan) {
-            self.carry_out(&state, &first, &observed, guard, options).await?;
+            self.carry_out(&state, &first, observed, guard, options).await?;
             // A CRD takes along what is stored under it: what came to be meanwhile is looked for once more.
             (plan, observed) = self.removal(&state, extent).await?;
         }
-        self.carry_out(&state, &plan, &observed, guard, options).await?;
+        self.carry_out(&state, &plan, observed, guard, options).await?;
         self.store.erase(&state.stored).await?;
         Ok(State { stored: crate::store::Stored::default(), current: None })
     }
@@ -136,7 +136,7 @@ impl Engine {
         &self,
         state: &State,
         plan: &Plan,
-        observed: &Observed,
+        observed: Observed,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<(), EngineError> {

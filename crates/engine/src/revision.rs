@@ -1,6 +1,7 @@
 //! A revision: everything that was decided once, complete enough to be applied again without the catalog.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,8 +74,28 @@ pub struct Revision {
 
 /// SHA-256 of a desired state, hexadecimal. Same desired state, same digest.
 pub fn digest(desired: &Desired) -> String {
-    // Only maps with non-string keys fail to serialise, and a Desired has none; an empty text would make
-    // digests equal that are not, so the debug form stands in.
-    let text = serde_json::to_vec(desired).unwrap_or_else(|_| format!("{desired:?}").into_bytes());
-    hex(&Sha256::digest(text))
+    digest_with(desired, lines(desired).iter().map(String::as_str))
+}
+
+/// [`digest`], given the lines of its objects.
+pub(crate) fn digest_with<'l>(desired: &Desired, lines: impl Iterator<Item = &'l str>) -> String {
+    let Desired { installation, components, options, given, objects: _ } = desired;
+    let mut sum = Sha256::new();
+    sum.update(text(&(installation, components, options, given)));
+    for line in lines {
+        sum.update("\n");
+        sum.update(line);
+    }
+    hex(&sum.finalize())
+}
+
+/// Each object as it is stored: one JSON text, in one line.
+pub(crate) fn lines(desired: &Desired) -> Vec<String> {
+    desired.objects.iter().map(text).collect()
+}
+
+/// JSON. Only maps with non-string keys fail to serialise, and a desired state has none; an empty text would make
+/// digests equal that are not, so the debug form stands in.
+fn text<T: Serialize + fmt::Debug>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| format!("{value:?}"))
 }

@@ -1,5 +1,7 @@
 //! Going back to an earlier revision, over a plan that was broken off if need be.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::plan::Purpose;
@@ -64,7 +66,7 @@ impl Engine {
         self.check_replacement(broken, &wanted, allow_lossy).await?;
         let guard = self.lease(state.record().token.clone(), options.sink).await?;
         self.store.hold(guard.fence());
-        let answer = self.replace_with_lease(wanted, allow_lossy, &guard.fence(), options).await;
+        let answer = Box::pin(self.replace_with_lease(wanted, allow_lossy, &guard.fence(), options)).await;
         self.store.let_go();
         released(guard, answer).await
     }
@@ -102,7 +104,9 @@ impl Engine {
             taken: Vec::new(),
             ..wanted.header
         };
-        self.store.save(header, &wanted.desired).await?;
+        let desired = Arc::new(wanted.desired);
+        let package = self.store.packing(header.parent, Arc::clone(&desired)).await?.done().await?;
+        self.store.save(header, package).await?;
         let journal = Journal {
             purpose: Purpose::Rollback,
             target: number,
@@ -115,8 +119,8 @@ impl Engine {
             by: self.by.clone(),
         };
         state.stored.record = state.stored.record.open(journal)?;
-        self.include(&mut state.stored, &[&wanted.desired]);
+        self.include(&mut state.stored, &[&*desired]);
         state.stored = self.store.write(&state.stored).await?;
-        self.finish(state, guard, options).await
+        self.finish(state, None, guard, options).await
     }
 }

@@ -6,8 +6,10 @@
 
 mod keep;
 
+pub(crate) use keep::Package;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use trainerd_cluster::lease::Fence;
-use trainerd_cluster::{Cluster, CreateParams, RequestError};
+use trainerd_cluster::{Cluster, CreateParams, FieldValidation, RequestError};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::GroupKind;
@@ -28,7 +30,7 @@ use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::record::Record;
 use crate::retry::{fenced, patiently};
-use crate::revision::{Header, Revision};
+use crate::revision::{self, Header, Revision};
 
 /// Label that says what a Secret of ours holds.
 const RECORD: &str = "trainerd.dev/record";
@@ -37,12 +39,16 @@ const RECORD: &str = "trainerd.dev/record";
 /// needed is known from a list of metadata.
 const CHUNKS: &str = "trainerd.dev/chunks";
 
+/// Nobody wants back what was just sent.
+const QUIETLY: CreateParams =
+    CreateParams { dry_run: false, field_validation: FieldValidation::Strict, metadata_only: true };
+
 /// Access to what is stored of one installation.
 pub(crate) struct Store {
     cluster: Cluster,
     installation: Installation,
     /// Chunks that were read or written; they never change.
-    chunks: Mutex<BTreeMap<String, Chunk>>,
+    chunks: Mutex<BTreeMap<String, Arc<Chunk>>>,
     /// Headers as [`Store::open`] saw them, and those that were read or written since. A revision never
     /// changes, but one that no journal names may be replaced by another of its number: whoever relies on
     /// these holds the lease, or plans and has the record's version checked before anything is written.
@@ -196,8 +202,8 @@ impl Store {
         }
         let secret = &secret;
         let written = fenced(fence.as_ref(), async || match &stored.version {
-            None => self.cluster.create(&kinds::secret(), secret, CreateParams::default()).await,
-            Some(_) => self.cluster.replace(&kinds::secret(), secret, CreateParams::default()).await,
+            None => self.cluster.create(&kinds::secret(), secret, QUIETLY).await,
+            Some(_) => self.cluster.replace(&kinds::secret(), secret, QUIETLY).await,
         })
         .await;
         let version = match written {
@@ -245,6 +251,7 @@ impl Store {
         let name = self.revision_name(number);
         let objects =
             chunk::unpack(&header.chunks, &chunks).map_err(StoredError::from).map_err(damaged(&name))?;
+        let (objects, lines): (Vec<_>, Vec<_>) = objects.into_iter().unzip();
         let desired = Desired {
             installation: header.installation.clone(),
             components: header.components.clone(),
@@ -252,7 +259,7 @@ impl Store {
             given: header.given.clone(),
             objects,
         };
-        let found = crate::revision::digest(&desired);
+        let found = revision::digest_with(&desired, lines.into_iter());
         if found != header.digest {
             return Err(damaged(&name)(StoredError::Digest { expected: header.digest, found }));
         }
@@ -268,16 +275,16 @@ impl Store {
     }
 
     /// The chunks of a revision that exist, read side by side.
-    async fn read_chunks(&self, header: &Header) -> Result<BTreeMap<String, Chunk>, EngineError> {
+    async fn read_chunks(&self, header: &Header) -> Result<BTreeMap<String, Arc<Chunk>>, EngineError> {
         let chunks = stream::iter(&header.chunks).map(|used| self.chunk(&used.digest));
-        let chunks: Vec<Option<Chunk>> = chunks.buffer_unordered(IN_FLIGHT).try_collect().await?;
+        let chunks: Vec<Option<Arc<Chunk>>> = chunks.buffer_unordered(IN_FLIGHT).try_collect().await?;
         Ok(chunks.into_iter().flatten().map(|chunk| (chunk.digest.clone(), chunk)).collect())
     }
 
     /// A chunk that is what its digest says; `None` where it is missing.
-    async fn chunk(&self, digest: &str) -> Result<Option<Chunk>, EngineError> {
+    async fn chunk(&self, digest: &str) -> Result<Option<Arc<Chunk>>, EngineError> {
         if let Some(chunk) = self.chunks.lock().await.get(digest) {
-            return Ok(Some(chunk.clone()));
+            return Ok(Some(Arc::clone(chunk)));
         }
         let name = self.chunk_name(digest);
         let secret = match self.get(&name).await {
@@ -288,7 +295,8 @@ impl Store {
         };
         let bytes = bytes_of(&secret, "chunk").map_err(damaged(&name))?;
         let chunk = Chunk::decompress(digest, &bytes).map_err(StoredError::from).map_err(damaged(&name))?;
-        self.chunks.lock().await.insert(digest.to_owned(), chunk.clone());
+        let chunk = Arc::new(chunk);
+        self.chunks.lock().await.insert(digest.to_owned(), Arc::clone(&chunk));
         Ok(Some(chunk))
     }
 }

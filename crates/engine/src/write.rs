@@ -11,6 +11,7 @@ use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, Deletion, RequestErro
 use trainerd_plan::applyset;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Step, Verb};
+use trainerd_plan::readiness::by_existence;
 
 use crate::error::one_line;
 use crate::event::{Event, Sink, millis};
@@ -110,10 +111,12 @@ async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<
             Ok(Some(cluster.get(&step.resource, None, &key.name).await?))
         }
         (Verb::Create, Some(manifest)) => {
-            Ok(Some(cluster.apply(&step.resource, manifest, &ApplyParams::default()).await?))
+            let params = ApplyParams { metadata_only: by_existence(key), ..ApplyParams::default() };
+            Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
         }
         (Verb::Apply { force, .. }, Some(manifest)) => {
-            let params = ApplyParams { force: *force, ..ApplyParams::default() };
+            let (force, metadata_only) = (*force, by_existence(key));
+            let params = ApplyParams { force, metadata_only, ..ApplyParams::default() };
             Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
         }
         (Verb::Delete { uid, resource_version, part_of }, _) => {
@@ -137,7 +140,7 @@ async fn delete(
     for look in 0.. {
         let params = DeleteParams {
             uid: Some(uid.to_owned()),
-            resource_version: Some(version).filter(|version| !version.is_empty()),
+            resource_version: (!version.is_empty()).then(|| version.clone()),
             ..DeleteParams::default()
         };
         let conflict = match cluster.delete(&step.resource, namespace, name, &params).await {
@@ -160,7 +163,7 @@ async fn delete(
             return Err(SendError::ChangedHands);
         }
         tracing::debug!(object = %step.object, %conflict, "changed since it was planned; looked again");
-        version = now["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        now["metadata"]["resourceVersion"].as_str().unwrap_or_default().clone_into(&mut version);
     }
     Ok(None)
 }

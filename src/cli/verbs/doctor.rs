@@ -113,7 +113,13 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
         Err(problem) => return Ok(vec![Check::fail("cluster", &problem)]),
     };
     let cluster = engine.cluster();
-    checks.push(Check::ok("cluster", format!("Kubernetes {} at {}", cluster.version(), cluster.server())));
+    match context.interrupt.or(cluster.version()).await {
+        Ok(version) => {
+            checks.push(Check::ok("cluster", format!("Kubernetes {version} at {}", cluster.server())));
+        }
+        Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
+        Err(problem) => return Ok(vec![Check::fail("cluster", &problem)]),
+    }
     let state = match context.open(&engine).await {
         Ok(state) => state,
         Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),

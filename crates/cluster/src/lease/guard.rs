@@ -146,11 +146,11 @@ impl LeaseGuard {
         shared.extend(&taken, &config);
         // A renewal that hangs must leave time for another.
         let cluster = cluster.with_timeout(config.renew);
-        let token = Arc::new(FencingToken::of(&taken.lease));
+        let tenure = Arc::new(FencingToken::of(&taken.lease));
         let lease = Arc::new(Mutex::new(taken.lease));
         let renewal = Renewal { cluster, place, config, me, lease, shared: Arc::clone(&shared) };
         let task = tokio::spawn(renewal.clone().run());
-        Self { fence: Fence { shared, token, lost }, renewal, task }
+        Self { fence: Fence { shared, token: tenure, lost }, renewal, task }
     }
 
     /// For those who write while the lease is held.

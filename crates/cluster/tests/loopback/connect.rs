@@ -5,11 +5,12 @@ use std::io::Write as _;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use trainerd_cluster::permissions::{Rule, missing};
 use trainerd_cluster::{Cluster, ConnectError};
 
-use crate::server::{Reply, Server, connect_to, ok, options, status};
+use crate::server::{Reply, Server, connect_to, no, ok, options, status};
 
-/// What `/version` is answered.
+/// What the first question is answered.
 type Answer = fn() -> Reply;
 
 /// The variant, by its debug form.
@@ -23,11 +24,15 @@ fn name(result: Result<Cluster, ConnectError>) -> String {
 #[tokio::test]
 async fn the_server_says_who_it_is() {
     let cases: [(&str, Answer, &str); 8] = [
-        ("an API server", || ok(&json!({ "gitVersion": "v1.36.3" })), "connected"),
+        ("an API server", no, "connected"),
+        (
+            "one that answers no reviews",
+            || status(403, "Forbidden", &json!({ "kind": "selfsubjectaccessreviews" })),
+            "connected",
+        ),
         ("an expired token", || status(401, "Unauthorized", &json!(null)), "Unauthorized"),
         ("a web site", || Reply::Answer(200, vec![], "<html>".to_owned()), "NotKubernetes"),
         ("another API", || ok(&json!({ "name": "x" })), "NotKubernetes"),
-        ("an odd version", || ok(&json!({ "gitVersion": "latest" })), "NotKubernetes"),
         ("a missing page", || Reply::Answer(404, vec![], "not found".to_owned()), "NotKubernetes"),
         ("a gateway without a server", || Reply::Answer(502, vec![], String::new()), "Unreachable"),
         ("a connection cut short", || Reply::Cut, "Unreachable"),
@@ -106,12 +111,38 @@ async fn a_kubeconfig_is_found_and_read_or_said_not_to_be() {
 }
 
 #[tokio::test]
-async fn the_version_is_known_from_the_start() {
-    let server = Server::start_bare(|_| ok(&json!({ "gitVersion": "v1.30.2+k3s1" }))).await;
+async fn the_version_is_asked_for_once_and_when_it_is_wanted() {
+    let server = Server::start(|_| ok(&json!({ "gitVersion": "v1.30.2+k3s1" }))).await;
     let cluster = server.connect().await;
-    assert_eq!(cluster.version().semver().to_string(), "1.30.2");
+    assert!(server.log().is_empty() && !cluster.may_do_everything());
+    for _ in 0..2 {
+        assert_eq!(cluster.version().await.unwrap().semver().to_string(), "1.30.2");
+    }
+    assert_eq!(server.log().len(), 1);
     assert_eq!(cluster.server(), server.url);
     assert_eq!(cluster.default_namespace(), "default");
+    for odd in [json!({ "gitVersion": "latest" }), json!({ "name": "x" })] {
+        let server = Server::start(move |_| ok(&odd)).await;
+        let error = server.connect().await.version().await.unwrap_err();
+        assert!(matches!(error, ConnectError::NotKubernetes { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_do_everything_is_asked_nothing_more() {
+    let yes = || ok(&json!({ "kind": "SelfSubjectAccessReview", "status": { "allowed": true } }));
+    let server = Server::start_bare(move |_| yes()).await;
+    let cluster = server.connect().await;
+    assert!(cluster.may_do_everything());
+    let rule = Rule {
+        verb: "get".to_owned(),
+        group: String::new(),
+        resource: "secrets".to_owned(),
+        namespace: None,
+        name: None,
+    };
+    assert_eq!(missing(&cluster, &[rule]).await.unwrap(), []);
+    assert!(server.log().is_empty());
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ async fn a_server_that_went_away_is_unreachable() {
         let (mut stream, _) = gone.accept().await.unwrap();
         let mut buffer = [0; 4096];
         let _ = stream.read(&mut buffer).await.unwrap();
-        let body = json!({ "gitVersion": "v1.36.3" }).to_string();
+        let body = json!({ "status": { "allowed": false } }).to_string();
         stream
             .write_all(
                 format!(

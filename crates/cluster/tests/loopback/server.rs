@@ -31,6 +31,11 @@ impl Asked {
         self.query.get(key).map(String::as_str)
     }
 
+    /// Whether it is what a connection begins with: may we do everything?
+    fn is_first(&self) -> bool {
+        self.body["spec"]["resourceAttributes"]["verb"] == "*"
+    }
+
     pub(crate) fn is(&self, method: &str, path: &str) -> bool {
         self.method == method && self.path == path
     }
@@ -63,6 +68,11 @@ pub(crate) fn ok(body: &Value) -> Reply {
     Reply::Answer(200, Vec::new(), body.to_string())
 }
 
+/// The answer to an access review.
+pub(crate) fn no() -> Reply {
+    ok(&json!({ "kind": "SelfSubjectAccessReview", "status": { "allowed": false } }))
+}
+
 pub(crate) fn status(code: u16, reason: &str, details: &Value) -> Reply {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -80,15 +90,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves until the test's runtime ends. `/version` is answered by itself and stays out of the log.
+    /// Serves until the test's runtime ends. What a connection begins with is answered by itself, by a no, and
+    /// stays out of the log.
     pub(crate) async fn start(mut handler: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
-        Self::start_bare(move |asked| {
-            if asked.path == "/version" { ok(&json!({ "gitVersion": "v1.36.3" })) } else { handler(asked) }
-        })
-        .await
+        Self::start_bare(move |asked| if asked.is_first() { no() } else { handler(asked) }).await
     }
 
-    /// Serves `/version` by the handler, too.
+    /// Serves also what a connection begins with by the handler.
     pub(crate) async fn start_bare(handler: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
@@ -160,7 +168,7 @@ pub(crate) fn configmap(name: &str, version: u64) -> Value {
 
 async fn serve(mut stream: TcpStream, handler: Arc<Mutex<Box<Handler>>>, log: Arc<Mutex<Vec<Asked>>>) {
     while let Some(asked) = read(&mut stream).await {
-        if asked.path != "/version" {
+        if !asked.is_first() {
             log.lock().unwrap().push(asked.clone());
         }
         let reply = (handler.lock().unwrap())(&asked);

@@ -135,7 +135,7 @@ async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
     }
     for asked in server.log() {
         assert!(asked.is("GET", CONFIGMAPS));
-        assert_eq!(asked.query("limit"), Some("500"));
+        assert_eq!(asked.query("limit"), Some("1000"));
         assert_eq!(asked.query("labelSelector"), Some("app in (x,y)"));
         assert_eq!(
             asked.header("accept"),

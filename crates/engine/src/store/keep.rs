@@ -1,22 +1,24 @@
 //! Which revisions and chunks are kept: storing, trimming and erasing them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use trainerd_cluster::{CreateParams, DeleteParams, ListParams, RequestError};
+use tokio::task::JoinHandle;
+use trainerd_cluster::{DeleteParams, ListParams, RequestError};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Desired;
 
-use super::{CHUNKS, RECORD, Store, Stored, bytes_of, compressed, damaged, unpacked, unsound};
-use crate::chunk::{self, Chunk};
-use crate::error::{EngineError, StoredError};
+use super::{CHUNKS, QUIETLY, RECORD, Store, Stored, bytes_of, compressed, damaged, unpacked, unsound};
+use crate::chunk::{self, Chunk, ChunkError, ChunkUse, Fresh};
+use crate::error::EngineError;
 use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::retry::{fenced, patiently};
-use crate::revision::{Header, Revision};
+use crate::revision::{self, Header};
 
 /// How often something that is in the way of a write is deleted before the write is given up.
 const REPLACEMENTS: usize = 3;
@@ -46,6 +48,36 @@ impl Kept {
                 .map(|names| names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()),
             object: item,
         }
+    }
+}
+
+/// The objects of a desired state as they will be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Package {
+    /// Digest of the desired state.
+    pub(crate) digest: String,
+    uses: Vec<ChunkUse>,
+    fresh: Vec<Fresh>,
+}
+
+impl Package {
+    fn of(desired: &Desired, parent: &[Arc<Chunk>]) -> Result<Self, ChunkError> {
+        let lines = revision::lines(desired);
+        let digest = revision::digest_with(desired, lines.iter().map(String::as_str));
+        let (uses, fresh) = chunk::pack(lines, parent)?;
+        Ok(Self { digest, uses, fresh })
+    }
+}
+
+/// A package in the making.
+pub(crate) struct Packing(JoinHandle<Result<Package, ChunkError>>);
+
+impl Packing {
+    /// Waits for it.
+    pub(crate) async fn done(self) -> Result<Package, EngineError> {
+        // It neither panics nor is aborted; a runtime that goes down takes us with it.
+        let packed = self.0.await.map_err(std::io::Error::other).map_err(ChunkError::from);
+        packed.flatten().map_err(|source| damaged("the new revision")(source.into()))
     }
 }
 
@@ -92,27 +124,34 @@ impl Store {
         }
     }
 
-    /// Stores a revision; what already exists of it is not written again, and what is damaged of it is
+    /// Packs a desired state, sharing what it has in common with a revision. The work is done aside, while
+    /// others wait for the API server.
+    pub(crate) async fn packing(
+        &self,
+        parent: Option<u64>,
+        desired: Arc<Desired>,
+    ) -> Result<Packing, EngineError> {
+        let parent = match parent {
+            Some(number) => self.shareable(number).await?,
+            None => Vec::new(),
+        };
+        Ok(Packing(tokio::task::spawn_blocking(move || Package::of(&desired, &parent))))
+    }
+
+    /// Stores a revision with its objects; what already exists of it is not written again, and what is damaged of it is
     /// replaced. Its chunks go first, so a header never names a chunk that does not exist. A parent that
     /// cannot be read costs only space: what it shares is stored again.
     ///
     /// A different revision of the same number is replaced: the caller knows that no journal names it.
-    pub(crate) async fn save(&self, mut header: Header, desired: &Desired) -> Result<Revision, EngineError> {
-        let parent = match header.parent {
-            Some(number) => self.shareable(number).await?,
-            None => Vec::new(),
-        };
+    pub(crate) async fn save(&self, header: Header, package: Package) -> Result<(), EngineError> {
         let name = self.revision_name(header.number);
-        let (uses, fresh) =
-            chunk::pack(&desired.objects, &parent).map_err(StoredError::from).map_err(damaged(&name))?;
-        for chunk in fresh {
-            let bytes = chunk.compress().map_err(StoredError::from).map_err(damaged(&name))?;
+        for Fresh { chunk, bytes } in package.fresh {
             let sound = |found: &[u8]| Chunk::decompress(&chunk.digest, found).is_ok();
             let manifest = self.manifest(&self.chunk_name(&chunk.digest), "chunk", &bytes);
             self.create(manifest, "chunk", sound).await?;
-            self.chunks.lock().await.insert(chunk.digest.clone(), chunk);
+            self.chunks.lock().await.insert(chunk.digest.clone(), Arc::new(chunk));
         }
-        header.chunks = uses;
+        let header = Header { digest: package.digest, chunks: package.uses, ..header };
         let bytes = compressed(&header).map_err(damaged(&name))?;
         let mut manifest = self.manifest(&name, "revision", &bytes);
         let names: Vec<String> = header.chunks.iter().map(|used| self.chunk_name(&used.digest)).collect();
@@ -125,16 +164,16 @@ impl Store {
             })
         };
         self.create(manifest, "revision", same).await?;
-        self.headers.lock().await.insert(header.number, header.clone());
-        Ok(Revision { header, desired: desired.clone() })
+        self.headers.lock().await.insert(header.number, header);
+        Ok(())
     }
 
     /// The sound chunks of a revision.
-    async fn shareable(&self, number: u64) -> Result<Vec<Chunk>, EngineError> {
+    async fn shareable(&self, number: u64) -> Result<Vec<Arc<Chunk>>, EngineError> {
         let header = self.header(number).await.map(Some).or_else(unsound)?;
         let used = header.into_iter().flat_map(|header| header.chunks);
         // In their order, so that the same revision is packed the same way again.
-        let chunks: Vec<Option<Chunk>> = stream::iter(used)
+        let chunks: Vec<Option<Arc<Chunk>>> = stream::iter(used)
             .map(|used| async move { self.chunk(&used.digest).await.or_else(unsound) })
             .buffered(IN_FLIGHT)
             .try_collect()
@@ -168,10 +207,7 @@ impl Store {
         let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
         let failed = || EngineError::request("write", format!("Secret {name}"));
         let fence = self.fence();
-        let create = async || {
-            let params = CreateParams::default();
-            self.cluster.create(&kinds::secret(), &manifest, params).await
-        };
+        let create = async || self.cluster.create(&kinds::secret(), &manifest, QUIETLY).await;
         let mut replacements = 0;
         loop {
             let error = match fenced(fence.as_ref(), create).await {

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use self::fields::{conditions, int, text};
 pub use self::pod::pod_reason;
+use crate::object::ObjectKey;
 
 /// How far an object is from what its specification asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,6 +122,15 @@ pub fn compute(object: &Value, now: Timestamp) -> Readiness {
         ("leaderworkerset.x-k8s.io", "LeaderWorkerSet") => jobs::leader_worker_set(object),
         ("trainer.kubeflow.org", "TrainJob") => jobs::train_job(object),
         _ => by_ready_condition(object),
+    }
+}
+
+/// Whether objects of a kind are ready as soon as they exist, whatever they hold: their metadata tells all.
+pub fn by_existence(key: &ObjectKey) -> bool {
+    match key.group.as_str() {
+        "" => matches!(key.kind.as_str(), "ConfigMap" | "Secret" | "ServiceAccount"),
+        "rbac.authorization.k8s.io" => true,
+        _ => false,
     }
 }
 

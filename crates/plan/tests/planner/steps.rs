@@ -106,7 +106,7 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
 
     let first = planned(&before, &observed, Conflicts::Yield).unwrap();
     assert_eq!(writes(&first), 0);
-    let revision = planner::with_yielded(&desired, &first);
+    let revision = planner::with_yielded(desired.clone(), &first);
     let yielded: Vec<String> = find(&revision, "ConfigMap").yielded.iter().map(ToString::to_string).collect();
     assert_eq!(yielded, [".data.b"]);
 
@@ -115,17 +115,17 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
     edit(&mut equal, &key, "hpa", ["data", "b"], json!("ours"));
     for observed in [&observed, &equal] {
         let again = planned(&revision, observed, Conflicts::Yield).unwrap();
-        assert_eq!((writes(&again), &planner::with_yielded(&desired, &again)), (0, &revision));
+        assert_eq!((writes(&again), &planner::with_yielded(desired.clone(), &again)), (0, &revision));
     }
     // The object as it is stored is what was sent, not what was rendered.
     let stored = &revision;
     let repaired = plan(&request(stored, Some(stored), &observed)).unwrap();
-    assert_eq!((writes(&repaired), &planner::with_yielded(stored, &repaired)), (0, stored));
+    assert_eq!((writes(&repaired), &planner::with_yielded(stored.clone(), &repaired)), (0, stored));
     // Without `yield` the field is still not taken for ours.
     let refused = planned(&revision, &observed, Conflicts::Refuse).unwrap_err();
     assert!(matches!(refused.as_slice(), [Refused::FieldConflict { path, .. }] if path == ".data.b"));
     let forced = planned(&revision, &observed, Conflicts::Force).unwrap();
-    assert!(find(&planner::with_yielded(&desired, &forced), "ConfigMap").yielded.is_empty());
+    assert!(find(&planner::with_yielded(desired.clone(), &forced), "ConfigMap").yielded.is_empty());
     let step = forced.steps.iter().find(|step| step.object == key).unwrap();
     assert!(matches!(step.verb, Verb::Apply { force: true, .. }));
     // Nobody's any more: it becomes ours.
