@@ -139,6 +139,12 @@ fn past(verb: &str) -> &str {
     }
 }
 
+/// A wait for people with a terminal: what an object lacks, and below it what its pod says of the reason, which
+/// must not be lost at the end of a narrow line.
+fn wait_lines(on: &WaitingOn) -> String {
+    format!("waiting for {on}").replace("; ", "\n      ")
+}
+
 /// Milliseconds as seconds with a decimal.
 fn seconds(millis: u64) -> String {
     format!("{}.{} s", millis / 1000, millis % 1000 / 100)
@@ -201,13 +207,13 @@ impl Bars {
         }
         let bar = self.waits.entry(object).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg}") {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(TICK);
             bar
         });
-        bar.set_message(format!("waiting for {on}"));
+        bar.set_message(wait_lines(on));
     }
 
     fn forget(&mut self, object: &ObjectKey) {
@@ -243,6 +249,16 @@ mod tests {
             namespace: Some("ns".to_owned()),
             name: "a".to_owned(),
         }
+    }
+
+    #[test]
+    fn what_a_pod_says_has_a_line_of_its_own() {
+        let message = "Available: 0/1; pod a-1: Insufficient cpu".to_owned();
+        let on = WaitingOn::Ready { object: object(), message };
+        assert_eq!(
+            wait_lines(&on),
+            "waiting for Deployment ns/a: Available: 0/1\n      pod a-1: Insufficient cpu"
+        );
     }
 
     #[test]
