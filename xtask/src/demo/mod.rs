@@ -13,7 +13,7 @@ use clap::Args;
 
 pub use error::Error;
 pub(crate) use scene::Scene;
-pub(crate) use story::{check_nothing_is_there, clear, play};
+pub(crate) use story::{check_nothing_is_there, clear, play, ready};
 
 use crate::cargo;
 use crate::cli::Failure;

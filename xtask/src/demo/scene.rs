@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -50,6 +51,21 @@ impl Scene {
     /// Runs trainerd in sight of the person.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<(), Error> {
         Ok(foreground::run(&mut self.trainerd(arguments))?)
+    }
+
+    /// Runs trainerd and kills it with signal 9 after a time; whether it still ran then.
+    pub(crate) fn kill(&self, arguments: &[&str], after: Duration) -> Result<bool, Error> {
+        let failed = |source| command::Error::Start { program: "trainerd".to_owned(), source };
+        let mut trainerd = self.trainerd(arguments);
+        trainerd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = trainerd.spawn().map_err(failed)?;
+        std::thread::sleep(after);
+        if child.try_wait().map_err(failed)?.is_some() {
+            return Ok(false);
+        }
+        child.kill().map_err(failed)?;
+        child.wait().map_err(failed)?;
+        Ok(true)
     }
 
     /// Runs trainerd without a word; whether it succeeded.

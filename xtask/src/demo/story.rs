@@ -86,7 +86,7 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
 }
 
 /// Holds trainerd's word against the Deployments themselves, and says what they run.
-fn ready(scene: &Scene, revision: u64, trainer: &str) -> Result<String, Error> {
+pub(crate) fn ready(scene: &Scene, revision: u64, trainer: &str) -> Result<String, Error> {
     let status = scene.ask(&["status"])?;
     if status["ready"] != true || status["revision"] != revision {
         let (found, ready) = (&status["revision"], &status["ready"]);

@@ -76,7 +76,7 @@ fn is_orphan(name: &str, runs: impl FnOnce(&str) -> bool) -> bool {
 }
 
 /// Stops a cluster. What fails is said and no more: the tests' own result counts.
-pub(super) fn take_away(home: &Home, name: &Name) {
+pub(crate) fn take_away(home: &Home, name: &Name) {
     match cluster::down(home, name) {
         Ok(true) => say(format_args!("    stopped cluster {name}")),
         Ok(false) => {}

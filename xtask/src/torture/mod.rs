@@ -1,11 +1,13 @@
 //! `cargo xtask torture`: the fault matrices in full.
 
+mod node;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 
-use crate::cargo;
+use crate::cargo::{self, Program};
 use crate::cli::Failure;
 use crate::foreground;
 use crate::home::Home;
@@ -17,12 +19,16 @@ use crate::test::{Counts, Error};
 /// The arguments of `cargo xtask torture`.
 #[derive(Args)]
 pub struct Arguments {
-    /// Only this scenario, at each of its points [default: all of them]
+    /// Only this scenario, at each of its points; `late`: controllers that start up to 30 s late, 100 times
+    /// [default: all of them]
     #[arg(long, value_name = "NAME", default_value = "all", hide_default_value = true)]
     scenario: String,
     /// Only one of so many parts of the points, in a cluster of its own: for runs side by side
     #[arg(long, value_name = "PART/PARTS")]
     part: Option<Part>,
+    /// Instead: kill so many commands at random instants, on a real node
+    #[arg(long, value_name = "KILLS", conflicts_with_all = ["scenario", "part", "further"])]
+    node: Option<u32>,
     /// Torture an optimised build of trainerd; the tests themselves stay as they are
     #[arg(long)]
     release: bool,
@@ -53,43 +59,57 @@ impl FromStr for Part {
     }
 }
 
+/// The scenario that is no kill: controllers that take their time.
+const LATE: &str = "late";
+
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let home = Home::from_environment().map_err(Failure::of)?;
     foreground::watch_signals().map_err(Failure::of)?;
     say(
-        "Kills trainerd at every request boundary, and runs it again: this takes long. A cluster is started for\nit (root).",
+        "Kills trainerd again and again, and runs it once more: this takes long. A cluster is started for it (root).",
     );
     torture(&home, arguments).map_err(Failure::of)
 }
 
 fn torture(home: &Home, arguments: &Arguments) -> Result<(), Error> {
+    if let Some(kills) = arguments.node {
+        let trainerd = if arguments.release { release(home) } else { cargo::build_trainerd(home) };
+        return node::run(home, kills, trainerd?);
+    }
     let programs = Suite::build(home)?;
     let mut suite = Suite::new(home, &programs).with_binaries()?;
     if arguments.release {
         suite = suite.variable("TRAINERD_BIN", release(home)?);
     }
-    let suite = suite
-        .variable("TRAINERD_TORTURE", &arguments.scenario)
-        .arguments(["--nocapture"])
-        .arguments(&arguments.further);
-    let (suite, cluster) = match arguments.part {
-        None => (suite, INTEGRATION.to_owned()),
-        Some(Part { number, of }) => {
-            let cluster = format!("torture-{number}");
-            let suite = suite
-                .variable("TRAINERD_TORTURE_PART", format!("{number}/{of}"))
-                .variable("TRAINERD_INTEGRATION_CLUSTER", &cluster);
-            (suite, cluster)
-        }
+    let (late, kills) = match arguments.scenario.as_str() {
+        "all" => (true, true),
+        name => (name == LATE, name != LATE),
+    };
+    let scenario = if arguments.scenario == LATE { "all" } else { &arguments.scenario };
+    let mut suite = suite.variable("TRAINERD_TORTURE", scenario).arguments(["--nocapture"]);
+    let mut cluster = INTEGRATION.to_owned();
+    if let Some(Part { number, of }) = arguments.part {
+        cluster = format!("torture-{number}");
+        suite = suite
+            .variable("TRAINERD_TORTURE_PART", format!("{number}/{of}"))
+            .variable("TRAINERD_INTEGRATION_CLUSTER", &cluster);
+    }
+    let suite = suite.arguments(&arguments.further);
+    let tests = |target: &str, suite: &Suite<'_>| {
+        let wanted =
+            |program: &Program| program.folder == Path::new("integration") && program.target == target;
+        suite.run(wanted, &mut Counts::default()).map(drop)
     };
     cleared_after(home, &cluster, || {
-        suite.run(
-            |program| program.folder == Path::new("integration") && program.target.starts_with("torture"),
-            &mut Counts::default(),
-        )
-    })?;
-    Ok(())
+        if kills {
+            tests("torture", &suite)?;
+        }
+        if late && arguments.part.is_none_or(|part| part.number == 1) {
+            tests("install", &suite.arguments(["controllers_that_start_late"]))?;
+        }
+        Ok(())
+    })
 }
 
 fn release(home: &Home) -> Result<PathBuf, cargo::Error> {
