@@ -38,6 +38,12 @@ pub enum Error {
     /// Something is missing.
     #[error("failed to find {0}")]
     Missing(String),
+    /// Somebody's cluster has an installation that is not these tests'.
+    #[error(
+        "failed to begin: the cluster of KUBECONFIG has an installation already; \
+         `trainerd remove --purge` takes it away, if nobody needs it"
+    )]
+    InTheWay,
     /// No connection to the cluster.
     #[error("failed to connect to the cluster")]
     Connect(#[from] ConnectError),

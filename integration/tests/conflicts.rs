@@ -20,8 +20,7 @@ fn deployment(cluster: &TestCluster, name: &str) -> Result<Value, Box<dyn Error>
 }
 
 /// An installation that leaves a field to its default, and somebody who sets it.
-fn scaled_by_somebody() -> Result<TestCluster, Box<dyn Error>> {
-    let cluster = TestCluster::take()?;
+fn scaled_by_somebody(cluster: &TestCluster) -> Result<(), Box<dyn Error>> {
     cluster.install("2.2.1", &["--set", "small-footprint=false"])?;
     // As these tests' own field manager.
     cluster.apply(
@@ -29,12 +28,17 @@ fn scaled_by_somebody() -> Result<TestCluster, Box<dyn Error>> {
         &json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 2},
                 "metadata": {"name": TRAINER, "namespace": NAMESPACE}}),
     )?;
-    Ok(cluster)
+    Ok(())
 }
 
 #[test]
 fn a_field_that_somebody_set_is_refused_left_or_taken() -> Result<(), Box<dyn Error>> {
-    let cluster = scaled_by_somebody()?;
+    let cluster = TestCluster::take()?;
+    if !cluster.is_local() {
+        println!("skipped: a real node may have no room for the default footprint");
+        return Ok(());
+    }
+    scaled_by_somebody(&cluster)?;
     let up = [&["up", "--yes", "--timeout", "2m"][..], &SMALL].concat();
     let refused = cluster.run(&up)?.expect_code(3)?;
     for part in

@@ -118,6 +118,10 @@ fn what_a_pod_lacks_is_said_and_the_same_command_goes_on_when_it_is_there() -> R
 #[test]
 fn an_interrupted_command_says_how_to_go_on_and_does() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
+    if !cluster.is_local() {
+        println!("skipped: a real node starts pods when it likes, perhaps too soon to interrupt anything");
+        return Ok(());
+    }
     let late = Duration::from_mins(10);
     cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
     let arguments = install_arguments("2.2.1");

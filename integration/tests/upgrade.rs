@@ -5,6 +5,7 @@ use std::error::Error;
 use serde_json::Value;
 use trainerd_integration::TestCluster;
 use trainerd_integration::stack::{self, NAMESPACE, a_job_set, a_train_job};
+use trainerd_plan::object::Resource;
 
 const CRDS: [&str; 4] = [
     "clustertrainingruntimes.trainer.kubeflow.org",
@@ -34,7 +35,7 @@ fn up_and_back_with_a_stored_train_job() -> Result<(), Box<dyn Error>> {
     for (part, version) in [("trainer-controller-manager", "v2.3.0"), ("jobset", "v0.12.0")] {
         assert!(new.iter().any(|image| image.ends_with(&format!("{part}:{version}"))), "{new:?}");
     }
-    untouched(&cluster, &job)?;
+    untouched(&cluster, &stack::train_job(), &job)?;
 
     let refused = cluster.run(&["rollback", "1", "--yes"])?.expect_code(3)?;
     for crd in CRDS {
@@ -55,7 +56,7 @@ fn up_and_back_with_a_stored_train_job() -> Result<(), Box<dyn Error>> {
 
     cluster.run(&["rollback", "1", "--allow", "lossy", "--yes", "--timeout", "3m"])?.expect_code(0)?;
     assert_eq!(images(&cluster)?, old);
-    untouched(&cluster, &job)?;
+    untouched(&cluster, &stack::train_job(), &job)?;
     let again = cluster.run(&["export", "3"])?.expect_code(0)?;
     assert_eq!(again.stdout, exported.stdout, "what is gone back to is what was");
 
@@ -78,14 +79,18 @@ fn up_and_back_with_a_stored_train_job() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The job is the very object that it was, never written since.
-fn untouched(cluster: &TestCluster, job: &Value) -> Result<(), Box<dyn Error>> {
-    let found = cluster.get(&stack::train_job(), "default", "stored")?.unwrap_or_default();
+/// The object is the very one that it was, never written since.
+fn untouched(cluster: &TestCluster, kind: &Resource, before: &Value) -> Result<(), Box<dyn Error>> {
+    let name = before["metadata"]["name"].as_str().unwrap_or_default();
+    let found = cluster.get(kind, "default", name)?.unwrap_or_default();
     if cluster.is_local() {
-        assert_eq!(found, *job);
+        assert_eq!(found, *before);
     } else {
         // A real controller writes its status.
-        assert_eq!((&found["metadata"]["uid"], &found["spec"]), (&job["metadata"]["uid"], &job["spec"]));
+        assert_eq!(
+            (&found["metadata"]["uid"], &found["spec"]),
+            (&before["metadata"]["uid"], &before["spec"])
+        );
     }
     Ok(())
 }
@@ -104,7 +109,7 @@ fn job_sets_that_the_new_version_would_damage_hold_it_back() -> Result<(), Box<d
 
     let refused = cluster.run(&["upgrade", "--to", "trainer=2.3.0", "--yes"])?.expect_code(3)?;
     assert!(refused.stderr.contains("default/gang"), "{}", refused.stderr);
-    assert_eq!(cluster.get(&stack::job_set(), "default", "gang")?.as_ref(), Some(&stored));
+    untouched(&cluster, &stack::job_set(), &stored)?;
 
     cluster.delete(&stack::job_set(), "default", "gang")?;
     cluster.run(&["upgrade", "--to", "trainer=2.3.0", "--yes", "--timeout", "3m"])?.expect_code(0)?;

@@ -23,6 +23,7 @@ use trainerd_plan::object::Resource;
 use crate::Error;
 use crate::product::Trainerd;
 use crate::proxy::Proxy;
+use crate::stack;
 use crate::standin::{Behaviour, Options, StandIn};
 use etcd::Etcd;
 use local::Sheet;
@@ -33,6 +34,9 @@ const NAME: &str = "integration";
 /// For whatever the cluster's own controllers have to do; a busy machine takes seconds for it.
 const BOUND: Duration = Duration::from_mins(1);
 
+/// For a namespace with everything in it to go.
+const LEAVING: Duration = Duration::from_mins(3);
+
 /// How long a state must stay the same: a controller that acts on a change does so within this.
 const REST: Duration = Duration::from_millis(500);
 /// The same for a new cluster, where some controllers have only just begun.
@@ -40,8 +44,9 @@ const NEW: Duration = Duration::from_secs(3);
 
 /// A cluster, empty at first, that belongs to one test at a time on this machine.
 ///
-/// With `TRAINERD_TEST_CLUSTER=existing` it is the one of `KUBECONFIG`, taken as it is: nothing is started and
-/// nothing put back. Otherwise it is a local control plane with the stand-in as its node.
+/// With `TRAINERD_TEST_CLUSTER=existing` it is the one of `KUBECONFIG`: nothing is started, a cluster that has an
+/// installation already is not touched, and what a test installed is removed at its end. Otherwise it is a local
+/// control plane with the stand-in as its node, whose state is put back.
 pub struct TestCluster {
     // Before the runtime, whose tasks these are.
     local: Option<Local>,
@@ -51,6 +56,8 @@ pub struct TestCluster {
     kubeconfig: PathBuf,
     folder: TempDir,
     runtime: Runtime,
+    /// Whether what is installed at the end is this test's to remove.
+    clears: bool,
     _turn: std::fs::File,
 }
 
@@ -90,7 +97,35 @@ impl TestCluster {
         }))?;
         let proxy = runtime.block_on(Proxy::start(&kubeconfig))?;
         proxy.write_kubeconfig(&folder.path().join("proxy.kubeconfig"))?;
-        Ok(Self { local, proxy, api, trainerd, kubeconfig, folder, runtime, _turn: turn })
+        let mut cluster =
+            Self { local, proxy, api, trainerd, kubeconfig, folder, runtime, clears: false, _turn: turn };
+        if !cluster.is_local() {
+            if !cluster.is_free()? {
+                return Err(Error::InTheWay);
+            }
+            cluster.clears = true;
+        }
+        Ok(cluster)
+    }
+
+    /// Whether nothing is installed; a namespace that is on its way out is waited for.
+    fn is_free(&self) -> Result<bool, Error> {
+        let namespace = || self.get(&stack::namespace(), "", stack::NAMESPACE);
+        self.wait_until("the namespace to go", LEAVING, || {
+            Ok(namespace()?.is_none_or(|found| found["metadata"]["deletionTimestamp"].is_null()))
+        })?;
+        Ok(namespace()?.is_none())
+    }
+
+    /// Removes what a test installed in somebody's cluster, and what it stored there.
+    fn clear(&self) -> Result<(), Error> {
+        let remove = ["remove", "--purge", "--delete-jobs", "--yes", "--timeout", "3m"];
+        let run = self.run(&remove)?;
+        self.delete(&stack::namespace(), "", stack::NAMESPACE)?;
+        let gone = || Ok(self.get(&stack::namespace(), "", stack::NAMESPACE)?.is_none());
+        self.wait_until("the namespace to go", LEAVING, gone)?;
+        // Where nothing was installed, it says so by 1.
+        if run.code == Some(1) { Ok(()) } else { run.expect_code(0).map(drop) }
     }
 
     /// The product.
@@ -227,6 +262,17 @@ impl TestCluster {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if self.clears
+            && let Err(error) = self.clear()
+        {
+            // The next test says so, too.
+            tracing::error!(error = &error as &dyn std::error::Error, "the cluster is not as it was");
+        }
     }
 }
 
