@@ -67,6 +67,42 @@ fn a_field_that_somebody_set_is_refused_left_or_taken() -> Result<(), Box<dyn Er
     Ok(())
 }
 
+/// A Deployment of somebody else's that has the name of JobSet's.
+fn theirs() -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": JOBSET, "namespace": NAMESPACE},
+        "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"app": "theirs"}},
+            "template": {"metadata": {"labels": {"app": "theirs"}},
+                         "spec": {"containers": [{"name": "c", "image": "example.com/theirs:v1"}]}},
+        },
+    })
+}
+
+#[test]
+fn an_upgrade_that_can_no_longer_go_on_does_not_go_back_by_itself() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    cluster.install("2.2.1", &[])?;
+    let upgrade = ["upgrade", "--to", "trainer=2.3.0", "--yes", "--timeout", "2m"];
+    let at = When::Matching { method: Method::PATCH, path: format!("/deployments/{JOBSET}"), times: Some(1) };
+    cluster.run_proxied(&upgrade, vec![Rule { when: at, fault: Fault::KillBefore }])?;
+    assert!(cluster.proxy().killed());
+    let crd = || cluster.get(&stack::crd(), "", "jobsets.jobset.x-k8s.io");
+    let new = crd()?.ok_or("there is no such CRD")?["spec"].clone();
+    cluster.delete(&stack::deployment(), NAMESPACE, JOBSET)?;
+    cluster.create(&stack::deployment(), &theirs())?;
+
+    let refused = cluster.run(&upgrade)?.expect_code(1)?;
+    assert!(refused.stderr.contains("controlled by"), "{}", refused.stderr);
+    // What was stored since may need the new CRDs: only a person says that they go back.
+    assert_eq!(crd()?.unwrap_or_default()["spec"], new);
+    let record = cluster.record()?.unwrap_or_default();
+    assert_eq!((&record["journal"], &record["current"]), (&Value::Null, &json!(2)), "{record:#}");
+    cluster.delete(&stack::deployment(), NAMESPACE, JOBSET)?;
+    cluster.run(&upgrade)?.expect_code(0)?;
+    Ok(())
+}
+
 #[test]
 fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
@@ -76,15 +112,7 @@ fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box
     cluster.run_proxied(&install, vec![Rule { when: at, fault: Fault::KillBefore }])?;
     assert!(cluster.proxy().killed());
     // Before anybody comes back to it, somebody else makes an object that the plan was still to make.
-    let theirs = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": JOBSET, "namespace": NAMESPACE},
-        "spec": {
-            "replicas": 0, "selector": {"matchLabels": {"app": "theirs"}},
-            "template": {"metadata": {"labels": {"app": "theirs"}},
-                         "spec": {"containers": [{"name": "c", "image": "example.com/theirs:v1"}]}},
-        },
-    });
-    cluster.create(&stack::deployment(), &theirs)?;
+    cluster.create(&stack::deployment(), &theirs())?;
 
     let refused = cluster.run(&install)?.expect_code(1)?;
     for part in [&format!("Deployment {NAMESPACE}/{JOBSET}")[..], "controlled by", "integration", "hint: "] {

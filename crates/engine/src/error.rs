@@ -79,6 +79,9 @@ pub enum EngineError {
         #[source]
         source: StoredError,
     },
+    /// The new revision cannot be stored. Nothing was written.
+    #[error("failed to pack the new revision")]
+    Packing(#[source] ChunkError),
     /// A revision that does not exist.
     #[error("no revision {number}; known: {}", numbers(known))]
     NoSuchRevision {

@@ -79,7 +79,7 @@ impl Rules {
                     self.need("create", &step.resource, None);
                     self.need("patch", &step.resource, None);
                 }
-                Verb::Delete { .. } => self.need("delete", &step.resource, None),
+                Verb::Delete { .. } => self.delete(&step.resource, None),
                 Verb::Keep => {}
             }
             return;
@@ -99,7 +99,7 @@ impl Rules {
                 self.need("patch", &step.resource, namespace);
             }
             Verb::Apply { .. } => self.need("patch", &step.resource, namespace),
-            Verb::Delete { .. } => self.need("delete", &step.resource, namespace),
+            Verb::Delete { .. } => self.delete(&step.resource, namespace),
             Verb::Keep => {}
         }
         if let Until::Admitting { services } = &step.until {
@@ -108,6 +108,12 @@ impl Rules {
                 self.need("watch", &endpoints::resource(), Some(namespace));
             }
         }
+    }
+
+    /// What changed since it was planned is looked at again.
+    fn delete(&mut self, resource: &Resource, namespace: Option<&str>) {
+        self.need("get", resource, namespace);
+        self.need("delete", resource, namespace);
     }
 
     /// Without the rules that another one implies: what is allowed everywhere is allowed in each namespace.

@@ -23,8 +23,8 @@ pub struct Record {
     /// have and the current one has not is still to be pruned.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leftover: BTreeSet<u64>,
-    /// The tenure of the lease in which this was written: whoever holds the lease in the next one knows that
-    /// nobody has written it since.
+    /// The tenure of the lease in which this was written. A tenure opens one journal at most, so whoever read a
+    /// record without one and holds the lease in the next tenure knows that nobody has written it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<FencingToken>,
 }

@@ -6,6 +6,7 @@ use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::{Desired, DesiredObject};
 use trainerd_plan::plan::Purpose;
 use trainerd_plan::planner;
+use trainerd_plan::refused::Refused;
 
 use crate::engine::{Engine, RunOptions, State};
 use crate::error::{EngineError, Failure, one_line};
@@ -35,7 +36,9 @@ impl Engine {
                 let reason = one_line(&failure);
                 // Going back to what never worked would only fail again.
                 let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
-                let undo = Terms::of(&desired.options).auto_rollback
+                // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
+                let undo = !matches!(failure, Failure::Refused(_))
+                    && Terms::of(&desired.options).auto_rollback
                     && journal.from.is_some_and(worked)
                     && journal.phase == Phase::Forward
                     // All that is wanted is there; what is no longer wanted is on its way out.
@@ -197,8 +200,12 @@ impl Engine {
                 (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
                 self.walk(&plan, observed, Some(guard), &target.desired, options).await?
             }
+            // Whoever says the word goes on from here.
+            Err(refused) if journal.purpose == Purpose::Rollback && refused.iter().all(is_lossy) => {
+                return Err(EngineError::Refused(refused));
+            }
             // Refused for ever, the journal would stand in the way of whoever wants something else: such a
-            // plan has failed, and is closed or undone as any other that does.
+            // plan has failed, and is closed. What it left is remembered.
             Err(refused) => Ended::Failed { failure: Failure::Refused(refused), pruning: false },
         };
         let succeeded = matches!(ended, Ended::Done);
@@ -213,6 +220,10 @@ impl Engine {
             _ => Ok(state),
         }
     }
+}
+
+fn is_lossy(refused: &Refused) -> bool {
+    matches!(refused, Refused::LossyRollback { .. })
 }
 
 /// What was last sent, as far as several revisions may have been: the objects of the revisions that were

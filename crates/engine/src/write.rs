@@ -55,8 +55,11 @@ pub(crate) async fn write(
         if let Some(Err(error)) = guard.map(Fence::check) {
             return Written { index, answer: Err(WriteError::LeaseLost(error)) };
         }
-        let error = match send(cluster, step, namespace).await {
+        let error = match send(cluster, step, namespace, guard).await {
             Ok(answer) => return Written { index, answer: Ok(answer) },
+            Err(SendError::LeaseLost(error)) => {
+                return Written { index, answer: Err(WriteError::LeaseLost(error)) };
+            }
             Err(SendError::ChangedHands) => return Written { index, answer: Err(WriteError::ChangedHands) },
             Err(SendError::Request(error)) => error,
         };
@@ -95,6 +98,7 @@ fn worth_a_retry(error: &RequestError, doubted: &mut Option<Instant>) -> Option<
 enum SendError {
     Request(RequestError),
     ChangedHands,
+    LeaseLost(LeaseLost),
 }
 
 impl From<RequestError> for SendError {
@@ -103,7 +107,12 @@ impl From<RequestError> for SendError {
     }
 }
 
-async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<Value>, SendError> {
+async fn send(
+    cluster: &Cluster,
+    step: &Step,
+    namespace: &str,
+    guard: Option<&Fence>,
+) -> Result<Option<Value>, SendError> {
     let key = &step.object;
     match (&step.verb, &step.manifest) {
         // The namespace of the installation was made before the lease was taken.
@@ -120,7 +129,7 @@ async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<
             Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
         }
         (Verb::Delete { uid, resource_version, part_of }, _) => {
-            delete(cluster, step, uid, resource_version, part_of.as_deref()).await
+            delete(cluster, step, guard, uid, resource_version, part_of.as_deref()).await
         }
         (Verb::Keep | Verb::Create | Verb::Apply { .. }, _) => Ok(None),
     }
@@ -131,6 +140,7 @@ async fn send(cluster: &Cluster, step: &Step, namespace: &str) -> Result<Option<
 async fn delete(
     cluster: &Cluster,
     step: &Step,
+    guard: Option<&Fence>,
     uid: &str,
     planned: &str,
     part_of: Option<&str>,
@@ -138,6 +148,8 @@ async fn delete(
     let (namespace, name) = (step.object.namespace.as_deref(), &step.object.name);
     let mut version = planned.to_owned();
     for look in 0.. {
+        // Whoever took the lease meanwhile may want the object: the look did not ask.
+        guard.map_or(Ok(()), Fence::check).map_err(SendError::LeaseLost)?;
         let params = DeleteParams {
             uid: Some(uid.to_owned()),
             resource_version: (!version.is_empty()).then(|| version.clone()),

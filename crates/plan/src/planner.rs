@@ -58,9 +58,9 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, Vec<Refused>> {
     planned(request, false)
 }
 
-/// Plans the rest of a way that was begun: an open journal. Unlike [`plan`] it ends in no refusal that only a
-/// person could resolve: what is being deleted is waited for and made anew, and a CRD under which objects are
-/// stored stays, with a note.
+/// Plans the rest of a way that was begun: an open journal. Unlike [`plan`] it is not refused for what time
+/// resolves: what is being deleted is waited for and made anew, and a CRD under which objects are stored stays,
+/// with a note.
 ///
 /// The wait is a step of its own before the [`Verb::Create`]: [`Verb::Keep`] until [`Until::Gone`], which holds
 /// once the object does not exist or is another one, not being deleted.

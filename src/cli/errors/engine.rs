@@ -45,6 +45,8 @@ impl From<EngineError> for Problem {
             EngineError::Stored { source, .. } => of(Exit::Failed, code_of_stored(source)).hint(
                 "restore the Secret from a backup, or go to another revision of `trainerd history`; nothing was changed",
             ),
+            EngineError::Packing(_) => of(Exit::Failed, "packing")
+                .hint("an object has to fit into a Secret, 1 MiB, when compressed: make it smaller; nothing was changed"),
             EngineError::NoSuchRevision { number, known } => {
                 let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let why = if known.is_empty() { "there are none".to_owned() } else { format!("the revisions are {known}") };
@@ -138,7 +140,11 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             Problem { code: "changed-hands", ..problem.about(object).hint(hint) }
         }
         Failure::Refused(refused) => {
-            Problem { code: refusal_code(refused), ..problem.hint(refusal_hint(refused)) }
+            let problem = Problem { code: refusal_code(refused), ..problem.hint(refusal_hint(refused)) };
+            match refused.first().and_then(object_of) {
+                Some(object) => problem.about(object),
+                None => problem,
+            }
         }
         Failure::NeverReady { object, .. } => {
             let hint = "correct the cause and run the command again; `trainerd status` shows what each object waits for";

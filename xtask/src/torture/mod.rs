@@ -27,7 +27,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PART/PARTS")]
     part: Option<Part>,
     /// Instead: kill so many commands at random instants, on a real node
-    #[arg(long, value_name = "KILLS", conflicts_with_all = ["scenario", "part", "further"])]
+    #[arg(long, value_name = "KILLS", value_parser = clap::value_parser!(u32).range(1..=49),
+          conflicts_with_all = ["scenario", "part", "further"])]
     node: Option<u32>,
     /// Torture an optimised build of trainerd; the tests themselves stay as they are
     #[arg(long)]

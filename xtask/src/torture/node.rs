@@ -16,7 +16,8 @@ use crate::test::clusters::take_away;
 
 const CLUSTER: &str = "torture-node";
 const TIMEOUT: &str = "10m";
-const OPTIONS: [&str; 2] = ["--set", "small-footprint=true"];
+/// Every command makes a revision, and the first one is gone back to.
+const OPTIONS: [&str; 4] = ["--set", "small-footprint=true", "--set", "revision-history=50"];
 
 /// An instant after the end of a command on an idle machine: later ones would kill nothing.
 const LONGEST: Duration = Duration::from_secs(25);

@@ -1,8 +1,8 @@
 //! One writer of many: a fenced lease (`coordination.k8s.io/v1`).
 //!
 //! # Guarantees
-//! * Every write of the lease carries the resourceVersion it was read at, so that of two processes that see it
-//!   free one gets it.
+//! * Every write of the lease carries the resourceVersion it was read at, or tests the tenure that it succeeds,
+//!   so that of two processes that see it free one gets it.
 //! * [`Fence::check`] is answered locally, from a clock that runs on while the machine sleeps: it says yes only
 //!   as long as nobody who follows the rules below can have taken the lease, counted from the moment the last
 //!   successful renewal was *sent*.

@@ -77,7 +77,7 @@ impl Packing {
     pub(crate) async fn done(self) -> Result<Package, EngineError> {
         // It neither panics nor is aborted; a runtime that goes down takes us with it.
         let packed = self.0.await.map_err(std::io::Error::other).map_err(ChunkError::from);
-        packed.flatten().map_err(|source| damaged("the new revision")(source.into()))
+        packed.flatten().map_err(EngineError::Packing)
     }
 }
 
@@ -124,8 +124,8 @@ impl Store {
         }
     }
 
-    /// Packs a desired state, sharing what it has in common with a revision. The work is done aside, while
-    /// others wait for the API server.
+    /// Packs a desired state, sharing what it has in common with a revision. One that cannot be read costs only
+    /// space: what it shares is stored again. The work is done aside, while others wait for the API server.
     pub(crate) async fn packing(
         &self,
         parent: Option<u64>,
@@ -138,9 +138,8 @@ impl Store {
         Ok(Packing(tokio::task::spawn_blocking(move || Package::of(&desired, &parent))))
     }
 
-    /// Stores a revision with its objects; what already exists of it is not written again, and what is damaged of it is
-    /// replaced. Its chunks go first, so a header never names a chunk that does not exist. A parent that
-    /// cannot be read costs only space: what it shares is stored again.
+    /// Stores a revision with its objects; what already exists of it is not written again, and what is damaged of
+    /// it is replaced. Its chunks go first, so a header never names a chunk that does not exist.
     ///
     /// A different revision of the same number is replaced: the caller knows that no journal names it.
     pub(crate) async fn save(&self, header: Header, package: Package) -> Result<(), EngineError> {
@@ -259,6 +258,12 @@ impl Store {
                 let chunks = header.into_iter().flat_map(|header| header.chunks);
                 used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
             }
+        }
+        // Somebody may have taken the labels of a revision away: it is read by its name all the same.
+        for number in needed.iter().filter(|number| !revisions.contains_key(number)) {
+            let header = self.header(*number).await.map(Some).or_else(unsound)?;
+            let chunks = header.into_iter().flat_map(|header| header.chunks);
+            used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
         }
         // Revisions first: a chunk without a revision is swept later, a revision without its chunk is damage.
         self.delete_all(revisions.iter().filter(|(number, _)| gone.contains(number)).map(|(_, r)| *r))
