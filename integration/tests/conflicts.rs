@@ -2,10 +2,12 @@
 //! reason for being stuck.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
+use trainerd_integration::product::wait;
 use trainerd_integration::proxy::{Fault, Rule, When};
 use trainerd_integration::stack::{self, NAMESPACE, QUICK};
 
@@ -125,5 +127,44 @@ fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box
     cluster.delete(&stack::deployment(), NAMESPACE, JOBSET)?;
     cluster.run(&install)?.expect_code(0)?;
     cluster.run(&[&["plan", "--set", "trainer-version=2.2.1"][..], &QUICK].concat())?.expect_code(0)?;
+    Ok(())
+}
+
+#[test]
+fn what_left_the_installation_after_the_plan_is_not_deleted() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    cluster.install("2.2.1", &[])?;
+    let slowly = |name: &str| Rule {
+        when: When::Matching {
+            method: Method::DELETE,
+            path: format!("/clustertrainingruntimes/{name}"),
+            times: Some(1),
+        },
+        fault: Fault::Delay(Duration::from_secs(3)),
+    };
+    cluster.block_on(cluster.proxy().begin(vec![slowly("mlx-distributed"), slowly("mpi-distributed")]));
+    let prune = [&["up", "--yes", "--timeout", "2m", "--set", "trainer-version=2.2.1"][..], &QUICK].concat();
+    let started = Instant::now();
+    let (command, child) = cluster
+        .spawn(&cluster.proxied(), &[&prune[..], &["--set", "runtimes=torch-distributed"]].concat())?;
+    cluster.wait_until("the deletes", Duration::from_mins(1), || {
+        let log = cluster.proxy().log();
+        Ok(log.iter().filter(|entry| entry.method == Method::DELETE && entry.status.is_none()).count() >= 2)
+    })?;
+    // A note changes nothing about whose it is; taking the label away does.
+    let change = |name: &str, metadata: &Value| {
+        let params = trainerd_cluster::CreateParams::default();
+        let patch = json!({"metadata": metadata});
+        cluster.block_on(cluster.api().patch_merge(&stack::runtime(), None, name, &patch, params))
+    };
+    change("mlx-distributed", &json!({"annotations": {"note": "seen"}}))?;
+    change("mpi-distributed", &json!({"labels": {"applyset.kubernetes.io/part-of": null}}))?;
+
+    let run = wait(command, child, started)?.expect_code(1)?;
+    for part in ["mpi-distributed", "no longer part of this installation", "hint: "] {
+        assert!(run.stderr.contains(part), "{part:?} is not in: {}", run.stderr);
+    }
+    let found = |name| cluster.get(&stack::runtime(), "", name).map(|found| found.is_some());
+    assert_eq!((found("mlx-distributed")?, found("mpi-distributed")?), (false, true));
     Ok(())
 }
