@@ -6,8 +6,6 @@
 
 mod keep;
 
-pub(crate) use keep::Package;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -24,6 +22,7 @@ use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::GroupKind;
 
+pub(crate) use self::keep::Package;
 use crate::chunk::{self, Chunk};
 use crate::error::{EngineError, StoredError, one_line};
 use crate::kinds;
@@ -173,8 +172,8 @@ impl Store {
     pub(crate) async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let fence = self.fence();
-        let token = fence.as_ref().map(|fence| fence.token().clone());
-        let stored = &Stored { record: Record { token, ..stored.record.clone() }, ..stored.clone() };
+        let mut stored = stored.clone();
+        stored.record.token = fence.as_ref().map(|fence| fence.token().clone());
         let text = serde_json::to_vec(&stored.record).map_err(StoredError::from).map_err(damaged(&name))?;
         let list = |items: Vec<String>| items.join(",");
         let mut secret = json!({
@@ -218,7 +217,7 @@ impl Store {
             }
             Err(error) => return Err(EngineError::request("write", format!("Secret {name}"))(error)),
         };
-        Ok(Stored { version, ..stored.clone() })
+        Ok(Stored { version, ..stored })
     }
 
     /// A revision's header: as it was read last, or else read now.

@@ -39,6 +39,12 @@ pub(crate) enum WriteError {
     LeaseLost(LeaseLost),
 }
 
+impl From<RequestError> for WriteError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
 /// Sends a step's request, again and again while that is worth it, until `halt` turns true.
 pub(crate) async fn write(
     cluster: &Cluster,
@@ -57,11 +63,8 @@ pub(crate) async fn write(
         }
         let error = match send(cluster, step, namespace, guard).await {
             Ok(answer) => return Written { index, answer: Ok(answer) },
-            Err(SendError::LeaseLost(error)) => {
-                return Written { index, answer: Err(WriteError::LeaseLost(error)) };
-            }
-            Err(SendError::ChangedHands) => return Written { index, answer: Err(WriteError::ChangedHands) },
-            Err(SendError::Request(error)) => error,
+            Err(WriteError::Request(error)) => error,
+            Err(error) => return Written { index, answer: Err(error) },
         };
         let Some(wait) = worth_a_retry(&error, &mut doubted) else {
             return Written { index, answer: Err(WriteError::Request(error)) };
@@ -94,25 +97,12 @@ fn worth_a_retry(error: &RequestError, doubted: &mut Option<Instant>) -> Option<
     Some(retry.after.unwrap_or_default())
 }
 
-/// Why one attempt did not succeed.
-enum SendError {
-    Request(RequestError),
-    ChangedHands,
-    LeaseLost(LeaseLost),
-}
-
-impl From<RequestError> for SendError {
-    fn from(error: RequestError) -> Self {
-        Self::Request(error)
-    }
-}
-
 async fn send(
     cluster: &Cluster,
     step: &Step,
     namespace: &str,
     guard: Option<&Fence>,
-) -> Result<Option<Value>, SendError> {
+) -> Result<Option<Value>, WriteError> {
     let key = &step.object;
     match (&step.verb, &step.manifest) {
         // The namespace of the installation was made before the lease was taken.
@@ -144,12 +134,12 @@ async fn delete(
     uid: &str,
     planned: &str,
     part_of: Option<&str>,
-) -> Result<Option<Value>, SendError> {
+) -> Result<Option<Value>, WriteError> {
     let (namespace, name) = (step.object.namespace.as_deref(), &step.object.name);
     let mut version = planned.to_owned();
     for look in 0.. {
         // Whoever took the lease meanwhile may want the object: the look did not ask.
-        guard.map_or(Ok(()), Fence::check).map_err(SendError::LeaseLost)?;
+        guard.map_or(Ok(()), Fence::check).map_err(WriteError::LeaseLost)?;
         let params = DeleteParams {
             uid: Some(uid.to_owned()),
             resource_version: (!version.is_empty()).then(|| version.clone()),
@@ -172,7 +162,7 @@ async fn delete(
             return Ok(None);
         }
         if applyset::label(&now, applyset::PART_OF) != part_of {
-            return Err(SendError::ChangedHands);
+            return Err(WriteError::ChangedHands);
         }
         tracing::debug!(object = %step.object, %conflict, "changed since it was planned; looked again");
         now["metadata"]["resourceVersion"].as_str().unwrap_or_default().clone_into(&mut version);

@@ -248,22 +248,19 @@ impl Store {
         if gone.is_empty() {
             return Ok(gone);
         }
+        let staying: BTreeSet<u64> =
+            revisions.keys().chain(needed).copied().filter(|n| !gone.contains(n)).collect();
         let mut used = BTreeSet::new();
-        for (number, revision) in revisions.iter().filter(|(number, _)| !gone.contains(number)) {
-            if let Some(chunks) = &revision.chunks {
+        for number in staying {
+            if let Some(chunks) = revisions.get(&number).and_then(|revision| revision.chunks.as_ref()) {
                 used.extend(chunks.iter().cloned());
             } else {
-                // Somebody took the annotation away. What cannot be read needs no chunks either.
-                let header = self.header(*number).await.map(Some).or_else(unsound)?;
+                // Somebody took its annotation or its labels away: it is read by its name all the same. What
+                // cannot be read needs no chunks either.
+                let header = self.header(number).await.map(Some).or_else(unsound)?;
                 let chunks = header.into_iter().flat_map(|header| header.chunks);
                 used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
             }
-        }
-        // Somebody may have taken the labels of a revision away: it is read by its name all the same.
-        for number in needed.iter().filter(|number| !revisions.contains_key(number)) {
-            let header = self.header(*number).await.map(Some).or_else(unsound)?;
-            let chunks = header.into_iter().flat_map(|header| header.chunks);
-            used.extend(chunks.map(|used| self.chunk_name(&used.digest)));
         }
         // Revisions first: a chunk without a revision is swept later, a revision without its chunk is damage.
         self.delete_all(revisions.iter().filter(|(number, _)| gone.contains(number)).map(|(_, r)| *r))
