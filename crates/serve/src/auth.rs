@@ -1,0 +1,73 @@
+//! Who asks: bearer tokens in front of a router.
+
+mod cache;
+mod layer;
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+pub use layer::{Require, Required};
+
+/// Somebody whose token was good. Handlers find it among the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's name.
+    pub name: String,
+    /// Groups the user is in.
+    pub groups: Vec<String>,
+}
+
+/// Why a token does not open the door. No text in here holds the token: those who make one see to that.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// Nobody's token, or one that is no longer valid: 401.
+    #[error("failed to recognise the token")]
+    BadToken,
+    /// Somebody's, who may not do this: 403.
+    #[error("failed to admit {name}: {reason}")]
+    Forbidden {
+        /// Whose it is.
+        name: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// Whoever knows cannot be asked: 503, and asked again next time.
+    #[error("failed to ask whose token it is")]
+    Unavailable {
+        /// What went wrong.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Tells whose a token is.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Whose token this is, and whether they are welcome. An implementation is an `async fn`.
+    fn authenticate(&self, token: &str) -> impl Future<Output = Result<Identity, Denied>> + Send;
+}
+
+/// How long an answer counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Caching {
+    /// Time after which the authenticator is asked again: a token that was revoked works for that long at most.
+    pub time: Duration,
+    /// Most answers that are remembered, about 200 bytes each.
+    pub entries: usize,
+}
+
+impl Default for Caching {
+    /// 10 s, 256 answers.
+    fn default() -> Self {
+        Self { time: Duration::from_secs(10), entries: 256 }
+    }
+}
+
+/// A layer for routers: requests need an `Authorization: Bearer` that `authenticator` accepts. Others are answered
+/// with a [`Problem`](crate::Problem): 401 without a good token, 403 where it is not enough, 503 where nobody can tell.
+///
+/// Good answers and bad ones are remembered by the token's SHA-256. The header does not reach the handlers, so that
+/// no log of theirs can hold a token.
+pub fn require<A: Authenticator>(authenticator: A, caching: Caching) -> Require<A> {
+    Require::new(authenticator, caching)
+}

@@ -1,0 +1,164 @@
+//! The layer that asks.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::cache::{Cache, Key, Verdict};
+use super::{Authenticator, Caching, Denied, Identity};
+use crate::problem::Problem;
+
+/// See [`require`](super::require).
+pub struct Require<A> {
+    door: Arc<Door<A>>,
+}
+
+/// A router, or anything else that answers, behind [`Require`].
+pub struct Required<S, A> {
+    inner: S,
+    door: Arc<Door<A>>,
+}
+
+struct Door<A> {
+    authenticator: A,
+    cache: Mutex<Cache>,
+}
+
+impl<A: Authenticator> Require<A> {
+    pub(super) fn new(authenticator: A, caching: Caching) -> Self {
+        Self { door: Arc::new(Door { authenticator, cache: Mutex::new(Cache::new(caching)) }) }
+    }
+}
+
+impl<S, A> Layer<S> for Require<A> {
+    type Service = Required<S, A>;
+
+    fn layer(&self, inner: S) -> Required<S, A> {
+        Required { inner, door: Arc::clone(&self.door) }
+    }
+}
+
+impl<S, A> Service<Request<Body>> for Required<S, A>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    A: Authenticator,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let clone = self.inner.clone();
+        // The one that is ready is the one to call.
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let door = Arc::clone(&self.door);
+        Box::pin(async move {
+            let token = token(request.headers());
+            request.headers_mut().remove(AUTHORIZATION);
+            let Some(token) = token else { return Ok(unauthorized("Bearer", "a bearer token is needed")) };
+            match door.ask(&token.0).await {
+                Ok(identity) => {
+                    request.extensions_mut().insert(identity);
+                    inner.call(request).await
+                }
+                Err(refusal) => Ok(refusal),
+            }
+        })
+    }
+}
+
+impl<A: Authenticator> Door<A> {
+    async fn ask(&self, token: &str) -> Result<Identity, Response> {
+        let (key, asked) = (Key::of(token), Instant::now());
+        let remembered = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key, asked);
+        let verdict = if let Some(verdict) = remembered {
+            verdict
+        } else {
+            let verdict = match self.authenticator.authenticate(token).await {
+                Ok(identity) => Verdict::Known(identity),
+                Err(Denied::BadToken) => Verdict::Bad,
+                Err(denied @ Denied::Forbidden { .. }) => Verdict::Forbidden(denied.to_string()),
+                Err(denied @ Denied::Unavailable { .. }) => return Err(unavailable(&denied)),
+            };
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.put(key, verdict.clone(), asked);
+            verdict
+        };
+        match verdict {
+            Verdict::Known(identity) => Ok(identity),
+            Verdict::Bad => Err(unauthorized("Bearer error=\"invalid_token\"", "the token is not valid")),
+            Verdict::Forbidden(message) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", message).into_response())
+            }
+        }
+    }
+}
+
+/// A token, which nobody sees.
+struct Token(String);
+
+/// The token of the only `Authorization` header.
+fn token(headers: &HeaderMap) -> Option<Token> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    let plain = !token.is_empty() && !token.contains(char::is_whitespace);
+    (scheme.eq_ignore_ascii_case("bearer") && plain).then(|| Token(token.to_owned()))
+}
+
+/// Which words those are is said by RFC 6750, section 3.
+fn unauthorized(challenge: &'static str, message: &str) -> Response {
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized", message).into_response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    response
+}
+
+fn unavailable(denied: &Denied) -> Response {
+    tracing::warn!(error = denied as &dyn std::error::Error, "a request cannot be admitted");
+    let message = "nobody can tell whose token it is at the moment";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AuthenticatorUnavailable", message).into_response()
+}
+
+impl<A> Clone for Require<A> {
+    fn clone(&self) -> Self {
+        Self { door: Arc::clone(&self.door) }
+    }
+}
+
+impl<S: Clone, A> Clone for Required<S, A> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), door: Arc::clone(&self.door) }
+    }
+}
+
+impl<A> fmt::Debug for Require<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Require").finish_non_exhaustive()
+    }
+}
+
+impl<S, A> fmt::Debug for Required<S, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Required").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::routing::get;
+use axum::{Extension, Router};
+
+use super::*;
+
+const TOKEN: &str = "s3cr3t-admin";
+
+/// Knows three tokens, and counts how often it is asked.
+#[derive(Clone, Default)]
+struct Known(Arc<AtomicUsize>);
+
+impl Authenticator for Known {
+    async fn authenticate(&self, token: &str) -> Result<Identity, Denied> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        match token {
+            TOKEN => Ok(Identity { name: "admin".to_owned(), groups: vec!["system:masters".to_owned()] }),
+            "guest" => Err(Denied::Forbidden { name: "guest".to_owned(), reason: "needs get".to_owned() }),
+            "broken" => Err(Denied::Unavailable { source: "connection refused".into() }),
+            _ => Err(Denied::BadToken),
+        }
+    }
+}
+
+/// A router that tells who asks and which headers arrived.
+fn router(known: &Known) -> Router {
+    let handler = |Extension(identity): Extension<Identity>, headers: HeaderMap| async move {
+        format!("{} {:?} {headers:?}", identity.name, identity.groups)
+    };
+    Router::new().route("/", get(handler)).layer(crate::auth::require(known.clone(), Caching::default()))
+}
+
+async fn ask(router: &mut Router, authorization: &[&str]) -> (u16, Option<String>, String) {
+    let mut request = Request::get("/");
+    for value in authorization {
+        request = request.header(AUTHORIZATION, *value);
+    }
+    let response = router.call(request.body(Body::empty()).unwrap()).await.unwrap();
+    let challenge = response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+    let status = response.status().as_u16();
+    let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+    (status, challenge, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn the_door_opens_only_for_a_good_token() {
+    let (none, bad) = (Some("Bearer"), Some("Bearer error=\"invalid_token\""));
+    let good = "Bearer s3cr3t-admin";
+    let cases: [(&[&str], u16, Option<&str>, &str); 11] = [
+        (&[good], 200, None, "admin [\"system:masters\"] {}"),
+        (&["bearer s3cr3t-admin"], 200, None, "admin [\"system:masters\"] {}"),
+        (&[], 401, none, "Unauthorized"),
+        (&["Bearer"], 401, none, "Unauthorized"),
+        (&["Bearer "], 401, none, "Unauthorized"),
+        (&["Basic s3cr3t-admin"], 401, none, "Unauthorized"),
+        (&[good, good], 401, none, "Unauthorized"),
+        (&["Bearer s3cr3t-admin more"], 401, none, "Unauthorized"),
+        (&["Bearer s3cr3t"], 401, bad, "Unauthorized"),
+        (&["Bearer guest"], 403, None, "failed to admit guest: needs get"),
+        (&["Bearer broken"], 503, None, "AuthenticatorUnavailable"),
+    ];
+    let mut router = router(&Known::default());
+    for _ in 0..2 {
+        for (authorization, status, challenge, text) in cases {
+            let answer = ask(&mut router, authorization).await;
+            assert_eq!((answer.0, answer.1.as_deref()), (status, challenge), "{authorization:?}");
+            assert!(answer.2.contains(text), "{authorization:?}: {}", answer.2);
+            assert!(!answer.2.contains("s3cr3t"), "{}", answer.2);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_remembered_for_ten_seconds_and_failures_not_at_all() {
+    for (token, status, asked) in [(TOKEN, 200, 2), ("nobody", 401, 2), ("guest", 403, 2), ("broken", 503, 6)]
+    {
+        let known = Known::default();
+        let mut router = router(&known);
+        for seconds in [0, 5, 4, 1, 5, 4] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            assert_eq!(ask(&mut router, &[&format!("Bearer {token}")]).await.0, status);
+        }
+        assert_eq!(known.0.load(Ordering::Relaxed), asked, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_shown_holds_the_token() {
+    let known = Known::default();
+    let layer = crate::auth::require(known, Caching::default());
+    let mut service = layer.layer(Router::new());
+    let request =
+        Request::get("/").header(AUTHORIZATION, format!("Bearer {TOKEN}")).body(Body::empty()).unwrap();
+    assert!(format!("{request:?}").contains(TOKEN), "what is looked for can be found");
+    service.call(request).await.unwrap();
+    let identity = layer.door.ask(TOKEN).await.unwrap();
+    let refusals = [layer.door.ask("guest").await, layer.door.ask("broken").await];
+    let shown = format!("{layer:?} {service:?} {identity:?} {refusals:?}");
+    assert!(!shown.contains(TOKEN) && !shown.contains("s3cr3t"), "{shown}");
+}

@@ -1,0 +1,161 @@
+//! Events that a client follows, as server-sent events.
+//!
+//! The format is the one of the [HTML standard, §9.2](https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use http::header;
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+
+/// Content type of an event stream.
+pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
+
+/// Silence after which a comment is sent, so that nobody on the way takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Something that happened, in the form it is sent. Made once, however many clients follow, and cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    frame: Bytes,
+}
+
+/// Why there is no event.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// The name does not fit on its line.
+    #[error("failed to use {name:?} as the name of an event")]
+    Name {
+        /// The name.
+        name: &'static str,
+    },
+    /// The data cannot be written as JSON.
+    #[error("failed to write the event {name:?} as JSON")]
+    Data {
+        /// Name of the event.
+        name: &'static str,
+        /// What went wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Event {
+    /// An event: what it is called, which it is (a client that comes back names the last one it saw in
+    /// `Last-Event-ID`), and what it says.
+    pub fn new(id: u64, name: &'static str, data: &impl Serialize) -> Result<Self, EventError> {
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(EventError::Name { name });
+        }
+        let data = serde_json::to_string(data).map_err(|source| EventError::Data { name, source })?;
+        // JSON escapes what would end the line.
+        Ok(Self { frame: Bytes::from(format!("id: {id}\nevent: {name}\ndata: {data}\n\n")) })
+    }
+
+    /// What a client is sent in place of events it was too slow for. It has no id: the client's last one stays the
+    /// last one it saw.
+    fn lagged(missed: u64) -> Self {
+        Self { frame: Bytes::from(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n")) }
+    }
+}
+
+/// A response that sends `first` and then whatever `receiver` gets, until its sender is gone or the server ends.
+///
+/// To miss nothing, subscribe before looking at what goes into `first`. The sender never waits for a client: one that
+/// is slower than the channel is long gets an event `lagged` with `{"missed": n}` in place of the oldest `n`, and
+/// goes on from there. After 15 s of silence a comment is sent.
+pub fn stream(receiver: broadcast::Receiver<Event>, first: Vec<Event>) -> Response {
+    let frames = stream::unfold((first.into_iter(), receiver), |(mut first, mut receiver)| async move {
+        let frame = match first.next() {
+            Some(event) => event.frame,
+            None => next(&mut receiver).await?,
+        };
+        Some((Ok::<_, std::convert::Infallible>(frame), (first, receiver)))
+    });
+    let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(frames)).into_response()
+}
+
+async fn next(receiver: &mut broadcast::Receiver<Event>) -> Option<Bytes> {
+    match timeout(KEEP_ALIVE, receiver.recv()).await {
+        Ok(Ok(event)) => Some(event.frame),
+        Ok(Err(RecvError::Lagged(missed))) => Some(Event::lagged(missed).frame),
+        Ok(Err(RecvError::Closed)) => None,
+        Err(_) => Some(Bytes::from_static(b":\n\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::BodyDataStream;
+    use futures::{FutureExt, StreamExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn event(id: u64) -> Event {
+        Event::new(id, "status", &serde_json::json!({ "phase": "a\nb" })).unwrap()
+    }
+
+    fn frame(id: u64) -> String {
+        format!("id: {id}\nevent: status\ndata: {{\"phase\":\"a\\nb\"}}\n\n")
+    }
+
+    async fn read(data: &mut BodyDataStream) -> Option<String> {
+        let piece = data.next().await?.unwrap();
+        Some(String::from_utf8(piece.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn first_events_come_first_and_the_end_of_the_sender_ends_it() {
+        let (sender, receiver) = broadcast::channel(8);
+        let response = stream(receiver, vec![event(1), event(2)]);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        let mut data = response.into_body().into_data_stream();
+        sender.send(event(3)).unwrap();
+        for id in 1..=3 {
+            assert_eq!(read(&mut data).await, Some(frame(id)));
+        }
+        assert_eq!(read(&mut data).now_or_never(), None, "waits");
+        drop(sender);
+        assert_eq!(read(&mut data).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_what_it_missed() {
+        let (sender, receiver) = broadcast::channel(2);
+        let mut data = stream(receiver, Vec::new()).into_body().into_data_stream();
+        for id in 1..=10 {
+            sender.send(event(id)).unwrap();
+        }
+        assert_eq!(read(&mut data).await.unwrap(), "event: lagged\ndata: {\"missed\":8}\n\n");
+        assert_eq!(read(&mut data).await, Some(frame(9)));
+        assert_eq!(read(&mut data).await, Some(frame(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let (sender, receiver) = broadcast::channel(2);
+        let mut data = stream(receiver, Vec::new()).into_body().into_data_stream();
+        let start = Instant::now();
+        assert_eq!(read(&mut data).await.unwrap(), ":\n\n");
+        assert_eq!(start.elapsed().as_secs(), 15);
+        sender.send(event(1)).unwrap();
+        assert_eq!(read(&mut data).await, Some(frame(1)));
+        assert_eq!(start.elapsed().as_secs(), 15);
+        assert_eq!(read(&mut data).await.unwrap(), ":\n\n");
+        assert_eq!(start.elapsed().as_secs(), 30);
+    }
+
+    #[test]
+    fn a_name_is_one_line() {
+        for name in ["", "a\nb", "a\rb", "a\0"] {
+            assert!(matches!(Event::new(1, name, &()), Err(EventError::Name { .. })), "{name:?}");
+        }
+    }
+}

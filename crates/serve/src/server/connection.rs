@@ -1,0 +1,73 @@
+//! One connection, from its first request to its last.
+
+use std::convert::Infallible;
+use std::pin::pin;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::Limits;
+use super::body;
+
+/// hyper takes no smaller buffer.
+const LEAST_BUFFER: usize = 8 << 10;
+
+/// That the server was told to stop.
+#[derive(Clone, Debug)]
+pub(super) struct Closing(watch::Receiver<()>);
+
+impl Closing {
+    /// Stops when the sending half is dropped.
+    pub(super) fn new(open: watch::Receiver<()>) -> Self {
+        Self(open)
+    }
+
+    /// Done once the server was told to stop.
+    pub(super) async fn told(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
+/// Answers requests until the client is done, or the server closes and the request under way is answered.
+pub(super) async fn answer<I>(io: I, router: Router, limits: Limits, closing: Closing)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let told = closing.clone().told();
+    let body_time = limits.body_time;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        let closing = closing.clone();
+        async move {
+            let request = request.map(|incoming| body::within(Body::new(incoming), body_time));
+            let response: Result<Response, Infallible> = router.call(request).await;
+            response.map(|response| body::ending_with(response, closing.told()))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(LEAST_BUFFER))
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke off");
+    }
+}

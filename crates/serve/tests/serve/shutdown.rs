@@ -1,0 +1,94 @@
+//! The end.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use futures::{StreamExt, stream};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::{Instant, sleep};
+use trainerd_serve::{Limits, events};
+
+use crate::client::{Server, begin, is_closed, read_until};
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[tokio::test]
+async fn requests_under_way_are_answered_and_no_more_accepted() {
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (entered, go) = (Arc::clone(&entered), Arc::clone(&go));
+        async move || {
+            entered.notify_one();
+            go.notified().await;
+            "answered"
+        }
+    };
+    let (mut server, addr) = Server::tcp(Router::new().route("/", get(handler)), Limits::default()).await;
+    let mut open = begin(addr, REQUEST).await;
+    entered.notified().await;
+    server.stop();
+    while TcpStream::connect(addr).await.is_ok() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    go.notify_one();
+    read_until(&mut open, "answered").await;
+    assert!(is_closed(&mut open).await);
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn unused_connections_do_not_hold_up_the_end() {
+    let router = Router::new().route("/", get(|| async { "here" }));
+    let limits = Limits { grace: Duration::from_mins(1), ..Limits::default() };
+    let (mut server, addr) = Server::tcp(router, limits).await;
+    let mut used = begin(addr, REQUEST).await;
+    read_until(&mut used, "here").await;
+    let _fresh = begin(addr, "").await;
+    sleep(Duration::from_millis(50)).await;
+    server.stop();
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn event_streams_end_at_once() {
+    let (sender, _) = broadcast::channel(4);
+    let subscribe = sender.clone();
+    let router =
+        Router::new().route("/", get(async move || events::stream(subscribe.subscribe(), Vec::new())));
+    let limits = Limits { grace: Duration::from_mins(1), ..Limits::default() };
+    let (mut server, addr) = Server::tcp(router, limits).await;
+    let mut open = begin(addr, REQUEST).await;
+    read_until(&mut open, "text/event-stream").await;
+    server.stop();
+    // The last chunk: the client sees an end, not a break.
+    read_until(&mut open, "0\r\n\r\n").await;
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_off_after_the_grace() {
+    let endless = || async {
+        let first = stream::iter([Ok::<_, Infallible>("begun")]);
+        Body::from_stream(first.chain(stream::pending()))
+    };
+    let never = || pending::<&str>();
+    let router = Router::new().route("/", get(endless)).route("/never", get(never));
+    let grace = Duration::from_millis(300);
+    let (mut server, addr) = Server::tcp(router, Limits { grace, ..Limits::default() }).await;
+    let mut open = begin(addr, REQUEST).await;
+    read_until(&mut open, "begun").await;
+    let mut unanswered = begin(addr, "GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    sleep(Duration::from_millis(50)).await;
+    let start = Instant::now();
+    server.stop();
+    server.ended().await.unwrap();
+    assert!(start.elapsed() >= grace);
+    assert!(is_closed(&mut open).await);
+    assert!(is_closed(&mut unanswered).await);
+}

@@ -1,0 +1,41 @@
+//! The socket, with a server on it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use axum::Router;
+use tokio::net::UnixStream;
+use trainerd_serve::listen::{self, ListenError};
+use trainerd_serve::{Limits, Probes, problem};
+
+use crate::client::{Server, get};
+
+#[tokio::test]
+async fn a_server_owns_its_socket_until_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trainerd.sock");
+    let router = Probes::new().router().fallback(problem::not_found);
+    let mut server = Server::start(listen::unix(&path, 0o600).await.unwrap(), router, Limits::default());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = get(UnixStream::connect(&path).await.unwrap(), "/livez").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let answer = get(UnixStream::connect(&path).await.unwrap(), "/else?q").await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.ends_with(r#"{"reason":"NotFound","message":"there is nothing at /else"}"#), "{answer}");
+    assert!(matches!(listen::unix(&path, 0o600).await, Err(ListenError::InUse { .. })));
+    server.stop();
+    server.ended().await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_a_killed_server_left_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trainerd.sock");
+    // Its file outlives a listener of the standard library, as that of a killed process would.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let router: Router = Probes::new().router();
+    let _server = Server::start(listen::unix(&path, 0o660).await.unwrap(), router, Limits::default());
+    let answer = get(UnixStream::connect(&path).await.unwrap(), "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
