@@ -39,7 +39,7 @@ fn every_rule_has_its_text() {
     let digest_only = format!("x@{DIGEST} y");
     let cases: &[Case<'_>] = &[
         (&[("setle", "5")], "unknown option", Some("settle")),
-        (&[("drift-policy", "enforce")], "unknown option", None),
+        (&[("hook-wait", "5")], "unknown option", None),
         (&[("settle", "soon")], "must be a whole number", None),
         (&[("settle", "5s")], "must be a whole number", Some("5")),
         (&[("data-cache", "yes")], "must be true or false", Some("true")),
@@ -108,6 +108,12 @@ fn every_rule_has_its_text() {
         (&[("image-registry", "mirror")], "must be host[:port][/path] without scheme", None),
         (&[("image-pull-secrets", "ok,Not_Ok")], "Not_Ok is not a Secret name", Some("not-ok")),
         (&[("conflicts", "forced")], "must be force, refuse or yield", Some("force")),
+        (&[("drift-policy", "enforced")], "must be enforce, report or ignore", Some("enforce")),
+        (
+            &[("drift-ignore", "Deployment:/spec/replicas,x")],
+            "entry 2 is not Kind[/name]:/json/pointer",
+            None,
+        ),
         (&[("settle", "301")], "must be 0 to 300 seconds", Some("300")),
         (&[("settle", "-1")], "must be 0 to 300 seconds", Some("0")),
         (&[("progress-deadline", "29")], "must be 30 to 3600 seconds", Some("30")),

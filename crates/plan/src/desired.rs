@@ -62,6 +62,24 @@ impl DesiredObject {
     }
 }
 
+impl Desired {
+    /// Whether both were rendered from the same: they differ at most in fields that were left to others.
+    pub fn is_rendered_like(&self, other: &Self) -> bool {
+        let alike = |own: &DesiredObject, other: &DesiredObject| {
+            own.component == other.component
+                && own.resource == other.resource
+                && own.manifest == other.manifest
+                && own.after == other.after
+        };
+        self.installation == other.installation
+            && self.components == other.components
+            && self.options == other.options
+            && self.given == other.given
+            && self.objects.len() == other.objects.len()
+            && self.objects.iter().zip(&other.objects).all(|(own, other)| alike(own, other))
+    }
+}
+
 /// What the cluster shall look like. Objects are sorted by key; same input, same bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Desired {

@@ -4,6 +4,7 @@
 
 pub mod applyset;
 pub mod desired;
+pub mod drift;
 pub mod immutable;
 pub mod lint;
 pub mod mask;
@@ -19,4 +20,5 @@ pub mod readiness;
 pub mod reason;
 pub mod refused;
 pub mod removal;
+pub mod seal;
 pub mod yielding;

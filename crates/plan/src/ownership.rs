@@ -19,6 +19,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 pub(crate) use self::lists::key_value;
 pub use self::path::{FieldPath, ParseError, Segment};
@@ -67,6 +68,17 @@ pub struct Conflict {
     pub ours: Value,
 }
 
+/// What other managers own of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The field that they own: the one that was asked about, or the whole that it is in.
+    pub at: FieldPath,
+    /// Their names, sorted.
+    pub managers: Vec<String>,
+    /// The first that owns it by a server-side apply: it means to keep it.
+    pub applier: Option<String>,
+}
+
 /// Compares `intent`, the manifest that a server-side apply would send, with `live`, the object as the
 /// API server returned it, `managedFields` included.
 ///
@@ -93,6 +105,31 @@ pub fn applied_by(live: &Value, manager: &str) -> bool {
 /// Whether a manager other than `manager` owns what is at `path`, or a part of it, or the whole that it is in.
 pub fn others_own(live: &Value, manager: &str, path: &FieldPath) -> bool {
     owners::Owners::of(live, manager).others_own(path)
+}
+
+/// What others own of the field at `path`. `None` where nobody but `manager` owns any of it.
+pub fn foreign(live: &Value, manager: &str, path: &FieldPath) -> Option<Foreign> {
+    let owners = owners::Owners::of(live, manager);
+    let (steps, others) = owners.others_at(path);
+    let managers: BTreeSet<&str> = owners.names(others).collect();
+    let appliers = owners::Owners::of_applies(live, manager);
+    let applied: BTreeSet<&str> = appliers.names(appliers.others_at(path).1).collect();
+    (!managers.is_empty()).then(|| Foreign {
+        at: path.segments().iter().take(steps).cloned().collect(),
+        managers: managers.into_iter().map(str::to_owned).collect(),
+        applier: applied.into_iter().next().map(str::to_owned),
+    })
+}
+
+/// Whether `manager` owns every field of `intent` by its server-side applies, as far as `metadata.managedFields`
+/// of `live` tells. A field that the API server does not store counts as not owned.
+pub fn owns(live: &Value, manager: &str, intent: &Value) -> bool {
+    owners::Owners::of(live, manager).own(&sent(intent))
+}
+
+/// A JSON pointer (RFC 6901) into a manifest as a path, where it leads to something.
+pub fn pointed(manifest: &Value, pointer: &str) -> Option<FieldPath> {
+    lists::pointed(manifest, pointer)
 }
 
 /// A manifest as the API server stores it: a Secret's `stringData` becomes `data`.

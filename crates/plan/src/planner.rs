@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::applyset;
 use crate::desired::{Desired, DesiredObject};
+use crate::drift::{self, Ignored};
 use crate::immutable;
 use crate::lint::{self, Severity};
 use crate::mask;
@@ -17,7 +18,7 @@ use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
 use crate::prune;
 use crate::refused::Refused;
-use crate::yielding;
+use crate::{seal, yielding};
 
 /// What happens to a field that another manager set and that we never owned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct Request<'a> {
     pub observed: &'a Observed,
     /// See [`Conflicts`].
     pub conflicts: Conflicts,
+    /// Fields that are left to another manager while one owns them; unlike yielded ones they stay in the intent.
+    pub ignored: &'a [Ignored],
     /// Whether a rollback may change CRDs.
     pub allow_lossy: bool,
     /// The field manager that writes.
@@ -233,16 +236,32 @@ fn existing(
         for path in before.filter(|path| ownership::others_own(&live.value, manager, path)) {
             leave(&mut manifest, path);
         }
+        seal::seal(&mut manifest);
     }
     let mut judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
     if request.conflicts == Conflicts::Yield && !judgement.conflicts.is_empty() {
         for conflict in &judgement.conflicts {
             leave(&mut manifest, &conflict.path);
         }
+        seal::seal(&mut manifest);
         judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
     }
     yielded.sort_by_cached_key(ToString::to_string);
     yielded.dedup();
+    let ignored = drift::ignored_paths(request.ignored, key, &manifest);
+    let theirs: Vec<FieldPath> = judgement
+        .changes
+        .iter()
+        .filter(|change| drift::is_among(&ignored, &change.path))
+        .filter_map(|change| Some(ownership::foreign(&live.value, manager, &change.path)?.at))
+        .collect();
+    if !theirs.is_empty() {
+        for path in &theirs {
+            yielding::remove(&mut manifest, path);
+        }
+        drift::keep_seal(&mut manifest, &live.value);
+        judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
+    }
     let refused = against(request, key, &live.value, &judgement);
     if !refused.is_empty() {
         return Err(refused);
@@ -257,7 +276,8 @@ fn existing(
     // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
     // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.
     let verb = Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested };
-    let changes = judgement.changes.into_iter().map(|change| mask::masked(key, change)).collect();
+    let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
+    let changes = changes.map(|change| mask::masked(key, change)).collect();
     // Refused ones were returned above, and yielded ones are no longer in the manifest.
     let taken = judgement.conflicts.into_iter();
     let taken = taken.map(|conflict| Taken { path: conflict.path, from: conflict.manager }).collect();

@@ -64,6 +64,34 @@ pub enum WaitingOn {
     },
 }
 
+impl WaitingOn {
+    /// Every word that [`WaitingOn::word`] gives.
+    pub const WORDS: [&'static str; 8] = [
+        "CrdEstablished",
+        "Ready",
+        "WebhookEndpoint",
+        "CaBundle",
+        "Admission",
+        "Deleted",
+        "Lease",
+        "Settling",
+    ];
+
+    /// The reason in one word, as JSON and metrics have it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::CrdEstablished { .. } => "CrdEstablished",
+            Self::Ready { .. } => "Ready",
+            Self::WebhookEndpoint { .. } => "WebhookEndpoint",
+            Self::CaBundle { .. } => "CaBundle",
+            Self::Admission { .. } => "Admission",
+            Self::Deleted { .. } => "Deleted",
+            Self::Lease { .. } => "Lease",
+            Self::Settling { .. } => "Settling",
+        }
+    }
+}
+
 fn list_finalizers(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(" (finalizers {})", names.join(", ")) }
 }

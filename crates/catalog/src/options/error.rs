@@ -90,6 +90,9 @@ pub enum Rule {
     /// An entry of a list, counted from one, is not of the form `key=image`.
     #[error("entry {0} is not key=image")]
     NotKeyImage(usize),
+    /// An entry of a list, counted from one, names no field of a kind.
+    #[error("entry {0} is not Kind[/name]:/json/pointer")]
+    NotAPointer(usize),
     /// The key stands for no image.
     #[error("unknown key {0}")]
     UnknownKey(String),

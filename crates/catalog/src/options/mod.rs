@@ -10,6 +10,7 @@ use std::fmt;
 
 use semver::Version;
 use serde_json::Value;
+use trainerd_plan::drift::{Ignored, Policy};
 
 pub use error::{InvalidOptions, OptionError, Rule};
 pub use file::parse_options_file;
@@ -137,6 +138,10 @@ pub struct Options {
     pub image_pull_secrets: Vec<String>,
     /// What to do about fields of other managers.
     pub conflicts: Conflicts,
+    /// What the daemon does about drift.
+    pub drift_policy: Policy,
+    /// Fields that are left to other managers once one owns them.
+    pub drift_ignore: Vec<Ignored>,
     /// Seconds for which every object must stay ready before waiting ends.
     pub settle: u16,
     /// Whether controllers get one replica and small requests.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
 use serde_json::Value;
+use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
     Conflicts, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice, VERSIONED,
@@ -42,6 +43,8 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
         image_registry: reader.registry(),
         image_pull_secrets: reader.secrets(),
         conflicts: reader.conflicts(),
+        drift_policy: reader.drift_policy(),
+        drift_ignore: reader.drift_ignore(),
         settle: reader.number("settle", 0, 300, " seconds"),
         small_footprint: reader.boolean("small-footprint"),
         auto_rollback: reader.boolean("auto-rollback"),
@@ -134,6 +137,19 @@ impl<'a> Reader<'a> {
             "yield" => Conflicts::Yield,
             _ => Conflicts::Refuse,
         }
+    }
+
+    fn drift_policy(&mut self) -> Policy {
+        let text = self.one_of("drift-policy", &["enforce", "report", "ignore"]);
+        text.parse().unwrap_or_default()
+    }
+
+    fn drift_ignore(&mut self) -> Vec<Ignored> {
+        let entries = Ignored::list(&self.text("drift-ignore"));
+        if let Err(at) = &entries {
+            self.fail("drift-ignore", Rule::NotAPointer(*at), None);
+        }
+        entries.unwrap_or_default()
     }
 
     /// An override; `None` for the packaged default, which stands for the catalog's image.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::owners::{Keys, Node};
+use super::{FieldPath, Segment};
 
 /// Merge keys by the name of the list, for lists that no manager's entry speaks of. Source: the list
 /// map keys of Kubernetes' API types; a list with another shape under the same name lacks the keys.
@@ -84,4 +85,63 @@ pub(super) fn merge<'a>(field: &str, node: Option<&'a Node<'_>>, intent: &[Value
     KEYS.iter()
         .find(|(list, names)| *list == field && all_have(names))
         .map_or(Merge::Atomic, |(_, names)| Merge::Keys(names.to_vec()))
+}
+
+/// A JSON pointer (RFC 6901) as a path: an item of a list that merges by keys is known by these, whatever its
+/// place. `None` where it leads nowhere.
+pub(super) fn pointed(manifest: &Value, pointer: &str) -> Option<FieldPath> {
+    let mut place = manifest;
+    let mut field = String::new();
+    let mut segments = Vec::new();
+    for token in pointer.strip_prefix('/')?.split('/') {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        match place {
+            Value::Object(fields) => {
+                place = fields.get(&token)?;
+                segments.push(Segment::Field(token.clone()));
+                field = token;
+            }
+            Value::Array(items) => {
+                let index: usize = token.parse().ok()?;
+                let item = items.get(index)?;
+                let keys = match merge(&field, None, items) {
+                    Merge::Keys(names) => keys_of(item, &names).map(Segment::Item),
+                    Merge::Set => Some(Segment::Element(item.clone())),
+                    Merge::Atomic => None,
+                };
+                segments.push(keys.unwrap_or(Segment::Index(index)));
+                place = item;
+            }
+            _ => return None,
+        }
+    }
+    Some(segments.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::pointed;
+
+    #[test]
+    fn a_pointer_finds_fields_keys_with_slashes_and_items_by_what_identifies_them() {
+        let manifest = json!({
+            "metadata": {"annotations": {"a/b": "x", "c~d": "y"}},
+            "spec": {"containers": [{"name": "one"}, {"name": "two", "args": ["p", "q"]}]},
+        });
+        for (pointer, path) in [
+            ("/metadata/annotations/a~1b", Some(".metadata.annotations[\"a/b\"]")),
+            ("/metadata/annotations/c~0d", Some(".metadata.annotations[\"c~d\"]")),
+            ("/spec/containers/1/args", Some(".spec.containers[name=two].args")),
+            ("/spec/containers/1/args/0", Some(".spec.containers[name=two].args[0]")),
+            ("/spec/containers/2", None),
+            ("/spec/replicas", None),
+            ("spec", None),
+            ("", None),
+        ] {
+            let found = pointed(&manifest, pointer).map(|path| path.to_string());
+            assert_eq!(found.as_deref(), path, "{pointer}");
+        }
+    }
 }

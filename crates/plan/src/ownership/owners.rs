@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::equality::void;
+use super::lists::keys_of;
+use super::walk::{IDENTITY, METADATA_IDENTITY};
 use super::{FieldPath, Segment};
 
 /// The fields that identify a list item, with their values.
@@ -48,6 +51,8 @@ pub(super) struct Node<'a> {
     pub(super) this: Managers,
     /// Who owns this path or anything below it.
     pub(super) below: Managers,
+    /// Who owns this path with everything below it, whatever that is.
+    atomic: Managers,
     pub(super) fields: BTreeMap<&'a str, Node<'a>>,
     pub(super) items: Vec<(Keys, Node<'a>)>,
     pub(super) elements: Vec<(Value, Node<'a>)>,
@@ -58,6 +63,7 @@ impl<'a> Node<'a> {
         self.below.add(manager);
         if fields.is_empty() {
             self.this.add(manager);
+            self.atomic.add(manager);
         }
         for (name, child) in fields {
             let Some(child) = child.as_object() else { continue };
@@ -103,6 +109,34 @@ pub(super) fn same_keys(left: &Keys, right: &Keys) -> bool {
     left.len() == right.len() && left.iter().all(|pair| right.contains(pair))
 }
 
+/// Whether a node, as ours, covers all of a value.
+fn covers(node: Option<&Node<'_>>, value: &Value) -> bool {
+    if void(value) {
+        return true;
+    }
+    let Some(node) = node.filter(|node| node.below.ours()) else { return false };
+    if node.atomic.ours() {
+        return true;
+    }
+    match value {
+        Value::Object(fields) => {
+            fields.iter().all(|(name, value)| covers(node.fields.get(name.as_str()), value))
+        }
+        Value::Array(items) => match node.items.first() {
+            Some((keys, _)) => {
+                let names: Vec<&str> = keys.iter().map(|(name, _)| name.as_str()).collect();
+                items
+                    .iter()
+                    .all(|item| keys_of(item, &names).is_some_and(|keys| covers(node.item(&keys), item)))
+            }
+            None => items
+                .iter()
+                .all(|item| node.elements.iter().any(|(own, node)| own == item && node.below.ours())),
+        },
+        _ => false,
+    }
+}
+
 /// Whether an entry of `managedFields` is of the server-side applies of `manager`.
 pub(super) fn is_apply_of(entry: &Value, manager: &str) -> bool {
     text(entry, "manager") == manager
@@ -127,9 +161,18 @@ impl<'a> Owners<'a> {
     /// Reads `metadata.managedFields` of `live`. `manager` is our field manager; only its server-side
     /// applies are ours, and what it did by other verbs counts as nobody's.
     pub(super) fn of(live: &'a Value, manager: &'a str) -> Self {
+        Self::of_entries(live, manager, |_| true)
+    }
+
+    /// As [`Self::of`], of those alone that own by a server-side apply.
+    pub(super) fn of_applies(live: &'a Value, manager: &'a str) -> Self {
+        Self::of_entries(live, manager, |entry| text(entry, "operation") == "Apply")
+    }
+
+    fn of_entries(live: &'a Value, manager: &'a str, wanted: fn(&Value) -> bool) -> Self {
         let mut owners = Self { managers: vec![manager], ..Self::default() };
         let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
-        for entry in entries.into_iter().flatten() {
+        for entry in entries.into_iter().flatten().filter(|entry| wanted(entry)) {
             let Some(fields) = entry.get("fieldsV1").and_then(Value::as_object) else { continue };
             let who = if text(entry, "manager") != manager {
                 let name = entry.get("manager").and_then(Value::as_str).unwrap_or("an unnamed manager");
@@ -160,10 +203,16 @@ impl<'a> Owners<'a> {
 
     /// Whether others own what is at `path`, or a part of it, or the whole that it is in.
     pub(super) fn others_own(&self, path: &FieldPath) -> bool {
+        !self.others_at(path).1.is_empty()
+    }
+
+    /// The others that own what is at `path`, or a part of it, or the whole that it is in; and how many steps of
+    /// the path lead to what they own.
+    pub(super) fn others_at(&self, path: &FieldPath) -> (usize, Managers) {
         let mut node = &self.root;
-        for segment in path.segments() {
+        for (steps, segment) in path.segments().iter().enumerate() {
             if !node.this.others().is_empty() && node.is_whole() {
-                return true;
+                return (steps, node.this.others());
             }
             let next = match segment {
                 Segment::Field(name) => node.fields.get(name.as_str()),
@@ -173,10 +222,26 @@ impl<'a> Owners<'a> {
                 }
                 Segment::Index(_) => None,
             };
-            let Some(next) = next else { return false };
+            let Some(next) = next else { return (steps, Managers::default()) };
             node = next;
         }
-        !node.below.others().is_empty()
+        (path.segments().len(), node.below.others())
+    }
+
+    /// Whether every field of an intent is ours.
+    pub(super) fn own(&self, intent: &Value) -> bool {
+        let fields = intent.as_object().into_iter().flatten();
+        self.applied
+            && fields.filter(|(name, _)| !IDENTITY.contains(&name.as_str())).all(|(name, value)| {
+                let node = self.root.fields.get(name.as_str());
+                if name != "metadata" {
+                    return covers(node, value);
+                }
+                let fields = value.as_object().into_iter().flatten();
+                fields
+                    .filter(|(name, _)| !METADATA_IDENTITY.contains(&name.as_str()))
+                    .all(|(name, value)| covers(node.and_then(|node| node.fields.get(name.as_str())), value))
+            })
     }
 
     /// The names of a set of managers.

@@ -8,10 +8,10 @@ use super::owners::{Keys, Managers, Node, Owners};
 use super::{Conflict, FieldChange, FieldPath, Judgement, Segment};
 
 /// Fields of an object that say which object it is, or that only the API server writes.
-const IDENTITY: [&str; 3] = ["apiVersion", "kind", "status"];
+pub(super) const IDENTITY: [&str; 3] = ["apiVersion", "kind", "status"];
 
 /// The same under `metadata`.
-const METADATA_IDENTITY: [&str; 8] = [
+pub(super) const METADATA_IDENTITY: [&str; 8] = [
     "name",
     "namespace",
     "uid",

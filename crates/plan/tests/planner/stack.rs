@@ -152,6 +152,7 @@ pub(crate) fn request<'a>(
         last,
         observed,
         conflicts: Conflicts::Refuse,
+        ignored: &[],
         allow_lossy: false,
         field_manager: MANAGER,
     }

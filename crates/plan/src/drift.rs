@@ -1,0 +1,342 @@
+//! Drift: what somebody changed of an object that is as a revision wants it, and what is to be done about it.
+//!
+//! The revision is the intent: no plan is needed to put one object right. Fields that we do not own, and states
+//! that controllers write, are no drift.
+
+mod contention;
+mod ignored;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use self::contention::{Contended, Contention, Fight};
+pub use self::ignored::{Ignored, NotAnEntry};
+use crate::desired::{Desired, DesiredObject, Installation};
+use crate::immutable;
+use crate::mask;
+use crate::object::ObjectKey;
+use crate::observed::LiveObject;
+use crate::order::{Role, role};
+use crate::ownership::{self, FieldChange, FieldPath, Judgement};
+use crate::plan::{Step, Until, Verb};
+use crate::planner::Conflicts;
+use crate::{applyset, seal, yielding};
+
+/// Annotation of a live object: how drift of this one object is treated, whatever the installation's option says.
+pub const POLICY: &str = "trainerd.dev/drift-policy";
+
+/// What is done about drift.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// It is put right.
+    #[default]
+    Enforce,
+    /// It is shown.
+    Report,
+    /// Nothing.
+    Ignore,
+}
+
+/// A text that names no policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be enforce, report or ignore")]
+pub struct NotAPolicy;
+
+impl FromStr for Policy {
+    type Err = NotAPolicy;
+
+    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
+        match text {
+            "enforce" => Ok(Self::Enforce),
+            "report" => Ok(Self::Report),
+            "ignore" => Ok(Self::Ignore),
+            _ => Err(NotAPolicy),
+        }
+    }
+}
+
+/// By what drift is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Whose objects.
+    pub installation: &'a Installation,
+    /// The installation's policy; an object's own annotation counts more.
+    pub policy: Policy,
+    /// Fields that are another manager's where one owns them.
+    pub ignored: &'a [Ignored],
+    /// What happens to a field of ours that another manager took by a server-side apply: it means to keep it.
+    pub conflicts: Conflicts,
+    /// The field manager that writes.
+    pub field_manager: &'a str,
+}
+
+/// What is to be said of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is as it should be, or nobody is to look.
+    Holds,
+    /// It is being deleted: what is to be done is known when it is gone.
+    Leaving,
+    /// It is not.
+    Drifted(Box<Drifted>),
+}
+
+/// An object that is not as its revision wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drifted {
+    /// The fields that differ; values of Secrets are masked. None where the object is gone.
+    pub changes: Vec<FieldChange>,
+    /// The managers that own these fields, sorted. None where nobody does.
+    pub by: Vec<String>,
+    /// What is to be done.
+    pub remedy: Remedy,
+}
+
+impl Drifted {
+    /// Who fights over what, if this is repaired and comes again: one for each field and manager.
+    pub fn fights(&self, object: &ObjectKey) -> Vec<Fight> {
+        let nobody = || vec!["somebody who deletes it".to_owned()];
+        let managers = if self.by.is_empty() { nobody() } else { self.by.clone() };
+        let paths: Vec<String> = if self.changes.is_empty() {
+            vec![".".to_owned()]
+        } else {
+            self.changes.iter().map(|change| change.path.to_string()).collect()
+        };
+        let fight = |path: &String, manager: &String| Fight {
+            object: object.clone(),
+            path: path.clone(),
+            manager: manager.clone(),
+        };
+        paths.iter().flat_map(|path| managers.iter().map(move |manager| fight(path, manager))).collect()
+    }
+}
+
+/// What is to be done about an object that drifted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Remedy {
+    /// One write, sent as it is.
+    Repair(Box<Step>),
+    /// More than one object is concerned: a plan puts it right.
+    Plan,
+    /// Nothing.
+    Leave(Leave),
+}
+
+/// Why drift is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all_fields = "camelCase")]
+pub enum Leave {
+    /// The policy says to report it.
+    Reported,
+    /// Another manager applied the field, and the option `conflicts` leaves it to it.
+    Yielded {
+        /// The field.
+        path: String,
+        /// The other manager.
+        manager: String,
+    },
+    /// Another manager applied the field, and the option `conflicts` takes nothing by force.
+    Refused {
+        /// The field.
+        path: String,
+        /// The other manager.
+        manager: String,
+    },
+    /// The field cannot be changed back: the object would have to be made anew.
+    Immutable {
+        /// The field.
+        path: String,
+    },
+    /// The object was replaced by somebody else's.
+    Foreign {
+        /// Whose it is.
+        owner: String,
+    },
+}
+
+impl fmt::Display for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported => f.write_str("reported only (drift-policy)"),
+            Self::Yielded { path, manager } => write!(f, "{path} is left to {manager} (conflicts=yield)"),
+            Self::Refused { path, manager } => {
+                write!(f, "{path} was applied by {manager} and is not taken by force (conflicts=refuse)")
+            }
+            Self::Immutable { path } => write!(f, "{path} cannot be changed back"),
+            Self::Foreign { owner } => write!(f, "replaced by an object of {owner}"),
+        }
+    }
+}
+
+/// The policy for an object: its own annotation, else the installation's.
+pub fn policy(rules: &Rules<'_>, live: Option<&Value>) -> Policy {
+    let own = live.and_then(|live| live["metadata"]["annotations"][POLICY].as_str());
+    own.and_then(|text| text.parse().ok()).unwrap_or(rules.policy)
+}
+
+/// Judges one object of a revision. `live`: the whole object as the API server returned it; `None` where it does
+/// not exist.
+pub fn judge(
+    rules: &Rules<'_>,
+    desired: &Desired,
+    object: &DesiredObject,
+    live: Option<&LiveObject>,
+) -> Verdict {
+    let policy = policy(rules, live.map(|live| &live.value));
+    if policy == Policy::Ignore {
+        return Verdict::Holds;
+    }
+    let key = object.key();
+    let Some(live) = live else { return absent(desired, object, &key, policy) };
+    if role(&key) == Role::Namespace {
+        return if live.terminating() { Verdict::Leaving } else { Verdict::Holds };
+    }
+    if live.terminating() {
+        return Verdict::Leaving;
+    }
+    if live.is_foreign(rules.installation, rules.field_manager) {
+        let leave = Leave::Foreign { owner: live.owner() };
+        return drifted(Vec::new(), Vec::new(), Remedy::Leave(leave));
+    }
+    let mut intent = applyset::owned(desired, object);
+    let (judgement, left) = judge_ours(rules, &key, &mut intent, &live.value);
+    let by = managers(rules, &live.value, &judgement.changes);
+    let violated =
+        judgement.changes.iter().find(|change| immutable::violates(&key, &live.value, change).is_some());
+    let remedy = if let Some(change) = violated {
+        Remedy::Leave(Leave::Immutable { path: change.path.to_string() })
+    } else if judgement.holds() {
+        let Some((path, by, leave)) = left else { return Verdict::Holds };
+        return drifted(vec![path], by, Remedy::Leave(leave));
+    } else if policy == Policy::Report {
+        Remedy::Leave(Leave::Reported)
+    } else {
+        Remedy::Repair(Box::new(repair(object, &key, intent, &judgement, Some(live))))
+    };
+    let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
+    drifted(changes.map(|change| mask::masked(&key, change)).collect(), by, remedy)
+}
+
+fn drifted(changes: Vec<FieldChange>, by: Vec<String>, remedy: Remedy) -> Verdict {
+    Verdict::Drifted(Box::new(Drifted { changes, by, remedy }))
+}
+
+fn absent(desired: &Desired, object: &DesiredObject, key: &ObjectKey, policy: Policy) -> Verdict {
+    let remedy = if policy == Policy::Report {
+        Remedy::Leave(Leave::Reported)
+    } else if role(key) == Role::Namespace {
+        Remedy::Plan
+    } else {
+        let intent = applyset::owned(desired, object);
+        Remedy::Repair(Box::new(repair(object, key, intent, &Judgement::default(), None)))
+    };
+    drifted(Vec::new(), Vec::new(), remedy)
+}
+
+/// A field that is left to its other manager: the change that is not made, by whom, and why.
+type Left = (FieldChange, Vec<String>, Leave);
+
+/// Judges the intent without the fields that are left to others, which leave it: those that the option
+/// `drift-ignore` names and somebody else owns, and those that another manager applied where nothing is taken by
+/// force; and the first of the latter.
+fn judge_ours(
+    rules: &Rules<'_>,
+    key: &ObjectKey,
+    intent: &mut Value,
+    live: &Value,
+) -> (Judgement, Option<Left>) {
+    let manager = rules.field_manager;
+    let ignored = ignored_paths(rules.ignored, key, intent);
+    let judgement = ownership::judge(intent, Some(intent), live, manager);
+    let mut left: Option<Left> = None;
+    let mut leaves = false;
+    for change in &judgement.changes {
+        let Some(theirs) = ownership::foreign(live, manager, &change.path) else { continue };
+        match theirs.applier {
+            _ if is_among(&ignored, &change.path) => {}
+            Some(applier) if rules.conflicts != Conflicts::Force => {
+                let leave = kept(rules.conflicts, theirs.at.to_string(), applier);
+                left.get_or_insert_with(|| (mask::masked(key, change.clone()), theirs.managers, leave));
+            }
+            _ => continue,
+        }
+        yielding::remove(intent, &theirs.at);
+        leaves = true;
+    }
+    if !leaves {
+        return (judgement, None);
+    }
+    keep_seal(intent, live);
+    (ownership::judge(intent, Some(intent), live, manager), left)
+}
+
+/// The fields of an object that the option `drift-ignore` names.
+pub(crate) fn ignored_paths(ignored: &[Ignored], key: &ObjectKey, intent: &Value) -> Vec<FieldPath> {
+    let named = ignored.iter().filter(|ignored| ignored.is_about(key));
+    named.filter_map(|ignored| ownership::pointed(intent, &ignored.pointer)).collect()
+}
+
+/// Whether a path is one of these, or below one.
+pub(crate) fn is_among(paths: &[FieldPath], path: &FieldPath) -> bool {
+    paths.iter().any(|above| path.segments().starts_with(above.segments()))
+}
+
+/// The seal speaks of the whole intent: as long as a field is left to others, it stays as it is.
+pub(crate) fn keep_seal(intent: &mut Value, live: &Value) {
+    if let Some(annotations) = intent.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+        && let Some(seal) = live["metadata"]["annotations"].get(seal::SEAL)
+    {
+        annotations.insert(seal::SEAL.to_owned(), seal.clone());
+    }
+}
+
+fn kept(conflicts: Conflicts, path: String, manager: String) -> Leave {
+    match conflicts {
+        Conflicts::Yield => Leave::Yielded { path, manager },
+        Conflicts::Refuse | Conflicts::Force => Leave::Refused { path, manager },
+    }
+}
+
+/// Who owns what differs.
+fn managers(rules: &Rules<'_>, live: &Value, changes: &[FieldChange]) -> Vec<String> {
+    let theirs =
+        changes.iter().filter_map(|change| ownership::foreign(live, rules.field_manager, &change.path));
+    theirs.flat_map(|theirs| theirs.managers).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn repair(
+    object: &DesiredObject,
+    key: &ObjectKey,
+    mut manifest: Value,
+    judgement: &Judgement,
+    live: Option<&LiveObject>,
+) -> Step {
+    let (verb, why) = match live {
+        None => (Verb::Create, "was deleted"),
+        Some(live) => {
+            manifest["metadata"]["uid"] = json!(live.uid());
+            (Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested }, "changed in the cluster")
+        }
+    };
+    Step {
+        component: object.component.clone(),
+        object: key.clone(),
+        resource: object.resource.clone(),
+        verb,
+        manifest: Some(manifest),
+        after: Vec::new(),
+        until: Until::Ready,
+        why: why.to_owned(),
+        changes: Vec::new(),
+        yielded: Vec::new(),
+        taken: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
