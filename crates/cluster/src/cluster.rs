@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+use crate::classify::Asked;
 use crate::connect::{ConnectError, not_answered};
 use crate::error::Verb;
+use crate::observer::Observer;
 use crate::transport::Call;
 use crate::version::{KubernetesVersion, VersionError};
 
@@ -26,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) client: kube::Client,
     pub(crate) server: String,
     pub(crate) field_manager: String,
+    pub(crate) observer: Option<Observer>,
     pub(crate) may_do_everything: bool,
     pub(crate) version: OnceCell<KubernetesVersion>,
 }
@@ -76,6 +79,14 @@ impl Cluster {
     /// Field manager of every write.
     pub fn field_manager(&self) -> &str {
         &self.shared.field_manager
+    }
+
+    /// Logs a request, and tells the observer. Code 0: there was no answer.
+    pub(crate) fn note(&self, asked: &Asked, code: u16) {
+        tracing::debug!(verb = %asked.verb, path = %asked.path, code, "request");
+        if let Some(observer) = &self.shared.observer {
+            observer.tell(asked.verb, &asked.path, code);
+        }
     }
 
     /// Namespace of the kubeconfig's context, of the pod, or `default`.

@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::cluster::{Cluster, Shared};
 use crate::error::{RequestError, TransportFailure};
+use crate::observer::Observer;
 use crate::params::CreateParams;
 use crate::permissions::{self, Rule};
 use crate::proxy;
@@ -32,6 +33,8 @@ pub struct ConnectOptions {
     pub user_agent: String,
     /// Field manager of every write.
     pub field_manager: String,
+    /// Is told of every request.
+    pub observer: Option<Observer>,
 }
 
 /// Why there is no connection.
@@ -136,6 +139,7 @@ impl Cluster {
             client: client.clone(),
             server: server.clone(),
             field_manager: field_manager.clone(),
+            observer: options.observer.clone(),
             may_do_everything,
             version: OnceCell::new(),
         };

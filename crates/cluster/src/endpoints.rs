@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use trainerd_plan::object::Resource;
 
+/// Label of an EndpointSlice: the Service it is about.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 /// The kind that lists a Service's endpoints.
 pub fn resource() -> Resource {
     Resource {
@@ -16,16 +19,32 @@ pub fn resource() -> Resource {
     }
 }
 
-/// Label selector of the EndpointSlices of a Service, in its namespace.
-pub fn selector(service: &str) -> String {
-    format!("kubernetes.io/service-name={service}")
+/// Label selector of the EndpointSlices of these Services, in their namespace.
+pub fn selector<'s>(services: impl IntoIterator<Item = &'s str>) -> String {
+    let names: Vec<&str> = services.into_iter().collect();
+    format!("{SERVICE_NAME} in ({})", names.join(","))
+}
+
+/// Name of the Service that an EndpointSlice is about.
+pub fn service_of(slice: &Value) -> Option<&str> {
+    slice.get("metadata")?.get("labels")?.get(SERVICE_NAME)?.as_str()
+}
+
+/// Whether a Service, given as `namespace/name`, has a ready endpoint by what is among these EndpointSlices.
+pub fn answers<'s>(service: &str, slices: impl IntoIterator<Item = &'s Value>) -> bool {
+    let Some((namespace, name)) = service.split_once('/') else { return false };
+    let of_service = |slice: &&Value| {
+        slice.pointer("/metadata/namespace").and_then(Value::as_str) == Some(namespace)
+            && service_of(slice) == Some(name)
+    };
+    ready_endpoints(slices.into_iter().filter(of_service)) > 0
 }
 
 /// How many distinct addresses the EndpointSlices of one Service have that take traffic.
 ///
 /// An endpoint whose readiness is not said counts as ready, as the API has it. During a rollout an address may
 /// stand in two slices; it counts once, and as ready if either says so.
-pub fn ready_endpoints(slices: &[Value]) -> usize {
+pub fn ready_endpoints<'s>(slices: impl IntoIterator<Item = &'s Value>) -> usize {
     let mut addresses = BTreeSet::new();
     for slice in slices {
         for endpoint in array(slice, "endpoints") {

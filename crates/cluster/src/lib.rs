@@ -16,6 +16,7 @@ pub mod endpoints;
 mod error;
 mod kinds;
 pub mod lease;
+mod observer;
 mod params;
 mod path;
 pub mod permissions;
@@ -29,6 +30,7 @@ pub mod watch;
 pub use cluster::Cluster;
 pub use connect::{ConnectError, ConnectOptions};
 pub use error::{Cause, ConflictKind, FieldConflict, RequestError, Retry, TransportFailure, Verb};
+pub use observer::{Observer, Request};
 pub use params::{
     ApplyParams, CreateParams, DeleteParams, Deletion, FieldValidation, ListParams, ObjectList, Propagation,
 };

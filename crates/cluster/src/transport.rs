@@ -88,10 +88,17 @@ impl Cluster {
             Ok((code, retry_after, body))
         };
         let (code, retry_after, body) = match tokio::time::timeout(limit, exchange).await {
-            Ok(exchanged) => exchanged?,
-            Err(_) => return Err(self.no_answer(limit)),
+            Ok(Ok(exchanged)) => exchanged,
+            Ok(Err(error)) => {
+                self.note(&asked, 0);
+                return Err(error);
+            }
+            Err(_) => {
+                self.note(&asked, 0);
+                return Err(self.no_answer(limit));
+            }
         };
-        tracing::debug!(verb = %asked.verb, path = %asked.path, code, "request");
+        self.note(&asked, code);
         if (200..300).contains(&code) {
             serde_json::from_slice(&body).map_err(|source| RequestError::Decode {
                 verb: asked.verb,

@@ -49,6 +49,8 @@ pub enum Event {
     Applied(Value),
     /// An object is gone, or no longer matches; as it last was.
     Deleted(Value),
+    /// The watch is open again after an error that was told. Nothing was missed.
+    Resumed,
 }
 
 impl Cluster {
@@ -74,6 +76,7 @@ impl Cluster {
             list: params.list,
             phase,
             failed: false,
+            told: false,
             server_wait: None,
             backoff: Backoff::default(),
         };
@@ -100,6 +103,8 @@ struct Watcher {
     phase: Phase,
     /// Something went wrong since the last event: wait before the next request.
     failed: bool,
+    /// An error was told, and no event since.
+    told: bool,
     /// How long the server asked to wait.
     server_wait: Option<Duration>,
     backoff: Backoff,
@@ -121,16 +126,25 @@ impl Watcher {
                     match self.cluster.list(&self.resource, &self.list).await {
                         Ok(list) => {
                             self.phase = Phase::Open(list.resource_version);
+                            self.told = false;
                             return Ok(Event::Restarted(list.items));
                         }
-                        Err(error) => return Err(self.fail(error)),
+                        Err(error) => {
+                            self.told = true;
+                            return Err(self.fail(error));
+                        }
                     }
                 }
                 Phase::Open(version) => {
                     let version = version.clone();
                     self.pause().await;
                     match self.open(&version).await {
-                        Ok((asked, lines)) => self.phase = Phase::Read(version, asked, lines),
+                        Ok((asked, lines)) => {
+                            self.phase = Phase::Read(version, asked, lines);
+                            if std::mem::take(&mut self.told) {
+                                return Ok(Event::Resumed);
+                            }
+                        }
                         Err(error) => self.interrupted(error)?,
                     }
                 }
@@ -169,6 +183,7 @@ impl Watcher {
             self.phase = Phase::List;
             return Ok(());
         }
+        self.told = true;
         Err(error)
     }
 
@@ -214,7 +229,7 @@ impl Cluster {
             let answer =
                 self.client().send(request.map(Body::from)).await.map_err(|error| self.unreachable(error))?;
             let code = answer.status().as_u16();
-            tracing::debug!(verb = %asked.verb, path = %asked.path, code, "request");
+            self.note(&asked, code);
             if answer.status().is_success() {
                 return Ok(Lines { body: answer.into_body(), buffer: Vec::new(), searched: 0 });
             }

@@ -24,6 +24,7 @@ fn options() -> ConnectOptions {
         context: None,
         user_agent: "trainerd/0.0.0 (test)".to_owned(),
         field_manager: "trainerd".to_owned(),
+        observer: None,
     }
 }
 
@@ -230,7 +231,7 @@ async fn lists_are_paged_and_watches_follow_them() {
         seen.push(match &event {
             Event::Applied(object) => format!("+{}", object["metadata"]["name"].as_str().unwrap()),
             Event::Deleted(object) => format!("-{}", object["metadata"]["name"].as_str().unwrap()),
-            Event::Restarted(_) => panic!("started from a known list"),
+            Event::Restarted(_) | Event::Resumed => panic!("started from a known list, and not interrupted"),
         });
     }
     assert_eq!(seen, ["-n7", "-n8", "+new"]);

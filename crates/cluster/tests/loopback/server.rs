@@ -144,6 +144,7 @@ pub(crate) fn options(kubeconfig: &std::path::Path) -> ConnectOptions {
         context: None,
         user_agent: "trainerd/9.9.9 (test)".to_owned(),
         field_manager: "trainerd".to_owned(),
+        observer: None,
     }
 }
 

@@ -31,6 +31,7 @@ fn show(event: &Result<Event, RequestError>) -> String {
         Ok(Event::Restarted(objects)) => {
             format!("={}", objects.iter().map(name).collect::<Vec<_>>().join(","))
         }
+        Ok(Event::Resumed) => "resumed".to_owned(),
         Err(error) => format!("!{error}"),
     }
 }
@@ -108,13 +109,13 @@ async fn a_watch_goes_on_where_it_was_cut() {
             Reply::Stream(vec![Part::Event("ADDED", configmap("b", 42)), Part::Open]),
         ],
         params(),
-        5,
+        6,
     )
     .await;
     let broken = events.iter().position(|event| event.starts_with('!')).unwrap();
     assert!(events[broken].contains("failed to reach the API server"));
     let changes: Vec<_> = events.iter().filter(|event| !event.starts_with('!')).collect();
-    assert_eq!(changes, ["=", "+a", "+half", "+b"]);
+    assert_eq!(changes, ["=", "+a", "+half", "resumed", "+b"]);
     assert_eq!(asked, ["list", "5", "40", "41", "41"]);
 }
 
@@ -161,13 +162,11 @@ async fn refusals_are_told_and_tried_again() {
             Reply::Stream(vec![Part::Event("ADDED", configmap("b", 6)), Part::Open]),
         ],
         params(),
-        5,
+        6,
     )
     .await;
-    assert_eq!(
-        events,
-        ["!Forbidden from the fake server", "=a", "!Forbidden from the fake server", "!busy", "+b"]
-    );
+    let refused = "!Forbidden from the fake server";
+    assert_eq!(events, [refused, "=a", refused, "!busy", "resumed", "+b"]);
     assert_eq!(asked, ["list", "list", "5", "5", "5"]);
 }
 
