@@ -51,6 +51,7 @@ pub(crate) async fn connect(kubeconfig: &Path, agent: Agent) -> Result<Cluster, 
         context: None,
         user_agent: agent.user_agent.to_owned(),
         field_manager: agent.field_manager.to_owned(),
+        observer: None,
     };
     Ok(Cluster::connect(options).await?)
 }

@@ -97,7 +97,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
     let clock = Clock::start();
     let revision = engine.revision(1).await.map_err(Error::engine("load the revision"))?;
     let loaded = clock.took();
-    if revision.desired != desired {
+    if *revision.desired != desired {
         return Err(Error::Unexpected("what was loaded is not what was stored".to_owned()));
     }
     let stored = stored(world, &load.installation()).await?;

@@ -21,7 +21,7 @@ use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase, Record};
 use crate::revision::{self, Header, Revision};
-use crate::store::{Package, Store, Stored};
+use crate::store::{About, Note, Package, Standing, Store, Stored};
 use crate::terms::Terms;
 
 /// Brings one installation to what is desired of it.
@@ -43,6 +43,21 @@ impl State {
     /// The record.
     pub fn record(&self) -> &Record {
         &self.stored.record
+    }
+
+    /// Who has the say.
+    pub fn standing(&self) -> &Standing {
+        &self.stored.standing
+    }
+
+    /// Whether a revision was brought to its end.
+    pub fn is_deployed(&self, revision: u64) -> bool {
+        self.record().results.get(&revision) == Some(&Outcome::Deployed)
+    }
+
+    /// The resourceVersion of the record; `None` where nothing is stored yet.
+    pub fn version(&self) -> Option<&str> {
+        self.stored.version.as_deref()
     }
 
     /// The plan under way, if one was broken off.
@@ -81,7 +96,7 @@ pub struct Prepared {
     /// The revision it leaves.
     pub from: Option<u64>,
     #[serde(skip)]
-    pub(crate) desired: Desired,
+    pub(crate) desired: Arc<Desired>,
     #[serde(skip)]
     pub(crate) package: Package,
     #[serde(skip)]
@@ -171,33 +186,32 @@ impl Engine {
     pub async fn prepare(
         &self,
         state: &State,
-        desired: Desired,
+        desired: impl Into<Arc<Desired>>,
         purpose: Purpose,
         allow_lossy: bool,
     ) -> Result<Prepared, EngineError> {
         let (last, record) = (state.current.as_ref(), state.record());
         let leftover = self.leftover(record).await?;
-        let desired = Arc::new(desired);
+        let mut desired: Arc<Desired> = desired.into();
         let packing = self.store.packing(record.current, Arc::clone(&desired)).await?;
         let mut states: Vec<&Desired> =
-            leftover.iter().chain(last).map(|revision| &revision.desired).collect();
+            leftover.iter().chain(last).map(|revision| &*revision.desired).collect();
         states.push(&desired);
         let observed = self.observe(&states).await?;
-        let before = last.map(|revision| &revision.desired);
-        let plan = planner::plan(&self.request(purpose, &desired, before, &observed, allow_lossy))
-            .map_err(EngineError::Refused)?;
+        let before = last.map(|revision| &*revision.desired);
+        let terms = Terms::of(&desired.options);
+        let request = self.request(purpose, &desired, before, &observed, &terms, allow_lossy);
+        let plan = planner::plan(&request).map_err(EngineError::Refused)?;
         let mut package = packing.done().await?;
-        let mut desired = Arc::unwrap_or_clone(desired);
         if planner::is_yielding(&desired, &plan) {
-            let owned = Arc::new(planner::with_yielded(desired, &plan));
-            package = self.store.packing(record.current, Arc::clone(&owned)).await?.done().await?;
-            desired = Arc::unwrap_or_clone(owned);
+            desired = Arc::new(planner::with_yielded(Arc::unwrap_or_clone(desired), &plan));
+            package = self.store.packing(record.current, Arc::clone(&desired)).await?.done().await?;
         }
         let same = last.filter(|revision| revision.header.digest == package.digest);
         let (revision, kept) = match same {
             Some(same) => {
                 let number = same.header.number;
-                let deployed = record.results.get(&number) == Some(&Outcome::Deployed);
+                let deployed = state.is_deployed(number);
                 (number, if deployed { Kept::Nothing } else { Kept::Journal })
             }
             None => (next_number(record), Kept::Revision),
@@ -216,6 +230,7 @@ impl Engine {
         desired: &'a Desired,
         last: Option<&'a Desired>,
         observed: &'a Observed,
+        terms: &'a Terms,
         allow_lossy: bool,
     ) -> planner::Request<'a> {
         planner::Request {
@@ -223,7 +238,8 @@ impl Engine {
             desired,
             last,
             observed,
-            conflicts: Terms::of(&desired.options).conflicts,
+            conflicts: terms.conflicts,
+            ignored: &terms.drift_ignore,
             allow_lossy,
             field_manager: self.cluster.field_manager(),
         }
@@ -375,6 +391,55 @@ impl Engine {
             history.push((self.store.header(number).await?, record.results.get(&number).cloned()));
         }
         Ok(history)
+    }
+
+    /// The daemon's hand off the installation, until [`Engine::resume`]; whether it was on it.
+    ///
+    /// # Errors
+    /// [`EngineError::NotInstalled`] where there is nothing to keep it off.
+    pub async fn pause(&self) -> Result<bool, EngineError> {
+        if self.store.record().await?.version.is_none() {
+            return Err(self.not_installed());
+        }
+        self.store.note(About::Paused, &self.noted(String::new())).await
+    }
+
+    /// Takes back what [`Engine::pause`] said; whether it was said.
+    pub async fn resume(&self) -> Result<bool, EngineError> {
+        self.store.take_back(About::Paused).await
+    }
+
+    /// Says that a daemon brings the installation to the options of this source. Nothing is written where that is
+    /// said already.
+    pub async fn rule(&self, standing: &Standing, source: &str) -> Result<(), EngineError> {
+        match &standing.ruler {
+            Some(ruler) if ruler.what == source => return Ok(()),
+            Some(_) => drop(self.store.take_back(About::Ruler).await?),
+            None => {}
+        }
+        self.store.note(About::Ruler, &self.noted(source.to_owned())).await.map(drop)
+    }
+
+    fn noted(&self, what: String) -> Note {
+        Note { what, by: self.by.clone(), since: Timestamp::now() }
+    }
+
+    /// Every revision that was read or written by this engine, ascending, with what came of it. No request.
+    pub fn known_history(&self, state: &State) -> Vec<(Header, Option<Outcome>)> {
+        let outcome = |header: &Header| state.record().results.get(&header.number).cloned();
+        let headers = self.store.known_headers().into_iter();
+        headers.map(|header| (outcome(&header), header)).map(|(outcome, header)| (header, outcome)).collect()
+    }
+
+    /// The revision that wanted exactly this and was rolled back, with the reason: the same again would fail the
+    /// same way.
+    pub fn rolled_back(&self, state: &State, desired: &Desired) -> Option<(u64, String)> {
+        let digest = revision::digest(desired);
+        let history = self.known_history(state).into_iter().rev();
+        history.filter(|(header, _)| header.digest == digest).find_map(|(header, outcome)| match outcome {
+            Some(Outcome::RolledBack { reason }) => Some((header.number, reason)),
+            _ => None,
+        })
     }
 
     pub(crate) fn not_installed(&self) -> EngineError {

@@ -24,7 +24,9 @@ mod rollback;
 mod status;
 mod store;
 mod terms;
+pub mod upkeep;
 mod walk;
+mod watches;
 mod write;
 
 pub use engine::{Engine, Prepared, RunOptions, State};
@@ -32,4 +34,5 @@ pub use error::EngineError;
 pub use event::{Event, Sink};
 pub use execute::Cancel;
 pub use status::{ComponentStatus, ObjectStatus, Status};
+pub use store::{Note, Standing};
 pub use terms::Terms;

@@ -233,6 +233,7 @@ mod tests {
             last: None,
             observed: &Observed::default(),
             conflicts: Conflicts::Refuse,
+            ignored: &[],
             allow_lossy: false,
             field_manager: "trainerd",
         };

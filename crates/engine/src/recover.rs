@@ -1,6 +1,7 @@
 //! How a run ends, and how one that was broken off goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::{Desired, DesiredObject};
@@ -24,7 +25,7 @@ impl Engine {
         &self,
         mut state: State,
         purpose: Purpose,
-        desired: Desired,
+        desired: Arc<Desired>,
         ended: Ended,
         guard: &Fence,
         options: &mut RunOptions<'_>,
@@ -47,7 +48,7 @@ impl Engine {
                 if undo {
                     state.stored.record = state.stored.record.undo(reason)?;
                     state.stored = self.store.write(&state.stored).await?;
-                    let header = self.store.known_header(journal.target).await;
+                    let header = self.store.known_header(journal.target);
                     let target = header.map(|header| Revision { header, desired });
                     return Box::pin(self.finish(state, target, guard, options)).await;
                 }
@@ -77,7 +78,7 @@ impl Engine {
     async fn close(
         &self,
         mut state: State,
-        desired: Desired,
+        desired: Arc<Desired>,
         failed: Option<String>,
     ) -> Result<State, EngineError> {
         let pruned = failed.is_none();
@@ -188,12 +189,13 @@ impl Engine {
         }
         let last = written_before(&target.desired, &others);
         let states: Vec<&Desired> =
-            others.iter().map(|revision| &revision.desired).chain([&target.desired]).collect();
+            others.iter().map(|revision| &*revision.desired).chain([&*target.desired]).collect();
         let observed = self.observe(&states).await?;
         let purpose = if undo { Purpose::Rollback } else { journal.purpose };
         // An automatic rollback was allowed by its option when the plan began.
         let lossy = undo || journal.allow_lossy;
-        let request = self.request(purpose, &target.desired, Some(&last), &observed, lossy);
+        let terms = Terms::of(&target.desired.options);
+        let request = self.request(purpose, &target.desired, Some(&last), &observed, &terms, lossy);
         let ended = match planner::resume(&request) {
             Ok(plan) => {
                 preflight::check(&self.cluster, &plan).await?;

@@ -43,7 +43,7 @@ impl Engine {
         for number in numbers {
             revisions.extend(self.store.load_if_sound(number).await?);
         }
-        let states: Vec<&Desired> = revisions.iter().map(|revision| &revision.desired).collect();
+        let states: Vec<&Desired> = revisions.iter().map(|revision| &*revision.desired).collect();
         let mut observed = self.observe(&states).await?;
         let known: BTreeSet<GroupKind> = states
             .iter()

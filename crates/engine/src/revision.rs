@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -69,7 +70,7 @@ pub struct Revision {
     /// What is stored of it under its own name.
     pub header: Header,
     /// What it wants of the cluster.
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
 }
 
 /// SHA-256 of a desired state, hexadecimal. Same desired state, same digest.

@@ -13,6 +13,7 @@ use crate::place::released;
 use crate::record::{Journal, Phase};
 use crate::recover::written_before;
 use crate::revision::{Header, Revision};
+use crate::terms::Terms;
 
 impl Engine {
     /// Plans the way back to an earlier revision, which becomes a new one.
@@ -79,10 +80,12 @@ impl Engine {
         allow_lossy: bool,
     ) -> Result<(), EngineError> {
         let others: Vec<Revision> = broken.into_iter().collect();
-        let states: Vec<_> = others.iter().chain([wanted]).map(|revision| &revision.desired).collect();
+        let states: Vec<_> = others.iter().chain([wanted]).map(|revision| &*revision.desired).collect();
         let observed = self.observe(&states).await?;
         let last = written_before(&wanted.desired, &others);
-        let request = self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, allow_lossy);
+        let terms = Terms::of(&wanted.desired.options);
+        let request =
+            self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, &terms, allow_lossy);
         planner::resume(&request).map(drop).map_err(EngineError::Refused)
     }
 
@@ -104,7 +107,7 @@ impl Engine {
             taken: Vec::new(),
             ..wanted.header
         };
-        let desired = Arc::new(wanted.desired);
+        let desired = wanted.desired;
         let package = self.store.packing(header.parent, Arc::clone(&desired)).await?.done().await?;
         self.store.save(header, package).await?;
         let journal = Journal {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use trainerd_cluster::{ListParams, endpoints};
 use trainerd_plan::applyset;
-use trainerd_plan::desired::DesiredObject;
+use trainerd_plan::desired::{Component, DesiredObject};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
@@ -21,9 +21,8 @@ use crate::error::EngineError;
 use crate::kinds;
 use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
-
-/// Label of an EndpointSlice: the Service it is about.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+use crate::revision::Revision;
+use crate::store::Standing;
 
 /// Where an installation is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,6 +44,9 @@ pub struct Status {
     pub objects: Vec<ObjectStatus>,
     /// The plan under way, if any.
     pub journal: Option<Journal>,
+    /// Who has the say.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
 /// Where a component is.
@@ -73,6 +75,43 @@ pub struct ObjectStatus {
     pub drift: Vec<String>,
 }
 
+impl Status {
+    /// Puts together what is known of the objects of the current revision.
+    pub(crate) fn of(
+        state: &State,
+        current: &Revision,
+        objects: impl Iterator<Item = ObjectStatus>,
+    ) -> Self {
+        let (record, Revision { header, desired }) = (state.record(), current);
+        let component = |(name, component): (&String, &Component)| {
+            (name.clone(), ComponentStatus { version: component.version.clone(), ready: 0, total: 0 })
+        };
+        let mut components: BTreeMap<String, ComponentStatus> =
+            desired.components.iter().map(component).collect();
+        let mut troubled = Vec::new();
+        for status in objects {
+            if let Some(component) = components.get_mut(&status.component) {
+                component.total += 1;
+                component.ready += usize::from(status.waiting.is_none());
+            }
+            if status.waiting.is_some() || !status.drift.is_empty() {
+                troubled.push(status);
+            }
+        }
+        Self {
+            name: desired.installation.name.clone(),
+            namespace: desired.installation.namespace.clone(),
+            revision: header.number,
+            outcome: record.results.get(&header.number).cloned(),
+            ready: troubled.iter().all(|object| object.waiting.is_none()),
+            components,
+            objects: troubled,
+            journal: record.journal.clone(),
+            standing: state.standing().clone(),
+        }
+    }
+}
+
 impl Engine {
     /// Observes the installation; nothing is written.
     pub async fn status(&self, state: &State) -> Result<Status, EngineError> {
@@ -82,41 +121,15 @@ impl Engine {
         self.add_pods(&mut observed).await?;
         let answering = self.answering(desired, &observed).await?;
         let now = Timestamp::now();
-        let mut components: BTreeMap<String, ComponentStatus> = desired
-            .components
-            .iter()
-            .map(|(name, c)| {
-                (name.clone(), ComponentStatus { version: c.version.clone(), ready: 0, total: 0 })
-            })
-            .collect();
-        let mut objects = Vec::new();
-        for object in &desired.objects {
-            let status = self.object(object, current, &observed, &answering, now);
-            if let Some(component) = components.get_mut(&object.component) {
-                component.total += 1;
-                component.ready += usize::from(status.waiting.is_none());
-            }
-            if status.waiting.is_some() || !status.drift.is_empty() {
-                objects.push(status);
-            }
-        }
-        let number = current.header.number;
-        Ok(Status {
-            name: self.installation().name.clone(),
-            namespace: self.installation().namespace.clone(),
-            revision: number,
-            outcome: state.record().results.get(&number).cloned(),
-            ready: objects.iter().all(|object| object.waiting.is_none()),
-            components,
-            objects,
-            journal: state.journal().cloned(),
-        })
+        let objects = desired.objects.iter();
+        let objects = objects.map(|object| self.object(object, current, &observed, &answering, now));
+        Ok(Status::of(state, current, objects))
     }
 
     fn object(
         &self,
         object: &DesiredObject,
-        current: &crate::revision::Revision,
+        current: &Revision,
         observed: &Observed,
         answering: &BTreeSet<String>,
         now: Timestamp,
@@ -131,13 +144,9 @@ impl Engine {
                 drift: Vec::new(),
             };
         };
-        let readiness = readiness::compute(&live.value, now);
-        let waiting = if role(&key) == Role::Webhook {
-            webhook_waits(&key, &readiness, &live.value, answering)
-        } else {
-            (readiness.status != readiness::Status::Current)
-                .then(|| explained(&key, &readiness, &live.value, observed))
-        };
+        let pods = observed.objects.iter().filter(|(key, _)| key.kind == "Pod");
+        let pods = pods.map(|(key, live)| (key, &live.value));
+        let waiting = waits(&key, &live.value, |service| answering.contains(service), pods, now);
         let drift = if role(&key) == Role::Namespace {
             Vec::new()
         } else {
@@ -166,7 +175,7 @@ impl Engine {
             let list = patiently(async || self.cluster.list(&kind, &params).await).await;
             slices.extend(list.map_err(EngineError::request("list", "EndpointSlices"))?.items);
         }
-        Ok(services.into_iter().filter(|service| has_endpoint(service, &slices)).collect())
+        Ok(services.into_iter().filter(|service| endpoints::answers(service, &slices)).collect())
     }
 
     /// Adds the pods of the installation's namespace where some workload is not ready.
@@ -192,8 +201,30 @@ impl Engine {
     }
 }
 
+/// What an object waits for; `None` when it is ready. `answers`: whether a Service (`namespace/name`) has a ready
+/// endpoint.
+pub(crate) fn waits<'a>(
+    key: &ObjectKey,
+    value: &Value,
+    answers: impl Fn(&str) -> bool,
+    pods: impl Iterator<Item = (&'a ObjectKey, &'a Value)>,
+    now: Timestamp,
+) -> Option<String> {
+    let readiness = readiness::compute(value, now);
+    if role(key) == Role::Webhook {
+        return webhook_waits(key, &readiness, value, answers);
+    }
+    if readiness.is_current() {
+        return None;
+    }
+    Some(match pod_trouble(key, value, pods) {
+        Some(trouble) => format!("{}; {trouble}", readiness.message),
+        None => readiness.message,
+    })
+}
+
 /// The Services (`namespace/name`) that the webhooks of a configuration call.
-fn services(configuration: &Value) -> BTreeSet<String> {
+pub(crate) fn services(configuration: &Value) -> BTreeSet<String> {
     let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
     let service = |webhook: &Value| {
         let service = &webhook["clientConfig"]["service"];
@@ -202,46 +233,21 @@ fn services(configuration: &Value) -> BTreeSet<String> {
     webhooks.filter_map(service).collect()
 }
 
-fn has_endpoint(service: &str, slices: &[Value]) -> bool {
-    let Some((namespace, name)) = service.split_once('/') else { return false };
-    let of_service = |slice: &&Value| {
-        slice["metadata"]["namespace"].as_str() == Some(namespace)
-            && applyset::label(slice, SERVICE_NAME) == Some(name)
-    };
-    let slices: Vec<Value> = slices.iter().filter(of_service).cloned().collect();
-    endpoints::ready_endpoints(&slices) > 0
-}
-
 /// What a webhook configuration waits for: first somebody who answers, then the bundle to believe them by, in
 /// the order in which a run waits for them.
 fn webhook_waits(
     key: &ObjectKey,
     readiness: &Readiness,
     configuration: &Value,
-    answering: &BTreeSet<String>,
+    answers: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    if let Some(service) = services(configuration).into_iter().find(|service| !answering.contains(service)) {
+    if let Some(service) = services(configuration).into_iter().find(|service| !answers(service)) {
         return Some(WaitingOn::WebhookEndpoint { service }.to_string());
     }
     match readiness.status {
         readiness::Status::Current => None,
         readiness::Status::InProgress => Some(WaitingOn::CaBundle { object: key.clone() }.to_string()),
         readiness::Status::Failed | readiness::Status::Terminating => Some(readiness.message.clone()),
-    }
-}
-
-/// What an object waits for, with what the first of its pods that is in trouble says.
-fn explained(
-    key: &ObjectKey,
-    readiness: &Readiness,
-    value: &serde_json::Value,
-    observed: &Observed,
-) -> String {
-    let pods =
-        observed.objects.iter().filter(|(key, _)| key.kind == "Pod").map(|(key, live)| (key, &live.value));
-    match pod_trouble(key, value, pods) {
-        Some(trouble) => format!("{}; {trouble}", readiness.message),
-        None => readiness.message.clone(),
     }
 }
 
@@ -288,7 +294,7 @@ mod tests {
             })
         };
         let slice = |namespace: &str, service: &str, ready: bool| {
-            let labels = json!({SERVICE_NAME: service});
+            let labels = json!({"kubernetes.io/service-name": service});
             let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}});
             json!({"metadata": {"namespace": namespace, "labels": labels}, "endpoints": [endpoint]})
         };
@@ -307,8 +313,9 @@ mod tests {
             let key = ObjectKey::of(&configuration).unwrap();
             let readiness = readiness::compute(&configuration, Timestamp::UNIX_EPOCH);
             let answering: BTreeSet<String> =
-                services(&configuration).into_iter().filter(|s| has_endpoint(s, &slices)).collect();
-            let waits = webhook_waits(&key, &readiness, &configuration, &answering);
+                services(&configuration).into_iter().filter(|s| endpoints::answers(s, &slices)).collect();
+            let waits =
+                webhook_waits(&key, &readiness, &configuration, |service| answering.contains(service));
             assert_eq!(waits.as_deref(), expected, "{what}");
         }
     }

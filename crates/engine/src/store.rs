@@ -5,9 +5,10 @@
 //! While a lease is held ([`Store::hold`]), each attempt to write first asks whether it is still ours.
 
 mod keep;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,6 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{Cluster, CreateParams, FieldValidation, RequestError};
 use trainerd_plan::applyset;
@@ -23,6 +23,8 @@ use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::GroupKind;
 
 pub(crate) use self::keep::Package;
+pub(crate) use self::standing::About;
+pub use self::standing::{Note, Standing};
 use crate::chunk::{self, Chunk};
 use crate::error::{EngineError, StoredError, one_line};
 use crate::kinds;
@@ -32,7 +34,7 @@ use crate::retry::{fenced, patiently};
 use crate::revision::{self, Header, Revision};
 
 /// Label that says what a Secret of ours holds.
-const RECORD: &str = "trainerd.dev/record";
+pub(crate) const RECORD: &str = "trainerd.dev/record";
 
 /// Annotation of a revision: the names of its chunks, comma-separated, so that whether a chunk is still
 /// needed is known from a list of metadata.
@@ -47,7 +49,7 @@ pub(crate) struct Store {
     cluster: Cluster,
     installation: Installation,
     /// Chunks that were read or written; they never change.
-    chunks: Mutex<BTreeMap<String, Arc<Chunk>>>,
+    chunks: tokio::sync::Mutex<BTreeMap<String, Arc<Chunk>>>,
     /// Headers as [`Store::open`] saw them, and those that were read or written since. A revision never
     /// changes, but one that no journal names may be replaced by another of its number: whoever relies on
     /// these holds the lease, or plans and has the record's version checked before anything is written.
@@ -67,6 +69,10 @@ pub(crate) struct Stored {
     pub group_kinds: BTreeSet<GroupKind>,
     /// Namespaces of members other than the installation's.
     pub namespaces: BTreeSet<String>,
+    /// Who has the say, as [`Store::open`] found it.
+    pub standing: Standing,
+    /// resourceVersion of the list that [`Store::open`] made.
+    pub listed: String,
 }
 
 impl Store {
@@ -75,7 +81,7 @@ impl Store {
         Self {
             cluster,
             installation,
-            chunks: Mutex::default(),
+            chunks: tokio::sync::Mutex::default(),
             headers: Mutex::default(),
             fence: RwLock::default(),
         }
@@ -89,6 +95,10 @@ impl Store {
     /// The lease is about to be given back: writes are no longer bound to it.
     pub(crate) fn let_go(&self) {
         *self.fence.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn headers(&self) -> MutexGuard<'_, BTreeMap<u64, Header>> {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fence(&self) -> Option<Fence> {
@@ -121,18 +131,19 @@ impl Store {
     /// The record, or an empty one; and, in the same request, the header of every revision that can be read.
     pub(crate) async fn open(&self) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
-        let secrets = self.kept(" in (record,revision)").await?;
+        let (secrets, listed) = self.kept(" in (record,revision,paused,ruler)").await?;
         let revisions = self.numbered(&secrets).into_iter();
         // One that is damaged says so when it is needed.
         let sound = revisions.filter_map(|(number, secret)| {
             Some((number, decompressed::<Header>(&secret.object, "revision").ok()?))
         });
-        *self.headers.lock().await = sound.collect();
-        match secrets.iter().find(|secret| secret.name == name) {
-            Some(secret) => self.stored(&secret.object),
+        *self.headers() = sound.collect();
+        let stored = match secrets.iter().find(|secret| secret.name == name) {
+            Some(secret) => self.stored(&secret.object)?,
             // Somebody may have taken its labels away.
-            None => self.record().await,
-        }
+            None => self.record().await?,
+        };
+        Ok(Stored { standing: Self::standing(&secrets)?, listed, ..stored })
     }
 
     /// The record, or an empty one.
@@ -162,6 +173,8 @@ impl Store {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            standing: Standing::default(),
+            listed: String::new(),
         })
     }
 
@@ -222,7 +235,7 @@ impl Store {
 
     /// A revision's header: as it was read last, or else read now.
     pub(crate) async fn header(&self, number: u64) -> Result<Header, EngineError> {
-        if let Some(header) = self.known_header(number).await {
+        if let Some(header) = self.known_header(number) {
             return Ok(header);
         }
         let name = self.revision_name(number);
@@ -234,13 +247,18 @@ impl Store {
             Err(error) => return Err(EngineError::request("read", format!("revision {number}"))(error)),
         };
         let header: Header = decompressed(&secret, "revision").map_err(damaged(&name))?;
-        self.headers.lock().await.insert(number, header.clone());
+        self.headers().insert(number, header.clone());
         Ok(header)
     }
 
     /// A revision's header, as far as this process has read or written it.
-    pub(crate) async fn known_header(&self, number: u64) -> Option<Header> {
-        self.headers.lock().await.get(&number).cloned()
+    pub(crate) fn known_header(&self, number: u64) -> Option<Header> {
+        self.headers().get(&number).cloned()
+    }
+
+    /// The headers of all revisions that this process has read or written, ascending.
+    pub(crate) fn known_headers(&self) -> Vec<Header> {
+        self.headers().values().cloned().collect()
     }
 
     /// A revision with its objects, believed only if their digest is the recorded one.
@@ -262,7 +280,7 @@ impl Store {
         if found != header.digest {
             return Err(damaged(&name)(StoredError::Digest { expected: header.digest, found }));
         }
-        Ok(Revision { header, desired })
+        Ok(Revision { header, desired: Arc::new(desired) })
     }
 
     /// A revision with its objects; `None`, and a warning, where it is missing or damaged.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
+use trainerd_plan::drift::{Ignored, Policy};
 use trainerd_plan::planner::Conflicts;
 
 /// How plans run under a revision's own options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Option `settle`.
     pub settle: Duration,
@@ -17,6 +18,10 @@ pub struct Terms {
     pub auto_rollback: bool,
     /// Option `conflicts`.
     pub conflicts: Conflicts,
+    /// Option `drift-policy`.
+    pub drift_policy: Policy,
+    /// Option `drift-ignore`.
+    pub drift_ignore: Vec<Ignored>,
     /// Option `revision-history`.
     pub revision_history: usize,
 }
@@ -26,11 +31,14 @@ impl Terms {
     pub fn of(options: &BTreeMap<String, Value>) -> Self {
         let number = |name: &str, default: u64| options.get(name).and_then(Value::as_u64).unwrap_or(default);
         let conflicts = options.get("conflicts").cloned();
+        let text = |name: &str| options.get(name).and_then(Value::as_str).unwrap_or_default();
         Self {
             settle: Duration::from_secs(number("settle", 5)),
             progress_deadline: Duration::from_secs(number("progress-deadline", 600)),
             auto_rollback: options.get("auto-rollback").and_then(Value::as_bool).unwrap_or(true),
             conflicts: conflicts.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default(),
+            drift_policy: text("drift-policy").parse().unwrap_or_default(),
+            drift_ignore: Ignored::list(text("drift-ignore")).unwrap_or_default(),
             revision_history: usize::try_from(number("revision-history", 10)).unwrap_or(10),
         }
     }

@@ -80,6 +80,7 @@ impl Kubelet {
                     }
                 }
             }
+            Event::Resumed => {}
         }
     }
 

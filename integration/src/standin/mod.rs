@@ -119,6 +119,7 @@ impl StandIn {
                 context: None,
                 user_agent: format!("standin/{} ({role})", env!("CARGO_PKG_VERSION")),
                 field_manager: format!("standin-{role}"),
+                observer: None,
             })
         };
         let kubelet = connect("kubelet").await?;

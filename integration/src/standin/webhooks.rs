@@ -92,6 +92,7 @@ impl Webhooks {
                     self.objects.remove(&key);
                 }
             }
+            Event::Resumed => {}
         }
     }
 

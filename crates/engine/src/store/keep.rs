@@ -36,6 +36,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Whether it holds that.
+    pub(super) fn is(&self, what: &str) -> bool {
+        self.what == what
+    }
+
     fn of(item: Value) -> Self {
         let metadata = &item["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -98,15 +103,15 @@ impl Store {
 
     /// The metadata of our Secrets whose label matches, for example `=chunk` or ` in (chunk,revision)`.
     async fn listed(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
-        self.list(matching, true).await
+        Ok(self.list(matching, true).await?.0)
     }
 
-    /// Our Secrets whose label matches, whole.
-    pub(super) async fn kept(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
+    /// Our Secrets whose label matches, whole; and the resourceVersion of the list.
+    pub(super) async fn kept(&self, matching: &str) -> Result<(Vec<Kept>, String), EngineError> {
         self.list(matching, false).await
     }
 
-    async fn list(&self, matching: &str, metadata_only: bool) -> Result<Vec<Kept>, EngineError> {
+    async fn list(&self, matching: &str, metadata_only: bool) -> Result<(Vec<Kept>, String), EngineError> {
         let params = ListParams {
             namespace: Some(self.namespace().to_owned()),
             label_selector: Some(format!(
@@ -118,8 +123,8 @@ impl Store {
             ..ListParams::default()
         };
         match patiently(async || self.cluster.list(&kinds::secret(), &params).await).await {
-            Ok(list) => Ok(list.items.into_iter().map(Kept::of).collect()),
-            Err(error) if error.is_absent() => Ok(Vec::new()),
+            Ok(list) => Ok((list.items.into_iter().map(Kept::of).collect(), list.resource_version)),
+            Err(error) if error.is_absent() => Ok(Default::default()),
             Err(error) => Err(EngineError::request("list", "trainerd's own Secrets")(error)),
         }
     }
@@ -163,7 +168,7 @@ impl Store {
             })
         };
         self.create(manifest, "revision", same).await?;
-        self.headers.lock().await.insert(header.number, header);
+        self.headers().insert(header.number, header);
         Ok(())
     }
 
@@ -267,7 +272,7 @@ impl Store {
             .await?;
         self.delete_all(kept.iter().filter(|kept| kept.what == "chunk" && !used.contains(&kept.name)))
             .await?;
-        self.headers.lock().await.retain(|number, _| !gone.contains(number));
+        self.headers().retain(|number, _| !gone.contains(number));
         Ok(gone)
     }
 
@@ -282,8 +287,8 @@ impl Store {
             letting_go.record.current = None;
             self.write(&letting_go).await?;
         }
-        self.headers.lock().await.clear();
-        for what in ["=revision", "=chunk", "=record"] {
+        self.headers().clear();
+        for what in ["=revision", "=chunk", "=paused", "=ruler", "=record"] {
             self.delete_all(self.listed(what).await?.iter()).await?;
         }
         Ok(())

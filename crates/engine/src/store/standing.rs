@@ -1,0 +1,110 @@
+//! Who has the say over an installation: whose options rule it, and whether the daemon shall keep its hand off.
+//!
+//! Each is a Secret of its own, so that a person may pause whatever is being written just then, and needs no lease.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trainerd_cluster::RequestError;
+use trainerd_plan::applyset;
+
+use super::keep::Kept;
+use super::{QUIETLY, RECORD, Store, StoredError, damaged, json_of};
+use crate::error::EngineError;
+use crate::kinds;
+use crate::retry::patiently;
+
+/// Something that holds until it is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    /// What it says: the source of options that rules.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub what: String,
+    /// Which command, or which daemon, wrote it.
+    pub by: String,
+    /// When.
+    pub since: Timestamp,
+}
+
+/// Who has the say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// The daemon keeps its hand off.
+    pub paused: Option<Note>,
+    /// A daemon brings the installation to the options of one declared source.
+    pub ruler: Option<Note>,
+}
+
+/// What a note is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    Paused,
+    Ruler,
+}
+
+impl About {
+    /// The value of its label, the end of its name, and the key of its data.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Ruler => "ruler",
+        }
+    }
+}
+
+impl Store {
+    /// Reads the notes among Secrets of ours.
+    pub(super) fn standing(secrets: &[Kept]) -> Result<Standing, EngineError> {
+        let read = |about: About| {
+            let found = secrets.iter().find(|secret| secret.is(about.word()));
+            found
+                .map(|secret| json_of(&secret.object, about.word()).map_err(damaged(&secret.name)))
+                .transpose()
+        };
+        Ok(Standing { paused: read(About::Paused)?, ruler: read(About::Ruler)? })
+    }
+
+    fn note_name(&self, about: About) -> String {
+        format!("{}-{}", applyset::parent_name(&self.installation), about.word())
+    }
+
+    /// Writes a note unless there is one; whether it did.
+    pub(crate) async fn note(&self, about: About, note: &Note) -> Result<bool, EngineError> {
+        let name = self.note_name(about);
+        let text = serde_json::to_vec(note).map_err(StoredError::from).map_err(damaged(&name))?;
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace(),
+                "labels": {applyset::INSTALLATION: self.installation.name, RECORD: about.word()},
+            },
+            "type": format!("trainerd.dev/{}", about.word()),
+            "immutable": true,
+            "data": {about.word(): STANDARD.encode(text)},
+        });
+        match patiently(async || self.cluster.create(&kinds::secret(), &secret, QUIETLY).await).await {
+            Ok(_) => Ok(true),
+            Err(RequestError::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(EngineError::request("write", format!("Secret {name}"))(error)),
+        }
+    }
+
+    /// Takes a note back; whether there was one.
+    pub(crate) async fn take_back(&self, about: About) -> Result<bool, EngineError> {
+        let name = self.note_name(about);
+        let params = trainerd_cluster::DeleteParams::default();
+        let delete =
+            async || self.cluster.delete(&kinds::secret(), Some(self.namespace()), &name, &params).await;
+        match patiently(delete).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(EngineError::request("delete", format!("Secret {name}"))(error)),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! What is seen of a revision's objects: one watch a kind, by metadata where that tells all.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use trainerd_cluster::watch::Event;
+use trainerd_cluster::{Cluster, RequestError, endpoints};
+use trainerd_plan::applyset;
+use trainerd_plan::desired::{Desired, DesiredObject, Installation};
+use trainerd_plan::drift::{self, Policy, Rules, Verdict};
+use trainerd_plan::object::{ObjectKey, Resource};
+use trainerd_plan::observed::LiveObject;
+use trainerd_plan::order::{Role, role};
+use trainerd_plan::readiness::by_existence;
+use trainerd_plan::seal;
+
+use crate::error::one_line;
+use crate::kinds;
+use crate::live::version;
+use crate::status::{services, waits};
+use crate::watches::{Scope, Told, Watches};
+
+/// An object as it was last seen.
+#[derive(Clone, Debug)]
+enum Seen {
+    /// Without what it holds.
+    Metadata(Value),
+    /// With all that it holds.
+    Whole(Value),
+    /// Not among those that carry our label; `surely`: it was asked for by name, too.
+    Absent { surely: bool },
+}
+
+impl Seen {
+    fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Metadata(value) | Self::Whole(value) => Some(value),
+            Self::Absent { .. } => None,
+        }
+    }
+}
+
+/// What can be said of an object.
+pub(super) enum Look {
+    /// Its watch has not told anything yet.
+    Unknown,
+    /// The whole object has to be read first.
+    Unclear,
+    /// This.
+    Clear(Verdict),
+}
+
+/// The record, as a watch told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordSeen {
+    /// It has this resourceVersion.
+    At(String),
+    /// It is gone.
+    Gone,
+}
+
+/// What a watch told, as far as it matters.
+#[derive(Default)]
+pub(super) struct Change {
+    /// Objects of the revision that may have changed.
+    pub(super) objects: Vec<ObjectKey>,
+    /// The record, where something was told of it.
+    pub(super) record: Option<RecordSeen>,
+    /// Whether the installation is paused now, where that was told.
+    pub(super) paused: Option<bool>,
+    /// Whether what others wait for may have changed.
+    pub(super) surroundings: bool,
+}
+
+/// Follows the objects of one revision, and what tells why they are not ready.
+pub(super) struct Follow {
+    installation: Installation,
+    desired: Option<Arc<Desired>>,
+    /// Places in the desired state.
+    members: HashMap<ObjectKey, usize>,
+    /// Every object with our label, and members that were read by name.
+    seen: HashMap<ObjectKey, Seen>,
+    /// Versions of deletions: older news does not bring an object back.
+    gone: HashMap<ObjectKey, u64>,
+    watches: Watches,
+    /// Why a watch is interrupted.
+    troubles: BTreeMap<(Resource, Scope), RequestError>,
+    slices: HashMap<ObjectKey, Value>,
+    pods: HashMap<ObjectKey, Value>,
+}
+
+impl Follow {
+    pub(super) fn new(cluster: &Cluster, installation: &Installation) -> Self {
+        Self {
+            installation: installation.clone(),
+            desired: None,
+            members: HashMap::new(),
+            seen: HashMap::new(),
+            gone: HashMap::new(),
+            watches: Watches::new(cluster, installation),
+            troubles: BTreeMap::new(),
+            slices: HashMap::new(),
+            pods: HashMap::new(),
+        }
+    }
+
+    /// Follows the record, and whether the installation is paused, from a list of that version on.
+    pub(super) fn follow_account(&mut self, listed: &str) {
+        let scope = record_scope(&self.installation);
+        self.watches.open_from(&kinds::secret(), scope, true, Some(listed.to_owned()));
+    }
+
+    /// Follows the objects of this state from now on. What is followed already is not asked for again.
+    pub(super) fn set(&mut self, desired: Arc<Desired>) {
+        let mut wanted = BTreeSet::from([(kinds::secret(), record_scope(&self.installation))]);
+        for object in &desired.objects {
+            let key = object.key();
+            let scope =
+                if role(&key) == Role::Namespace { Scope::One(None, key.name.clone()) } else { Scope::Ours };
+            self.watches.open(&object.resource, scope.clone(), by_existence(&key));
+            wanted.insert((object.resource.clone(), scope));
+        }
+        let called: BTreeSet<String> =
+            desired.objects.iter().flat_map(|object| services(&object.manifest)).collect();
+        for scope in Scope::services(called.iter().map(String::as_str)) {
+            self.watches.open(&endpoints::resource(), scope.clone(), false);
+            wanted.insert((endpoints::resource(), scope));
+        }
+        let pods = pod_place(&self.installation);
+        let surplus: Vec<_> =
+            self.watches.places().filter(|place| !wanted.contains(place)).cloned().collect();
+        for place in surplus.into_iter().filter(|place| *place != pods) {
+            self.watches.close(&place.0, &place.1);
+            self.troubles.remove(&place);
+        }
+        self.members =
+            desired.objects.iter().enumerate().map(|(place, object)| (object.key(), place)).collect();
+        let followed: BTreeSet<(String, String)> =
+            wanted.into_iter().map(|(resource, _)| (resource.group, resource.kind)).collect();
+        self.seen.retain(|key, _| followed.contains(&(key.group.clone(), key.kind.clone())));
+        self.gone.clear();
+        self.desired = Some(desired);
+    }
+
+    /// Nothing is installed: only the record is followed.
+    pub(super) fn clear(&mut self) {
+        let record = (kinds::secret(), record_scope(&self.installation));
+        let surplus: Vec<_> = self.watches.places().filter(|place| **place != record).cloned().collect();
+        for place in surplus {
+            self.watches.close(&place.0, &place.1);
+        }
+        self.troubles.retain(|place, _| *place == record);
+        self.members.clear();
+        self.seen.clear();
+        self.desired = None;
+    }
+
+    /// The objects of the revision.
+    pub(super) fn members(&self) -> Vec<ObjectKey> {
+        self.members.keys().cloned().collect()
+    }
+
+    pub(super) fn object(&self, key: &ObjectKey) -> Option<&DesiredObject> {
+        self.desired.as_ref()?.objects.get(*self.members.get(key)?)
+    }
+
+    /// Whether every watch has told what there is, or why it cannot.
+    pub(super) fn is_current(&self) -> bool {
+        self.watches.is_current()
+    }
+
+    /// Why watches are interrupted, in sentences, by kind.
+    pub(super) fn troubles(&self) -> impl Iterator<Item = (&str, String)> {
+        self.troubles.iter().map(|((resource, _), error)| (resource.plural.as_str(), one_line(error)))
+    }
+
+    /// Waits for the next thing that a watch tells. Nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Told {
+        self.watches.next().await
+    }
+
+    /// The next thing that a watch told, if there is one already.
+    pub(super) fn try_next(&mut self) -> Option<Told> {
+        self.watches.try_next()
+    }
+
+    /// Takes in what a watch told.
+    pub(super) fn take(&mut self, Told { resource, scope, event }: Told) -> Change {
+        let place = (resource, scope);
+        let mut change = Change::default();
+        let event = match event {
+            Ok(event) => {
+                change.surroundings = self.troubles.remove(&place).is_some();
+                event
+            }
+            Err(error) => {
+                change.surroundings = true;
+                if matches!(error, RequestError::NotServed { .. }) {
+                    change.objects = self.unserved(&place.0);
+                }
+                self.troubles.insert(place, error);
+                return change;
+            }
+        };
+        if place.0 == kinds::secret() && place.1 == record_scope(&self.installation) {
+            let name = applyset::parent_name(&self.installation);
+            (change.record, change.paused) = account(&name, event);
+        } else if place.0 == endpoints::resource() || place.0 == kinds::pod() {
+            let is_pod = place.0 == kinds::pod();
+            let kept = if is_pod { &mut self.pods } else { &mut self.slices };
+            surround(kept, &place.1, event);
+            change.surroundings = true;
+        } else {
+            let changed = self.accept(&place.0, event);
+            change.objects.extend(changed.into_iter().filter(|key| self.members.contains_key(key)));
+        }
+        change
+    }
+
+    fn unserved(&mut self, resource: &Resource) -> Vec<ObjectKey> {
+        let of_kind = |key: &&ObjectKey| key.group == resource.group && key.kind == resource.kind;
+        let keys: Vec<ObjectKey> = self.members.keys().filter(of_kind).cloned().collect();
+        for key in &keys {
+            self.seen.insert(key.clone(), Seen::Absent { surely: true });
+        }
+        keys
+    }
+
+    fn accept(&mut self, resource: &Resource, event: Event) -> Vec<ObjectKey> {
+        match event {
+            Event::Applied(value) => {
+                let Some(key) = ObjectKey::of(&value) else { return Vec::new() };
+                let seen = if by_existence(&key) { Seen::Metadata(value) } else { Seen::Whole(value) };
+                self.keep(&key, seen).then_some(key).into_iter().collect()
+            }
+            Event::Deleted(value) => {
+                let Some(key) = ObjectKey::of(&value) else { return Vec::new() };
+                self.gone.insert(key.clone(), version(&value));
+                self.seen.insert(key.clone(), Seen::Absent { surely: false });
+                vec![key]
+            }
+            Event::Restarted(values) => {
+                let listed: BTreeSet<ObjectKey> = values.iter().filter_map(ObjectKey::of).collect();
+                let of_kind = |key: &&ObjectKey| key.group == resource.group && key.kind == resource.kind;
+                let known = self.members.keys().chain(self.seen.keys()).filter(of_kind);
+                let missing: BTreeSet<ObjectKey> =
+                    known.filter(|key| !listed.contains(key)).cloned().collect();
+                for key in &missing {
+                    self.seen.insert(key.clone(), Seen::Absent { surely: false });
+                }
+                let listed =
+                    values.into_iter().flat_map(|value| self.accept(resource, Event::Applied(value)));
+                listed.collect::<Vec<_>>().into_iter().chain(missing).collect()
+            }
+            Event::Resumed => Vec::new(),
+        }
+    }
+
+    /// Keeps the newer of what is known and what is told; whether anything was new.
+    fn keep(&mut self, key: &ObjectKey, seen: Seen) -> bool {
+        let Some(told) = seen.value().map(version) else { return false };
+        let known = self.seen.get(key).and_then(Seen::value).map(version);
+        let older = known.is_some_and(|known| told < known);
+        let repeated = known == Some(told) && !matches!(self.seen.get(key), Some(Seen::Metadata(_)));
+        let dead = self.gone.get(key).is_some_and(|deletion| told <= *deletion);
+        if older || repeated || dead {
+            return false;
+        }
+        self.gone.remove(key);
+        self.seen.insert(key.clone(), seen);
+        true
+    }
+
+    /// Takes the answer to a read by name, or to a write.
+    pub(super) fn put(&mut self, key: &ObjectKey, value: Option<Value>, whole: bool) {
+        match value {
+            Some(value) => {
+                let seen = if whole { Seen::Whole(value) } else { Seen::Metadata(value) };
+                self.keep(key, seen);
+            }
+            None => {
+                self.seen.insert(key.clone(), Seen::Absent { surely: true });
+            }
+        }
+    }
+
+    /// What is known of an object is not enough: it is read by name next.
+    pub(super) fn doubt(&mut self, key: &ObjectKey) {
+        self.seen.insert(key.clone(), Seen::Absent { surely: false });
+    }
+
+    /// Judges an object by what was seen of it.
+    pub(super) fn look(&self, rules: &Rules<'_>, key: &ObjectKey) -> Look {
+        let (Some(desired), Some(object)) = (&self.desired, self.object(key)) else { return Look::Unknown };
+        let clear = |live: Option<&Value>| {
+            let live =
+                live.map(|value| LiveObject { resource: object.resource.clone(), value: value.clone() });
+            Look::Clear(drift::judge(rules, desired, object, live.as_ref()))
+        };
+        match self.seen.get(key) {
+            None => Look::Unknown,
+            Some(Seen::Absent { surely: false }) => Look::Unclear,
+            Some(Seen::Absent { surely: true }) => clear(None),
+            Some(Seen::Whole(value)) => clear(Some(value)),
+            Some(Seen::Metadata(metadata)) => {
+                if drift::policy(rules, Some(metadata)) == Policy::Ignore {
+                    return Look::Clear(Verdict::Holds);
+                }
+                if !metadata["metadata"]["deletionTimestamp"].is_null() {
+                    return Look::Clear(Verdict::Leaving);
+                }
+                let intent = applyset::owned(desired, object);
+                if seal::is_intact(&intent, metadata, rules.field_manager) {
+                    Look::Clear(Verdict::Holds)
+                } else {
+                    Look::Unclear
+                }
+            }
+        }
+    }
+
+    /// What an object waits for; `None` when it is ready.
+    pub(super) fn waiting(&self, key: &ObjectKey, now: Timestamp) -> Option<String> {
+        match self.seen.get(key) {
+            None => Some("not seen yet".to_owned()),
+            Some(Seen::Absent { .. }) => Some("does not exist".to_owned()),
+            Some(seen) => waits(key, seen.value()?, |service| self.answers(service), self.pods.iter(), now),
+        }
+    }
+
+    fn answers(&self, service: &str) -> bool {
+        endpoints::answers(service, self.slices.values())
+    }
+
+    /// Keeps the pods of the installation's namespace in sight for as long as their reasons are asked for.
+    pub(super) fn follow_pods(&mut self, wanted: bool) {
+        let (resource, scope) = pod_place(&self.installation);
+        if wanted {
+            self.watches.open(&resource, scope, false);
+        } else {
+            self.watches.close(&resource, &scope);
+            self.troubles.remove(&(resource, scope));
+            self.pods.clear();
+        }
+    }
+}
+
+fn record_scope(installation: &Installation) -> Scope {
+    let Installation { name, namespace } = installation.clone();
+    Scope::Account { namespace, installation: name }
+}
+
+fn pod_place(installation: &Installation) -> (Resource, Scope) {
+    (kinds::pod(), Scope::Namespace(installation.namespace.clone()))
+}
+
+/// What an event of the account tells: the version of the record, and whether the installation is paused.
+fn account(record: &str, event: Event) -> (Option<RecordSeen>, Option<bool>) {
+    let is_record = |value: &Value| value["metadata"]["name"] == record;
+    let seen = |value: &Value| {
+        let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        RecordSeen::At(version.to_owned())
+    };
+    match event {
+        Event::Applied(value) if is_record(&value) => (Some(seen(&value)), None),
+        Event::Applied(_) => (None, Some(true)),
+        Event::Deleted(value) if is_record(&value) => (Some(RecordSeen::Gone), None),
+        Event::Deleted(_) => (None, Some(false)),
+        Event::Restarted(values) => {
+            let found = values.iter().find(|value| is_record(value));
+            (Some(found.map_or(RecordSeen::Gone, seen)), Some(values.iter().any(|value| !is_record(value))))
+        }
+        Event::Resumed => (None, None),
+    }
+}
+
+/// Keeps what is around the members current.
+fn surround(kept: &mut HashMap<ObjectKey, Value>, scope: &Scope, event: Event) {
+    match event {
+        Event::Applied(value) => {
+            kept.extend(ObjectKey::of(&value).map(|key| (key, value)));
+        }
+        Event::Deleted(value) => {
+            if let Some(key) = ObjectKey::of(&value) {
+                kept.remove(&key);
+            }
+        }
+        Event::Restarted(values) => {
+            kept.retain(|key, value| !scope.covers(key, value, ""));
+            kept.extend(values.into_iter().filter_map(|value| Some((ObjectKey::of(&value)?, value))));
+        }
+        Event::Resumed => {}
+    }
+}

@@ -1,0 +1,167 @@
+//! The lease of the upkeep: taken for a write, kept for a while after the last one.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use trainerd_cluster::Cluster;
+use trainerd_cluster::lease::{Fence, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard};
+use trainerd_plan::applyset;
+use trainerd_plan::desired::Installation;
+
+use crate::error::one_line;
+
+/// How long the lease is kept after the last write: a burst takes it once.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Later than the lingering ends, so that nobody who waits for the lease takes it for one in use.
+const RENEW: Duration = Duration::from_secs(11);
+
+/// How long somebody else is left to it before the lease is asked for again: he may be repairing just the same.
+const RESPECT: Duration = Duration::from_secs(1);
+
+/// The answer to taking the lease.
+pub(super) type Taken = Result<LeaseGuard, LeaseError>;
+
+enum Place {
+    Free,
+    Taking,
+    Held {
+        guard: Box<LeaseGuard>,
+        used: Instant,
+    },
+    /// Somebody else has it.
+    Foreign {
+        again: Instant,
+    },
+}
+
+pub(super) struct Hold {
+    cluster: Cluster,
+    namespace: String,
+    name: String,
+    place: Place,
+    /// The last tenure that is known of.
+    last: Option<FencingToken>,
+    /// How often in a row somebody else had it.
+    refused: u32,
+}
+
+impl Hold {
+    pub(super) fn new(cluster: &Cluster, installation: &Installation) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: installation.namespace.clone(),
+            name: applyset::parent_name(installation),
+            place: Place::Free,
+            last: None,
+            refused: 0,
+        }
+    }
+
+    /// The tenure in which the record was written.
+    pub(super) fn know(&mut self, token: Option<FencingToken>) {
+        self.last = token;
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.place, Place::Held { .. })
+    }
+
+    /// The fence of the lease while it is ours.
+    pub(super) fn fence(&mut self) -> Option<Fence> {
+        let Place::Held { guard, .. } = &self.place else { return None };
+        let fence = guard.fence();
+        if fence.check().is_err() {
+            self.place = Place::Free;
+            return None;
+        }
+        Some(fence)
+    }
+
+    /// Starts taking the lease, unless that is under way or somebody else shall be left to it.
+    pub(super) fn take(&mut self) -> Option<BoxFuture<'static, Taken>> {
+        match self.place {
+            Place::Free => {}
+            Place::Foreign { again } if again <= Instant::now() => {}
+            _ => return None,
+        }
+        self.place = Place::Taking;
+        let mut config = LeaseConfig {
+            renew: RENEW,
+            after: self.last.take(),
+            ..LeaseConfig::new(Identity::of_this_process())
+        };
+        if self.refused == 0 {
+            // Whoever has it is likely to repair what we see too: no need to stand in line.
+            config.wait = Duration::ZERO;
+        }
+        let (cluster, namespace, name) = (self.cluster.clone(), self.namespace.clone(), self.name.clone());
+        Some(Box::pin(async move { LeaseGuard::acquire(&cluster, &namespace, &name, config, |_| {}).await }))
+    }
+
+    /// Takes the answer in; why it is not ours, if it is not.
+    pub(super) fn taken(&mut self, taken: Taken) -> Option<String> {
+        match taken {
+            Ok(guard) => {
+                self.refused = 0;
+                self.last = Some(guard.fence().token().clone());
+                self.place = Place::Held { guard: Box::new(guard), used: Instant::now() };
+                None
+            }
+            Err(error) => {
+                self.refused = self.refused.saturating_add(1);
+                self.place = Place::Foreign { again: Instant::now() + RESPECT };
+                Some(one_line(&error))
+            }
+        }
+    }
+
+    /// A write under it was answered.
+    pub(super) fn used(&mut self) {
+        if let Place::Held { used, .. } = &mut self.place {
+            *used = Instant::now();
+        }
+    }
+
+    /// It was found lost.
+    pub(super) fn lose(&mut self) {
+        if self.is_held() {
+            self.place = Place::Free;
+        }
+    }
+
+    /// When something is due: the end of the lingering where nothing is to do, else the next try to take it.
+    pub(super) fn due(&self, idle: bool, wanted: bool) -> Option<Instant> {
+        match &self.place {
+            Place::Held { used, .. } if idle => Some(*used + LINGER),
+            Place::Foreign { again } if wanted => Some(*again),
+            _ => None,
+        }
+    }
+
+    /// Gives the lease back where it has lingered for long enough.
+    pub(super) fn end(&mut self, now: Instant) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let Place::Held { used, .. } = &self.place else { return None };
+        if *used + LINGER > now {
+            return None;
+        }
+        let Place::Held { guard, .. } = std::mem::replace(&mut self.place, Place::Free) else { return None };
+        Some(give_back(*guard))
+    }
+
+    /// Gives the lease back now.
+    pub(super) async fn release(&mut self) {
+        if let Place::Held { guard, .. } = std::mem::replace(&mut self.place, Place::Free) {
+            give_back(*guard).await;
+        }
+    }
+}
+
+async fn give_back(guard: LeaseGuard) {
+    // A lease that could not be given back runs out by itself.
+    if let Err(error) = guard.release().await {
+        tracing::warn!(error = %one_line(&error), "failed to release the lease; it runs out by itself");
+    }
+}

@@ -1,0 +1,505 @@
+//! The upkeep of an installation at its revision: its objects are followed, and drift is put right.
+//!
+//! No request is made while nothing changes. One foreign change costs one write, and a read where the metadata
+//! does not tell what was changed. The revision is the intent, so nothing is journalled. The lease is taken for
+//! the first write and lingers, so that a burst takes it once.
+
+mod follow;
+mod hold;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use trainerd_cluster::retry::Backoff;
+use trainerd_cluster::{Cluster, RequestError};
+use trainerd_plan::desired::Installation;
+use trainerd_plan::drift::{Contention, Drifted, Fight, Remedy, Rules, Verdict};
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::plan::Step;
+use trainerd_plan::readiness::by_existence;
+
+pub use self::follow::RecordSeen;
+use self::follow::{Follow, Look};
+use self::hold::Hold;
+pub use self::view::{DriftState, DriftStatus, Outlook};
+use crate::engine::{Engine, State};
+use crate::error::one_line;
+use crate::event::Event;
+use crate::observe::IN_FLIGHT;
+use crate::retry::patiently;
+use crate::revision::Revision;
+use crate::terms::Terms;
+use crate::watches::Told;
+use crate::write::{WriteError, Written, verb_name, write};
+
+/// What became of an object, or what has to be looked at by somebody else.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Something that the outlook shows changed.
+    Changed,
+    /// The record is another one, or gone.
+    Record(RecordSeen),
+    /// Whether the installation is paused.
+    Paused(bool),
+    /// Drift was found.
+    Drifted(DriftStatus),
+    /// Drift was put right.
+    Repaired {
+        /// The object.
+        object: ObjectKey,
+        /// What was done to it: `create` or `apply`.
+        verb: &'static str,
+        /// Who had changed it, as far as that is known.
+        by: Vec<String>,
+        /// From the moment it was noticed to the answer of the write.
+        took: Duration,
+    },
+    /// Drift went away without us.
+    Gone(ObjectKey),
+    /// One write does not do it: a plan has to put the installation right.
+    NeedsPlan {
+        /// Why, in a sentence fragment.
+        why: String,
+    },
+}
+
+/// Whether drift is acted upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// It is judged, and put right where the policy says so.
+    Active,
+    /// It is judged and shown.
+    Paused,
+    /// A plan changes the objects: nothing is judged until it is over.
+    Aside,
+}
+
+/// Keeps one installation at its revision.
+///
+/// Driven by [`Upkeep::next`] alone: it has no task of its own but those of its watches.
+pub struct Upkeep {
+    cluster: Cluster,
+    installation: Installation,
+    follow: Follow,
+    stance: Stance,
+    terms: Terms,
+    state: Option<State>,
+    contention: Contention,
+    /// The origin of the clock that contention counts on.
+    began: Instant,
+    drift: BTreeMap<ObjectKey, DriftStatus>,
+    /// When drift that is to be put right was first noticed.
+    noticed: BTreeMap<ObjectKey, Instant>,
+    /// Objects to write as soon as the lease is ours.
+    queue: VecDeque<ObjectKey>,
+    /// Objects that are being read or written.
+    busy: BTreeSet<ObjectKey>,
+    /// Objects to look at again, when.
+    again: BTreeMap<ObjectKey, (Instant, Backoff)>,
+    work: FuturesUnordered<LocalBoxFuture<'static, Work>>,
+    hold: Hold,
+    news: VecDeque<News>,
+    halt: watch::Sender<bool>,
+}
+
+/// Something that was waited for.
+enum Work {
+    Read { key: ObjectKey, answer: Result<Option<Value>, RequestError> },
+    Written { key: ObjectKey, step: Box<Step>, drifted: Box<Drifted>, fights: Vec<Fight>, written: Written },
+    Hold(hold::Taken),
+    Released,
+}
+
+/// Waits between two tries of a repair that is refused.
+fn patience() -> Backoff {
+    Backoff::new(Duration::from_secs(1), Duration::from_mins(5))
+}
+
+impl Upkeep {
+    /// Upkeep of the installation of an engine: nothing is followed yet but its record.
+    pub fn new(engine: &Engine) -> Self {
+        let (halt, _) = watch::channel(false);
+        Self {
+            cluster: engine.cluster().clone(),
+            installation: engine.installation().clone(),
+            follow: Follow::new(engine.cluster(), engine.installation()),
+            stance: Stance::Aside,
+            terms: Terms::of(&BTreeMap::new()),
+            state: None,
+            contention: Contention::default(),
+            began: Instant::now(),
+            drift: BTreeMap::new(),
+            noticed: BTreeMap::new(),
+            queue: VecDeque::new(),
+            busy: BTreeSet::new(),
+            again: BTreeMap::new(),
+            work: FuturesUnordered::new(),
+            hold: Hold::new(engine.cluster(), engine.installation()),
+            news: VecDeque::new(),
+            halt,
+        }
+    }
+
+    /// Follows the current revision of this state from now on.
+    pub fn set(&mut self, state: &State, stance: Stance) {
+        self.hold.know(state.record().token.clone());
+        self.follow.follow_account(&state.stored.listed);
+        self.stance = stance;
+        if let Some(current) = &state.current {
+            self.terms = Terms::of(&current.desired.options);
+            self.follow.set(Arc::clone(&current.desired));
+        } else {
+            self.follow.clear();
+        }
+        self.state = Some(state.clone());
+        self.drift.clear();
+        self.noticed.clear();
+        self.queue.clear();
+        self.again.clear();
+        if stance != Stance::Aside {
+            self.look_at_all();
+        }
+        self.changed();
+    }
+
+    /// Steps aside for a plan: what is in flight is awaited and the lease given back.
+    pub async fn step_aside(&mut self) {
+        self.stance = Stance::Aside;
+        self.queue.clear();
+        self.again.clear();
+        self.halt.send_replace(true);
+        while let Some(work) = self.work.next().await {
+            self.worked(work);
+        }
+        self.halt.send_replace(false);
+        self.hold.release().await;
+    }
+
+    /// Whether every kind was seen.
+    pub fn is_observed(&self) -> bool {
+        self.follow.is_current()
+    }
+
+    /// Why watches are interrupted: by kind, in sentences.
+    pub fn troubles(&self) -> Vec<(String, String)> {
+        self.follow.troubles().map(|(kind, why)| (kind.to_owned(), why)).collect()
+    }
+
+    /// Whether the lease is held now.
+    pub fn holds_lease(&self) -> bool {
+        self.hold.is_held()
+    }
+
+    /// Goes on until there is news. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> News {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return news;
+            }
+            self.begin();
+            let wake = self.wake();
+            tokio::select! {
+                told = self.follow.next() => {
+                    self.told(told);
+                    // What came together is shown together.
+                    while let Some(told) = self.follow.try_next() {
+                        self.told(told);
+                    }
+                }
+                Some(work) = self.work.next(), if !self.work.is_empty() => self.worked(work),
+                () = sleep_until(wake) => self.woke(),
+            }
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        let change = self.follow.take(told);
+        self.news.extend(change.record.map(News::Record));
+        self.news.extend(change.paused.map(News::Paused));
+        if change.surroundings || !change.objects.is_empty() {
+            self.changed();
+        }
+        for key in change.objects {
+            self.look(&key);
+        }
+    }
+
+    /// The earliest moment at which something is due.
+    fn wake(&self) -> Option<Instant> {
+        let again = self.again.values().map(|(at, _)| *at);
+        let idle = self.queue.is_empty() && self.busy.is_empty();
+        let lease = self.hold.due(idle, !self.queue.is_empty());
+        again.chain(lease).min()
+    }
+
+    fn woke(&mut self) {
+        let now = Instant::now();
+        let due: Vec<ObjectKey> =
+            self.again.iter().filter(|(_, (at, _))| *at <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            if let Some((at, _)) = self.again.get_mut(&key) {
+                // Forgotten once it holds; not due again before that is known.
+                *at = now + Duration::from_hours(24);
+            }
+            self.look(&key);
+        }
+        if self.queue.is_empty()
+            && self.busy.is_empty()
+            && let Some(release) = self.hold.end(now)
+        {
+            self.work.push(Box::pin(async move {
+                release.await;
+                Work::Released
+            }));
+        }
+    }
+
+    fn changed(&mut self) {
+        if !self.news.iter().any(|news| matches!(news, News::Changed)) {
+            self.news.push_back(News::Changed);
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        for key in self.follow.members() {
+            self.look(&key);
+        }
+    }
+
+    /// Judges an object, and decides what comes next.
+    fn look(&mut self, key: &ObjectKey) {
+        if self.stance == Stance::Aside || self.busy.contains(key) {
+            return;
+        }
+        let rules = Rules {
+            installation: &self.installation,
+            policy: self.terms.drift_policy,
+            ignored: &self.terms.drift_ignore,
+            conflicts: self.terms.conflicts,
+            field_manager: self.cluster.field_manager(),
+        };
+        let verdict = match self.follow.look(&rules, key) {
+            Look::Unknown => return,
+            Look::Unclear => return self.read(key),
+            Look::Clear(verdict) => verdict,
+        };
+        match verdict {
+            Verdict::Holds | Verdict::Leaving => {
+                self.again.remove(key);
+                self.noticed.remove(key);
+                self.queue.retain(|queued| queued != key);
+                if self.drift.remove(key).is_some() {
+                    self.news.push_back(News::Gone(key.clone()));
+                }
+            }
+            Verdict::Drifted(drifted) => self.drifted(key, &drifted),
+        }
+    }
+
+    fn drifted(&mut self, key: &ObjectKey, drifted: &Drifted) {
+        let state = match &drifted.remedy {
+            Remedy::Leave(leave) => DriftState::Left { why: leave.clone() },
+            _ if self.stance == Stance::Paused => DriftState::Paused,
+            Remedy::Plan => {
+                let why = format!("{key} does not exist");
+                self.news.push_back(News::NeedsPlan { why });
+                DriftState::Repairing
+            }
+            Remedy::Repair(_) => self.queued(key, drifted),
+        };
+        self.show(key, drifted, state);
+    }
+
+    /// Queues a repair, unless it is a fight that is left alone, or was refused a moment ago.
+    fn queued(&mut self, key: &ObjectKey, drifted: &Drifted) -> DriftState {
+        if let Some(contended) = self.contention.check(&drifted.fights(key), self.began.elapsed()) {
+            let at = self.began + contended.until;
+            self.again.insert(key.clone(), (at, patience()));
+            let seconds = at.saturating_duration_since(Instant::now()).as_secs();
+            return DriftState::contended(contended.fight, seconds);
+        }
+        self.noticed.entry(key.clone()).or_insert_with(Instant::now);
+        // One that was refused is tried again when its time has come.
+        let waits = self.again.get(key).is_some_and(|(at, _)| *at > Instant::now());
+        if !waits && !self.queue.contains(key) {
+            self.queue.push_back(key.clone());
+        }
+        match self.drift.get(key).map(|status| &status.state) {
+            Some(failed @ DriftState::Failed { .. }) if waits => failed.clone(),
+            _ => DriftState::Repairing,
+        }
+    }
+
+    /// Shows drift, and tells of it where it is another than before.
+    fn show(&mut self, key: &ObjectKey, drifted: &Drifted, state: DriftState) {
+        let component = self.follow.object(key).map(|object| object.component.clone()).unwrap_or_default();
+        let status = DriftStatus {
+            component,
+            object: key.clone(),
+            changes: drifted.changes.clone(),
+            by: drifted.by.clone(),
+            state,
+        };
+        let known = self.drift.insert(key.clone(), status.clone());
+        if known.as_ref().is_none_or(|known| !known.is_same(&status)) {
+            self.news.push_back(News::Drifted(status));
+        }
+    }
+
+    fn read(&mut self, key: &ObjectKey) {
+        let Some(object) = self.follow.object(key) else { return };
+        if !self.busy.insert(key.clone()) {
+            return;
+        }
+        self.noticed.entry(key.clone()).or_insert_with(Instant::now);
+        let (cluster, resource, key) = (self.cluster.clone(), object.resource.clone(), key.clone());
+        self.work.push(Box::pin(async move {
+            let answer =
+                patiently(async || cluster.get_opt(&resource, key.namespace.as_deref(), &key.name).await);
+            let answer = answer.await;
+            Work::Read { key, answer }
+        }));
+    }
+
+    /// Begins the writes that are due, once the lease is ours.
+    fn begin(&mut self) {
+        if self.queue.is_empty() || self.stance != Stance::Active {
+            return;
+        }
+        let Some(fence) = self.hold.fence() else {
+            if let Some(taking) = self.hold.take() {
+                self.work.push(Box::pin(async move { Work::Hold(taking.await) }));
+            }
+            return;
+        };
+        while self.busy.len() < IN_FLIGHT {
+            let Some(key) = self.queue.pop_front() else { break };
+            let rules = Rules {
+                installation: &self.installation,
+                policy: self.terms.drift_policy,
+                ignored: &self.terms.drift_ignore,
+                conflicts: self.terms.conflicts,
+                field_manager: self.cluster.field_manager(),
+            };
+            // What was queued may have been put right by others since.
+            let Look::Clear(Verdict::Drifted(drifted)) = self.follow.look(&rules, &key) else {
+                self.look(&key);
+                continue;
+            };
+            let Remedy::Repair(step) = drifted.remedy.clone() else { continue };
+            let fights = drifted.fights(&key);
+            self.busy.insert(key.clone());
+            let (cluster, fence, halt) = (self.cluster.clone(), fence.clone(), self.halt.subscribe());
+            let namespace = self.installation.namespace.clone();
+            self.work.push(Box::pin(async move {
+                let log = |event: Event| tracing::debug!(?event, "repairing");
+                let written = write(&cluster, &step, &namespace, 0, Some(&fence), &log, halt).await;
+                Work::Written { key, step, drifted, fights, written }
+            }));
+        }
+    }
+
+    fn worked(&mut self, work: Work) {
+        match work {
+            Work::Read { key, answer } => {
+                self.busy.remove(&key);
+                match answer {
+                    Ok(value) => {
+                        self.follow.put(&key, value, true);
+                        self.look(&key);
+                    }
+                    Err(error) => self.failed(&key, None, &one_line(&error)),
+                }
+            }
+            Work::Written { key, step, drifted, fights, written } => {
+                self.busy.remove(&key);
+                self.hold.used();
+                self.written(&key, &step, &drifted, fights, written);
+            }
+            Work::Hold(taken) => {
+                if let Some(why) = self.hold.taken(taken) {
+                    for key in self.queue.clone() {
+                        if let Some(status) = self.drift.get_mut(&key) {
+                            status.state = DriftState::Waiting { why: why.clone() };
+                        }
+                    }
+                    self.changed();
+                }
+            }
+            Work::Released => {}
+        }
+    }
+
+    fn written(
+        &mut self,
+        key: &ObjectKey,
+        step: &Step,
+        drifted: &Drifted,
+        fights: Vec<Fight>,
+        written: Written,
+    ) {
+        match written.answer {
+            Ok(value) => {
+                self.contention.repaired(fights, self.began.elapsed());
+                self.follow.put(key, value, !by_existence(key));
+                let noticed = self.noticed.remove(key).unwrap_or_else(Instant::now);
+                self.news.push_back(News::Repaired {
+                    object: key.clone(),
+                    verb: verb_name(&step.verb),
+                    by: drifted.by.clone(),
+                    took: noticed.elapsed(),
+                });
+                self.again.remove(key);
+                self.drift.remove(key);
+                self.look(key);
+                self.changed();
+            }
+            Err(WriteError::LeaseLost(why)) => {
+                tracing::warn!(object = %key, %why, "not written");
+                self.hold.lose();
+                self.look(key);
+            }
+            // Somebody changed it again meanwhile: a look tells.
+            Err(WriteError::Request(RequestError::Conflict { .. } | RequestError::AlreadyExists { .. })) => {
+                self.follow.doubt(key);
+                self.look(key);
+            }
+            Err(WriteError::Request(error)) if error.is_absent() => {
+                self.failed(key, Some(drifted), &one_line(&error));
+                let why = format!("{key} cannot be put right by itself: {}", one_line(&error));
+                self.news.push_back(News::NeedsPlan { why });
+            }
+            Err(WriteError::Request(error)) => self.failed(key, Some(drifted), &one_line(&error)),
+            Err(WriteError::ChangedHands) => self.look(key),
+        }
+    }
+
+    /// A request about an object was refused: it is tried again after a while.
+    fn failed(&mut self, key: &ObjectKey, drifted: Option<&Drifted>, error: &str) {
+        tracing::warn!(object = %key, error, "failed to put drift right");
+        let (_, mut backoff) = self.again.remove(key).unwrap_or_else(|| (Instant::now(), patience()));
+        let at = Instant::now() + backoff.next_wait();
+        self.again.insert(key.clone(), (at, backoff));
+        let unknown = Drifted { changes: Vec::new(), by: Vec::new(), remedy: Remedy::Plan };
+        let state = DriftState::Failed { error: error.to_owned() };
+        self.show(key, drifted.unwrap_or(&unknown), state);
+    }
+
+    fn current(&self) -> Option<&Revision> {
+        self.state.as_ref()?.current.as_ref()
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
