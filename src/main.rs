@@ -1,6 +1,7 @@
 //! trainerd: installs, upgrades, repairs and runs the Kubeflow Trainer stack on Kubernetes.
 
 mod cli;
+mod daemon;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -7,6 +7,7 @@
 //! * [`torture`] kills it at every request boundary.
 
 pub mod cluster;
+pub mod daemon;
 mod error;
 pub mod product;
 pub mod proxy;

@@ -4,7 +4,7 @@ use trainerd_catalog::Catalog;
 use trainerd_engine::{Engine, EngineError, State, revision};
 
 use super::ask::confirm;
-use super::context::{Context, installed};
+use super::context::{Context, check_ruler, installed};
 use super::errors::Problem;
 use super::exit::Exit;
 use super::options::Given;
@@ -33,6 +33,7 @@ struct Stopped {
 pub(crate) async fn change(context: &Context, engine: &Engine, asked: Change<'_>) -> Result<Exit, Problem> {
     let progress = Progress::new(&context.printer);
     let mut state = context.open(engine).await?;
+    check_ruler(&state)?;
     let mut stopped = None;
     if state.journal().is_some() {
         stopped = recover(context, engine, state, &progress).await?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
-use trainerd_cluster::{Cluster, ConnectOptions};
+use trainerd_cluster::{Cluster, ConnectOptions, Observer};
 use trainerd_engine::{Engine, EngineError, RunOptions, Sink, State};
 
 use super::args::{ClusterArgs, RunArgs};
 use super::errors::Problem;
+use super::exit::Exit;
 use super::interrupt::Interrupt;
 use super::output::Printer;
 
@@ -26,13 +27,18 @@ pub(crate) struct Context {
 impl Context {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Cluster, Problem> {
-        let options = ConnectOptions {
+        self.interrupt.or(Cluster::connect(self.connect_options(None))).await
+    }
+
+    /// How to connect; `observer` is told of every request.
+    pub(crate) fn connect_options(&self, observer: Option<Observer>) -> ConnectOptions {
+        ConnectOptions {
             kubeconfig: self.cluster.kubeconfig.clone(),
             context: self.cluster.context.clone(),
             user_agent: format!("trainerd/{} ({})", env!("CARGO_PKG_VERSION"), self.verb),
             field_manager: self.cluster.field_manager.clone(),
-        };
-        self.interrupt.or(Cluster::connect(options)).await
+            observer,
+        }
     }
 
     /// Connects, and takes up the installation that the command line names.
@@ -54,6 +60,21 @@ impl Context {
     /// How a plan runs: with the command line's patience, until a signal comes.
     pub(crate) fn run_options<'a>(&self, sink: Sink<'a>) -> RunOptions<'a> {
         RunOptions::new(self.run.timeout.map(|timeout| timeout.0), sink, self.interrupt.cancel())
+    }
+}
+
+/// Lets a change by the command line through unless a daemon brings the installation to the options of a declared
+/// source: it would undo the change, or the change would undo what was declared.
+pub(crate) fn check_ruler(state: &State) -> Result<(), Problem> {
+    match (&state.standing().ruler, &state.standing().paused) {
+        (Some(ruler), None) => Err(Problem::new(
+            Exit::Refused,
+            "other-source",
+            format!("the options of this installation are declared in {}", ruler.what),
+        )
+        .because(format!("a daemon keeps it as they say (`trainerd {}`, since {:.0})", ruler.by, ruler.since))
+        .hint("change the options there; or take the daemon's hand off first, with `trainerd pause`")),
+        _ => Ok(()),
     }
 }
 

@@ -1,18 +1,18 @@
 //! The command line: parsing it, choosing the verb, and telling how it ended.
 
-mod args;
+pub(crate) mod args;
 mod ask;
 mod change;
-mod context;
-mod errors;
-mod exit;
+pub(crate) mod context;
+pub(crate) mod errors;
+pub(crate) mod exit;
 mod interrupt;
-mod options;
+pub(crate) mod options;
 mod output;
 mod plan_text;
 mod progress;
-mod verbs;
-mod want;
+pub(crate) mod verbs;
+pub(crate) mod want;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,8 +28,8 @@ use self::exit::Exit;
 use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
-    completions, config, diff, doctor, export, history, images, plan, reference, remove, render, rollback,
-    status, up, upgrade, version,
+    completions, config, daemon, diff, doctor, export, history, images, pause, plan, reference, remove,
+    render, rollback, status, up, upgrade, version,
 };
 
 /// Columns beyond which help is not stretched, however wide the terminal.
@@ -89,6 +89,9 @@ enum Verb {
     Images(images::ImagesArgs),
     Config(config::ConfigArgs),
     Remove(remove::RemoveArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Daemon(daemon::DaemonArgs),
     Completions(completions::CompletionsArgs),
     Version(version::VersionArgs),
     /// Print docs/cli.md
@@ -113,6 +116,9 @@ impl Verb {
             Self::Images(_) => "images",
             Self::Config(_) => "config",
             Self::Remove(_) => "remove",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Daemon(_) => "daemon",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
             Self::Reference => "reference",
@@ -160,7 +166,7 @@ fn run(arguments: &[OsString]) -> Exit {
 }
 
 fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Problem> {
-    log(cli.output.verbose);
+    log(&cli);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -200,16 +206,24 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         Verb::Images(args) => images::run(context, args),
         Verb::Config(args) => config::run(context, args).await,
         Verb::Remove(args) => remove::run(context, args).await,
+        Verb::Pause(args) => pause::pause(context, args).await,
+        Verb::Resume(args) => pause::resume(context, args).await,
+        Verb::Daemon(args) => daemon::run(context, args).await,
         Verb::Completions(args) => completions::run(context, args),
         Verb::Version(args) => version::run(context, args),
         Verb::Reference => context.printer.data(&reference::reference()).map(|()| Exit::Done),
     }
 }
 
-/// Logs to stderr: warnings, with `-vv` every request; `RUST_LOG` chooses otherwise.
-fn log(verbose: u8) {
-    let level = match verbose {
+/// Logs to stderr: warnings, with `-vv` every request; `RUST_LOG` chooses otherwise. The log is what a daemon says to
+/// people, so there it is on, unless `--quiet` leaves the warnings.
+fn log(cli: &Cli) {
+    let is_daemon = matches!(cli.verb, Verb::Daemon(_));
+    let level = match cli.output.verbose {
+        0 if is_daemon && cli.output.quiet => "warn",
+        0 if is_daemon => "warn,trainerd=info,trainerd_engine=info,trainerd_cluster=info",
         0 => "off",
+        1 if is_daemon => "info,trainerd=debug,trainerd_engine=debug",
         1 => "warn",
         _ => "warn,trainerd=debug,trainerd_cluster=debug,trainerd_engine=debug",
     };

@@ -21,6 +21,11 @@ pub(crate) enum Source {
     Environment,
     /// The file of `--config`.
     File,
+    /// The ConfigMap that a daemon follows.
+    #[serde(rename = "config-map")]
+    ConfigMap,
+    /// The API of a daemon.
+    Api,
     /// The revision that is installed.
     Revision,
     /// Nobody gave it.
@@ -33,6 +38,8 @@ impl fmt::Display for Source {
             Self::Flag => "flag",
             Self::Environment => "environment",
             Self::File => "file",
+            Self::ConfigMap => "ConfigMap",
+            Self::Api => "API",
             Self::Revision => "revision",
             Self::Default => "default",
         })
@@ -67,6 +74,13 @@ impl Given {
         given.add(from_environment(catalog, environment)?, &Source::Environment);
         given.set(&args.set);
         Ok(given)
+    }
+
+    /// All from one source.
+    pub(crate) fn of(values: BTreeMap<String, Raw>, source: &Source) -> Self {
+        let mut given = Self::default();
+        given.add(values, source);
+        given
     }
 
     /// From a revision: what was given then, by name, and the values of all.
@@ -110,6 +124,8 @@ impl Given {
             given_somewhere(&invalid, &|option| match self.source(option) {
                 Source::Environment => Some(format!("given by {}", variable(option))),
                 Source::File => Some("given in the file of --config".to_owned()),
+                Source::ConfigMap => Some("given in the ConfigMap of --config-map".to_owned()),
+                Source::Api => Some("given over the API".to_owned()),
                 Source::Revision => Some("given in the installed revision".to_owned()),
                 Source::Flag | Source::Default => None,
             })

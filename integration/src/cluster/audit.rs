@@ -71,13 +71,27 @@ impl AuditLog {
         Ok(Mark(metadata.len()))
     }
 
+    /// The requests since a mark by user agents that begin so, as `verb path?query`. A watch is in the log when it is
+    /// opened, and again when it ends.
+    pub fn requests_since(&self, mark: Mark, user_agent: &str) -> Result<Vec<String>, Error> {
+        let text = self.text_since(mark)?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        let own = events.filter(|event| event.user_agent.starts_with(user_agent));
+        Ok(own.map(|event| format!("{} {}", event.verb, event.uri)).collect())
+    }
+
     /// The writes since a mark by user agents that begin so. Dry-runs and questions about access are none.
     pub fn writes_since(&self, mark: Mark, user_agent: &str) -> Result<Vec<Write>, Error> {
+        let text = self.text_since(mark)?;
+        Ok(writes(&text).into_iter().filter(|write| write.user_agent.starts_with(user_agent)).collect())
+    }
+
+    fn text_since(&self, mark: Mark) -> Result<String, Error> {
         let mut file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
         file.seek(SeekFrom::Start(mark.0)).map_err(Error::io("read", &self.path))?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(Error::io("read", &self.path))?;
-        Ok(writes(&text).into_iter().filter(|write| write.user_agent.starts_with(user_agent)).collect())
+        Ok(text)
     }
 }
 

@@ -94,6 +94,7 @@ impl TestCluster {
             context: None,
             user_agent: "integration".into(),
             field_manager: "integration".into(),
+            observer: None,
         }))?;
         let proxy = runtime.block_on(Proxy::start(&kubeconfig))?;
         proxy.write_kubeconfig(&folder.path().join("proxy.kubeconfig"))?;

@@ -17,6 +17,14 @@ pub(crate) enum InputError {
         /// Why.
         source: io::Error,
     },
+    /// The ConfigMap that a daemon is to follow does not exist.
+    #[error("failed to find the ConfigMap {namespace}/{name}")]
+    NoConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
     /// An entry of `TRAINERD_SET` that is no assignment.
     #[error("invalid entry {entry:?} in TRAINERD_SET")]
     EnvironmentSet {
@@ -74,6 +82,9 @@ impl From<InputError> for Problem {
             InputError::ReadFile { source, .. } => input("unreadable-file")
                 .because(source.to_string())
                 .hint("check the path and its permissions"),
+            InputError::NoConfigMap { .. } => input("no-config-map")
+                .because("it does not exist, or may not be read")
+                .hint("create it with one key for each option that you want to give; an empty one will do"),
             InputError::EnvironmentSet { .. } => input("environment")
                 .because("every line must be NAME=VALUE")
                 .hint("correct or unset TRAINERD_SET"),

@@ -53,7 +53,7 @@ impl Problem {
     }
 
     /// With one cause.
-    fn because(self, cause: impl Into<String>) -> Self {
+    pub(crate) fn because(self, cause: impl Into<String>) -> Self {
         Self { causes: vec![cause.into()], ..self }
     }
 
@@ -75,6 +75,11 @@ impl Problem {
     /// Something that could not be printed.
     pub(crate) fn output(error: &dyn Error) -> Self {
         Self::new(Exit::Failed, "output", "failed to write the output").because(error.to_string())
+    }
+
+    /// The daemon ended although nobody asked it to.
+    pub(crate) fn crashed(error: &dyn Error) -> Self {
+        Self::of(Exit::Failed, "daemon", error).hint("correct the cause and start it again; nothing is lost")
     }
 
     /// Broken off before anything was changed.

@@ -2,11 +2,13 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod daemon;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod reference;
 pub(crate) mod remove;

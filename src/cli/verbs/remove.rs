@@ -5,7 +5,7 @@ use trainerd_engine::EngineError;
 use trainerd_engine::record::Removal;
 
 use crate::cli::ask::confirm;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, check_ruler};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::plan_text::plan_text;
@@ -40,6 +40,7 @@ pub(crate) async fn run(context: &Context, args: &RemoveArgs) -> Result<Exit, Pr
     };
     let engine = context.engine().await?;
     let state = context.open_damaged(&engine).await?;
+    check_ruler(&state)?;
     match context
         .interrupt
         .or(async { Ok::<_, Problem>(engine.prepare_removal(&state, extent).await) })

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
-use trainerd_engine::{Engine, Status};
+use trainerd_engine::{Engine, Note, Standing, Status};
 
 use super::history::outcome_text;
 use super::plan::{GOES_ON, journal_text};
@@ -86,6 +86,7 @@ fn text(status: &Status, printer: &Printer) -> String {
         "{} in {}: {ready}, revision {} ({outcome})\n\n",
         status.name, status.namespace, status.revision
     );
+    text.push_str(&standing_text(&status.standing));
     text.push_str(&columns(
         &["COMPONENT", "VERSION", "READY"],
         status.components.iter().map(|(name, component)| {
@@ -109,6 +110,22 @@ fn text(status: &Status, printer: &Printer) -> String {
     if let Some(journal) = &status.journal {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal));
+    }
+    text
+}
+
+/// Who has the say, a line each.
+fn standing_text(standing: &Standing) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    if let Some(Note { by, since, .. }) = &standing.paused {
+        let _ = writeln!(text, "paused by `trainerd {by}` since {since:.0}; `trainerd resume` goes on");
+    }
+    if let Some(Note { what, since, .. }) = &standing.ruler {
+        let _ = writeln!(text, "kept by a daemon as {what} says, since {since:.0}");
+    }
+    if !text.is_empty() {
+        text.push('\n');
     }
     text
 }

@@ -1,0 +1,446 @@
+//! The API: what the charm, the command line and the status page talk to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use trainerd_catalog::{Catalog, Raw};
+use trainerd_cluster::{Cluster, ListParams};
+use trainerd_engine::EngineError;
+use trainerd_plan::object::Resource;
+use trainerd_serve::{Event, Problem, events, problem};
+
+use super::board::{Board, View};
+use super::declared::{Declared, Source, Wish};
+use super::keeper::Command;
+use crate::cli;
+use crate::cli::options::Given;
+
+/// Version of the API.
+const API: u32 = 1;
+
+/// Longest wait of a request that waits.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// Events that a slow reader may be behind before it misses some.
+const BACKLOG: usize = 256;
+
+/// What the routes work with.
+#[derive(Clone)]
+struct Desk {
+    board: Board,
+    cluster: Cluster,
+    catalog: Arc<Catalog>,
+    source: Source,
+    declared: watch::Sender<Declared>,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<Event>,
+}
+
+/// The routes of the API.
+pub(crate) fn router(
+    board: Board,
+    cluster: Cluster,
+    catalog: Arc<Catalog>,
+    source: Source,
+    declared: watch::Sender<Declared>,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<Event>,
+) -> Router {
+    let desk = Desk { board, cluster, catalog, source, declared, commands, events };
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/installation", get(installation))
+        .route("/v1/status", get(status))
+        .route("/v1/desired", put(desire))
+        .route("/v1/actions/{name}", post(act))
+        .route("/v1/events", get(follow))
+        .fallback(problem::not_found)
+        .with_state(desk)
+}
+
+/// Sends what changes on the board to whoever follows, for as long as the board lives.
+pub(crate) async fn announce(board: Board, events: broadcast::Sender<Event>) {
+    let (mut view, mut progress) = (board.follow(), board.events());
+    let mut id = 0;
+    loop {
+        let event = tokio::select! {
+            changed = view.changed() => match changed {
+                Ok(()) => {
+                    let now = Arc::clone(&view.borrow_and_update());
+                    // Nobody pays for what nobody reads.
+                    if events.receiver_count() == 0 { continue }
+                    Event::new(id, "view", &*now)
+                }
+                Err(_) => return,
+            },
+            event = progress.recv() => match event {
+                Ok(event) => Event::new(id, "progress", &*event),
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        };
+        id += 1;
+        match event {
+            // An error says that nobody follows.
+            Ok(event) => drop(events.send(event)),
+            Err(error) => tracing::warn!(%error, "an event could not be written"),
+        }
+    }
+}
+
+/// A channel for [`announce`].
+pub(crate) fn channel() -> broadcast::Sender<Event> {
+    broadcast::channel(BACKLOG).0
+}
+
+async fn version() -> Json<Value> {
+    Json(json!({"version": env!("CARGO_PKG_VERSION"), "api": API}))
+}
+
+async fn installation(State(desk): State<Desk>) -> Json<View> {
+    Json(View::clone(&desk.board.view()))
+}
+
+async fn follow(State(desk): State<Desk>) -> Response {
+    // Subscribed before looking, so that nothing is missed.
+    let receiver = desk.events.subscribe();
+    match Event::new(0, "view", &*desk.board.view()) {
+        Ok(first) => events::stream(receiver, vec![first]),
+        Err(error) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Unreadable", error.to_string()).into_response()
+        }
+    }
+}
+
+/// What a status is asked for with.
+#[derive(Deserialize)]
+struct StatusQuery {
+    /// Wait until the installation is settled for this generation.
+    generation: Option<String>,
+    /// At most this long, for example `5s`.
+    wait: Option<String>,
+}
+
+/// The status as the charm reads it.
+#[derive(Debug, Serialize)]
+struct StatusAnswer {
+    generation: Option<String>,
+    settled: bool,
+    phase: &'static str,
+    reason: Option<Reason>,
+    revision: Option<u64>,
+    versions: BTreeMap<String, String>,
+    progress: Option<Progress>,
+    drift: DriftCount,
+    paused: bool,
+    jobs: Jobs,
+}
+
+#[derive(Debug, Serialize)]
+struct Reason {
+    code: String,
+    args: Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Progress {
+    done: usize,
+    total: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct DriftCount {
+    count: usize,
+    first: String,
+}
+
+/// TrainJobs in all namespaces.
+#[derive(Debug, Default, Serialize)]
+struct Jobs {
+    running: usize,
+    total: usize,
+}
+
+async fn status(
+    State(desk): State<Desk>,
+    query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<StatusAnswer>, Problem> {
+    let Query(query) = query?;
+    let wait = match &query.wait {
+        None => Duration::ZERO,
+        Some(text) => text
+            .parse::<cli::args::Timeout>()
+            .map(|timeout| timeout.0.min(LONGEST))
+            .map_err(|error| bad("BadWait", format!("wait={text}: {error}")))?,
+    };
+    let mut view = desk.board.follow();
+    let settled = |view: &View| {
+        view.settled
+            && query.generation.as_ref().is_none_or(|wanted| view.generation.as_ref() == Some(wanted))
+    };
+    // The deadline, or the end of the daemon: what is known is the answer.
+    let _ = tokio::time::timeout(wait, view.wait_for(|view| settled(view))).await.is_ok();
+    let view = desk.board.view();
+    let jobs = jobs(&desk.cluster).await?;
+    Ok(Json(answer(&view, settled(&view), jobs)))
+}
+
+fn answer(view: &View, settled: bool, jobs: Jobs) -> StatusAnswer {
+    let outlook = view.outlook.as_ref();
+    let drift = || outlook.into_iter().flat_map(|outlook| &outlook.drift);
+    let first = drift().next();
+    let plan = view.plan.as_ref().filter(|plan| plan.ended.is_none());
+    StatusAnswer {
+        generation: view.generation.clone(),
+        settled,
+        phase: view.phase.word(),
+        reason: view.reason.as_ref().map(|problem| Reason {
+            code: problem.code.to_owned(),
+            args: json!({"message": problem.message, "causes": problem.causes, "object": problem.object}),
+        }),
+        revision: outlook.map(|outlook| outlook.status.revision),
+        versions: outlook
+            .into_iter()
+            .flat_map(|outlook| &outlook.status.components)
+            .map(|(name, component)| (name.clone(), component.version.to_string()))
+            .collect(),
+        progress: plan.map(|plan| Progress { done: plan.done, total: plan.total }),
+        drift: DriftCount {
+            count: drift().count(),
+            first: first
+                .map(|drift| format!("{}/{}", drift.object.kind, drift.object.name))
+                .unwrap_or_default(),
+        },
+        paused: view.paused.is_some(),
+        jobs,
+    }
+}
+
+/// Counts TrainJobs. Where there are none to be had, there are none.
+async fn jobs(cluster: &Cluster) -> Result<Jobs, Problem> {
+    let resource = Resource {
+        group: "trainer.kubeflow.org".to_owned(),
+        version: "v1alpha1".to_owned(),
+        kind: "TrainJob".to_owned(),
+        plural: "trainjobs".to_owned(),
+        namespaced: true,
+    };
+    match cluster.list(&resource, &ListParams::default()).await {
+        Ok(list) => {
+            let running = list.items.iter().filter(|job| is_running(job)).count();
+            Ok(Jobs { running, total: list.items.len() })
+        }
+        Err(error) if error.is_absent() => Ok(Jobs::default()),
+        Err(error) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            format!("failed to list TrainJobs: {error}"),
+        )),
+    }
+}
+
+/// Neither over nor suspended.
+fn is_running(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    let holds = |condition: &Value| {
+        condition["status"] == "True"
+            && matches!(condition["type"].as_str(), Some("Complete" | "Failed" | "Suspended"))
+    };
+    job["spec"]["suspend"] != true && !conditions.into_iter().any(holds)
+}
+
+/// What shall be, as the charm says it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Desired {
+    schema: u32,
+    generation: String,
+    #[serde(default)]
+    role: Role,
+    #[serde(default)]
+    intent: Intent,
+    options: BTreeMap<String, Value>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Role {
+    #[default]
+    Leader,
+    Standby,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Intent {
+    #[default]
+    Run,
+    Drain,
+    Remove,
+}
+
+async fn desire(
+    State(desk): State<Desk>,
+    body: Result<Json<Value>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(rejection) => return Problem::from(rejection).into_response(),
+    };
+    match desired(&desk, body) {
+        Ok(()) => Json(json!({"accepted": true})).into_response(),
+        Err(refusal) => *refusal,
+    }
+}
+
+fn desired(desk: &Desk, body: Value) -> Result<(), Box<Response>> {
+    let refuse = |problem: Problem| Box::new(problem.into_response());
+    let digest = generation(&body);
+    let wanted: Desired = serde_json::from_value(body)
+        .map_err(|error| refuse(bad("BadDesired", format!("the desired state makes no sense: {error}"))))?;
+    if wanted.schema != API {
+        let message = format!("schema {} is not {API}", wanted.schema);
+        return Err(refuse(Problem::new(StatusCode::CONFLICT, "ApiMismatch", message)));
+    }
+    if wanted.generation != digest {
+        let message = format!("generation is {}, but the body has {digest}", wanted.generation);
+        return Err(refuse(bad("BadGeneration", message)));
+    }
+    if desk.source != Source::Api {
+        let message = format!("the options are declared in {}: change them there", desk.source);
+        return Err(refuse(Problem::new(StatusCode::CONFLICT, "OtherSource", message)));
+    }
+    if wanted.intent != Intent::Run {
+        let message = "only the intent run is available yet";
+        return Err(refuse(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "NotYet", message)));
+    }
+    let values: BTreeMap<String, Raw> =
+        wanted.options.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect();
+    if let Err(invalid) = trainerd_catalog::Options::parse(&desk.catalog, &values) {
+        let errors: Vec<Value> = invalid
+            .errors()
+            .iter()
+            .map(|error| json!({"option": error.option, "rule": error.rule.to_string()}))
+            .collect();
+        let answer = (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"errors": errors})));
+        return Err(Box::new(answer.into_response()));
+    }
+    let standby = wanted.role == Role::Standby;
+    let wish =
+        Wish { given: Given::of(values, &cli::options::Source::Api), generation: wanted.generation, standby };
+    // An equal generation is what is done already.
+    desk.declared.send_if_modified(|declared| {
+        let same = matches!(declared, Declared::Options(known) if known.generation == wish.generation);
+        if !same {
+            *declared = Declared::Options(wish);
+        }
+        !same
+    });
+    Ok(())
+}
+
+/// SHA-256 of a body without its generation, in canonical JSON: sorted keys, no spaces.
+fn generation(body: &Value) -> String {
+    let mut body = body.clone();
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("generation");
+    }
+    let digest = Sha256::digest(canonical(&body).as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+            let fields: Vec<String> = sorted
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+async fn act(State(desk): State<Desk>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let view = desk.board.view();
+    let done = Json(json!({"revision": view.outlook.as_ref().map(|outlook| outlook.status.revision)}));
+    let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
+    match name.as_str() {
+        "pause" if ask(&desk, Command::Pause).await? => Ok(done),
+        "pause" => Err(conflict("AlreadyPaused", "Already paused")),
+        "resume" if ask(&desk, Command::Resume).await? => Ok(done),
+        "resume" => Err(conflict("NotPaused", "Not paused")),
+        "force-reconcile" if view.paused.is_some() => Err(conflict("Paused", "Paused")),
+        "force-reconcile" => {
+            desk.commands.send(Command::Reconcile).await.map_err(|_| ending())?;
+            Ok(done)
+        }
+        other => {
+            let message = format!("no action {other}; there are pause, resume and force-reconcile");
+            Err(Problem::new(StatusCode::NOT_FOUND, "UnknownAction", message))
+        }
+    }
+}
+
+/// Asks the keeper, and waits for its answer.
+async fn ask(
+    desk: &Desk,
+    command: fn(oneshot::Sender<Result<bool, EngineError>>) -> Command,
+) -> Result<bool, Problem> {
+    let (sender, answer) = oneshot::channel();
+    desk.commands.send(command(sender)).await.map_err(|_| ending())?;
+    answer.await.map_err(|_| ending())?.map_err(failed)
+}
+
+fn ending() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Ending", "the daemon is ending")
+}
+
+fn failed(error: EngineError) -> Problem {
+    let problem = cli::errors::Problem::from(error);
+    let why = problem.why().join("; ");
+    let message = if why.is_empty() { problem.message } else { format!("{}: {why}", problem.message) };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Failed", message)
+}
+
+fn bad(reason: &'static str, message: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_the_digest_of_the_body_whatever_the_order() {
+        let one = json!({"schema": 1, "options": {"b": 1, "a": [true, null, "x"]}, "generation": "g"});
+        let other = json!({"options": {"a": [true, null, "x"], "b": 1}, "schema": 1});
+        assert_eq!(canonical(&other), r#"{"options":{"a":[true,null,"x"],"b":1},"schema":1}"#);
+        assert_eq!(generation(&one), generation(&other));
+    }
+
+    #[test]
+    fn jobs_that_are_over_or_suspended_do_not_run() {
+        let job = |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True"}]}});
+        assert!(is_running(&json!({})) && is_running(&job("Created")));
+        for over in ["Complete", "Failed", "Suspended"] {
+            assert!(!is_running(&job(over)), "{over}");
+        }
+        assert!(!is_running(&json!({"spec": {"suspend": true}})));
+    }
+}

@@ -1,0 +1,306 @@
+//! What the daemon knows, for everybody who asks: the API, the probes, the metrics and the page.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{broadcast, watch};
+use trainerd_engine::upkeep::Outlook;
+use trainerd_engine::{Event, Note};
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::plan::{Counts, Purpose};
+use trainerd_plan::reason::WaitingOn;
+
+use crate::cli::errors::Problem;
+
+/// Events that a slow reader may be behind before it misses some.
+const BACKLOG: usize = 256;
+
+/// How the installation is, in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Phase {
+    /// Nothing was seen yet.
+    #[default]
+    Starting,
+    /// Nothing is installed, and no options say that something shall be.
+    Absent,
+    /// A plan runs.
+    Running,
+    /// Everything is ready, as seen now, and as the options want it.
+    Ready,
+    /// Some object is not ready.
+    Waiting,
+    /// The daemon keeps its hand off.
+    Paused,
+    /// Another daemon acts; this one looks.
+    Standby,
+    /// What the options want is refused.
+    Refused,
+    /// A plan failed.
+    Failed,
+    /// The options cannot be read, or are wrong.
+    Invalid,
+    /// Somebody else is the one writer.
+    Held,
+    /// The API server does not answer.
+    Disconnected,
+}
+
+impl Phase {
+    /// Every phase, for the metric that has one series each.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Starting,
+        Self::Absent,
+        Self::Running,
+        Self::Ready,
+        Self::Waiting,
+        Self::Paused,
+        Self::Standby,
+        Self::Refused,
+        Self::Failed,
+        Self::Invalid,
+        Self::Held,
+        Self::Disconnected,
+    ];
+
+    /// The word, as JSON and metrics have it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Absent => "absent",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Standby => "standby",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+            Self::Held => "held",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// A plan that runs, or the last one that did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlanView {
+    /// What for.
+    pub(crate) purpose: Purpose,
+    /// The revision that it leads to.
+    pub(crate) revision: Option<u64>,
+    /// Its steps by kind.
+    pub(crate) counts: Counts,
+    /// Steps done.
+    pub(crate) done: usize,
+    /// Steps in all.
+    pub(crate) total: usize,
+    /// When it began.
+    pub(crate) started: Timestamp,
+    /// When it ended, and how: nothing while it runs.
+    pub(crate) ended: Option<Timestamp>,
+    /// Why it failed.
+    pub(crate) error: Option<String>,
+    /// What it waits for, by object; the empty name stands for the plan as a whole.
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+/// A wait of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Waiting {
+    /// The object; nothing where the plan as a whole waits.
+    pub(crate) object: Option<ObjectKey>,
+    /// For what, in words.
+    pub(crate) text: String,
+    /// For what.
+    #[serde(flatten)]
+    pub(crate) on: WaitingOn,
+}
+
+/// A revision in the list of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RevisionView {
+    pub(crate) number: u64,
+    pub(crate) created: Timestamp,
+    pub(crate) by: String,
+    pub(crate) purpose: Purpose,
+    /// Component versions.
+    pub(crate) versions: BTreeMap<String, String>,
+    /// What came of it, in words.
+    pub(crate) outcome: String,
+}
+
+/// Everything that is known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct View {
+    /// The installation's name.
+    pub(crate) name: String,
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Version of the daemon.
+    pub(crate) version: &'static str,
+    /// Where the options are declared.
+    pub(crate) source: String,
+    /// Which options are in force; nothing before the first.
+    pub(crate) generation: Option<String>,
+    /// How the installation is.
+    pub(crate) phase: Phase,
+    /// Why it is not ready.
+    pub(crate) reason: Option<Problem>,
+    /// Whether it is what the options want, all of it ready.
+    pub(crate) settled: bool,
+    /// Whether, and by whom, it is paused.
+    pub(crate) paused: Option<Note>,
+    /// Status and drift; nothing while nothing is installed.
+    pub(crate) outlook: Option<Outlook>,
+    /// The plan that runs, or ran last.
+    pub(crate) plan: Option<PlanView>,
+    /// The revisions, newest first.
+    pub(crate) revisions: Vec<RevisionView>,
+    /// Whether the lease is held.
+    pub(crate) lease: bool,
+    /// Watches that are interrupted: kind, and why.
+    pub(crate) troubles: Vec<(String, String)>,
+    /// Whether every kind was seen once.
+    pub(crate) observed: bool,
+}
+
+/// Where the daemon writes down what it knows.
+#[derive(Clone)]
+pub(crate) struct Board {
+    view: watch::Sender<Arc<View>>,
+    events: broadcast::Sender<Arc<Event>>,
+}
+
+impl Board {
+    /// A board of an installation of which nothing is known.
+    pub(crate) fn new(view: View) -> Self {
+        let (view, _) = watch::channel(Arc::new(view));
+        let (events, _) = broadcast::channel(BACKLOG);
+        Self { view, events }
+    }
+
+    /// What is known now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Tells of every change of what is known.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// The events of plans from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    /// Writes something down; nobody is told where nothing changed.
+    pub(crate) fn write(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_if_modified(|view| {
+            let mut new = View::clone(view);
+            change(&mut new);
+            let changed = new != **view;
+            if changed {
+                *view = Arc::new(new);
+            }
+            changed
+        });
+    }
+
+    /// An event of a plan.
+    pub(crate) fn event(&self, event: Event) {
+        self.write(|view| take(view, &event));
+        // Nobody may be listening.
+        let _ = self.events.send(Arc::new(event));
+    }
+}
+
+/// What an event changes of what is known.
+fn take(view: &mut View, event: &Event) {
+    match event {
+        Event::Planned { purpose, revision, counts } => {
+            let total = counts.create + counts.change + counts.delete + counts.keep;
+            view.plan = Some(PlanView {
+                purpose: *purpose,
+                revision: *revision,
+                counts: *counts,
+                done: 0,
+                total,
+                started: Timestamp::now(),
+                ended: None,
+                error: None,
+                waiting: Vec::new(),
+            });
+        }
+        Event::Done { object, done, total, .. } => {
+            if let Some(plan) = &mut view.plan {
+                (plan.done, plan.total) = (*done, *total);
+                plan.waiting.retain(|waiting| waiting.object.as_ref() != Some(object));
+            }
+        }
+        Event::Waiting { object, on } => {
+            if let Some(plan) = &mut view.plan {
+                let waiting = Waiting { object: object.clone(), text: on.to_string(), on: on.clone() };
+                match plan.waiting.iter_mut().find(|known| known.object == *object) {
+                    Some(known) => *known = waiting,
+                    None => plan.waiting.push(waiting),
+                }
+            }
+        }
+        Event::Failed { error, .. } => {
+            if let Some(plan) = &mut view.plan {
+                plan.error = Some(error.clone());
+            }
+        }
+        Event::Recovering { .. }
+        | Event::Started { .. }
+        | Event::Retrying { .. }
+        | Event::RollingBack { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { group: "apps".into(), kind: "Deployment".into(), namespace: None, name: name.into() }
+    }
+
+    #[test]
+    fn a_plan_is_shown_with_what_it_waits_for_until_that_is_done() {
+        let board = Board::new(View::default());
+        let counts = Counts { create: 2, change: 1, delete: 0, keep: 4 };
+        let mut told = board.events();
+        board.event(Event::Planned { purpose: Purpose::Install, revision: Some(1), counts });
+        let on = |message: &str| WaitingOn::Ready { object: key("a"), message: message.into() };
+        board.event(Event::Waiting { object: Some(key("a")), on: on("0/1") });
+        board.event(Event::Waiting { object: Some(key("a")), on: on("1/2") });
+        let plan = board.view().plan.clone().unwrap();
+        assert_eq!((plan.total, plan.waiting.len()), (7, 1));
+        assert!(plan.waiting[0].text.contains("1/2"));
+        let done = Event::Done { object: key("a"), verb: "create", millis: 1, done: 3, total: 7 };
+        board.event(done);
+        let plan = board.view().plan.clone().unwrap();
+        assert_eq!((plan.done, plan.waiting.len()), (3, 0));
+        assert!(matches!(*told.try_recv().unwrap(), Event::Planned { .. }));
+    }
+
+    #[test]
+    fn what_changes_nothing_is_told_nobody() {
+        let board = Board::new(View::default());
+        let mut changes = board.follow();
+        changes.mark_unchanged();
+        board.write(|view| view.lease = false);
+        assert!(!changes.has_changed().unwrap());
+        board.write(|view| view.lease = true);
+        assert!(changes.has_changed().unwrap());
+    }
+}

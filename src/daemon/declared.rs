@@ -1,0 +1,252 @@
+//! The declared source of options: the one place that rules, watched for changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use futures::StreamExt as _;
+use notify::{RecursiveMode, Watcher as _};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, watch};
+use trainerd_catalog::{Raw, parse_options_file};
+use trainerd_cluster::watch::{Event, WatchParams};
+use trainerd_cluster::{Cluster, ListParams};
+use trainerd_plan::object::Resource;
+
+use crate::cli::errors::{InputError, Problem};
+use crate::cli::options::{self, Given};
+
+/// Where the options of an installation are declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A YAML file, one `name: value` a line.
+    File(PathBuf),
+    /// A ConfigMap of the installation's namespace: each key is an option.
+    ConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The daemon's API.
+    Api,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::ConfigMap { namespace, name } => write!(f, "ConfigMap {namespace}/{name}"),
+            Self::Api => f.write_str("the daemon's API"),
+        }
+    }
+}
+
+/// What the source says now.
+#[derive(Clone, Debug)]
+pub(crate) enum Declared {
+    /// Nothing yet: what is installed stays as it is.
+    Nothing,
+    /// These options.
+    Options(Wish),
+    /// Something that cannot be read.
+    Unreadable(Problem),
+}
+
+/// Options, and who they are known as.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// The options.
+    pub(crate) given: Given,
+    /// Tells one wish from another: the sender's own, or a digest.
+    pub(crate) generation: String,
+    /// Somebody else is the one to act on them: this daemon only looks.
+    pub(crate) standby: bool,
+}
+
+impl Wish {
+    fn of(values: BTreeMap<String, Raw>, source: &options::Source) -> Self {
+        // The order of a BTreeMap and JSON's own spelling make the text the same for the same options.
+        let text: BTreeMap<&String, Value> = values
+            .iter()
+            .map(|(name, raw)| match raw {
+                Raw::Text(text) => (name, Value::from(text.as_str())),
+                Raw::Typed(value) => (name, value.clone()),
+            })
+            .collect();
+        let digest = Sha256::digest(serde_json::to_vec(&text).unwrap_or_default());
+        let generation = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { given: Given::of(values, source), generation, standby: false }
+    }
+}
+
+/// Why a source can no longer be followed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// The system does not tell of changes.
+    #[error("failed to watch {}", .path.display())]
+    Watch {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: notify::Error,
+    },
+    /// The system stopped telling.
+    #[error("no longer told of changes of {}", .0.display())]
+    Ended(PathBuf),
+}
+
+/// Follows a source that is not the API until it can no longer be followed.
+pub(crate) async fn follow(
+    source: Source,
+    cluster: Cluster,
+    declared: watch::Sender<Declared>,
+) -> Result<(), SourceError> {
+    match source {
+        Source::File(path) => follow_file(&path, &declared).await,
+        Source::ConfigMap { namespace, name } => {
+            follow_config_map(&cluster, &namespace, &name, &declared).await;
+            Ok(())
+        }
+        Source::Api => std::future::pending().await,
+    }
+}
+
+/// The options of a file as it is now.
+pub(crate) fn read_file(path: &Path) -> Declared {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(source) => {
+            return Declared::Unreadable(InputError::ReadFile { path: path.to_owned(), source }.into());
+        }
+    };
+    match parse_options_file(&path.display().to_string(), &text) {
+        Ok(values) => Declared::Options(Wish::of(values, &options::Source::File)),
+        Err(error) => Declared::Unreadable(error.into()),
+    }
+}
+
+/// A file is followed by its folder: editors and mounted ConfigMaps replace it rather than write into it.
+async fn follow_file(path: &Path, declared: &watch::Sender<Declared>) -> Result<(), SourceError> {
+    let failed = |source| SourceError::Watch { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (sender, mut events) = mpsc::channel(1);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the file makes events of its own; a full channel says all that there is to say.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = sender.try_send(());
+        }
+    })
+    .map_err(failed)?;
+    watcher.watch(folder, RecursiveMode::NonRecursive).map_err(failed)?;
+    loop {
+        let now = read_file(path);
+        declared.send_if_modified(|known| {
+            let same = match (&*known, &now) {
+                (Declared::Options(known), Declared::Options(now)) => known.generation == now.generation,
+                (Declared::Unreadable(known), Declared::Unreadable(now)) => known == now,
+                _ => false,
+            };
+            if !same {
+                *known = now;
+            }
+            !same
+        });
+        if events.recv().await.is_none() {
+            return Err(SourceError::Ended(path.to_owned()));
+        }
+        // A file that is being written is read when that is over, as far as one can know.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+async fn follow_config_map(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    declared: &watch::Sender<Declared>,
+) {
+    let resource = Resource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        plural: "configmaps".to_owned(),
+        namespaced: true,
+    };
+    let list = ListParams {
+        namespace: Some(namespace.to_owned()),
+        field_selector: Some(format!("metadata.name={name}")),
+        ..ListParams::default()
+    };
+    let missing = || {
+        let problem = InputError::NoConfigMap { namespace: namespace.to_owned(), name: name.to_owned() };
+        Declared::Unreadable(problem.into())
+    };
+    let mut events = cluster.watch(&resource, WatchParams { list, resource_version: None });
+    while let Some(event) = events.next().await {
+        let now = match event {
+            Ok(Event::Applied(object)) => of_config_map(&object),
+            Ok(Event::Restarted(objects)) => objects.first().map_or_else(missing, of_config_map),
+            Ok(Event::Deleted(_)) => missing(),
+            Ok(Event::Resumed) => continue,
+            Err(error) => {
+                tracing::warn!(%error, namespace, name, "failed to watch the ConfigMap with the options");
+                continue;
+            }
+        };
+        declared.send_replace(now);
+    }
+}
+
+fn of_config_map(object: &Value) -> Declared {
+    let data = object["data"].as_object().into_iter().flatten();
+    let values =
+        data.map(|(name, value)| (name.clone(), Raw::from(value.as_str().unwrap_or_default().trim())));
+    Declared::Options(Wish::of(values.collect(), &options::Source::ConfigMap))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_key_of_a_config_map_is_an_option_and_the_same_options_are_the_same_wish() {
+        let read = |data: Value| match of_config_map(&serde_json::json!({ "data": data })) {
+            Declared::Options(wish) => wish,
+            other => panic!("{other:?}"),
+        };
+        let one = read(serde_json::json!({"settle": "3\n", "data-cache": "false"}));
+        let catalog = trainerd_catalog::Catalog::builtin().unwrap();
+        assert_eq!(one.given.parse(&catalog).unwrap().values()["settle"], Value::from(3));
+        let same = read(serde_json::json!({"data-cache": "false", "settle": "3"}));
+        assert_eq!(one.generation, same.generation);
+        assert_ne!(one.generation, read(serde_json::json!({"settle": "4"})).generation);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_again_when_it_is_replaced_and_a_bad_one_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("options.yaml");
+        std::fs::write(&path, "settle: 1\n").unwrap();
+        let (sender, mut declared) = watch::channel(Declared::Nothing);
+        let followed = path.clone();
+        let task = tokio::spawn(async move { follow_file(&followed, &sender).await });
+        let mut next = async || {
+            tokio::time::timeout(Duration::from_secs(10), declared.changed()).await.unwrap().unwrap();
+            declared.borrow_and_update().clone()
+        };
+        let Declared::Options(first) = next().await else { panic!("the file is there") };
+        let new = folder.path().join("new");
+        std::fs::write(&new, "settle: 2\n").unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        let Declared::Options(second) = next().await else { panic!("the file is there") };
+        assert_ne!(first.generation, second.generation);
+        std::fs::remove_file(&path).unwrap();
+        let Declared::Unreadable(problem) = next().await else { panic!("the file is gone") };
+        assert!(problem.message.contains("failed to read"), "{problem:?}");
+        task.abort();
+    }
+}

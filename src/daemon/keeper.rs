@@ -1,0 +1,537 @@
+//! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the upkeep goes on.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use trainerd_catalog::Catalog;
+use trainerd_cluster::RequestError;
+use trainerd_cluster::retry::Backoff;
+use trainerd_engine::upkeep::{News, RecordSeen, Stance, Upkeep};
+use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
+use trainerd_plan::plan::Purpose;
+
+use super::board::{Board, Phase, RevisionView};
+use super::declared::{Declared, Source, Wish};
+use super::recorder::Recorder;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::verbs::history::outcome_text;
+use crate::cli::want::want;
+
+/// What stands in the way, and when to try again.
+struct Obstacle {
+    phase: Phase,
+    problem: Problem,
+    /// `None`: not before something changes.
+    again: Option<Duration>,
+}
+
+/// Why a pass ended early.
+enum Stop {
+    /// The process shall end.
+    Asked,
+    /// The installation was paused, or options changed, while a plan ran.
+    Anew,
+    /// This stands in the way.
+    Obstacle(Box<Obstacle>),
+}
+
+/// What a person may ask for beside options.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Plan over the current revision, whatever is known of it.
+    Reconcile,
+    /// See [`Engine::pause`].
+    Pause(oneshot::Sender<Result<bool, EngineError>>),
+    /// See [`Engine::resume`].
+    Resume(oneshot::Sender<Result<bool, EngineError>>),
+}
+
+/// What happened between passes.
+enum Happened {
+    News(News),
+    Command(Command),
+    /// A pass is due: other options, or the time has come.
+    Due,
+    Asked,
+}
+
+/// Why the upkeep ended.
+enum Wake {
+    /// A new pass is due.
+    Pass,
+    /// The process shall end.
+    Asked,
+}
+
+/// Keeps an installation as its options say.
+pub(crate) struct Keeper {
+    catalog: Arc<Catalog>,
+    engine: Arc<Engine>,
+    source: Source,
+    declared: watch::Receiver<Declared>,
+    commands: mpsc::Receiver<Command>,
+    board: Board,
+    recorder: Recorder,
+    asked: Cancel,
+    upkeep: Upkeep,
+    state: Option<State>,
+    /// Why the current revision has to be put right by a plan.
+    mend: Option<String>,
+    obstacle: Option<Obstacle>,
+    standby: bool,
+    /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
+    removed: bool,
+    /// Waits between tries that meet an obstacle; between plans that mend.
+    soon: Backoff,
+    late: Backoff,
+}
+
+impl Keeper {
+    /// A keeper of the engine's installation. `asked` turns true when the process shall end.
+    pub(crate) fn new(
+        engine: Engine,
+        catalog: Arc<Catalog>,
+        source: Source,
+        declared: watch::Receiver<Declared>,
+        commands: mpsc::Receiver<Command>,
+        board: Board,
+        recorder: Recorder,
+        asked: Cancel,
+    ) -> Self {
+        Self {
+            upkeep: Upkeep::new(&engine),
+            engine: Arc::new(engine),
+            catalog,
+            source,
+            declared,
+            commands,
+            board,
+            recorder,
+            asked,
+            state: None,
+            mend: None,
+            obstacle: None,
+            standby: false,
+            removed: false,
+            soon: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            late: Backoff::new(Duration::from_mins(1), Duration::from_mins(10)),
+        }
+    }
+
+    /// Goes on until the process is asked to end.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let ended = self.pass().await;
+            self.recorder.pass(started.elapsed(), ended.is_ok());
+            let again = match ended {
+                Ok(()) => {
+                    self.soon.reset();
+                    self.late.reset();
+                    self.obstacle = None;
+                    None
+                }
+                Err(Stop::Asked) => break,
+                Err(Stop::Anew) => continue,
+                Err(Stop::Obstacle(obstacle)) => {
+                    let Obstacle { phase, problem, .. } = &*obstacle;
+                    let why = problem.why().join("; ");
+                    tracing::warn!(phase = phase.word(), code = problem.code, why, "{}", problem.message);
+                    let again = obstacle.again;
+                    self.obstacle = Some(*obstacle);
+                    again
+                }
+            };
+            self.show();
+            match self.keep(again.map(|after| Instant::now() + after)).await {
+                Wake::Pass => {}
+                Wake::Asked => break,
+            }
+        }
+        self.upkeep.step_aside().await;
+    }
+
+    /// Brings the installation to what is declared, as far as that differs from what it is.
+    async fn pass(&mut self) -> Result<(), Stop> {
+        self.upkeep.step_aside().await;
+        let engine = Arc::clone(&self.engine);
+        let state = match self.aside(engine.open()).await? {
+            Ok(state) => state,
+            Err(error) => return Err(self.stopped(error)),
+        };
+        let was_paused = self.is_paused();
+        self.take(state);
+        self.removed = match self.state.as_ref().and_then(State::version) {
+            None => (was_paused || self.removed) && !self.declared.has_changed().unwrap_or(false),
+            Some(_) => false,
+        };
+        let answer = self.bring().await;
+        self.resume_upkeep();
+        answer
+    }
+
+    async fn bring(&mut self) -> Result<(), Stop> {
+        let declared = self.declared.borrow_and_update().clone();
+        self.standby = matches!(&declared, Declared::Options(wish) if wish.standby);
+        if self.standby || self.removed || self.is_paused() {
+            return Ok(());
+        }
+        self.rule().await?;
+        self.recover().await?;
+        let wish = match declared {
+            Declared::Nothing => None,
+            Declared::Options(wish) => Some(wish),
+            Declared::Unreadable(problem) => {
+                return Err(obstacle(Phase::Invalid, problem, None));
+            }
+        };
+        if let Some(wish) = wish {
+            self.fulfil(wish).await?;
+        }
+        if let Some(why) = self.mend.clone() {
+            tracing::info!(why, "putting the installation right by a plan");
+            self.mend_now().await?;
+            self.mend = None;
+        }
+        Ok(())
+    }
+
+    /// Says whose options rule, once there is an installation to say it of.
+    async fn rule(&mut self) -> Result<(), Stop> {
+        let Some(state) = self.state.as_ref().filter(|state| state.version().is_some()) else {
+            return Ok(());
+        };
+        let (engine, standing) = (Arc::clone(&self.engine), state.standing().clone());
+        let source = self.source.to_string();
+        match self.aside(engine.rule(&standing, &source)).await? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.stopped(error)),
+        }
+    }
+
+    /// Finishes what was broken off.
+    async fn recover(&mut self) -> Result<(), Stop> {
+        let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
+        let engine = Arc::clone(&self.engine);
+        self.drive(async move |options: &mut RunOptions<'_>| engine.recover(state, options).await).await
+    }
+
+    /// Plans and runs the way to what is wished, stop by stop.
+    async fn fulfil(&mut self, wish: Wish) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        loop {
+            let Some(state) = self.state.clone() else { return Ok(()) };
+            let wanted = match want(&self.catalog, &engine, &state, &wish.given).await {
+                Ok(wanted) => wanted,
+                Err(problem) => return Err(self.unwanted(problem)),
+            };
+            let current = state.current.as_ref();
+            let same = current.is_some_and(|current| current.desired.is_rendered_like(&wanted.desired));
+            let deployed = current.is_some_and(|current| state.is_deployed(current.header.number));
+            if same && deployed {
+                self.board.write(|view| view.generation = Some(wish.generation.clone()));
+                return Ok(());
+            }
+            if !same && let Some((revision, reason)) = engine.rolled_back(&state, &wanted.desired) {
+                let back = state.record().current.unwrap_or_default();
+                let purpose = wanted.purpose;
+                let error = EngineError::RolledBack { purpose, revision, back, reason };
+                return Err(self.stopped(error));
+            }
+            let is_stop = wanted.is_stop;
+            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, false);
+            let prepared = match self.aside(prepared).await? {
+                Ok(prepared) => prepared,
+                Err(error) => return Err(self.stopped(error)),
+            };
+            if prepared.is_empty() && !is_stop {
+                self.board.write(|view| view.generation = Some(wish.generation.clone()));
+                return Ok(());
+            }
+            let running = Arc::clone(&engine);
+            self.drive(async move |options: &mut RunOptions<'_>| running.run(state, prepared, options).await)
+                .await?;
+            self.rule().await?;
+        }
+    }
+
+    /// A plan over the current revision: for what one write does not put right.
+    async fn mend_now(&mut self) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let Some(current) = &state.current else { return Ok(()) };
+        let desired = Arc::clone(&current.desired);
+        let prepared = match self.aside(engine.prepare(&state, desired, Purpose::Change, false)).await? {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.stopped(error)),
+        };
+        self.drive(async move |options: &mut RunOptions<'_>| engine.run(state, prepared, options).await).await
+    }
+
+    /// Runs a plan, with the watches going on, until it ends or is broken off.
+    async fn drive(
+        &mut self,
+        run: impl AsyncFnOnce(&mut RunOptions<'_>) -> Result<State, EngineError>,
+    ) -> Result<(), Stop> {
+        let (cancel, cancelled) = watch::channel(false);
+        let board = self.board.clone();
+        let recorder = self.recorder.clone();
+        let sink = move |event: Event| {
+            recorder.event(&event);
+            board.event(event);
+        };
+        self.board.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
+        let mut options = RunOptions::new(None, &sink, cancelled);
+        let (mut asked, mut anew) = (false, false);
+        let ended = {
+            let mut run = pin!(run(&mut options));
+            loop {
+                tokio::select! {
+                    ended = &mut run => break ended,
+                    news = self.upkeep.next() => if matches!(news, News::Paused(true)) {
+                        anew = true;
+                        cancel.send_replace(true);
+                    },
+                    Some(command) = self.commands.recv() => obey(&self.engine, command).await,
+                    _ = self.asked.wait_for(|asked| *asked), if !asked => {
+                        asked = true;
+                        cancel.send_replace(true);
+                    }
+                }
+            }
+        };
+        let result = if ended.is_ok() { "done" } else { "failed" };
+        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
+            self.recorder.plan(&plan.purpose.to_string(), result);
+        }
+        let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
+        self.board.write(|view| {
+            if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
+                plan.ended = Some(jiff::Timestamp::now());
+                plan.waiting.clear();
+                plan.error = problem;
+            }
+        });
+        match ended {
+            Ok(state) => {
+                self.take(state);
+                Ok(())
+            }
+            Err(EngineError::Interrupted) if asked => Err(Stop::Asked),
+            Err(EngineError::Interrupted) if anew => Err(Stop::Anew),
+            Err(error) => {
+                let stopped = self.stopped(error);
+                self.reopen().await?;
+                Err(stopped)
+            }
+        }
+    }
+
+    /// Reads where the installation is, after a plan that did not end well.
+    async fn reopen(&mut self) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        if let Ok(state) = self.aside(engine.open()).await? {
+            self.take(state);
+        }
+        Ok(())
+    }
+
+    /// Awaits something that changes nothing, unless the process is asked to end.
+    async fn aside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        let mut asked = self.asked.clone();
+        tokio::select! {
+            done = work => Ok(done),
+            _ = asked.wait_for(|asked| *asked) => Err(Stop::Asked),
+        }
+    }
+
+    fn take(&mut self, state: State) {
+        let revisions = revisions(&self.engine, &state);
+        self.board.write(|view| view.revisions = revisions);
+        self.state = Some(state);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.standing().paused.is_some())
+    }
+
+    /// What the error of a plan means for the loop.
+    fn stopped(&mut self, error: EngineError) -> Stop {
+        let (phase, again) = match &error {
+            EngineError::Interrupted => return Stop::Anew,
+            EngineError::Lease(_) => (Phase::Held, Some(Duration::from_secs(5))),
+            EngineError::LeaseLost(_) => (Phase::Held, Some(self.soon.next_wait())),
+            EngineError::ChangedMeanwhile | EngineError::Journal(_) => {
+                (Phase::Running, Some(self.soon.next_wait()))
+            }
+            EngineError::Connect(_) => (Phase::Disconnected, Some(self.soon.next_wait())),
+            EngineError::Request { source, .. } if is_passing(source) => {
+                (Phase::Disconnected, Some(self.soon.next_wait()))
+            }
+            EngineError::Refused(_) | EngineError::Permissions(_) => {
+                (Phase::Refused, Some(self.late.next_wait()))
+            }
+            EngineError::RolledBack { .. } => (Phase::Failed, None),
+            _ => (Phase::Failed, Some(self.late.next_wait())),
+        };
+        obstacle(phase, error.into(), again)
+    }
+
+    /// What it means that no desired state could be made.
+    fn unwanted(&mut self, problem: Problem) -> Stop {
+        let (phase, again) = match problem.exit {
+            Exit::Input => (Phase::Invalid, None),
+            Exit::Cluster => (Phase::Disconnected, Some(self.soon.next_wait())),
+            _ => (Phase::Refused, Some(self.late.next_wait())),
+        };
+        obstacle(phase, problem, again)
+    }
+
+    /// Lets the upkeep go on at whatever is current.
+    fn resume_upkeep(&mut self) {
+        let Some(state) = &self.state else { return };
+        let stance = if state.journal().is_some() {
+            Stance::Aside
+        } else if self.standby || state.standing().paused.is_some() {
+            Stance::Paused
+        } else {
+            Stance::Active
+        };
+        self.upkeep.set(state, stance);
+    }
+
+    /// The time between passes.
+    async fn keep(&mut self, mut again: Option<Instant>) -> Wake {
+        loop {
+            let happened = tokio::select! {
+                news = self.upkeep.next() => Happened::News(news),
+                changed = self.declared.changed() => match changed {
+                    Ok(()) => Happened::Due,
+                    // Whoever declares has ended, and with it the process.
+                    Err(_) => std::future::pending().await,
+                },
+                Some(command) = self.commands.recv() => Happened::Command(command),
+                () = at(again) => Happened::Due,
+                _ = self.asked.wait_for(|asked| *asked) => Happened::Asked,
+            };
+            match happened {
+                Happened::Asked => return Wake::Asked,
+                Happened::Due => return Wake::Pass,
+                Happened::Command(Command::Reconcile) => {
+                    self.mend = Some("somebody asked for it".to_owned());
+                    return Wake::Pass;
+                }
+                Happened::Command(command) => obey(&self.engine, command).await,
+                Happened::News(news) => {
+                    self.recorder.news(&news);
+                    match news {
+                        News::Changed | News::Drifted(_) | News::Repaired { .. } | News::Gone(_) => {
+                            self.show()
+                        }
+                        News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
+                        News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
+                        News::NeedsPlan { why } if self.mend.is_none() => {
+                            self.mend = Some(why);
+                            let due = Instant::now() + self.soon.next_wait();
+                            again = Some(again.map_or(due, |at| at.min(due)));
+                        }
+                        News::Record(_) | News::Paused(_) | News::NeedsPlan { .. } => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the record is one that somebody else wrote since it was read.
+    fn is_foreign(&self, seen: &RecordSeen) -> bool {
+        let own = self.state.as_ref().and_then(State::version);
+        match (seen, own) {
+            (RecordSeen::At(told), Some(own)) => match (told.parse::<u64>(), own.parse::<u64>()) {
+                // What our own plan wrote before its last write may be told late.
+                (Ok(told), Ok(own)) => told > own,
+                _ => told != own,
+            },
+            (RecordSeen::At(_), None) | (RecordSeen::Gone, Some(_)) => true,
+            (RecordSeen::Gone, None) => false,
+        }
+    }
+
+    /// Writes down what is known now.
+    fn show(&mut self) {
+        let outlook = self.upkeep.outlook();
+        let troubles = self.upkeep.troubles();
+        let (lease, observed) = (self.upkeep.holds_lease(), self.upkeep.is_observed());
+        let state = self.state.as_ref();
+        let paused = state.and_then(|state| state.standing().paused.clone());
+        let ready = outlook.as_ref().is_some_and(|outlook| outlook.status.ready);
+        let (mut phase, mut reason) = match (&self.obstacle, &outlook) {
+            _ if paused.is_some() => (Phase::Paused, None),
+            _ if self.standby => (Phase::Standby, None),
+            (Some(obstacle), _) => (obstacle.phase, Some(obstacle.problem.clone())),
+            (None, None) => (Phase::Absent, None),
+            (None, Some(_)) if !observed => (Phase::Starting, None),
+            (None, Some(_)) if ready => (Phase::Ready, None),
+            (None, Some(_)) => (Phase::Waiting, None),
+        };
+        if let Some((kind, why)) = troubles.first().filter(|_| self.obstacle.is_none()) {
+            phase = Phase::Disconnected;
+            let problem = Problem::new(Exit::Cluster, "watch-interrupted", format!("failed to watch {kind}"));
+            reason = Some(problem.because(why.clone()).hint("it is tried again until it succeeds"));
+        }
+        self.board.write(|view| {
+            view.settled = phase == Phase::Ready;
+            (view.phase, view.reason, view.paused) = (phase, reason, paused);
+            (view.outlook, view.troubles) = (outlook, troubles);
+            (view.lease, view.observed) = (lease, observed);
+        });
+    }
+}
+
+/// Pauses or resumes; what is asked for beside that is done by the plan that runs.
+async fn obey(engine: &Engine, command: Command) {
+    // Whoever asked may have gone.
+    match command {
+        Command::Pause(answer) => drop(answer.send(engine.pause().await)),
+        Command::Resume(answer) => drop(answer.send(engine.resume().await)),
+        Command::Reconcile => {}
+    }
+}
+
+fn obstacle(phase: Phase, problem: Problem, again: Option<Duration>) -> Stop {
+    Stop::Obstacle(Box::new(Obstacle { phase, problem, again }))
+}
+
+/// Whether the same request may succeed later, with nobody doing anything.
+fn is_passing(error: &RequestError) -> bool {
+    error.retry().is_some()
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn revisions(engine: &Engine, state: &State) -> Vec<RevisionView> {
+    let history = engine.known_history(state).into_iter().rev();
+    history
+        .map(|(header, outcome)| RevisionView {
+            number: header.number,
+            created: header.created,
+            by: header.by,
+            purpose: header.purpose,
+            versions: header
+                .components
+                .iter()
+                .map(|(name, component)| (name.clone(), component.version.to_string()))
+                .collect(),
+            outcome: outcome.as_ref().map_or_else(|| "not begun".to_owned(), outcome_text),
+        })
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! Every metric of the daemon, defined once: what `/metrics` exposes, what alert rules and the dashboard are made of.
+
+use trainerd_serve::metrics::{
+    Counter, Definition, Family, Gauge, Histogram, Info, Metrics, MetricsError, Unit,
+};
+
+use super::board::{Board, Phase};
+
+/// Bounds of durations, in seconds: from a repair to an upgrade.
+const DURATIONS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0];
+
+const BUILD: Definition<Info, 1> = Definition::info("trainerd_build", "The running binary", ["version"]);
+const PASSES: Definition<Counter, 1> =
+    Definition::counter("trainerd_reconciles", "Passes of the loop by how they ended", ["result"]);
+const PASS_SECONDS: Definition<Histogram, 0> =
+    Definition::histogram("trainerd_reconcile_duration_seconds", "Time of a pass of the loop", [], DURATIONS)
+        .unit(Unit::Seconds);
+const REQUESTS: Definition<Counter, 3> = Definition::counter(
+    "trainerd_kubernetes_requests",
+    "Requests to the API server by verb, resource and status code; code 0 stands for no answer",
+    ["verb", "resource", "code"],
+);
+const DRIFT_FOUND: Definition<Counter, 1> = Definition::counter(
+    "trainerd_drift_detected",
+    "Objects found to be changed by others, by kind",
+    ["kind"],
+);
+const DRIFT_REPAIRED: Definition<Counter, 2> = Definition::counter(
+    "trainerd_drift_repaired",
+    "Objects put right, by kind and by what was done",
+    ["kind", "verb"],
+);
+const REPAIR_SECONDS: Definition<Histogram, 0> = Definition::histogram(
+    "trainerd_drift_repair_duration_seconds",
+    "Time from noticing a change to the answer of the write that put it right",
+    [],
+    DURATIONS,
+)
+.unit(Unit::Seconds);
+const DRIFTED: Definition<Gauge, 1> = Definition::gauge(
+    "trainerd_drifted_objects",
+    "Objects that differ from the revision now, by what is done about them",
+    ["state"],
+);
+const PLANS: Definition<Counter, 2> =
+    Definition::counter("trainerd_plans", "Plans that ended, by purpose and result", ["purpose", "result"]);
+const REVISION: Definition<Gauge, 0> =
+    Definition::gauge("trainerd_revision", "Number of the revision that the installation is at", []);
+const REVISIONS: Definition<Gauge, 0> =
+    Definition::gauge("trainerd_revisions", "Number of revisions that are kept", []);
+const WAITS: Definition<Gauge, 1> =
+    Definition::gauge("trainerd_waits", "Things that the plan under way waits for, by reason", ["reason"]);
+const LEADER: Definition<Gauge, 0> =
+    Definition::gauge("trainerd_leader", "Whether this process holds the lease of the installation", []);
+const PHASE: Definition<Gauge, 1> =
+    Definition::gauge("trainerd_phase", "1 for the phase that the installation is in", ["phase"]);
+const SETTLED: Definition<Gauge, 0> = Definition::gauge(
+    "trainerd_settled",
+    "Whether the installation is what the options want, and all of it ready",
+    [],
+);
+const OBJECTS: Definition<Gauge, 2> = Definition::gauge(
+    "trainerd_objects",
+    "Objects of the revision by component, ready and in all",
+    ["component", "state"],
+);
+const WATCHES: Definition<Gauge, 1> = Definition::gauge(
+    "trainerd_watches_interrupted",
+    "Whether the watch of a kind is interrupted",
+    ["resource"],
+);
+
+/// What is counted as it happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    pub(crate) passes: Family<Counter, 1>,
+    pub(crate) pass_seconds: Family<Histogram, 0>,
+    pub(crate) requests: Family<Counter, 3>,
+    pub(crate) drift_found: Family<Counter, 1>,
+    pub(crate) drift_repaired: Family<Counter, 2>,
+    pub(crate) repair_seconds: Family<Histogram, 0>,
+    pub(crate) plans: Family<Counter, 2>,
+}
+
+/// Registers every metric. What is known already is read from the board at each scrape.
+pub(crate) fn register(metrics: &Metrics, board: &Board) -> Result<Counts, MetricsError> {
+    metrics.register(&BUILD)?.with([env!("CARGO_PKG_VERSION")]);
+    let counts = Counts {
+        passes: metrics.register(&PASSES)?,
+        pass_seconds: metrics.register(&PASS_SECONDS)?,
+        requests: metrics.register(&REQUESTS)?,
+        drift_found: metrics.register(&DRIFT_FOUND)?,
+        drift_repaired: metrics.register(&DRIFT_REPAIRED)?,
+        repair_seconds: metrics.register(&REPAIR_SECONDS)?,
+        plans: metrics.register(&PLANS)?,
+    };
+    counts.passes.with(["kept"]);
+    counts.passes.with(["failed"]);
+    let flag = |value: bool| vec![([], f64::from(u8::from(value)))];
+    let own = board.clone();
+    metrics.compute(&LEADER, move || flag(own.view().lease))?;
+    let own = board.clone();
+    metrics.compute(&SETTLED, move || flag(own.view().settled))?;
+    let own = board.clone();
+    metrics.compute(&PHASE, move || {
+        let now = own.view().phase;
+        let row = |phase: Phase| ([phase.word().to_owned()], f64::from(u8::from(phase == now)));
+        Phase::ALL.into_iter().map(row).collect()
+    })?;
+    let own = board.clone();
+    metrics.compute(&REVISION, move || {
+        let view = own.view();
+        view.outlook.iter().map(|outlook| ([], number(outlook.status.revision))).collect()
+    })?;
+    let own = board.clone();
+    metrics.compute(&REVISIONS, move || vec![([], count(own.view().revisions.len()))])?;
+    let own = board.clone();
+    metrics.compute(&DRIFTED, move || {
+        let view = own.view();
+        let states = ["repairing", "waiting", "paused", "left", "contended", "failed"];
+        let drift = || view.outlook.iter().flat_map(|outlook| &outlook.drift);
+        let row = |state: &str| {
+            ([state.to_owned()], count(drift().filter(|drift| drift.state.word() == state).count()))
+        };
+        states.into_iter().map(row).collect()
+    })?;
+    let own = board.clone();
+    metrics.compute(&WAITS, move || {
+        let view = own.view();
+        let waiting = || view.plan.iter().filter(|plan| plan.ended.is_none()).flat_map(|plan| &plan.waiting);
+        let row = |reason: &'static str| {
+            ([reason.to_owned()], count(waiting().filter(|waiting| waiting.on.word() == reason).count()))
+        };
+        trainerd_plan::reason::WaitingOn::WORDS.into_iter().map(row).collect()
+    })?;
+    let own = board.clone();
+    metrics.compute(&OBJECTS, move || {
+        let view = own.view();
+        let components = view.outlook.iter().flat_map(|outlook| &outlook.status.components);
+        let rows = components.flat_map(|(name, component)| {
+            let row = |state: &str, number: usize| ([name.clone(), state.to_owned()], count(number));
+            [row("ready", component.ready), row("total", component.total)]
+        });
+        rows.collect()
+    })?;
+    let own = board.clone();
+    metrics.compute(&WATCHES, move || {
+        own.view().troubles.iter().map(|(resource, _)| ([resource.clone()], 1.0)).collect()
+    })?;
+    Ok(counts)
+}
+
+fn count(number: usize) -> f64 {
+    self::number(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+/// Exact up to 2^53, which neither revisions nor objects reach.
+#[expect(clippy::cast_precision_loss)]
+fn number(number: u64) -> f64 {
+    number as f64
+}

@@ -1,0 +1,243 @@
+//! The daemon: a loop that keeps an installation as its options say, and tells everybody how it is.
+
+mod api;
+mod board;
+mod declared;
+mod keeper;
+mod metrics;
+mod recorder;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use trainerd_catalog::Catalog;
+use trainerd_cluster::retry::Backoff;
+use trainerd_cluster::{Cluster, ConnectError, Observer};
+use trainerd_engine::Engine;
+use trainerd_serve::listen::ListenError;
+use trainerd_serve::{Metrics, Probes, ServeError};
+
+use self::board::{Board, Phase, View};
+pub(crate) use self::declared::Source;
+use self::declared::{Declared, SourceError};
+use self::keeper::Keeper;
+use self::recorder::Recorder;
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+
+/// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
+const SOCKET_MODE: u32 = 0o600;
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Where the options are declared.
+    pub(crate) source: Source,
+    /// Where the API listens, if anywhere.
+    pub(crate) socket: Option<PathBuf>,
+    /// Where probes and metrics listen.
+    pub(crate) health: SocketAddr,
+}
+
+/// Why the daemon ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Crash {
+    /// It cannot be talked to.
+    #[error("failed to open a door")]
+    Listen(#[from] ListenError),
+    /// A server ended.
+    #[error("a server ended")]
+    Serve(#[from] ServeError),
+    /// The source of options can no longer be followed.
+    #[error("the options can no longer be followed")]
+    Source(#[from] SourceError),
+    /// The metrics are wrongly defined.
+    #[error("failed to set up the metrics")]
+    Metrics(#[from] trainerd_serve::metrics::MetricsError),
+    /// A task that goes on for ever ended without a word.
+    #[error("{0} ended")]
+    Ended(&'static str),
+    /// A task panicked.
+    #[error("{task} crashed")]
+    Panicked {
+        /// Which.
+        task: &'static str,
+        /// How.
+        source: tokio::task::JoinError,
+    },
+}
+
+/// Tasks that end only with the process, by name.
+#[derive(Default)]
+struct Tasks(JoinSet<(&'static str, Result<(), Crash>)>);
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Crash>> + Send + 'static) {
+        self.0.spawn(async move {
+            // A panic is caught here, where the task still has its name.
+            match tokio::spawn(task).await {
+                Ok(ended) => (name, ended),
+                Err(source) => (name, Err(Crash::Panicked { task: name, source })),
+            }
+        });
+    }
+
+    /// The first that ends, and why.
+    async fn crash(&mut self) -> Crash {
+        match self.0.join_next().await {
+            Some(Ok((_, Err(crash)))) => crash,
+            Some(Ok((name, Ok(())))) => Crash::Ended(name),
+            Some(Err(source)) => Crash::Panicked { task: "a task", source },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Awaits those that end when they are told to.
+    async fn ended(mut self) {
+        let all = async { while self.0.join_next().await.is_some() {} };
+        // Servers give open requests their time; whoever takes longer is cut off with the process.
+        let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
+    }
+}
+
+/// Runs the daemon until it is asked to end.
+pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem> {
+    let catalog = Arc::new(Catalog::builtin()?);
+    let installation = context.cluster.installation();
+    let board = Board::new(View {
+        name: installation.name.clone(),
+        namespace: installation.namespace.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        source: setup.source.to_string(),
+        ..View::default()
+    });
+    let metrics = Metrics::new();
+    let counts = metrics::register(&metrics, &board).map_err(|error| crashed(error.into()))?;
+    let mut tasks = Tasks::default();
+    let asked = context.interrupt.cancel();
+    let end = || {
+        let mut asked = asked.clone();
+        async move { drop(asked.wait_for(|asked| *asked).await) }
+    };
+
+    let health = trainerd_serve::listen::tcp(setup.health).await.map_err(|error| crashed(error.into()))?;
+    let router = probes(&board).router().merge(metrics.router());
+    let ended = end();
+    tasks.spawn("the probes", async move { Ok(trainerd_serve::serve(health, router, ended).await?) });
+
+    let requests = counts.requests.clone();
+    let observer = Observer::new(move |request| {
+        requests.with([request.verb.as_str(), request.resource, &request.code.to_string()]).inc();
+    });
+    let cluster = connect(context, &board, observer).await?;
+    let engine = Engine::new(cluster.clone(), installation, context.by.clone());
+    let (declare, declared) = watch::channel(Declared::Nothing);
+    let (command, commands) = mpsc::channel(1);
+    let recorder = Recorder::new(counts);
+    // Declared before the first pass, so that this is not made twice.
+    if let Source::File(path) = &setup.source {
+        declare.send_replace(declared::read_file(path));
+    }
+    if let Some(socket) = &setup.socket {
+        let listener =
+            trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(|error| crashed(error.into()))?;
+        let events = api::channel();
+        let router = api::router(
+            board.clone(),
+            cluster.clone(),
+            Arc::clone(&catalog),
+            setup.source.clone(),
+            declare.clone(),
+            command,
+            events.clone(),
+        );
+        let ended = end();
+        tasks.spawn("the API", async move { Ok(trainerd_serve::serve(listener, router, ended).await?) });
+        let board = board.clone();
+        tasks.spawn("the events", async move {
+            api::announce(board, events).await;
+            Ok(())
+        });
+    }
+    let source = setup.source.clone();
+    tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
+
+    let keeper = Keeper::new(
+        engine,
+        catalog,
+        setup.source,
+        declared,
+        commands,
+        board,
+        recorder,
+        context.interrupt.cancel(),
+    );
+    tracing::info!(health = %setup.health, socket = ?setup.socket, "the daemon runs");
+    let ended = tokio::select! {
+        () = keeper.run() => Ok(Exit::Done),
+        crash = tasks.crash() => Err(crashed(crash)),
+    };
+    if ended.is_ok() {
+        tasks.ended().await;
+    }
+    ended
+}
+
+/// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.
+async fn connect(context: &Context, board: &Board, observer: Observer) -> Result<Cluster, Problem> {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    loop {
+        let options = context.connect_options(Some(observer.clone()));
+        let error =
+            match context.interrupt.or(async { Ok::<_, Problem>(Cluster::connect(options).await) }).await? {
+                Ok(cluster) => return Ok(cluster),
+                Err(error) => error,
+            };
+        let passing = matches!(error, ConnectError::Unreachable { .. });
+        let problem = Problem::from(&error);
+        if !passing {
+            return Err(problem);
+        }
+        let wait = backoff.next_wait();
+        tracing::warn!(why = problem.why().join("; "), ?wait, "{}", problem.message);
+        board.write(|view| (view.phase, view.reason) = (Phase::Disconnected, Some(problem)));
+        context.interrupt.or(async { Ok::<_, Problem>(tokio::time::sleep(wait).await) }).await?;
+    }
+}
+
+fn probes(board: &Board) -> Probes {
+    let own = board.clone();
+    let observed = move || match own.view() {
+        view if view.observed => Ok(()),
+        _ => Err("not everything was seen yet".to_owned()),
+    };
+    let own = board.clone();
+    let reached = move || {
+        let view = own.view();
+        match (view.phase, &view.reason) {
+            (Phase::Disconnected, Some(problem)) => Err(problem.message.clone()),
+            _ => Ok(()),
+        }
+    };
+    let own = board.clone();
+    let settled = move || {
+        let view = own.view();
+        let is_active = view.settled || matches!(view.phase, Phase::Paused | Phase::Standby);
+        if is_active {
+            return Ok(());
+        }
+        let why = view.reason.as_ref().map(|problem| format!(": {}", problem.message)).unwrap_or_default();
+        Err(format!("{}{why}", view.phase.word()))
+    };
+    Probes::new().ready("observed", observed).ready("api-server", reached).settled("installation", settled)
+}
+
+fn crashed(crash: Crash) -> Problem {
+    Problem::crashed(&crash)
+}
