@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use trainerd_catalog::{Catalog, Raw};
 use trainerd_cluster::{Cluster, ListParams};
 use trainerd_engine::EngineError;
+use trainerd_engine::chunk::hex;
 use trainerd_plan::object::Resource;
 use trainerd_serve::{Event, Problem, events, problem};
 
@@ -355,8 +356,7 @@ fn generation(body: &Value) -> String {
     if let Some(fields) = body.as_object_mut() {
         fields.remove("generation");
     }
-    let digest = Sha256::digest(canonical(&body).as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(canonical(&body).as_bytes()))
 }
 
 fn canonical(value: &Value) -> String {

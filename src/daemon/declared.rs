@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use trainerd_catalog::{Raw, parse_options_file};
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams};
+use trainerd_engine::chunk::hex;
 use trainerd_plan::object::Resource;
 
 use crate::cli::errors::{InputError, Problem};
@@ -75,8 +76,7 @@ impl Wish {
                 Raw::Typed(value) => (name, value.clone()),
             })
             .collect();
-        let digest = Sha256::digest(serde_json::to_vec(&text).unwrap_or_default());
-        let generation = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let generation = hex(&Sha256::digest(serde_json::to_vec(&text).unwrap_or_default()));
         Self { given: Given::of(values, source), generation, standby: false }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) enum Command {
 
 /// What happened between passes.
 enum Happened {
-    News(News),
+    News(Box<News>),
     Command(Command),
     /// A pass is due: other options, or the time has come.
     Due,
@@ -66,6 +66,23 @@ enum Wake {
     Pass,
     /// The process shall end.
     Asked,
+}
+
+/// What a keeper is given.
+pub(crate) struct Charge {
+    /// The installation.
+    pub(crate) engine: Engine,
+    pub(crate) catalog: Arc<Catalog>,
+    /// Where its options are declared, and what is declared.
+    pub(crate) source: Source,
+    pub(crate) declared: watch::Receiver<Declared>,
+    /// What people ask for.
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// Where to write down what is known, and what happened.
+    pub(crate) board: Board,
+    pub(crate) recorder: Recorder,
+    /// Turns true when the process shall end.
+    pub(crate) asked: Cancel,
 }
 
 /// Keeps an installation as its options say.
@@ -92,17 +109,9 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of the engine's installation. `asked` turns true when the process shall end.
-    pub(crate) fn new(
-        engine: Engine,
-        catalog: Arc<Catalog>,
-        source: Source,
-        declared: watch::Receiver<Declared>,
-        commands: mpsc::Receiver<Command>,
-        board: Board,
-        recorder: Recorder,
-        asked: Cancel,
-    ) -> Self {
+    /// A keeper with nothing seen yet.
+    pub(crate) fn new(charge: Charge) -> Self {
+        let Charge { engine, catalog, source, declared, commands, board, recorder, asked } = charge;
         Self {
             upkeep: Upkeep::new(&engine),
             engine: Arc::new(engine),
@@ -127,7 +136,7 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         loop {
             let started = Instant::now();
-            let ended = self.pass().await;
+            let ended = Box::pin(self.pass()).await;
             self.recorder.pass(started.elapsed(), ended.is_ok());
             let again = match ended {
                 Ok(()) => {
@@ -139,9 +148,7 @@ impl Keeper {
                 Err(Stop::Asked) => break,
                 Err(Stop::Anew) => continue,
                 Err(Stop::Obstacle(obstacle)) => {
-                    let Obstacle { phase, problem, .. } = &*obstacle;
-                    let why = problem.why().join("; ");
-                    tracing::warn!(phase = phase.word(), code = problem.code, why, "{}", problem.message);
+                    self.recorder.obstacle(obstacle.phase.word(), &obstacle.problem);
                     let again = obstacle.again;
                     self.obstacle = Some(*obstacle);
                     again
@@ -170,7 +177,7 @@ impl Keeper {
             None => (was_paused || self.removed) && !self.declared.has_changed().unwrap_or(false),
             Some(_) => false,
         };
-        let answer = self.bring().await;
+        let answer = Box::pin(self.bring()).await;
         self.resume_upkeep();
         answer
     }
@@ -218,7 +225,8 @@ impl Keeper {
     async fn recover(&mut self) -> Result<(), Stop> {
         let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
         let engine = Arc::clone(&self.engine);
-        self.drive(async move |options: &mut RunOptions<'_>| engine.recover(state, options).await).await
+        self.drive(async move |options: &mut RunOptions<'_>| Box::pin(engine.recover(state, options)).await)
+            .await
     }
 
     /// Plans and runs the way to what is wished, stop by stop.
@@ -254,8 +262,10 @@ impl Keeper {
                 return Ok(());
             }
             let running = Arc::clone(&engine);
-            self.drive(async move |options: &mut RunOptions<'_>| running.run(state, prepared, options).await)
-                .await?;
+            self.drive(async move |options: &mut RunOptions<'_>| {
+                Box::pin(running.run(state, prepared, options)).await
+            })
+            .await?;
             self.rule().await?;
         }
     }
@@ -270,7 +280,10 @@ impl Keeper {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.stopped(error)),
         };
-        self.drive(async move |options: &mut RunOptions<'_>| engine.run(state, prepared, options).await).await
+        self.drive(async move |options: &mut RunOptions<'_>| {
+            Box::pin(engine.run(state, prepared, options)).await
+        })
+        .await
     }
 
     /// Runs a plan, with the watches going on, until it ends or is broken off.
@@ -305,11 +318,10 @@ impl Keeper {
                 }
             }
         };
-        let result = if ended.is_ok() { "done" } else { "failed" };
-        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
-            self.recorder.plan(&plan.purpose.to_string(), result);
-        }
         let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
+        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
+            self.recorder.plan(&plan.purpose.to_string(), plan.revision, problem.as_deref());
+        }
         self.board.write(|view| {
             if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
                 plan.ended = Some(jiff::Timestamp::now());
@@ -409,7 +421,7 @@ impl Keeper {
     async fn keep(&mut self, mut again: Option<Instant>) -> Wake {
         loop {
             let happened = tokio::select! {
-                news = self.upkeep.next() => Happened::News(news),
+                news = self.upkeep.next() => Happened::News(Box::new(news)),
                 changed = self.declared.changed() => match changed {
                     Ok(()) => Happened::Due,
                     // Whoever declares has ended, and with it the process.
@@ -429,9 +441,9 @@ impl Keeper {
                 Happened::Command(command) => obey(&self.engine, command).await,
                 Happened::News(news) => {
                     self.recorder.news(&news);
-                    match news {
+                    match *news {
                         News::Changed | News::Drifted(_) | News::Repaired { .. } | News::Gone(_) => {
-                            self.show()
+                            self.show();
                         }
                         News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
                         News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,

@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use trainerd_catalog::Catalog;
+use trainerd_cluster::announce::announcer;
+use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, Observer};
 use trainerd_engine::Engine;
@@ -25,7 +27,7 @@ use trainerd_serve::{Metrics, Probes, ServeError};
 use self::board::{Board, Phase, View};
 pub(crate) use self::declared::Source;
 use self::declared::{Declared, SourceError};
-use self::keeper::Keeper;
+use self::keeper::{Charge, Keeper};
 use self::recorder::Recorder;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
@@ -118,7 +120,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         ..View::default()
     });
     let metrics = Metrics::new();
-    let counts = metrics::register(&metrics, &board).map_err(|error| crashed(error.into()))?;
+    let counts = metrics::register(&metrics, &board).map_err(crashed)?;
     let mut tasks = Tasks::default();
     let asked = context.interrupt.cancel();
     let end = || {
@@ -126,7 +128,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         async move { drop(asked.wait_for(|asked| *asked).await) }
     };
 
-    let health = trainerd_serve::listen::tcp(setup.health).await.map_err(|error| crashed(error.into()))?;
+    let health = trainerd_serve::listen::tcp(setup.health).await.map_err(crashed)?;
     let router = probes(&board).router().merge(metrics.router());
     let ended = end();
     tasks.spawn("the probes", async move { Ok(trainerd_serve::serve(health, router, ended).await?) });
@@ -136,17 +138,22 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         requests.with([request.verb.as_str(), request.resource, &request.code.to_string()]).inc();
     });
     let cluster = connect(context, &board, observer).await?;
-    let engine = Engine::new(cluster.clone(), installation, context.by.clone());
+    let engine = Engine::new(cluster.clone(), installation.clone(), context.by.clone());
     let (declare, declared) = watch::channel(Declared::Nothing);
     let (command, commands) = mpsc::channel(1);
-    let recorder = Recorder::new(counts);
+    let instance = Identity::of_this_process().to_string();
+    let (announcer, announcements) = announcer(cluster.clone(), "trainerd".to_owned(), instance);
+    let recorder = Recorder::new(counts, announcer, &installation);
+    tasks.spawn("the Kubernetes Events", async move {
+        announcements.run().await;
+        Ok(())
+    });
     // Declared before the first pass, so that this is not made twice.
     if let Source::File(path) = &setup.source {
         declare.send_replace(declared::read_file(path));
     }
     if let Some(socket) = &setup.socket {
-        let listener =
-            trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(|error| crashed(error.into()))?;
+        let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
         let events = api::channel();
         let router = api::router(
             board.clone(),
@@ -168,16 +175,16 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let source = setup.source.clone();
     tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
 
-    let keeper = Keeper::new(
+    let keeper = Keeper::new(Charge {
         engine,
         catalog,
-        setup.source,
+        source: setup.source,
         declared,
         commands,
         board,
         recorder,
-        context.interrupt.cancel(),
-    );
+        asked: context.interrupt.cancel(),
+    });
     tracing::info!(health = %setup.health, socket = ?setup.socket, "the daemon runs");
     let ended = tokio::select! {
         () = keeper.run() => Ok(Exit::Done),
@@ -207,7 +214,11 @@ async fn connect(context: &Context, board: &Board, observer: Observer) -> Result
         let wait = backoff.next_wait();
         tracing::warn!(why = problem.why().join("; "), ?wait, "{}", problem.message);
         board.write(|view| (view.phase, view.reason) = (Phase::Disconnected, Some(problem)));
-        context.interrupt.or(async { Ok::<_, Problem>(tokio::time::sleep(wait).await) }).await?;
+        let pause = async {
+            tokio::time::sleep(wait).await;
+            Ok::<_, Problem>(())
+        };
+        context.interrupt.or(pause).await?;
     }
 }
 
@@ -238,6 +249,6 @@ fn probes(board: &Board) -> Probes {
     Probes::new().ready("observed", observed).ready("api-server", reached).settled("installation", settled)
 }
 
-fn crashed(crash: Crash) -> Problem {
-    Problem::crashed(&crash)
+fn crashed(crash: impl Into<Crash>) -> Problem {
+    Problem::crashed(&crash.into())
 }

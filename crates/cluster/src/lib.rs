@@ -8,6 +8,7 @@
 //! Objects are JSON values throughout: what the API server sent is what a caller gets, unknown fields
 //! included.
 
+pub mod announce;
 mod classify;
 mod cluster;
 mod connect;

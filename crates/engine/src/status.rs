@@ -77,11 +77,7 @@ pub struct ObjectStatus {
 
 impl Status {
     /// Puts together what is known of the objects of the current revision.
-    pub(crate) fn of(
-        state: &State,
-        current: &Revision,
-        objects: impl Iterator<Item = ObjectStatus>,
-    ) -> Self {
+    pub(crate) fn of(state: &State, current: &Revision, objects: impl Iterator<Item = ObjectStatus>) -> Self {
         let (record, Revision { header, desired }) = (state.record(), current);
         let component = |(name, component): (&String, &Component)| {
             (name.clone(), ComponentStatus { version: component.version.clone(), ready: 0, total: 0 })

@@ -101,8 +101,8 @@ pub struct Upkeep {
     queue: VecDeque<ObjectKey>,
     /// Objects that are being read or written.
     busy: BTreeSet<ObjectKey>,
-    /// Objects to look at again, when.
-    again: BTreeMap<ObjectKey, (Instant, Backoff)>,
+    /// Objects to look at again, and when; `None` where that time has come and it is not known yet what came of it.
+    again: BTreeMap<ObjectKey, (Option<Instant>, Backoff)>,
     work: FuturesUnordered<LocalBoxFuture<'static, Work>>,
     hold: Hold,
     news: VecDeque<News>,
@@ -233,7 +233,7 @@ impl Upkeep {
 
     /// The earliest moment at which something is due.
     fn wake(&self) -> Option<Instant> {
-        let again = self.again.values().map(|(at, _)| *at);
+        let again = self.again.values().filter_map(|(at, _)| *at);
         let idle = self.queue.is_empty() && self.busy.is_empty();
         let lease = self.hold.due(idle, !self.queue.is_empty());
         again.chain(lease).min()
@@ -241,12 +241,15 @@ impl Upkeep {
 
     fn woke(&mut self) {
         let now = Instant::now();
-        let due: Vec<ObjectKey> =
-            self.again.iter().filter(|(_, (at, _))| *at <= now).map(|(key, _)| key.clone()).collect();
+        let due: Vec<ObjectKey> = self
+            .again
+            .iter()
+            .filter(|(_, (at, _))| at.is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in due {
             if let Some((at, _)) = self.again.get_mut(&key) {
-                // Forgotten once it holds; not due again before that is known.
-                *at = now + Duration::from_hours(24);
+                *at = None;
             }
             self.look(&key);
         }
@@ -321,13 +324,13 @@ impl Upkeep {
     fn queued(&mut self, key: &ObjectKey, drifted: &Drifted) -> DriftState {
         if let Some(contended) = self.contention.check(&drifted.fights(key), self.began.elapsed()) {
             let at = self.began + contended.until;
-            self.again.insert(key.clone(), (at, patience()));
+            self.again.insert(key.clone(), (Some(at), patience()));
             let seconds = at.saturating_duration_since(Instant::now()).as_secs();
             return DriftState::contended(contended.fight, seconds);
         }
         self.noticed.entry(key.clone()).or_insert_with(Instant::now);
         // One that was refused is tried again when its time has come.
-        let waits = self.again.get(key).is_some_and(|(at, _)| *at > Instant::now());
+        let waits = self.again.get(key).is_some_and(|(at, _)| at.is_some());
         if !waits && !self.queue.contains(key) {
             self.queue.push_back(key.clone());
         }
@@ -484,9 +487,9 @@ impl Upkeep {
     /// A request about an object was refused: it is tried again after a while.
     fn failed(&mut self, key: &ObjectKey, drifted: Option<&Drifted>, error: &str) {
         tracing::warn!(object = %key, error, "failed to put drift right");
-        let (_, mut backoff) = self.again.remove(key).unwrap_or_else(|| (Instant::now(), patience()));
+        let (_, mut backoff) = self.again.remove(key).unwrap_or_else(|| (None, patience()));
         let at = Instant::now() + backoff.next_wait();
-        self.again.insert(key.clone(), (at, backoff));
+        self.again.insert(key.clone(), (Some(at), backoff));
         let unknown = Drifted { changes: Vec::new(), by: Vec::new(), remedy: Remedy::Plan };
         let state = DriftState::Failed { error: error.to_owned() };
         self.show(key, drifted.unwrap_or(&unknown), state);
