@@ -4,11 +4,13 @@
 //! * [`proxy`] counts the requests of a process and lets a chosen one go wrong.
 //! * [`cluster`] is the cluster that a test runs against, emptied; its state can be kept and put back.
 //! * [`product`] runs the binary under test, [`stack`] knows what it installs.
+//! * [`daemon`] runs it as a daemon, [`kept`] is an installation that one keeps.
 //! * [`torture`] kills it at every request boundary.
 
 pub mod cluster;
 pub mod daemon;
 mod error;
+pub mod kept;
 pub mod product;
 pub mod proxy;
 pub mod stack;

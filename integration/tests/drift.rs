@@ -1,100 +1,22 @@
 //! Drift: put right, shown, left or fought over, as the options and the objects say.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use trainerd_cluster::{ApplyParams, CreateParams};
-use trainerd_integration::TestCluster;
-use trainerd_integration::daemon::Daemon;
+use serde_json::json;
+use trainerd_integration::kept::{BOUND, JOBSET, Kept};
 use trainerd_integration::stack::{self, NAMESPACE};
 use trainerd_plan::object::Resource;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-const BOUND: Duration = Duration::from_mins(3);
 /// As long as a repair that must not come would take, many times over.
 const PEACE: Duration = Duration::from_secs(2);
-const JOBSET: &str = "jobset-controller-manager";
 const CONFIG: &str = "kubeflow-trainer-config";
-
-/// A daemon with a file of options that the test changes.
-struct World {
-    daemon: Daemon,
-    file: PathBuf,
-    // Last: the daemon ends before its cluster is given back.
-    cluster: TestCluster,
-}
-
-impl World {
-    fn new() -> Result<Self> {
-        let cluster = TestCluster::take()?;
-        let file = cluster.folder().join("options.yaml");
-        std::fs::write(&file, text(""))?;
-        let daemon = cluster.daemon("daemon", &["--config", file.to_str().unwrap_or_default()])?;
-        let mut world = Self { daemon, file, cluster };
-        world.daemon.wait_until_settled(BOUND)?;
-        Ok(world)
-    }
-
-    /// Other options, in force.
-    fn set(&mut self, options: &str) -> Result {
-        let before = self.daemon.read("/v1/installation")?["generation"].clone();
-        std::fs::write(&self.file, text(options))?;
-        self.daemon.wait_for("settled with other options", BOUND, |view| {
-            view["settled"] == true && view["generation"] != before
-        })?;
-        Ok(())
-    }
-
-    fn patch(&self, kind: &Resource, name: &str, patch: &Value) -> Result {
-        let namespace = kind.namespaced.then_some(NAMESPACE);
-        let api = self.cluster.api();
-        self.cluster.block_on(api.patch_merge(kind, namespace, name, patch, CreateParams::default()))?;
-        Ok(())
-    }
-
-    fn scale(&self, replicas: u32) -> Result {
-        self.patch(&stack::deployment(), JOBSET, &json!({"spec": {"replicas": replicas}}))
-    }
-
-    /// As the field manager of the tests, by server-side apply, whoever owns the field.
-    fn apply_replicas(&self, replicas: u32) -> Result {
-        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
-                            "metadata": {"name": JOBSET, "namespace": NAMESPACE}});
-        let params = ApplyParams { force: true, ..ApplyParams::default() };
-        self.cluster.block_on(self.cluster.api().apply(&stack::deployment(), &object, &params))?;
-        Ok(())
-    }
-
-    fn replicas(&self) -> std::result::Result<Value, trainerd_integration::Error> {
-        let found = self.cluster.get(&stack::deployment(), NAMESPACE, JOBSET)?;
-        Ok(found.unwrap_or_default()["spec"]["replicas"].clone())
-    }
-
-    fn wait_for_replicas(&self, replicas: u32) -> Result {
-        Ok(self.cluster.wait_until("the replicas", BOUND, || Ok(self.replicas()? == replicas))?)
-    }
-
-    /// The drift of an object, once it is in that state.
-    fn drift(&mut self, name: &str, state: &str) -> Result<Value> {
-        let of = |view: &Value| {
-            let drift = view["outlook"]["drift"].as_array().cloned().unwrap_or_default();
-            drift.into_iter().find(|drift| drift["object"]["name"] == name && drift["state"] == state)
-        };
-        let view = self.daemon.wait_for(&format!("{name} {state}"), BOUND, |view| of(view).is_some())?;
-        Ok(of(&view).unwrap_or_default())
-    }
-}
-
-fn text(options: &str) -> String {
-    format!("small-footprint: true\nsettle: 0\ntrainer-version: \"2.2.1\"\n{options}")
-}
 
 #[test]
 fn policies_and_other_managers() -> Result {
-    let mut world = World::new()?;
+    let mut world = Kept::new()?;
 
     // Another manager means to keep what it applied: nothing is taken by force, and it is said.
     world.apply_replicas(2)?;
@@ -144,12 +66,13 @@ fn policies_and_other_managers() -> Result {
     let view = world.daemon.read("/v1/installation")?;
     assert_eq!(view["outlook"]["drift"], json!([]), "{view:#}");
     world.set("")?;
-    world.wait_for_replicas(1)
+    world.wait_for_replicas(1)?;
+    Ok(())
 }
 
 #[test]
 fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
-    let mut world = World::new()?;
+    let mut world = Kept::new()?;
     for round in 0..5 {
         world.scale(2 + round)?;
         world.wait_for_replicas(1)?;
@@ -181,7 +104,7 @@ fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
 
 #[test]
 fn what_others_hang_on_comes_back_with_them() -> Result {
-    let mut world = World::new()?;
+    let mut world = Kept::new()?;
     let count = |kind: &Resource| Ok(world.cluster.list(kind, Some(stack::INSTALLATION))?.len());
     let before: std::result::Result<Vec<usize>, trainerd_integration::Error> =
         [stack::runtime(), stack::crd(), stack::deployment()].iter().map(count).collect();
