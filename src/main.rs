@@ -3,6 +3,10 @@
 mod cli;
 mod daemon;
 
+/// Gives memory that a plan took back to the system: a daemon is idle most of its life.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -48,6 +48,9 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    /// The cluster of the tests, or the daemon in it, did not do its part.
+    #[error("failed at the cluster of the tests")]
+    Tests(#[from] trainerd_integration::Error),
     /// Another program failed.
     #[error("failed: {command} ({status}): {stderr}")]
     Program {

@@ -15,6 +15,7 @@ use std::error::Error as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
@@ -39,6 +40,9 @@ struct Arguments {
     /// The product's binary, to measure its memory
     #[arg(long, value_name = "FILE")]
     trainerd: Option<PathBuf>,
+    /// Seconds for which the daemon is left alone
+    #[arg(long, default_value_t = 300)]
+    idle: u64,
     /// Rounds of the figures that are compared
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -62,6 +66,8 @@ enum Section {
     Stack,
     /// Memory of the product's binary
     Memory,
+    /// A daemon: idle, restarted, and put to work (figures 1, 2, 3 and 12)
+    Daemon,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -132,6 +138,9 @@ async fn measure(arguments: Arguments) -> Result<Report, Error> {
         && let Some(trainerd) = &world.trainerd
     {
         section::memory::measure(&world, trainerd, &mut report)?;
+    }
+    if wanted(Section::Daemon) {
+        section::daemon::measure(Duration::from_secs(arguments.idle), &mut report)?;
     }
     Ok(report)
 }

@@ -167,7 +167,12 @@ fn run(arguments: &[OsString]) -> Exit {
 
 fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Problem> {
     log(&cli);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // What a daemon does is little at a time, and each thread has memory of its own.
+    let mut builder = match cli.verb {
+        Verb::Daemon(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Problem::new(Exit::Failed, "runtime", format!("failed to start: {error}")))?;
@@ -220,8 +225,9 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
 fn log(cli: &Cli) {
     let is_daemon = matches!(cli.verb, Verb::Daemon(_));
     let level = match cli.output.verbose {
-        0 if is_daemon && cli.output.quiet => "warn",
-        0 if is_daemon => "warn,trainerd=info,trainerd_engine=info,trainerd_cluster=info",
+        0 if is_daemon && cli.output.quiet => "warn,kube_client=off",
+        // kube's client repeats what our own errors say.
+        0 if is_daemon => "warn,kube_client=off,trainerd=info,trainerd_engine=info,trainerd_cluster=info",
         0 => "off",
         1 if is_daemon => "info,trainerd=debug,trainerd_engine=debug",
         1 => "warn",

@@ -40,7 +40,6 @@ const BACKLOG: usize = 256;
 struct Desk {
     board: Board,
     cluster: Cluster,
-    catalog: Arc<Catalog>,
     source: Source,
     declared: watch::Sender<Declared>,
     commands: mpsc::Sender<Command>,
@@ -51,13 +50,12 @@ struct Desk {
 pub(crate) fn router(
     board: Board,
     cluster: Cluster,
-    catalog: Arc<Catalog>,
     source: Source,
     declared: watch::Sender<Declared>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
 ) -> Router {
-    let desk = Desk { board, cluster, catalog, source, declared, commands, events };
+    let desk = Desk { board, cluster, source, declared, commands, events };
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/installation", get(installation))
@@ -327,7 +325,11 @@ fn desired(desk: &Desk, body: Value) -> Result<(), Box<Response>> {
     }
     let values: BTreeMap<String, Raw> =
         wanted.options.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect();
-    if let Err(invalid) = trainerd_catalog::Options::parse(&desk.catalog, &values) {
+    let catalog = Catalog::builtin().map_err(|error| {
+        let message = error.to_string();
+        refuse(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "BrokenCatalog", message))
+    })?;
+    if let Err(invalid) = trainerd_catalog::Options::parse(&catalog, &values) {
         let errors: Vec<Value> = invalid
             .errors()
             .iter()

@@ -72,7 +72,6 @@ enum Wake {
 pub(crate) struct Charge {
     /// The installation.
     pub(crate) engine: Engine,
-    pub(crate) catalog: Arc<Catalog>,
     /// Where its options are declared, and what is declared.
     pub(crate) source: Source,
     pub(crate) declared: watch::Receiver<Declared>,
@@ -87,7 +86,6 @@ pub(crate) struct Charge {
 
 /// Keeps an installation as its options say.
 pub(crate) struct Keeper {
-    catalog: Arc<Catalog>,
     engine: Arc<Engine>,
     source: Source,
     declared: watch::Receiver<Declared>,
@@ -111,11 +109,10 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// A keeper with nothing seen yet.
     pub(crate) fn new(charge: Charge) -> Self {
-        let Charge { engine, catalog, source, declared, commands, board, recorder, asked } = charge;
+        let Charge { engine, source, declared, commands, board, recorder, asked } = charge;
         Self {
             upkeep: Upkeep::new(&engine),
             engine: Arc::new(engine),
-            catalog,
             source,
             declared,
             commands,
@@ -178,8 +175,11 @@ impl Keeper {
             Some(_) => false,
         };
         let answer = Box::pin(self.bring()).await;
-        self.resume_upkeep();
-        answer
+        let resumed = self.resume_upkeep();
+        // A pass begins with reading it all anew: until then the room is better spent.
+        self.state = self.state.take().map(State::without_objects);
+        self.engine.forget().await;
+        resumed.and(answer)
     }
 
     async fn bring(&mut self) -> Result<(), Stop> {
@@ -232,9 +232,14 @@ impl Keeper {
     /// Plans and runs the way to what is wished, stop by stop.
     async fn fulfil(&mut self, wish: Wish) -> Result<(), Stop> {
         let engine = Arc::clone(&self.engine);
+        // Read from the binary when it is needed, which is seldom.
+        let catalog = match Catalog::builtin() {
+            Ok(catalog) => catalog,
+            Err(error) => return Err(self.unwanted(error.into())),
+        };
         loop {
             let Some(state) = self.state.clone() else { return Ok(()) };
-            let wanted = match want(&self.catalog, &engine, &state, &wish.given).await {
+            let wanted = match want(&catalog, &engine, &state, &wish.given).await {
                 Ok(wanted) => wanted,
                 Err(problem) => return Err(self.unwanted(problem)),
             };
@@ -405,8 +410,8 @@ impl Keeper {
     }
 
     /// Lets the upkeep go on at whatever is current.
-    fn resume_upkeep(&mut self) {
-        let Some(state) = &self.state else { return };
+    fn resume_upkeep(&mut self) -> Result<(), Stop> {
+        let Some(state) = &self.state else { return Ok(()) };
         let stance = if state.journal().is_some() {
             Stance::Aside
         } else if self.standby || state.standing().paused.is_some() {
@@ -414,7 +419,10 @@ impl Keeper {
         } else {
             Stance::Active
         };
-        self.upkeep.set(state, stance);
+        match self.upkeep.set(state, stance) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.stopped(error)),
+        }
     }
 
     /// The time between passes.

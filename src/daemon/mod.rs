@@ -10,17 +10,15 @@ mod recorder;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use trainerd_catalog::Catalog;
 use trainerd_cluster::announce::announcer;
 use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, Observer};
-use trainerd_engine::Engine;
+use trainerd_engine::{Cancel, Engine};
 use trainerd_serve::listen::ListenError;
 use trainerd_serve::{Metrics, Probes, ServeError};
 
@@ -90,13 +88,16 @@ impl Tasks {
         });
     }
 
-    /// The first that ends, and why.
-    async fn crash(&mut self) -> Crash {
-        match self.0.join_next().await {
-            Some(Ok((_, Err(crash)))) => crash,
-            Some(Ok((name, Ok(())))) => Crash::Ended(name),
-            Some(Err(source)) => Crash::Panicked { task: "a task", source },
-            None => std::future::pending().await,
+    /// The first that ends although the process was not asked to, and why.
+    async fn crash(&mut self, asked: Cancel) -> Crash {
+        loop {
+            match self.0.join_next().await {
+                Some(Ok((_, Err(crash)))) => return crash,
+                Some(Ok(_)) if *asked.borrow() => {}
+                Some(Ok((name, Ok(())))) => return Crash::Ended(name),
+                Some(Err(source)) => return Crash::Panicked { task: "a task", source },
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -110,7 +111,6 @@ impl Tasks {
 
 /// Runs the daemon until it is asked to end.
 pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem> {
-    let catalog = Arc::new(Catalog::builtin()?);
     let installation = context.cluster.installation();
     let board = Board::new(View {
         name: installation.name.clone(),
@@ -158,7 +158,6 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         let router = api::router(
             board.clone(),
             cluster.clone(),
-            Arc::clone(&catalog),
             setup.source.clone(),
             declare.clone(),
             command,
@@ -177,7 +176,6 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
 
     let keeper = Keeper::new(Charge {
         engine,
-        catalog,
         source: setup.source,
         declared,
         commands,
@@ -188,7 +186,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     tracing::info!(health = %setup.health, socket = ?setup.socket, "the daemon runs");
     let ended = tokio::select! {
         () = keeper.run() => Ok(Exit::Done),
-        crash = tasks.crash() => Err(crashed(crash)),
+        crash = tasks.crash(asked.clone()) => Err(crashed(crash)),
     };
     if ended.is_ok() {
         tasks.ended().await;

@@ -63,6 +63,7 @@ fn bench(home: &Home, name: &Name, arguments: &Arguments) -> Result<(), Error> {
         .arg(Parts::find(home)?.path(&parts::KUBECTL)?)
         .arg("--trainerd")
         .arg(cargo::binary(&programs, "trainerd")?)
+        .env("TRAINERD_BIN", cargo::binary(&programs, "trainerd")?)
         .args(["--output", &arguments.output])
         .args(&arguments.further);
 

@@ -1,6 +1,7 @@
 //! What is measured, a section a question.
 
 pub(crate) mod change;
+pub(crate) mod daemon;
 pub(crate) mod memory;
 pub(crate) mod plan;
 pub(crate) mod revision;

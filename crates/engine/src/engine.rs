@@ -50,6 +50,12 @@ impl State {
         &self.stored.standing
     }
 
+    /// The same without the objects of the current revision, which take much room. Whoever plans opens it again.
+    #[must_use]
+    pub fn without_objects(self) -> Self {
+        Self { current: None, ..self }
+    }
+
     /// Whether a revision was brought to its end.
     pub fn is_deployed(&self, revision: u64) -> bool {
         self.record().results.get(&revision) == Some(&Outcome::Deployed)
@@ -422,6 +428,11 @@ impl Engine {
 
     fn noted(&self, what: String) -> Note {
         Note { what, by: self.by.clone(), since: Timestamp::now() }
+    }
+
+    /// Lets go of what was kept so that it need not be read again.
+    pub async fn forget(&self) {
+        self.store.forget().await;
     }
 
     /// Every revision that was read or written by this engine, ascending, with what came of it. No request.

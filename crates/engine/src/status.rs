@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use trainerd_cluster::{ListParams, endpoints};
 use trainerd_plan::applyset;
-use trainerd_plan::desired::{Component, DesiredObject};
+use trainerd_plan::desired::{Component, Desired, DesiredObject};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
@@ -76,9 +76,8 @@ pub struct ObjectStatus {
 }
 
 impl Status {
-    /// Puts together what is known of the objects of the current revision.
-    pub(crate) fn of(state: &State, current: &Revision, objects: impl Iterator<Item = ObjectStatus>) -> Self {
-        let (record, Revision { header, desired }) = (state.record(), current);
+    /// Puts together what is known of the objects of a revision; what the record says of it is the caller's to add.
+    pub(crate) fn of(number: u64, desired: &Desired, objects: impl Iterator<Item = ObjectStatus>) -> Self {
         let component = |(name, component): (&String, &Component)| {
             (name.clone(), ComponentStatus { version: component.version.clone(), ready: 0, total: 0 })
         };
@@ -97,13 +96,13 @@ impl Status {
         Self {
             name: desired.installation.name.clone(),
             namespace: desired.installation.namespace.clone(),
-            revision: header.number,
-            outcome: record.results.get(&header.number).cloned(),
+            revision: number,
+            outcome: None,
             ready: troubled.iter().all(|object| object.waiting.is_none()),
             components,
             objects: troubled,
-            journal: record.journal.clone(),
-            standing: state.standing().clone(),
+            journal: None,
+            standing: Standing::default(),
         }
     }
 }
@@ -119,7 +118,13 @@ impl Engine {
         let now = Timestamp::now();
         let objects = desired.objects.iter();
         let objects = objects.map(|object| self.object(object, current, &observed, &answering, now));
-        Ok(Status::of(state, current, objects))
+        let number = current.header.number;
+        Ok(Status {
+            outcome: state.record().results.get(&number).cloned(),
+            journal: state.journal().cloned(),
+            standing: state.standing().clone(),
+            ..Status::of(number, desired, objects)
+        })
     }
 
     fn object(

@@ -251,6 +251,11 @@ impl Store {
         Ok(header)
     }
 
+    /// Lets go of the chunks that were read or written.
+    pub(crate) async fn forget(&self) {
+        self.chunks.lock().await.clear();
+    }
+
     /// A revision's header, as far as this process has read or written it.
     pub(crate) fn known_header(&self, number: u64) -> Option<Header> {
         self.headers().get(&number).cloned()

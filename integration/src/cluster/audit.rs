@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::Error;
@@ -33,9 +34,37 @@ pub struct Write {
     pub user_agent: String,
 }
 
+/// A request and when it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// As RBAC spells it.
+    pub verb: String,
+    /// Path and query.
+    pub uri: String,
+    /// Who asked.
+    pub user_agent: String,
+    /// Status code of the answer.
+    pub code: u16,
+    /// When it reached the API server.
+    pub received: Timestamp,
+    /// When the answer was on its way.
+    pub done: Timestamp,
+}
+
+impl Span {
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.uri.split('?').next().unwrap_or_default()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
+    #[serde(default)]
+    request_received_timestamp: Timestamp,
+    #[serde(default)]
+    stage_timestamp: Timestamp,
     verb: String,
     #[serde(rename = "requestURI")]
     uri: String,
@@ -78,6 +107,22 @@ impl AuditLog {
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
         let own = events.filter(|event| event.user_agent.starts_with(user_agent));
         Ok(own.map(|event| format!("{} {}", event.verb, event.uri)).collect())
+    }
+
+    /// The requests since a mark, with their times.
+    pub fn spans_since(&self, mark: Mark) -> Result<Vec<Span>, Error> {
+        let text = self.text_since(mark)?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        Ok(events
+            .map(|event| Span {
+                verb: event.verb,
+                uri: event.uri,
+                user_agent: event.user_agent,
+                code: event.response_status.code,
+                received: event.request_received_timestamp,
+                done: event.stage_timestamp,
+            })
+            .collect())
     }
 
     /// The writes since a mark by user agents that begin so. Dry-runs and questions about access are none.

@@ -1,14 +1,13 @@
 //! What is seen of a revision's objects: one watch a kind, by metadata where that tells all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use trainerd_cluster::watch::Event;
 use trainerd_cluster::{Cluster, RequestError, endpoints};
 use trainerd_plan::applyset;
-use trainerd_plan::desired::{Desired, DesiredObject, Installation};
+use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::drift::{self, Policy, Rules, Verdict};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
@@ -16,6 +15,7 @@ use trainerd_plan::order::{Role, role};
 use trainerd_plan::readiness::by_existence;
 use trainerd_plan::seal;
 
+use super::packed::Packed;
 use crate::error::one_line;
 use crate::kinds;
 use crate::live::version;
@@ -29,6 +29,9 @@ enum Seen {
     Metadata(Value),
     /// With all that it holds.
     Whole(Value),
+    /// A CRD without its schemas, which take much room; `holds`: with them it was found to be as it should be, under
+    /// the rules and the intent that are in force.
+    Trimmed { value: Value, holds: bool },
     /// Not among those that carry our label; `surely`: it was asked for by name, too.
     Absent { surely: bool },
 }
@@ -36,7 +39,7 @@ enum Seen {
 impl Seen {
     fn value(&self) -> Option<&Value> {
         match self {
-            Self::Metadata(value) | Self::Whole(value) => Some(value),
+            Self::Metadata(value) | Self::Whole(value) | Self::Trimmed { value, .. } => Some(value),
             Self::Absent { .. } => None,
         }
     }
@@ -77,9 +80,8 @@ pub(super) struct Change {
 /// Follows the objects of one revision, and what tells why they are not ready.
 pub(super) struct Follow {
     installation: Installation,
-    desired: Option<Arc<Desired>>,
-    /// Places in the desired state.
-    members: HashMap<ObjectKey, usize>,
+    /// The objects of the revision.
+    packed: Option<Packed>,
     /// Every object with our label, and members that were read by name.
     seen: HashMap<ObjectKey, Seen>,
     /// Versions of deletions: older news does not bring an object back.
@@ -95,8 +97,7 @@ impl Follow {
     pub(super) fn new(cluster: &Cluster, installation: &Installation) -> Self {
         Self {
             installation: installation.clone(),
-            desired: None,
-            members: HashMap::new(),
+            packed: None,
             seen: HashMap::new(),
             gone: HashMap::new(),
             watches: Watches::new(cluster, installation),
@@ -112,8 +113,9 @@ impl Follow {
         self.watches.open_from(&kinds::secret(), scope, true, Some(listed.to_owned()));
     }
 
-    /// Follows the objects of this state from now on. What is followed already is not asked for again.
-    pub(super) fn set(&mut self, desired: Arc<Desired>) {
+    /// Follows the objects of this state from now on. What is followed already is not asked for again; `anew`: the
+    /// rules by which objects are judged are others.
+    pub(super) fn set(&mut self, desired: &Desired, anew: bool) -> std::io::Result<()> {
         let mut wanted = BTreeSet::from([(kinds::secret(), record_scope(&self.installation))]);
         for object in &desired.objects {
             let key = object.key();
@@ -135,13 +137,18 @@ impl Follow {
             self.watches.close(&place.0, &place.1);
             self.troubles.remove(&place);
         }
-        self.members =
-            desired.objects.iter().enumerate().map(|(place, object)| (object.key(), place)).collect();
+        let packed = Packed::of(desired)?;
+        for (key, seen) in &mut self.seen {
+            if let Seen::Trimmed { holds, .. } = seen {
+                *holds &= !anew && self.packed.as_ref().is_some_and(|before| before.is_same(&packed, key));
+            }
+        }
         let followed: BTreeSet<(String, String)> =
             wanted.into_iter().map(|(resource, _)| (resource.group, resource.kind)).collect();
         self.seen.retain(|key, _| followed.contains(&(key.group.clone(), key.kind.clone())));
         self.gone.clear();
-        self.desired = Some(desired);
+        self.packed = Some(packed);
+        Ok(())
     }
 
     /// Nothing is installed: only the record is followed.
@@ -152,18 +159,23 @@ impl Follow {
             self.watches.close(&place.0, &place.1);
         }
         self.troubles.retain(|place, _| *place == record);
-        self.members.clear();
         self.seen.clear();
-        self.desired = None;
+        self.packed = None;
+    }
+
+    /// The objects of the revision, and everything else of it.
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        self.packed.as_ref()
     }
 
     /// The objects of the revision.
     pub(super) fn members(&self) -> Vec<ObjectKey> {
-        self.members.keys().cloned().collect()
+        let objects = self.packed.iter().flat_map(Packed::objects);
+        objects.map(|(key, ..)| key.clone()).collect()
     }
 
-    pub(super) fn object(&self, key: &ObjectKey) -> Option<&DesiredObject> {
-        self.desired.as_ref()?.objects.get(*self.members.get(key)?)
+    fn has(&self, key: &ObjectKey) -> bool {
+        self.packed.as_ref().is_some_and(|packed| packed.has(key))
     }
 
     /// Whether every watch has told what there is, or why it cannot.
@@ -214,14 +226,14 @@ impl Follow {
             change.surroundings = true;
         } else {
             let changed = self.accept(&place.0, event);
-            change.objects.extend(changed.into_iter().filter(|key| self.members.contains_key(key)));
+            change.objects.extend(changed.into_iter().filter(|key| self.has(key)));
         }
         change
     }
 
     fn unserved(&mut self, resource: &Resource) -> Vec<ObjectKey> {
         let of_kind = |key: &&ObjectKey| key.group == resource.group && key.kind == resource.kind;
-        let keys: Vec<ObjectKey> = self.members.keys().filter(of_kind).cloned().collect();
+        let keys: Vec<ObjectKey> = self.members().into_iter().filter(|key| of_kind(&key)).collect();
         for key in &keys {
             self.seen.insert(key.clone(), Seen::Absent { surely: true });
         }
@@ -244,9 +256,9 @@ impl Follow {
             Event::Restarted(values) => {
                 let listed: BTreeSet<ObjectKey> = values.iter().filter_map(ObjectKey::of).collect();
                 let of_kind = |key: &&ObjectKey| key.group == resource.group && key.kind == resource.kind;
-                let known = self.members.keys().chain(self.seen.keys()).filter(of_kind);
+                let known = self.members().into_iter().chain(self.seen.keys().cloned());
                 let missing: BTreeSet<ObjectKey> =
-                    known.filter(|key| !listed.contains(key)).cloned().collect();
+                    known.filter(|key| of_kind(&key) && !listed.contains(key)).collect();
                 for key in &missing {
                     self.seen.insert(key.clone(), Seen::Absent { surely: false });
                 }
@@ -293,17 +305,21 @@ impl Follow {
 
     /// Judges an object by what was seen of it.
     pub(super) fn look(&self, rules: &Rules<'_>, key: &ObjectKey) -> Look {
-        let (Some(desired), Some(object)) = (&self.desired, self.object(key)) else { return Look::Unknown };
+        let Some(packed) = self.packed.as_ref().filter(|packed| packed.has(key)) else {
+            return Look::Unknown;
+        };
         let clear = |live: Option<&Value>| {
+            let Some(object) = packed.get(key) else { return Look::Unknown };
             let live =
                 live.map(|value| LiveObject { resource: object.resource.clone(), value: value.clone() });
-            Look::Clear(drift::judge(rules, desired, object, live.as_ref()))
+            Look::Clear(drift::judge(rules, packed.frame(), &object, live.as_ref()))
         };
         match self.seen.get(key) {
             None => Look::Unknown,
-            Some(Seen::Absent { surely: false }) => Look::Unclear,
+            Some(Seen::Absent { surely: false } | Seen::Trimmed { holds: false, .. }) => Look::Unclear,
             Some(Seen::Absent { surely: true }) => clear(None),
             Some(Seen::Whole(value)) => clear(Some(value)),
+            Some(Seen::Trimmed { holds: true, .. }) => Look::Clear(Verdict::Holds),
             Some(Seen::Metadata(metadata)) => {
                 if drift::policy(rules, Some(metadata)) == Policy::Ignore {
                     return Look::Clear(Verdict::Holds);
@@ -311,13 +327,28 @@ impl Follow {
                 if !metadata["metadata"]["deletionTimestamp"].is_null() {
                     return Look::Clear(Verdict::Leaving);
                 }
-                let intent = applyset::owned(desired, object);
+                let Some(object) = packed.get(key) else { return Look::Unknown };
+                let intent = applyset::owned(packed.frame(), &object);
                 if seal::is_intact(&intent, metadata, rules.field_manager) {
                     Look::Clear(Verdict::Holds)
                 } else {
                     Look::Unclear
                 }
             }
+        }
+    }
+
+    /// An object was found to be as it should be: what takes much room and is not looked at again goes.
+    pub(super) fn trim(&mut self, key: &ObjectKey) {
+        if role(key) != Role::Crd {
+            return;
+        }
+        if let Some(Seen::Whole(value)) = self.seen.get_mut(key) {
+            let mut value = std::mem::take(value);
+            if let Some(spec) = value["spec"].as_object_mut() {
+                spec.remove("versions");
+            }
+            self.seen.insert(key.clone(), Seen::Trimmed { value, holds: true });
         }
     }
 

@@ -6,10 +6,10 @@
 
 mod follow;
 mod hold;
+mod packed;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
@@ -30,11 +30,12 @@ use self::follow::{Follow, Look};
 use self::hold::Hold;
 pub use self::view::{DriftState, DriftStatus, Outlook};
 use crate::engine::{Engine, State};
-use crate::error::one_line;
+use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::observe::IN_FLIGHT;
+use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
-use crate::revision::Revision;
+use crate::store::Standing;
 use crate::terms::Terms;
 use crate::watches::Told;
 use crate::write::{WriteError, Written, verb_name, write};
@@ -81,6 +82,14 @@ pub enum Stance {
     Aside,
 }
 
+/// What the outlook tells of the account of the installation.
+struct Account {
+    number: u64,
+    outcome: Option<Outcome>,
+    journal: Option<Journal>,
+    standing: Standing,
+}
+
 /// Keeps one installation at its revision.
 ///
 /// Driven by [`Upkeep::next`] alone: it has no task of its own but those of its watches.
@@ -90,7 +99,7 @@ pub struct Upkeep {
     follow: Follow,
     stance: Stance,
     terms: Terms,
-    state: Option<State>,
+    account: Option<Account>,
     contention: Contention,
     /// The origin of the clock that contention counts on.
     began: Instant,
@@ -132,7 +141,7 @@ impl Upkeep {
             follow: Follow::new(engine.cluster(), engine.installation()),
             stance: Stance::Aside,
             terms: Terms::of(&BTreeMap::new()),
-            state: None,
+            account: None,
             contention: Contention::default(),
             began: Instant::now(),
             drift: BTreeMap::new(),
@@ -148,17 +157,28 @@ impl Upkeep {
     }
 
     /// Follows the current revision of this state from now on.
-    pub fn set(&mut self, state: &State, stance: Stance) {
+    ///
+    /// # Errors
+    /// [`EngineError::Packing`] where there is no memory to put its objects away.
+    pub fn set(&mut self, state: &State, stance: Stance) -> Result<(), EngineError> {
         self.hold.know(state.record().token.clone());
         self.follow.follow_account(&state.stored.listed);
         self.stance = stance;
         if let Some(current) = &state.current {
-            self.terms = Terms::of(&current.desired.options);
-            self.follow.set(Arc::clone(&current.desired));
+            let terms = Terms::of(&current.desired.options);
+            let set = self.follow.set(&current.desired, terms != self.terms);
+            set.map_err(|error| EngineError::Packing(error.into()))?;
+            self.terms = terms;
         } else {
             self.follow.clear();
         }
-        self.state = Some(state.clone());
+        let number = state.current.as_ref().map(|current| current.header.number);
+        self.account = number.map(|number| Account {
+            number,
+            outcome: state.record().results.get(&number).cloned(),
+            journal: state.journal().cloned(),
+            standing: state.standing().clone(),
+        });
         self.drift.clear();
         self.noticed.clear();
         self.queue.clear();
@@ -167,6 +187,7 @@ impl Upkeep {
             self.look_at_all();
         }
         self.changed();
+        Ok(())
     }
 
     /// Steps aside for a plan: what is in flight is awaited and the lease given back.
@@ -294,7 +315,10 @@ impl Upkeep {
             Look::Clear(verdict) => verdict,
         };
         match verdict {
-            Verdict::Holds | Verdict::Leaving => {
+            verdict @ (Verdict::Holds | Verdict::Leaving) => {
+                if verdict == Verdict::Holds {
+                    self.follow.trim(key);
+                }
                 self.again.remove(key);
                 self.noticed.remove(key);
                 self.queue.retain(|queued| queued != key);
@@ -342,7 +366,8 @@ impl Upkeep {
 
     /// Shows drift, and tells of it where it is another than before.
     fn show(&mut self, key: &ObjectKey, drifted: &Drifted, state: DriftState) {
-        let component = self.follow.object(key).map(|object| object.component.clone()).unwrap_or_default();
+        let place = self.follow.packed().and_then(|packed| packed.place(key));
+        let component = place.map(|(component, _)| component.to_owned()).unwrap_or_default();
         let status = DriftStatus {
             component,
             object: key.clone(),
@@ -357,12 +382,13 @@ impl Upkeep {
     }
 
     fn read(&mut self, key: &ObjectKey) {
-        let Some(object) = self.follow.object(key) else { return };
+        let Some((_, resource)) = self.follow.packed().and_then(|packed| packed.place(key)) else { return };
+        let resource = resource.clone();
         if !self.busy.insert(key.clone()) {
             return;
         }
         self.noticed.entry(key.clone()).or_insert_with(Instant::now);
-        let (cluster, resource, key) = (self.cluster.clone(), object.resource.clone(), key.clone());
+        let (cluster, key) = (self.cluster.clone(), key.clone());
         self.work.push(Box::pin(async move {
             let answer =
                 patiently(async || cluster.get_opt(&resource, key.namespace.as_deref(), &key.name).await);
@@ -493,10 +519,6 @@ impl Upkeep {
         let unknown = Drifted { changes: Vec::new(), by: Vec::new(), remedy: Remedy::Plan };
         let state = DriftState::Failed { error: error.to_owned() };
         self.show(key, drifted.unwrap_or(&unknown), state);
-    }
-
-    fn current(&self) -> Option<&Revision> {
-        self.state.as_ref()?.current.as_ref()
     }
 }
 

@@ -110,22 +110,23 @@ impl Upkeep {
     /// What is known now; `None` while nothing is installed.
     pub fn outlook(&mut self) -> Option<Outlook> {
         let now = Timestamp::now();
-        let current = self.current()?;
-        let state = self.state.as_ref()?;
-        let objects = current.desired.objects.iter().map(|object| {
-            let key = object.key();
+        let (account, packed) = (self.account.as_ref()?, self.follow.packed()?);
+        let objects = packed.objects().map(|(key, component, _)| {
             let drift = self
                 .drift
-                .get(&key)
+                .get(key)
                 .map(|drift| drift.changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>());
             ObjectStatus {
-                component: object.component.clone(),
-                waiting: self.follow.waiting(&key, now),
+                component: component.to_owned(),
+                waiting: self.follow.waiting(key, now),
                 drift: drift.unwrap_or_default(),
-                object: key,
+                object: key.clone(),
             }
         });
-        let status = Status::of(state, current, objects);
+        let mut status = Status::of(account.number, packed.frame(), objects);
+        status.outcome.clone_from(&account.outcome);
+        status.journal.clone_from(&account.journal);
+        status.standing = account.standing.clone();
         let troubled = |object: &ObjectStatus| {
             object.waiting.is_some() && role(&object.object) == Role::Workload && self.follow.is_current()
         };
