@@ -1,0 +1,554 @@
+// The status page: it shows what the daemon tells, and changes nothing. What comes from the cluster goes in as text,
+// never as markup. The page may be older than the daemon: what is missing shows as nothing, what is new is passed over.
+
+const RETRY_FIRST = 1_000;
+const RETRY_MOST = 10_000;
+/** Three times the 15 s after which the daemon says that it is still there. */
+const SILENCE = 45_000;
+/** A plan in which no step ends for so long deserves a look. */
+const PATIENCE = 60_000;
+const OPEN = "open the page with `trainerd status --web`";
+const REVISIONS_SHOWN = 5;
+const VALUE_SHOWN = 72;
+
+const byId = (id) => document.getElementById(id);
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+// ---- Nodes ----
+
+function h(tag, attributes, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value) node.setAttribute(name, value);
+  }
+  // Strings become text nodes.
+  node.append(...children.filter(Boolean));
+  return node;
+}
+
+/** Text in which `words between backticks` are commands or names. */
+const rich = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
+
+function setText(node, text) {
+  // Writing the same again would undo a reader's selection.
+  if (node.source === text) return;
+  node.source = text;
+  node.replaceChildren(...rich(text));
+}
+
+/** A node whose text changes as time goes by: `tick` writes it. */
+function ticking(tag, attributes, text) {
+  const node = h(tag, { ...attributes, "data-ticks": "1" });
+  node.tick = () => setText(node, text());
+  return node;
+}
+
+// ---- Time ----
+
+/** A time in its two largest units. */
+function span(millis) {
+  const [seconds, minutes, hours, days] = [1, 60, 3600, 86_400].map((unit) => Math.floor(millis / 1000 / unit));
+  const two = (large, small) => large + (parseInt(small, 10) ? ` ${small}` : "");
+  if (days > 0) return two(`${days} d`, `${hours % 24} h`);
+  if (hours > 0) return two(`${hours} h`, `${minutes % 60} min`);
+  return minutes > 0 ? two(`${minutes} min`, `${seconds % 60} s`) : `${Math.max(seconds, 0)} s`;
+}
+
+const since = (moment) => span(Date.now() - moment);
+const ago = (moment) => (Date.now() - moment < 5_000 ? "just now" : `${since(moment)} ago`);
+
+/** A moment in a given form; nothing where there is none. */
+function when(text, options) {
+  const moment = Date.parse(text);
+  return moment ? new Intl.DateTimeFormat("en-GB", options).format(moment) : "";
+}
+
+function timeAgo(text, before = "") {
+  const title = when(text, { dateStyle: "long", timeStyle: "long" });
+  return title && ticking("time", { datetime: text, title }, () => before + ago(Date.parse(text)));
+}
+
+// ---- What is known ----
+
+let view = null;
+/** What only events tell of the plan that runs. */
+let live = {};
+/** When each wait, and the last step that ended, was first seen; `exact` if the page saw it begin. */
+const waits = new Map();
+let steps = null;
+const link = { state: "connecting", seen: 0, next: 0, why: "" };
+
+const forget = (back) => {
+  live = { retries: new Map(), back };
+};
+const nameOf = ({ kind, namespace, name }) => `${kind} ${namespace ? `${namespace}/` : ""}${name}`;
+const waitKey = (object, reason = "") => (object ? nameOf(object) : "") + reason;
+const waitingObjects = () => (view.outlook?.objects ?? []).filter((entry) => entry.waiting);
+const runningPlan = () => (view.plan?.ended ? null : view.plan);
+const counted = (field) =>
+  Object.values(view.outlook?.components ?? {}).reduce((sum, component) => sum + (component[field] ?? 0), 0);
+
+/** Notes since when things wait: of what is there at first, nobody can say. */
+function remember(isFirst) {
+  const found = { at: Date.now(), exact: !isFirst };
+  const plan = runningPlan();
+  const keys = new Set([
+    ...(plan?.waiting ?? []).map((wait) => waitKey(wait.object, wait.reason)),
+    ...waitingObjects().map((entry) => waitKey(entry.object)),
+  ]);
+  for (const key of waits.keys()) if (!keys.has(key)) waits.delete(key);
+  for (const key of keys) if (!waits.has(key)) waits.set(key, found);
+  if (steps?.started !== plan?.started || steps?.done !== plan?.done) {
+    steps = plan && { ...found, started: plan.started, done: plan.done };
+  }
+}
+
+function takeProgress({ event, object, error, to, reason }) {
+  const name = object ? nameOf(object) : "";
+  live.retries.delete(name);
+  if (event === "retrying") live.retries.set(name, error);
+  else if (event === "rollingBack") live.back = { to, reason };
+  else if (event === "planned") {
+    // The plan that goes back begins after the word that it does; a later one is another.
+    forget(live.back?.begun ? null : live.back);
+    if (live.back) live.back.begun = true;
+  }
+  if (view) draw();
+}
+
+// ---- The headline ----
+
+const DOING = {
+  install: ["Installing", ""],
+  upgrade: ["Upgrading", "to "],
+  rollback: ["Rolling back", "to "],
+  remove: ["Removing", ""],
+};
+const PROBLEMS = {
+  refused: ["bad", "Refused"],
+  failed: ["bad", "Failed"],
+  invalid: ["bad", "Wrong options"],
+  held: ["care", "Not the writer"],
+  disconnected: ["care", "Disconnected"],
+};
+const MARKS = { good: "✓", busy: "↻", care: "!", bad: "×", idle: "…" };
+
+/** Phases in which nothing happens. */
+const QUIET = {
+  standby: ["On standby", "Another daemon acts; this one only observes."],
+  absent: ["Nothing is installed", "No options say that something shall be."],
+  starting: ["Starting", "Not everything in the cluster was seen yet."],
+};
+
+/** One sentence, what else to know, and what is read aloud where that is less. */
+function headline() {
+  const { phase = "starting", outlook } = view;
+  if (phase === "running") return running();
+  if (phase === "waiting") return notReady();
+  if (phase === "paused") return paused(view.paused);
+  if (phase === "ready") {
+    return { tone: "good", text: `Ready at revision ${outlook?.revision}`, lead: readyLead() };
+  }
+  const [text, lead] = QUIET[phase] ?? [];
+  return text ? { tone: "idle", text, lead } : problem();
+}
+
+function paused(note) {
+  const { by, since } = note ?? {};
+  const time = when(since, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
+  return { tone: "idle", mark: "‖", text: `Paused by ${by} since ${time}`, lead: "Nothing is changed until `trainerd resume`; it is still observed." };
+}
+
+function readyLead() {
+  const drift = view.outlook?.drift?.length;
+  if (!drift) return `All ${counted("total")} objects are as the options want them.`;
+  return `Others changed ${plural(drift, "object")}; what is done about it is said below.`;
+}
+
+function notReady() {
+  const [first, ...others] = waitingObjects();
+  const lead = `${counted("ready")} of ${plural(counted("total"), "object")} are ready.`;
+  if (!first) return { tone: "care", text: "Not ready", lead };
+  const { kind, name } = first.object;
+  const more = others.length ? ` ${plural(others.length, "other object")} also not.` : "";
+  return { tone: "care", text: `Not ready: ${kind} ${name}, ${first.waiting.split("; ")[0]}`, lead: lead + more };
+}
+
+/** What a plan does. One that failed is undone under the purpose it had. */
+function doing({ purpose, revision }) {
+  const back = live.back?.to === revision && live.back;
+  const [verb, to] = back ? ["Going back", "to "] : (DOING[purpose] ?? ["Changing", "to "]);
+  return { words: revision ? `${verb} ${to}revision ${revision}` : verb, back };
+}
+
+function running() {
+  const plan = runningPlan();
+  if (!plan) return { tone: "busy", text: "Planning", lead: view.reason?.message ?? "" };
+  const { words, back } = doing(plan);
+  const stalled = Date.now() - steps.at >= PATIENCE;
+  const silence = stalled ? `No step has ended for ${steps.exact ? "" : "over "}${since(steps.at)}. ` : "";
+  return {
+    tone: stalled || back ? "care" : "busy",
+    text: `${words}: ${plan.done} of ${plan.total}`,
+    lead: silence + (back ? `${back.reason}.` : nowDoing(plan)),
+    said: words,
+  };
+}
+
+function nowDoing(plan) {
+  const [wait, ...others] = plan.waiting ?? [];
+  if (!wait) return kinds(plan);
+  return `Waiting for ${waitText(wait).split("; ")[0]}${others.length ? `, and ${plural(others.length, "other")}` : ""}.`;
+}
+
+function kinds({ counts = {} }) {
+  const kinds = { create: "to create", change: "to change", delete: "to delete", keep: "unchanged" };
+  const some = Object.keys(kinds).filter((kind) => counts[kind]).map((kind) => `${counts[kind]} ${kinds[kind]}`);
+  return `${some.join(", ") || "Nothing to change"}.`;
+}
+
+function problem() {
+  const { phase, reason } = view;
+  const { message = "", causes = [] } = reason ?? {};
+  const [tone, word] = PROBLEMS[phase] ?? ["care", capital(phase)];
+  // One refusal is the news itself; of several, the message says that they are several.
+  const what = phase === "refused" && causes.length === 1 ? causes[0] : message;
+  const isSaid = what.toLowerCase().includes(word.toLowerCase());
+  const text = isSaid ? capital(what) : [word, what].filter(Boolean).join(": ");
+  return { tone, text, lead: phase === "disconnected" ? "What is below was seen before that." : "" };
+}
+
+/** Before the first view: why there is none. */
+function withoutView({ state, why }) {
+  if (state === "denied") return { tone: "bad", text: "Not allowed to look", lead: `${why}: ${OPEN}.` };
+  const text = state === "lost" ? "The daemon does not answer" : "Connecting";
+  return { tone: "idle", text, lead: why };
+}
+
+function drawHead() {
+  const { tone, text, lead, mark, said } = view ? headline() : withoutView(link);
+  const stale = view !== null && link.state !== "live";
+  const place = view ? `${view.name} in ${view.namespace}` : "trainerd";
+  setText(byId("place"), stale ? `Last known of ${place}` : place);
+  setText(byId("headline"), text);
+  setText(byId("lead"), lead);
+  setText(byId("mark"), stale ? "?" : (mark ?? MARKS[tone]));
+  setText(byId("said"), stale ? "Connection lost" : (said ?? text));
+  document.title = stale ? `(not current) ${text}` : text;
+  document.body.dataset.tone = stale ? "idle" : tone;
+  document.body.classList.toggle("stale", stale || view?.phase === "disconnected");
+  drawLink();
+}
+
+// ---- Sections ----
+
+/** Draws a part again only when what it shows has changed. */
+function part(id, facts, make) {
+  const node = byId(id);
+  const key = JSON.stringify(facts);
+  if (node.facts === key) return;
+  node.facts = key;
+  const content = make().filter(Boolean);
+  node.hidden = content.length === 0;
+  (node.querySelector("h2 + div") ?? node).replaceChildren(...content);
+}
+
+function draw() {
+  const { phase, reason, plan, outlook, revisions, ...rest } = view;
+  drawHead();
+  byId("all").hidden = !outlook && !plan && !revisions?.length;
+  part("problem", [phase, reason], problemPart);
+  part("plan", [plan, [...live.retries], live.back], planPart);
+  part("waiting", [outlook?.objects, plan], waitingPart);
+  part("drift", [outlook?.drift], driftPart);
+  part("components", [outlook?.components], componentsPart);
+  part("revisions", [revisions, outlook?.revision, runningPlan()?.revision], revisionsPart);
+  part("about", rest, aboutPart);
+  tick();
+}
+
+function tick() {
+  for (const node of document.querySelectorAll("[data-ticks]")) node.tick();
+}
+
+const text = (words, quiet) => h("p", quiet && { class: "quiet" }, ...rich(words));
+const list = (name, entries) => entries.length > 0 && h("ul", { class: name }, ...entries);
+const note = (tone, what, why) =>
+  h("div", { class: "note", "data-tone": tone }, h("p", { class: "tag" }, what), text(why));
+
+function problemPart() {
+  const { causes = [], hint } = view.reason ?? {};
+  const untold = causes.filter((cause) => !byId("headline").textContent.includes(cause.slice(1)));
+  return [...untold.map((cause) => text(cause)), hint && text(`What to do: ${hint}`)];
+}
+
+/** An object, spelled as everywhere, its own name standing out. */
+function titled(object) {
+  if (!object) return h("h3", null, "The plan as a whole");
+  const place = nameOf({ ...object, name: "" });
+  return h("h3", null, h("span", null, place), object.name);
+}
+
+const row = (left, right) => h("div", { class: "row" }, left, right);
+
+function planPart() {
+  const { plan } = view;
+  if (!plan) return [];
+  const { words, back } = doing(plan);
+  const failure = plan.error && note("bad", "It failed", plan.error);
+  const count = `${plan.done} of ${plan.total} steps`;
+  if (plan.ended) {
+    const took = span(Date.parse(plan.ended) - Date.parse(plan.started));
+    return [row(text(`${words}: ${plan.error ? "failed" : "done"}, ${count} in ${took}.`), timeAgo(plan.ended)), failure];
+  }
+  const waiting = plan.waiting ?? [];
+  return [
+    row(h("p", { class: "total" }, count), timeAgo(plan.started, "began ")),
+    bar(plan.done, plan.total, `${words}: ${count}`),
+    text(kinds(plan), true),
+    list("entries waits", waiting.map(planWait)),
+    ...[...live.retries].map(([name, error]) => note("care", "Trying again", `${name}: ${error}`)),
+    back && note("care", words, back.reason),
+    failure,
+  ];
+}
+
+const bar = (done, total, label) => h("progress", { max: total || 1, value: String(total ? done : 1), "aria-label": label });
+const waitText = (wait) => wait.text ?? wait.reason ?? "";
+
+function planWait(wait) {
+  const { object, reason } = wait;
+  const [, own] = object ? waitText(wait).split(`${nameOf(object)}: `) : [];
+  return waitEntry(object, own ?? `waits for ${waitText(wait)}`, waitKey(object, reason));
+}
+
+function waitEntry(object, words, key) {
+  const { at, exact } = waits.get(key);
+  // Of what was there before the page was, nothing can be said at first.
+  const time = () => (exact ? `for ${since(at)}` : Date.now() - at < 5_000 ? "" : `for over ${since(at)}`);
+  // What a pod says comes after a semicolon, and ends the search: it has a line of its own.
+  return h("li", null, row(titled(object), ticking("time", null, time)), ...words.split("; ").map((line) => text(line)));
+}
+
+function waitingPart() {
+  if (!view.outlook) return [];
+  const plan = runningPlan();
+  const told = (plan?.waiting ?? []).map(({ object }) => waitKey(object));
+  const objects = waitingObjects().filter(({ object }) => !told.includes(waitKey(object)));
+  const entries = objects.map(({ object, waiting }) => waitEntry(object, waiting, waitKey(object)));
+  return [list("entries", entries) || (!plan && text("No object waits for anything.", true))];
+}
+
+// ---- What others changed ----
+
+const LEFT = {
+  Reported: () => "It is reported only, as the drift policy says.",
+  Yielded: ({ path, manager }) => `\`${path}\` is left to ${manager}, as \`conflicts=yield\` says.`,
+  Refused: ({ path, manager }) =>
+    `\`${path}\` was applied by ${manager} and is not taken by force. \`conflicts=force\` takes it, \`conflicts=yield\` leaves it to ${manager}.`,
+  Immutable: ({ path }) => `\`${path}\` cannot be changed back: the object would have to be made anew.`,
+  Foreign: ({ owner }) => `It was replaced by an object of ${owner}.`,
+};
+const STATES = {
+  repairing: ["busy", "being put right", () => "It is about to be put right."],
+  waiting: ["care", "not put right yet", ({ why }) => `Somebody else is the one writer: ${why}.`],
+  paused: ["idle", "paused", () => "It is put right after `trainerd resume`."],
+  left: ["care", "left as it is", ({ why }) => LEFT[why?.reason]?.(why) ?? ""],
+  contended: ["care", "contended", ({ path, manager, seconds = 0 }) =>
+    `${manager} changes \`${path}\` back again and again. It is left alone for up to ${span(seconds * 1000)}, then tried once more.`],
+  failed: ["bad", "failed", ({ error }) => `Putting it right was refused: ${error}. It is tried again.`],
+};
+
+function driftPart() {
+  const drift = view.outlook?.drift;
+  if (!drift) return [];
+  return [list("entries", drift.map(driftEntry)) || text("Everything is as trainerd left it.", true)];
+}
+
+function driftEntry(entry) {
+  const [tone, word, words] = STATES[entry.state] ?? ["care", entry.state, () => ""];
+  const { changes = [], by = [] } = entry;
+  const isThere = changes.length || entry.why?.reason === "Foreign";
+  const who = by.length ? `Changed by ${by.join(", ")}. ` : "";
+  return h("li", { "data-tone": tone },
+    row(titled(entry.object), h("span", { class: "tag" }, word)),
+    text((isThere ? who : "It does not exist any more. ") + words(entry)),
+    list("fields", changes.map(fieldChange)));
+}
+
+function fieldChange({ path, from, to }) {
+  const [is, should] = [words(from), words(to)];
+  let same = 0;
+  while (same < is.length && is[same] === should[same]) same += 1;
+  return h("li", null, h("code", null, path), h("p", { class: "quiet" }, "is ", excerpt(is, same), ", should be ", excerpt(should, same)));
+}
+
+function words(json) {
+  if (json === undefined || json === null) return "not set";
+  return typeof json === "string" ? json || "empty" : JSON.stringify(json);
+}
+
+/** The part of a value that tells it from the other one: up to `same`, both are the same. */
+function excerpt(value, same) {
+  if (value.length <= VALUE_SHOWN) return h("b", null, value);
+  const from = Math.max(0, same - 20);
+  const shown = value.slice(from, from + VALUE_SHOWN);
+  return h("b", { title: value.slice(0, 1000) }, (from ? "…" : "") + shown + (value.endsWith(shown) ? "" : "…"));
+}
+
+// ---- Components, revisions, the rest ----
+
+function componentsPart() {
+  const rows = Object.entries(view.outlook?.components ?? {}).map(componentRow);
+  const head = ["Component", "Version", "Ready"].map((name) => h("th", { scope: "col" }, name));
+  return [rows.length && h("table", null, h("thead", null, h("tr", null, ...head)), h("tbody", null, ...rows))];
+}
+
+function componentRow([name, { version, ready = 0, total = 0 }]) {
+  const progress = bar(ready, total, `${name}: ${ready} of ${total} ready`);
+  return h("tr", null,
+    h("th", { scope: "row" }, name),
+    h("td", null, version),
+    h("td", null, h("div", { "data-tone": ready < total ? "care" : "good" }, progress, h("span", null, `${ready}/${total}`))));
+}
+
+function revisionsPart() {
+  const revisions = view.revisions ?? [];
+  const entries = revisions.map((revision, index) => revisionEntry(revision, revisions[index + 1]?.versions));
+  const more = entries.length - REVISIONS_SHOWN;
+  return [
+    list("entries", entries.slice(0, REVISIONS_SHOWN)),
+    more > 0 && text(`${more} earlier: \`trainerd history\` lists them.`, true),
+  ];
+}
+
+/** `before`: the versions of the revision before it; what is new is marked. */
+function revisionEntry({ number, created, by, purpose, versions = {}, outcome }, before) {
+  const isCurrent = number === view.outlook?.revision;
+  const came = number === runningPlan()?.revision ? "under way" : outcome;
+  const entries = Object.entries(versions).map(([name, version]) =>
+    h("li", before && before[name] !== version && { class: "new" }, `${name} ${version}`));
+  return h("li", isCurrent && { "aria-current": "true" },
+    row(h("h3", null, `Revision ${number}`, isCurrent && h("span", { class: "current" }, "current")), timeAgo(created)),
+    h("p", { title: by && `by ${by}` }, [purpose, came].filter(Boolean).join(", ")),
+    list("versions", entries));
+}
+
+function aboutPart() {
+  const { source, generation, version, lease, troubles = [] } = view;
+  const fact = (name, what) => what && h("div", null, h("dt", null, `${name} `), h("dd", null, what));
+  return [h("dl", null,
+    fact("Options from", source),
+    fact("Generation", generation?.slice(0, 12)),
+    fact("Daemon", version),
+    fact("Lease", lease ? "held" : "not held"),
+    ...troubles.map(([kind, why]) => fact(`Watch of ${kind} interrupted:`, why)))];
+}
+
+// ---- The connection ----
+
+let token = null;
+let hangUp = () => {};
+
+/** The token leaves the address at once: an address is what people copy, and what histories keep. */
+function takeToken() {
+  const found = /[#&]token=([^&]*)/.exec(location.hash);
+  if (found) history.replaceState(null, "", location.pathname);
+  try {
+    if (found) token = decodeURIComponent(found[1]);
+    // For a reload of this tab; it is gone with the tab.
+    if (found) sessionStorage.setItem("token", token);
+    else token = sessionStorage.getItem("token");
+  } catch {
+    // Without storage the token lasts until a reload.
+  }
+}
+
+/** The events of a stream, between empty lines. The daemon's lines end with a line feed alone. */
+async function* eventsOf(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value: piece } = await reader.read();
+    if (done) return;
+    link.seen = Date.now();
+    const frames = (rest + piece).split("\n\n");
+    rest = frames.pop();
+    for (const frame of frames) {
+      const field = (name) => new RegExp(`^${name}: ?(.*)$`, "m").exec(frame)?.[1];
+      if (field("data")) yield [field("event"), JSON.parse(field("data"))];
+    }
+  }
+}
+
+/** Follows the daemon until the connection ends; throws where there was none. */
+async function follow(onView) {
+  const control = new AbortController();
+  hangUp = () => control.abort();
+  // EventSource cannot send a token, hence fetch.
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const response = await fetch("v1/events", { headers, cache: "no-store", signal: control.signal });
+  if (!response.ok) throw await refusal(response);
+  forget();
+  let isFirst = true;
+  for await (const [name, data] of eventsOf(response.body)) {
+    if (name === "progress") takeProgress(data);
+    // What was missed may have ended a retry.
+    if (name === "lagged") forget(live.back);
+    if (name !== "view") continue;
+    Object.assign(link, { state: "live", why: "" });
+    onView();
+    view = data;
+    remember(isFirst);
+    isFirst = false;
+    draw();
+  }
+}
+
+async function refusal(response) {
+  const { message = `the daemon answered ${response.status}` } = await response.json().catch(() => ({}));
+  const state = [401, 403].includes(response.status) ? "denied" : "lost";
+  return Object.assign(new Error(message), { state, why: capital(message) });
+}
+
+async function keepFollowing() {
+  let wait = RETRY_FIRST;
+  // With the same token the daemon gives the same answer.
+  while (link.state !== "denied") {
+    try {
+      await follow(() => { wait = RETRY_FIRST; });
+      link.state = "lost";
+    } catch (error) {
+      // What a browser itself says of a lost connection helps nobody.
+      Object.assign(link, { state: error.state ?? "lost", why: error.why ?? "" });
+    }
+    link.next = Date.now() + wait;
+    drawHead();
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    wait = Math.min(wait * 2, RETRY_MOST);
+  }
+}
+
+function drawLink() {
+  const isDenied = link.state === "denied";
+  byId("link").hidden = isDenied ? !view : link.state !== "lost";
+  const seen = link.seen ? `last seen ${ago(link.seen)}` : "the daemon was not seen yet";
+  const again = `trying again${link.next > Date.now() ? ` in ${span(link.next - Date.now() + 999)}` : ""}`;
+  setText(byId("link"), isDenied ? `Not allowed any more, ${seen}; ${OPEN}.` : `Connection lost, ${seen}; ${again}.`);
+}
+
+function everySecond() {
+  // Phones sleep and move: a connection can be dead for long before the network says so.
+  if (link.state === "live" && Date.now() - link.seen > SILENCE) hangUp();
+  drawHead();
+  tick();
+}
+
+// A page kept for the way back must not keep one of the six connections that browsers make to one host.
+addEventListener("pagehide", () => hangUp());
+// Opened again in the same tab, with another token.
+addEventListener("hashchange", () => location.reload());
+takeToken();
+setInterval(everySecond, 1_000);
+keepFollowing();
