@@ -2,6 +2,7 @@
 
 mod cli;
 mod daemon;
+mod monitoring;
 
 fn main() -> std::process::ExitCode {
     cli::main()
