@@ -2,6 +2,7 @@
 
 mod cli;
 mod daemon;
+mod monitoring;
 
 /// Gives memory that a plan took back to the system: a daemon is idle most of its life.
 #[global_allocator]

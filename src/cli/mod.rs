@@ -28,8 +28,8 @@ use self::exit::Exit;
 use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
-    completions, config, daemon, diff, doctor, export, history, images, pause, plan, reference, remove,
-    render, rollback, status, up, upgrade, version,
+    completions, config, daemon, diff, doctor, export, history, images, monitoring, pause, plan, reference,
+    remove, render, rollback, status, up, upgrade, version,
 };
 
 /// Columns beyond which help is not stretched, however wide the terminal.
@@ -92,6 +92,7 @@ enum Verb {
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Daemon(daemon::DaemonArgs),
+    Monitoring(monitoring::MonitoringArgs),
     Completions(completions::CompletionsArgs),
     Version(version::VersionArgs),
     /// Print docs/cli.md
@@ -119,6 +120,7 @@ impl Verb {
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Daemon(_) => "daemon",
+            Self::Monitoring(_) => "monitoring",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
             Self::Reference => "reference",
@@ -214,6 +216,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         Verb::Pause(args) => pause::pause(context, args).await,
         Verb::Resume(args) => pause::resume(context, args).await,
         Verb::Daemon(args) => daemon::run(context, args).await,
+        Verb::Monitoring(args) => monitoring::run(context, args),
         Verb::Completions(args) => completions::run(context, args),
         Verb::Version(args) => version::run(context, args),
         Verb::Reference => context.printer.data(&reference::reference()).map(|()| Exit::Done),

@@ -1,5 +1,6 @@
 //! Every metric of the daemon, defined once: what `/metrics` exposes, what alert rules and the dashboard are made of.
 
+use trainerd_plan::plan::Purpose;
 use trainerd_serve::metrics::{
     Counter, Definition, Family, Gauge, Histogram, Info, Metrics, MetricsError, Unit,
 };
@@ -7,64 +8,66 @@ use trainerd_serve::metrics::{
 use super::board::{Board, Phase};
 
 /// Bounds of durations, in seconds: from a repair to an upgrade.
-const DURATIONS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0];
+pub(crate) const DURATIONS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0];
 
-const BUILD: Definition<Info, 1> = Definition::info("trainerd_build", "The running binary", ["version"]);
-const PASSES: Definition<Counter, 1> =
+pub(crate) const BUILD: Definition<Info, 1> =
+    Definition::info("trainerd_build", "The running binary", ["version"]);
+pub(crate) const PASSES: Definition<Counter, 1> =
     Definition::counter("trainerd_reconciles", "Passes of the loop by how they ended", ["result"]);
-const PASS_SECONDS: Definition<Histogram, 0> =
+pub(crate) const PASS_SECONDS: Definition<Histogram, 0> =
     Definition::histogram("trainerd_reconcile_duration_seconds", "Time of a pass of the loop", [], DURATIONS)
         .unit(Unit::Seconds);
-const REQUESTS: Definition<Counter, 3> = Definition::counter(
+pub(crate) const REQUESTS: Definition<Counter, 3> = Definition::counter(
     "trainerd_kubernetes_requests",
     "Requests to the API server by verb, resource and status code; code 0 stands for no answer",
     ["verb", "resource", "code"],
 );
-const DRIFT_FOUND: Definition<Counter, 1> = Definition::counter(
+pub(crate) const DRIFT_FOUND: Definition<Counter, 1> = Definition::counter(
     "trainerd_drift_detected",
     "Objects found to be changed by others, by kind",
     ["kind"],
 );
-const DRIFT_REPAIRED: Definition<Counter, 2> = Definition::counter(
+pub(crate) const DRIFT_REPAIRED: Definition<Counter, 2> = Definition::counter(
     "trainerd_drift_repaired",
     "Objects put right, by kind and by what was done",
     ["kind", "verb"],
 );
-const REPAIR_SECONDS: Definition<Histogram, 0> = Definition::histogram(
+pub(crate) const REPAIR_SECONDS: Definition<Histogram, 0> = Definition::histogram(
     "trainerd_drift_repair_duration_seconds",
     "Time from noticing a change to the answer of the write that put it right",
     [],
     DURATIONS,
 )
 .unit(Unit::Seconds);
-const DRIFTED: Definition<Gauge, 1> = Definition::gauge(
+pub(crate) const DRIFTED: Definition<Gauge, 1> = Definition::gauge(
     "trainerd_drifted_objects",
     "Objects that differ from the revision now, by what is done about them",
     ["state"],
 );
-const PLANS: Definition<Counter, 2> =
+pub(crate) const PLANS: Definition<Counter, 2> =
     Definition::counter("trainerd_plans", "Plans that ended, by purpose and result", ["purpose", "result"]);
-const REVISION: Definition<Gauge, 0> =
+pub(crate) const REVISION: Definition<Gauge, 0> =
     Definition::gauge("trainerd_revision", "Number of the revision that the installation is at", []);
-const REVISIONS: Definition<Gauge, 0> =
+pub(crate) const REVISIONS: Definition<Gauge, 0> =
     Definition::gauge("trainerd_revisions", "Number of revisions that are kept", []);
-const WAITS: Definition<Gauge, 1> =
+pub(crate) const WAITS: Definition<Gauge, 1> =
     Definition::gauge("trainerd_waits", "Things that the plan under way waits for, by reason", ["reason"]);
-const LEADER: Definition<Gauge, 0> =
+pub(crate) const LEADER: Definition<Gauge, 0> =
     Definition::gauge("trainerd_leader", "Whether this process holds the lease of the installation", []);
-const PHASE: Definition<Gauge, 1> =
+pub(crate) const PHASE: Definition<Gauge, 1> =
     Definition::gauge("trainerd_phase", "1 for the phase that the installation is in", ["phase"]);
-const SETTLED: Definition<Gauge, 0> = Definition::gauge(
+pub(crate) const SETTLED: Definition<Gauge, 0> = Definition::gauge(
     "trainerd_settled",
     "Whether the installation is what the options want, and all of it ready",
     [],
 );
-const OBJECTS: Definition<Gauge, 2> = Definition::gauge(
+pub(crate) const OBJECTS: Definition<Gauge, 2> = Definition::gauge(
     "trainerd_objects",
     "Objects of the revision by component, ready and in all",
     ["component", "state"],
 );
-const WATCHES: Definition<Gauge, 1> = Definition::gauge(
+pub(crate) const WATCHES: Definition<Gauge, 1> = Definition::gauge(
     "trainerd_watches_interrupted",
     "Whether the watch of a kind is interrupted",
     ["resource"],
@@ -96,6 +99,12 @@ pub(crate) fn register(metrics: &Metrics, board: &Board) -> Result<Counts, Metri
     };
     counts.passes.with(["kept"]);
     counts.passes.with(["failed"]);
+    // From the start, as PromQL's increase() does not see the first count of a series that is new with it.
+    for purpose in [Purpose::Install, Purpose::Change, Purpose::Upgrade, Purpose::Rollback, Purpose::Remove] {
+        for result in ["done", "failed"] {
+            counts.plans.with([&purpose.to_string(), result]);
+        }
+    }
     let flag = |value: bool| vec![([], f64::from(u8::from(value)))];
     let own = board.clone();
     metrics.compute(&LEADER, move || flag(own.view().lease))?;

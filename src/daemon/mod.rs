@@ -1,10 +1,10 @@
 //! The daemon: a loop that keeps an installation as its options say, and tells everybody how it is.
 
 mod api;
-mod board;
+pub(crate) mod board;
 mod declared;
 mod keeper;
-mod metrics;
+pub(crate) mod metrics;
 mod recorder;
 
 use std::future::Future;

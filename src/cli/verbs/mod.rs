@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod monitoring;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod reference;

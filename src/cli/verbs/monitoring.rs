@@ -1,0 +1,67 @@
+//! `monitoring`: alert rules and a dashboard for the metrics of the daemon.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::args::Format;
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::monitoring::{alerts, dashboard};
+
+/// What stands above the rules, for whoever is about to edit a copy of them.
+const HEADER: &str =
+    "# Alert rules of the metrics of `trainerd daemon`, printed by `trainerd monitoring rules`.\n";
+
+/// Print alert rules and a dashboard for the metrics of the daemon
+#[derive(Clone, Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = false)]
+pub(crate) struct MonitoringArgs {
+    #[command(subcommand)]
+    verb: MonitoringVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum MonitoringVerb {
+    Rules(RulesArgs),
+    Dashboard(DashboardArgs),
+}
+
+/// Print the alert rules, as a rule file of Prometheus
+///
+/// Needs no cluster. Every alert says what it means and which command helps. The scrape job has `trainerd` in its
+/// name: by that a daemon is missed that is gone altogether.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd monitoring rules > /etc/prometheus/rules/trainerd.yaml
+  trainerd monitoring rules -o json | jq '{spec: .}'    the body of a PrometheusRule")]
+struct RulesArgs {}
+
+/// Print the dashboard, as Grafana imports it
+///
+/// Needs no cluster. It asks for the data source, the scrape job and the daemon at its top.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd monitoring dashboard > /var/lib/grafana/dashboards/trainerd.json
+  kubectl create configmap trainerd-dashboard --from-file=trainerd.json=<(trainerd monitoring dashboard)")]
+struct DashboardArgs {}
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, args: &MonitoringArgs) -> Result<Exit, Problem> {
+    let printer = &context.printer;
+    match (&args.verb, printer.format()) {
+        (MonitoringVerb::Rules(_), Format::Json) => printer.document(Format::Json, &alerts::rules())?,
+        (MonitoringVerb::Rules(_), Format::Table | Format::Yaml) => {
+            printer.data(HEADER)?;
+            printer.document(Format::Yaml, &alerts::rules())?;
+        }
+        (MonitoringVerb::Dashboard(_), Format::Yaml) => {
+            printer.document(Format::Yaml, &dashboard::dashboard())?;
+        }
+        (MonitoringVerb::Dashboard(_), Format::Table | Format::Json) => {
+            printer.document(Format::Json, &dashboard::dashboard())?;
+        }
+    }
+    Ok(Exit::Done)
+}
