@@ -10,7 +10,6 @@ use trainerd_engine::upkeep::Outlook;
 use trainerd_engine::{Event, Note};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::{Counts, Purpose};
-use trainerd_plan::reason::WaitingOn;
 
 use crate::cli::errors::Problem;
 
@@ -104,8 +103,20 @@ pub(crate) struct PlanView {
     pub(crate) ended: Option<Timestamp>,
     /// Why it failed.
     pub(crate) error: Option<String>,
-    /// What it waits for, by object; the empty name stands for the plan as a whole.
+    /// What it waits for.
     pub(crate) waiting: Vec<Waiting>,
+    /// Where it goes back to, and why, if it does.
+    pub(crate) back: Option<Back>,
+}
+
+/// A plan failed and goes back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Back {
+    /// The revision that is brought back.
+    pub(crate) to: u64,
+    /// What failed.
+    pub(crate) reason: String,
 }
 
 /// A wait of a plan.
@@ -116,9 +127,10 @@ pub(crate) struct Waiting {
     pub(crate) object: Option<ObjectKey>,
     /// For what, in words.
     pub(crate) text: String,
-    /// For what.
-    #[serde(flatten)]
-    pub(crate) on: WaitingOn,
+    /// For what, in one word, as metrics have it.
+    pub(crate) reason: &'static str,
+    /// Since when it waits for anything.
+    pub(crate) since: Timestamp,
 }
 
 /// A revision in the list of them.
@@ -226,6 +238,9 @@ impl Board {
 fn take(view: &mut View, event: &Event) {
     match event {
         Event::Planned { purpose, revision, counts } => {
+            // A plan that goes back begins after the word that it does.
+            let before = view.plan.take().filter(|plan| plan.ended.is_none());
+            let back = before.and_then(|plan| plan.back).filter(|back| Some(back.to) == *revision);
             let total = counts.create + counts.change + counts.delete + counts.keep;
             view.plan = Some(PlanView {
                 purpose: *purpose,
@@ -237,6 +252,7 @@ fn take(view: &mut View, event: &Event) {
                 ended: None,
                 error: None,
                 waiting: Vec::new(),
+                back,
             });
         }
         Event::Done { object, done, total, .. } => {
@@ -247,10 +263,12 @@ fn take(view: &mut View, event: &Event) {
         }
         Event::Waiting { object, on } => {
             if let Some(plan) = &mut view.plan {
-                let waiting = Waiting { object: object.clone(), text: on.to_string(), on: on.clone() };
-                match plan.waiting.iter_mut().find(|known| known.object == *object) {
-                    Some(known) => *known = waiting,
-                    None => plan.waiting.push(waiting),
+                let (text, reason) = (on.to_string(), on.word());
+                if let Some(known) = plan.waiting.iter_mut().find(|known| known.object == *object) {
+                    (known.text, known.reason) = (text, reason);
+                } else {
+                    let (object, since) = (object.clone(), Timestamp::now());
+                    plan.waiting.push(Waiting { object, text, reason, since });
                 }
             }
         }
@@ -259,15 +277,19 @@ fn take(view: &mut View, event: &Event) {
                 plan.error = Some(error.clone());
             }
         }
-        Event::Recovering { .. }
-        | Event::Started { .. }
-        | Event::Retrying { .. }
-        | Event::RollingBack { .. } => {}
+        Event::RollingBack { to, reason } => {
+            if let Some(plan) = &mut view.plan {
+                plan.back = Some(Back { to: *to, reason: reason.clone() });
+            }
+        }
+        Event::Recovering { .. } | Event::Started { .. } | Event::Retrying { .. } => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use trainerd_plan::reason::WaitingOn;
+
     use super::*;
 
     fn key(name: &str) -> ObjectKey {

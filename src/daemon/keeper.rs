@@ -311,9 +311,16 @@ impl Keeper {
             loop {
                 tokio::select! {
                     ended = &mut run => break ended,
-                    news = self.upkeep.next() => if matches!(news, News::Paused(true)) {
-                        anew = true;
-                        cancel.send_replace(true);
+                    news = self.upkeep.next() => match news {
+                        News::Paused(true) => {
+                            anew = true;
+                            cancel.send_replace(true);
+                        }
+                        News::Changed => {
+                            let outlook = self.upkeep.outlook();
+                            self.board.write(|view| view.outlook = outlook);
+                        }
+                        _ => {}
                     },
                     Some(command) = self.commands.recv() => obey(&self.engine, command).await,
                     _ = self.asked.wait_for(|asked| *asked), if !asked => {
@@ -324,7 +331,9 @@ impl Keeper {
             }
         };
         let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
-        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
+        let broken_off = matches!(ended, Err(EngineError::Interrupted));
+        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none() && !broken_off)
+        {
             self.recorder.plan(&plan.purpose.to_string(), plan.revision, problem.as_deref());
         }
         self.board.write(|view| {

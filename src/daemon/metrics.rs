@@ -138,7 +138,7 @@ pub(crate) fn register(metrics: &Metrics, board: &Board) -> Result<Counts, Metri
         let view = own.view();
         let waiting = || view.plan.iter().filter(|plan| plan.ended.is_none()).flat_map(|plan| &plan.waiting);
         let row = |reason: &'static str| {
-            ([reason.to_owned()], count(waiting().filter(|waiting| waiting.on.word() == reason).count()))
+            ([reason.to_owned()], count(waiting().filter(|waiting| waiting.reason == reason).count()))
         };
         trainerd_plan::reason::WaitingOn::WORDS.into_iter().map(row).collect()
     })?;

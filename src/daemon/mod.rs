@@ -5,6 +5,7 @@ pub(crate) mod board;
 mod declared;
 mod keeper;
 pub(crate) mod metrics;
+mod page;
 mod recorder;
 
 use std::future::Future;
@@ -163,6 +164,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
             command,
             events.clone(),
         );
+        let router = router.merge(page::router());
         let ended = end();
         tasks.spawn("the API", async move { Ok(trainerd_serve::serve(listener, router, ended).await?) });
         let board = board.clone();

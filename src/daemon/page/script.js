@@ -79,11 +79,11 @@ const waits = new Map();
 let steps = null;
 const link = { state: "connecting", seen: 0, next: 0, why: "" };
 
-const forget = (back) => {
-  live = { retries: new Map(), back };
+const forget = () => {
+  live = { retries: new Map() };
 };
 const nameOf = ({ kind, namespace, name }) => `${kind} ${namespace ? `${namespace}/` : ""}${name}`;
-const waitKey = (object, reason = "") => (object ? nameOf(object) : "") + reason;
+const waitKey = (object) => (object ? nameOf(object) : "");
 const waitingObjects = () => (view.outlook?.objects ?? []).filter((entry) => entry.waiting);
 const runningPlan = () => (view.plan?.ended ? null : view.plan);
 const counted = (field) =>
@@ -94,7 +94,6 @@ function remember(isFirst) {
   const found = { at: Date.now(), exact: !isFirst };
   const plan = runningPlan();
   const keys = new Set([
-    ...(plan?.waiting ?? []).map((wait) => waitKey(wait.object, wait.reason)),
     ...waitingObjects().map((entry) => waitKey(entry.object)),
   ]);
   for (const key of waits.keys()) if (!keys.has(key)) waits.delete(key);
@@ -104,16 +103,11 @@ function remember(isFirst) {
   }
 }
 
-function takeProgress({ event, object, error, to, reason }) {
+function takeProgress({ event, object, error }) {
   const name = object ? nameOf(object) : "";
   live.retries.delete(name);
   if (event === "retrying") live.retries.set(name, error);
-  else if (event === "rollingBack") live.back = { to, reason };
-  else if (event === "planned") {
-    // The plan that goes back begins after the word that it does; a later one is another.
-    forget(live.back?.begun ? null : live.back);
-    if (live.back) live.back.begun = true;
-  }
+  else if (event === "planned") forget();
   if (view) draw();
 }
 
@@ -176,8 +170,7 @@ function notReady() {
 }
 
 /** What a plan does. One that failed is undone under the purpose it had. */
-function doing({ purpose, revision }) {
-  const back = live.back?.to === revision && live.back;
+function doing({ purpose, revision, back }) {
   const [verb, to] = back ? ["Going back", "to "] : (DOING[purpose] ?? ["Changing", "to "]);
   return { words: revision ? `${verb} ${to}revision ${revision}` : verb, back };
 }
@@ -259,7 +252,7 @@ function draw() {
   drawHead();
   byId("all").hidden = !outlook && !plan && !revisions?.length;
   part("problem", [phase, reason], problemPart);
-  part("plan", [plan, [...live.retries], live.back], planPart);
+  part("plan", [plan, [...live.retries]], planPart);
   part("waiting", [outlook?.objects, plan], waitingPart);
   part("drift", [outlook?.drift], driftPart);
   part("components", [outlook?.components], componentsPart);
@@ -318,15 +311,15 @@ const bar = (done, total, label) => h("progress", { max: total || 1, value: Stri
 const waitText = (wait) => wait.text ?? wait.reason ?? "";
 
 function planWait(wait) {
-  const { object, reason } = wait;
+  const { object } = wait;
   const [, own] = object ? waitText(wait).split(`${nameOf(object)}: `) : [];
-  return waitEntry(object, own ?? `waits for ${waitText(wait)}`, waitKey(object, reason));
+  const began = { at: Date.parse(wait.since), exact: Boolean(wait.since) };
+  return waitEntry(object, own ?? `waits for ${waitText(wait)}`, began);
 }
 
-function waitEntry(object, words, key) {
-  const { at, exact } = waits.get(key);
+function waitEntry(object, words, { at, exact }) {
   // Of what was there before the page was, nothing can be said at first.
-  const time = () => (exact ? `for ${since(at)}` : Date.now() - at < 5_000 ? "" : `for over ${since(at)}`);
+  const time = () => (exact ? `for ${since(at)}` : Date.now() - at > 5_000 ? `for over ${since(at)}` : "");
   // What a pod says comes after a semicolon, and ends the search: it has a line of its own.
   return h("li", null, row(titled(object), ticking("time", null, time)), ...words.split("; ").map((line) => text(line)));
 }
@@ -336,7 +329,7 @@ function waitingPart() {
   const plan = runningPlan();
   const told = (plan?.waiting ?? []).map(({ object }) => waitKey(object));
   const objects = waitingObjects().filter(({ object }) => !told.includes(waitKey(object)));
-  const entries = objects.map(({ object, waiting }) => waitEntry(object, waiting, waitKey(object)));
+  const entries = objects.map(({ object, waiting }) => waitEntry(object, waiting, waits.get(waitKey(object))));
   return [list("entries", entries) || (!plan && text("No object waits for anything.", true))];
 }
 
