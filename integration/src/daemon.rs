@@ -58,7 +58,8 @@ impl TestCluster {
     }
 }
 
-fn free_address() -> Result<SocketAddr, Error> {
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::io("bind", "a port"))?;
     listener.local_addr().map_err(Error::io("bind", "a port"))
 }
@@ -78,7 +79,7 @@ impl Daemon {
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
         let stream = UnixStream::connect(&self.socket).map_err(Error::io("reach", &self.socket))?;
         stream.set_read_timeout(Some(ANSWER)).map_err(Error::io("reach", &self.socket))?;
-        exchange(stream, method, path, body)
+        exchange(stream, method, path, body, None)
     }
 
     /// Reads a document of the API.
@@ -90,7 +91,7 @@ impl Daemon {
     /// Asks the probes and metrics.
     pub fn probe(&self, path: &str) -> Result<Answer, Error> {
         let stream = TcpStream::connect(self.health).map_err(Error::io("reach", "the probes"))?;
-        exchange(stream, "GET", path, None)
+        exchange(stream, "GET", path, None, None)
     }
 
     /// The value of a series of its metrics, as `/metrics` spells it; `None` where there is none.
@@ -170,17 +171,20 @@ impl Drop for Daemon {
     }
 }
 
-fn exchange(
+/// One request and its answer over a connection.
+pub fn exchange(
     mut stream: impl Read + std::io::Write,
     method: &str,
     path: &str,
     body: Option<&Value>,
+    token: Option<&str>,
 ) -> Result<Answer, Error> {
     let text = body.map(Value::to_string).unwrap_or_default();
     let length = text.len();
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: trainerd\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{text}"
+         {authorization}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{text}"
     );
     let failed = Error::io("ask", "the daemon");
     stream.write_all(request.as_bytes()).map_err(failed)?;

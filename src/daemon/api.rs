@@ -17,12 +17,15 @@ use trainerd_catalog::{Catalog, Raw};
 use trainerd_cluster::{Cluster, ListParams};
 use trainerd_engine::EngineError;
 use trainerd_engine::chunk::hex;
+use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
-use trainerd_serve::{Event, Problem, events, problem};
+use trainerd_serve::{Event, Problem, auth, events, problem};
 
+use super::auth::Reviewer;
 use super::board::{Board, View};
 use super::declared::{Declared, Source, Wish};
 use super::keeper::Command;
+use super::page;
 use crate::cli;
 use crate::cli::options::Given;
 
@@ -47,24 +50,54 @@ struct Desk {
 }
 
 /// The routes of the API.
-pub(crate) fn router(
+pub(crate) fn routes(
     board: Board,
     cluster: Cluster,
     source: Source,
     declared: watch::Sender<Declared>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
-) -> Router {
+) -> Routes {
     let desk = Desk { board, cluster, source, declared, commands, events };
-    Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/installation", get(installation))
-        .route("/v1/status", get(status))
-        .route("/v1/desired", put(desire))
-        .route("/v1/actions/{name}", post(act))
-        .route("/v1/events", get(follow))
-        .fallback(problem::not_found)
-        .with_state(desk)
+    Routes {
+        looking: Router::new()
+            .route("/v1/version", get(version))
+            .route("/v1/installation", get(installation))
+            .route("/v1/status", get(status))
+            .route("/v1/events", get(follow))
+            .with_state(desk.clone()),
+        changing: Router::new()
+            .route("/v1/desired", put(desire))
+            .route("/v1/actions/{name}", post(act))
+            .with_state(desk),
+    }
+}
+
+/// The routes of the API, by what they take to use.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    looking: Router,
+    changing: Router,
+}
+
+impl Routes {
+    /// For those who may do everything: whoever can open the socket.
+    pub(crate) fn open(self) -> Router {
+        self.looking.merge(self.changing).merge(page::router()).fallback(problem::not_found)
+    }
+
+    /// For those whom Kubernetes knows and lets. The page itself tells nothing.
+    pub(crate) fn guarded(self, cluster: &Cluster, installation: &Installation) -> Router {
+        let require = |verb| {
+            let (cluster, installation) = (cluster.clone(), installation.clone());
+            auth::require(Reviewer { cluster, installation, verb }, auth::Caching::default())
+        };
+        let looking = self.looking.layer(require("get"));
+        looking
+            .merge(self.changing.layer(require("update")))
+            .merge(page::router())
+            .fallback(problem::not_found)
+    }
 }
 
 /// Sends what changes on the board to whoever follows, for as long as the board lives.

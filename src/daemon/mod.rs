@@ -1,6 +1,7 @@
 //! The daemon: a loop that keeps an installation as its options say, and tells everybody how it is.
 
 mod api;
+mod auth;
 pub(crate) mod board;
 mod declared;
 mod keeper;
@@ -20,8 +21,9 @@ use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, Observer};
 use trainerd_engine::{Cancel, Engine};
+use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::listen::ListenError;
-use trainerd_serve::{Metrics, Probes, ServeError};
+use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
 use self::board::{Board, Phase, View};
 pub(crate) use self::declared::Source;
@@ -42,8 +44,28 @@ pub(crate) struct Setup {
     pub(crate) source: Source,
     /// Where the API listens, if anywhere.
     pub(crate) socket: Option<PathBuf>,
+    /// Where the API listens with TLS, if anywhere, and with which certificate.
+    pub(crate) tls: Option<Tls>,
     /// Where probes and metrics listen.
     pub(crate) health: SocketAddr,
+}
+
+/// The API over the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    pub(crate) address: SocketAddr,
+    /// Files of the certificate and its key; without them it makes its own.
+    pub(crate) files: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// The certificate. One that it makes itself is good for whoever comes by port-forward.
+    fn certificates(&self) -> Result<Certificates, CertificateError> {
+        match &self.files {
+            Some((certificate, key)) => Certificates::from_files(certificate.clone(), key.clone()),
+            None => Certificates::self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]),
+        }
+    }
 }
 
 /// Why the daemon ended although nobody asked it to.
@@ -52,6 +74,9 @@ pub(crate) enum Crash {
     /// It cannot be talked to.
     #[error("failed to open a door")]
     Listen(#[from] ListenError),
+    /// There is no certificate to show.
+    #[error("failed to have a certificate")]
+    Certificate(#[from] CertificateError),
     /// A server ended.
     #[error("a server ended")]
     Serve(#[from] ServeError),
@@ -153,26 +178,35 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     if let Source::File(path) = &setup.source {
         declare.send_replace(declared::read_file(path));
     }
+    let events = api::channel();
+    let doors = api::routes(
+        board.clone(),
+        cluster.clone(),
+        setup.source.clone(),
+        declare.clone(),
+        command,
+        events.clone(),
+    );
     if let Some(socket) = &setup.socket {
         let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
-        let events = api::channel();
-        let router = api::router(
-            board.clone(),
-            cluster.clone(),
-            setup.source.clone(),
-            declare.clone(),
-            command,
-            events.clone(),
-        );
-        let router = router.merge(page::router());
-        let ended = end();
+        let (router, ended) = (doors.clone().open(), end());
         tasks.spawn("the API", async move { Ok(trainerd_serve::serve(listener, router, ended).await?) });
-        let board = board.clone();
-        tasks.spawn("the events", async move {
-            api::announce(board, events).await;
-            Ok(())
-        });
     }
+    if let Some(tls) = &setup.tls {
+        let certificates = tls.certificates().map_err(crashed)?;
+        tracing::info!(address = %tls.address, fingerprint = certificates.fingerprint(), "the API listens");
+        let listener = trainerd_serve::listen::tls(tls.address, certificates).await.map_err(crashed)?;
+        let (router, ended) = (doors.guarded(&cluster, &installation), end());
+        tasks.spawn(
+            "the API over TLS",
+            async move { Ok(trainerd_serve::serve(listener, router, ended).await?) },
+        );
+    }
+    let told = board.clone();
+    tasks.spawn("the events", async move {
+        api::announce(told, events).await;
+        Ok(())
+    });
     let source = setup.source.clone();
     tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
 

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
-use crate::daemon::{self, Setup, Source};
+use crate::daemon::{self, Setup, Source, Tls};
 
 /// Keep the installation as its options say, until told to end
 ///
@@ -42,6 +42,34 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
     socket: Option<PathBuf>,
 
+    /// Address on which the API listens with TLS, for users that Kubernetes knows and lets
+    ///
+    /// A bearer token is shown to the API server; its user needs the verb get, or update to change something, on
+    /// installations.trainerd.dev. Without --tls-cert the daemon makes a certificate for localhost, good for whoever
+    /// comes by port-forward, and logs its fingerprint.
+    #[arg(long, value_name = "ADDRESS", env = "TRAINERD_LISTEN", hide_env_values = true)]
+    listen: Option<SocketAddr>,
+
+    /// Certificate chain for --listen, PEM; read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires_all = ["listen", "tls_key"],
+        env = "TRAINERD_TLS_CERT",
+        hide_env_values = true
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        env = "TRAINERD_TLS_KEY",
+        hide_env_values = true
+    )]
+    tls_key: Option<PathBuf>,
+
     /// Address of /healthz, /livez, /readyz, /settledz and /metrics
     #[arg(
         long,
@@ -62,6 +90,8 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
         }
         (None, None) => Source::Api,
     };
-    let setup = Setup { source, socket: args.socket.clone(), health: args.health };
+    let files = args.tls_cert.clone().zip(args.tls_key.clone());
+    let tls = args.listen.map(|address| Tls { address, files });
+    let setup = Setup { source, socket: args.socket.clone(), tls, health: args.health };
     Box::pin(daemon::run(context, setup)).await
 }
