@@ -1,6 +1,7 @@
 //! The API over the network: for whom Kubernetes knows and lets, and for nobody else.
 
 use std::error::Error;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,5 +101,45 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
     for token in [looker, changer, stranger] {
         assert!(!log.contains(&token), "a token is in the log");
     }
+    Ok(())
+}
+
+#[test]
+fn the_page_is_shown_on_this_machine_to_whoever_has_the_address() -> Result {
+    let cluster = TestCluster::take()?;
+    let mut daemon = cluster.daemon("daemon", &[])?;
+    daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
+    let missing = cluster.run(&["status", "--web", "--socket", "/nowhere/trainerd.sock"])?.expect_code(1)?;
+    assert!(missing.stderr.contains("/nowhere/trainerd.sock"), "{}", missing.stderr);
+
+    let socket = cluster.folder().join("daemon.sock").display().to_string();
+    let (command, mut child) =
+        cluster.spawn(cluster.kubeconfig(), &["status", "--web", "--socket", &socket])?;
+    let mut address = String::new();
+    BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut address)?;
+    let (place, token) =
+        address.trim().trim_start_matches("http://").split_once("/#token=").ok_or(command)?;
+    let ask = |method: &str, path: &str, token: Option<&str>| -> Result<Answer> {
+        let stream = TcpStream::connect(place)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(exchange(stream, method, path, None, token)?)
+    };
+    for (method, path, token, code) in [
+        ("GET", "/", None, 200),
+        ("GET", "/page/script.js", None, 200),
+        ("GET", "/v1/installation", None, 401),
+        ("GET", "/v1/installation", Some("x"), 401),
+        ("GET", "/v1/installation", Some(token), 200),
+        ("POST", "/v1/actions/pause", Some(token), 405),
+    ] {
+        let answer = ask(method, path, token)?;
+        assert_eq!(answer.code, code, "{method} {path}: {}", answer.body);
+    }
+    let view: Value = serde_json::from_str(&ask("GET", "/v1/installation", Some(token))?.body)?;
+    assert_eq!(view["phase"], "absent");
+    let pid =
+        i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).ok_or("a process id")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    assert_eq!(child.wait()?.code(), Some(0));
     Ok(())
 }

@@ -13,6 +13,7 @@ mod plan_text;
 mod progress;
 pub(crate) mod verbs;
 pub(crate) mod want;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -135,9 +135,16 @@ impl Tasks {
     }
 }
 
+/// Asks the system not to round our memory up to pages of two megabytes: little of it is in use at a time.
+fn hold_little() {
+    // Where the system does not know them, there is nothing to ask.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Runs the daemon until it is asked to end.
 pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem> {
     let installation = context.cluster.installation();
+    hold_little();
     let board = Board::new(View {
         name: installation.name.clone(),
         namespace: installation.namespace.clone(),

@@ -1,6 +1,7 @@
 //! `status`: where the installation is, and what it waits for.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +14,7 @@ use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Printer, Tone, columns};
+use crate::cli::web;
 
 /// Time between two looks with `--watch`.
 const LOOK: Duration = Duration::from_secs(2);
@@ -26,15 +28,27 @@ const LOOK: Duration = Duration::from_secs(2);
 Examples:
   trainerd status                                   now
   trainerd status --watch                           again whenever something changes
-  trainerd status -o json                           for a script: .ready says it all")]
+  trainerd status -o json                           for a script: .ready says it all
+  trainerd status --web --socket /run/trainerd.sock the page of the daemon that listens there")]
 pub(crate) struct StatusArgs {
     /// Go on and print again whenever something changes, until interrupted
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "web")]
     watch: bool,
+
+    /// Open the page of the daemon in a browser, until interrupted; without one, use the address that is printed
+    #[arg(long, requires = "socket")]
+    web: bool,
+
+    /// Unix socket of the daemon, for --web
+    #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
+    socket: Option<PathBuf>,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Problem> {
+    if let (true, Some(socket)) = (args.web, &args.socket) {
+        return web::show(context, socket, context.printer.draws()).await;
+    }
     let engine = context.engine().await?;
     let mut last = None;
     loop {

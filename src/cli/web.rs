@@ -1,0 +1,126 @@
+//! `status --web`: the daemon's page in a browser on this machine.
+//!
+//! A browser cannot open a unix socket, so a door to it is opened on loopback, for reading only and only to whoever
+//! has the token in the address. The browser is sent there by a file that nobody else can read, for everybody can read
+//! the command lines of a machine.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use trainerd_serve::auth::{Authenticator, Caching, Denied, Identity, require};
+use trainerd_serve::{Problem as Answer, serve};
+
+use super::context::Context;
+use super::errors::Problem;
+use super::exit::Exit;
+
+/// Bytes of a token: as hard to guess as a key.
+const TOKEN: usize = 32;
+
+/// Admits whoever has the one token.
+struct Holder(String);
+
+impl Authenticator for Holder {
+    async fn authenticate(&self, token: &str) -> Result<Identity, Denied> {
+        if token == self.0 {
+            Ok(Identity { name: "the browser".to_owned(), groups: Vec::new() })
+        } else {
+            Err(Denied::BadToken)
+        }
+    }
+}
+
+/// Shows the page of the daemon behind a socket until the process is asked to end.
+pub(crate) async fn show(context: &Context, socket: &Path, browse: bool) -> Result<Exit, Problem> {
+    let failed = |what: &str, error: &dyn std::error::Error| {
+        Problem::new(Exit::Failed, "web", format!("failed to {what}")).because(error.to_string())
+    };
+    if let Err(error) = UnixStream::connect(socket).await {
+        let what = format!("reach the daemon at {}", socket.display());
+        return Err(
+            failed(&what, &error).hint("start it with `trainerd daemon --socket PATH`, and name that path")
+        );
+    }
+    let token = token().map_err(|error| failed("draw a token", &error))?;
+    let listener = trainerd_serve::listen::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .await
+        .map_err(|error| failed("open a door on this machine", &error))?;
+    let address = axum::serve::Listener::local_addr(&listener)
+        .map_err(|error| failed("open a door on this machine", &error))?;
+    let address = format!("http://{address}/#token={token}");
+    context.printer.data(&format!("{address}\n"))?;
+    let note = "the daemon's page, for as long as this command runs; Ctrl-C ends it";
+    context.printer.note(note);
+    // Kept until the end: the browser may take its time.
+    let _way = if browse { open_browser(&address) } else { None };
+    let mut asked = context.interrupt.cancel();
+    let end = async move { drop(asked.wait_for(|asked| *asked).await) };
+    let served = serve(listener, router(socket.to_owned(), token), end).await;
+    served.map_err(|error| failed("show the page", &error))?;
+    Ok(Exit::Done)
+}
+
+fn router(socket: PathBuf, token: String) -> Router {
+    let socket = Arc::new(socket);
+    // The page itself tells nothing, and a browser shows no token when it loads one.
+    let page = Router::new()
+        .route("/", any(forward))
+        .route("/page/{file}", any(forward))
+        .with_state(Arc::clone(&socket));
+    let api = Router::new().fallback(forward).with_state(socket);
+    page.merge(api.layer(require(Holder(token), Caching::default())))
+}
+
+/// Passes a request on to the daemon, and its answer back.
+async fn forward(State(socket): State<Arc<PathBuf>>, request: Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let message = "this door is for looking only";
+        return Answer::new(StatusCode::METHOD_NOT_ALLOWED, "ReadOnly", message).into_response();
+    }
+    match exchange(&socket, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let message = format!("the daemon does not answer: {error}");
+            Answer::new(StatusCode::BAD_GATEWAY, "Unreachable", message).into_response()
+        }
+    }
+}
+
+async fn exchange(
+    socket: &Path,
+    request: Request,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the answer's body, or with the browser.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?.map(Body::new))
+}
+
+fn token() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; TOKEN];
+    getrandom::fill(&mut bytes)?;
+    Ok(trainerd_engine::chunk::hex(&bytes))
+}
+
+/// Sends the browser to an address; the file that leads there, for as long as it is wanted.
+fn open_browser(address: &str) -> Option<tempfile::NamedTempFile> {
+    // Made so that nobody else may read it.
+    let mut way = tempfile::Builder::new().prefix("trainerd-status-").suffix(".html").tempfile().ok()?;
+    write!(way, "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={address}\">").ok()?;
+    // Where there is no browser, the address that was printed will do.
+    if let Err(error) = open::that_detached(way.path()) {
+        tracing::debug!(%error, "failed to open a browser");
+    }
+    Some(way)
+}
