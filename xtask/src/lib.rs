@@ -5,6 +5,7 @@ pub mod cargo;
 pub mod cli;
 pub mod cluster;
 pub mod command;
+mod debian;
 pub mod demo;
 pub mod files;
 pub mod foreground;

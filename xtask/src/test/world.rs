@@ -1,6 +1,7 @@
 //! What each stage of the tests does, and in which world.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use super::clusters::{
     API_SERVER, INTEGRATION, NODE, clear_orphans, cleared_after, parse, with_control_plane,
@@ -10,11 +11,15 @@ use super::programs::Suite;
 use super::stage::Stage;
 use super::{Error, clusters};
 use crate::cargo::{self, Program, cargo};
+use crate::debian;
 use crate::demo::{self, Scene};
 use crate::foreground;
 use crate::home::Home;
 use crate::steps::Steps;
-use crate::terminal::print;
+use crate::terminal::{print, say};
+
+/// Browsers that the tests of the status page can use.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// What the stages have in common.
 pub(super) struct World<'a> {
@@ -31,7 +36,8 @@ impl World<'_> {
         match stage {
             Stage::Formatting => Ok(crate::lint::format(self.home)?),
             Stage::Clippy => Ok(crate::lint::clippy(self.home)?),
-            Stage::Pure | Stage::Product => tests(&self.suite(), stage, counts),
+            Stage::Pure => tests(&self.suite(), stage, counts),
+            Stage::Product => self.product(counts),
             Stage::Docs => self.docs(counts),
             Stage::ApiServer => self.api_server(counts),
             Stage::Xtask => self.xtask(counts),
@@ -42,6 +48,19 @@ impl World<'_> {
 
     fn suite(&self) -> Suite<'_> {
         Suite::new(self.home, &self.programs)
+    }
+
+    /// The status page is read in a browser: where one can be had it must be.
+    fn product(&self, counts: &mut Counts) -> Result<String, Error> {
+        let has_browser = || BROWSERS.iter().any(|name| Path::new("/usr/bin").join(name).exists());
+        if !has_browser()
+            && let Err(error) = debian::install(&["chromium"])
+        {
+            say(format_args!("without a browser the status page is not read: {error}"));
+        }
+        let suite = self.suite();
+        let suite = if has_browser() { suite.variable("TRAINERD_CHROMIUM_REQUIRED", "1") } else { suite };
+        tests(&suite, Stage::Product, counts)
     }
 
     fn docs(&self, counts: &mut Counts) -> Result<String, Error> {

@@ -25,23 +25,50 @@ use crate::watches::{Scope, Told, Watches};
 /// An object as it was last seen.
 #[derive(Clone, Debug)]
 enum Seen {
-    /// Without what it holds.
-    Metadata(Value),
-    /// With all that it holds.
-    Whole(Value),
-    /// A CRD without its schemas, which take much room; `holds`: with them it was found to be as it should be, under
-    /// the rules and the intent that are in force.
-    Trimmed { value: Value, holds: bool },
+    /// It exists.
+    There(Sight),
     /// Not among those that carry our label; `surely`: it was asked for by name, too.
     Absent { surely: bool },
 }
 
-impl Seen {
-    fn value(&self) -> Option<&Value> {
-        match self {
-            Self::Metadata(value) | Self::Whole(value) | Self::Trimmed { value, .. } => Some(value),
-            Self::Absent { .. } => None,
+/// What was seen of an object that exists.
+#[derive(Clone, Debug)]
+struct Sight {
+    version: u64,
+    depth: Depth,
+    /// As JSON: as a value it would take twenty times the room, and it is seldom looked at.
+    text: Box<[u8]>,
+    /// What it waits for by itself, whatever is around it.
+    waits: Option<String>,
+}
+
+/// How much of an object was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Not what it holds.
+    Metadata,
+    /// All.
+    Whole,
+    /// A CRD without its schemas, which take much room; `holds`: with them it was found to be as it should be, under
+    /// the rules and the intent that are in force.
+    Trimmed { holds: bool },
+}
+
+impl Sight {
+    fn of(key: &ObjectKey, value: &Value, depth: Depth) -> Self {
+        // What is around it is asked about when the answer is wanted.
+        let waits = waits(key, value, |_| true, std::iter::empty(), Timestamp::now());
+        Self {
+            version: version(value),
+            depth,
+            text: value.to_string().into_bytes().into_boxed_slice(),
+            waits,
         }
+    }
+
+    /// What was put away comes back as it was.
+    fn value(&self) -> Value {
+        serde_json::from_slice(&self.text).unwrap_or_default()
     }
 }
 
@@ -139,7 +166,7 @@ impl Follow {
         }
         let packed = Packed::of(desired)?;
         for (key, seen) in &mut self.seen {
-            if let Seen::Trimmed { holds, .. } = seen {
+            if let Seen::There(Sight { depth: Depth::Trimmed { holds }, .. }) = seen {
                 *holds &= !anew && self.packed.as_ref().is_some_and(|before| before.is_same(&packed, key));
             }
         }
@@ -244,8 +271,8 @@ impl Follow {
         match event {
             Event::Applied(value) => {
                 let Some(key) = ObjectKey::of(&value) else { return Vec::new() };
-                let seen = if by_existence(&key) { Seen::Metadata(value) } else { Seen::Whole(value) };
-                self.keep(&key, seen).then_some(key).into_iter().collect()
+                let depth = if by_existence(&key) { Depth::Metadata } else { Depth::Whole };
+                self.keep(&key, &value, depth).then_some(key).into_iter().collect()
             }
             Event::Deleted(value) => {
                 let Some(key) = ObjectKey::of(&value) else { return Vec::new() };
@@ -271,17 +298,19 @@ impl Follow {
     }
 
     /// Keeps the newer of what is known and what is told; whether anything was new.
-    fn keep(&mut self, key: &ObjectKey, seen: Seen) -> bool {
-        let Some(told) = seen.value().map(version) else { return false };
-        let known = self.seen.get(key).and_then(Seen::value).map(version);
-        let older = known.is_some_and(|known| told < known);
-        let repeated = known == Some(told) && !matches!(self.seen.get(key), Some(Seen::Metadata(_)));
-        let dead = self.gone.get(key).is_some_and(|deletion| told <= *deletion);
-        if older || repeated || dead {
+    fn keep(&mut self, key: &ObjectKey, value: &Value, depth: Depth) -> bool {
+        let told = version(value);
+        if let Some(Seen::There(known)) = self.seen.get(key) {
+            let deeper = known.depth == Depth::Metadata && depth == Depth::Whole;
+            if told < known.version || told == known.version && !deeper {
+                return false;
+            }
+        }
+        if self.gone.get(key).is_some_and(|deletion| told <= *deletion) {
             return false;
         }
         self.gone.remove(key);
-        self.seen.insert(key.clone(), seen);
+        self.seen.insert(key.clone(), Seen::There(Sight::of(key, value, depth)));
         true
     }
 
@@ -289,8 +318,7 @@ impl Follow {
     pub(super) fn put(&mut self, key: &ObjectKey, value: Option<Value>, whole: bool) {
         match value {
             Some(value) => {
-                let seen = if whole { Seen::Whole(value) } else { Seen::Metadata(value) };
-                self.keep(key, seen);
+                self.keep(key, &value, if whole { Depth::Whole } else { Depth::Metadata });
             }
             None => {
                 self.seen.insert(key.clone(), Seen::Absent { surely: true });
@@ -314,14 +342,19 @@ impl Follow {
                 live.map(|value| LiveObject { resource: object.resource.clone(), value: value.clone() });
             Look::Clear(drift::judge(rules, packed.frame(), &object, live.as_ref()))
         };
-        match self.seen.get(key) {
-            None => Look::Unknown,
-            Some(Seen::Absent { surely: false } | Seen::Trimmed { holds: false, .. }) => Look::Unclear,
-            Some(Seen::Absent { surely: true }) => clear(None),
-            Some(Seen::Whole(value)) => clear(Some(value)),
-            Some(Seen::Trimmed { holds: true, .. }) => Look::Clear(Verdict::Holds),
-            Some(Seen::Metadata(metadata)) => {
-                if drift::policy(rules, Some(metadata)) == Policy::Ignore {
+        let sight = match self.seen.get(key) {
+            None => return Look::Unknown,
+            Some(Seen::Absent { surely: false }) => return Look::Unclear,
+            Some(Seen::Absent { surely: true }) => return clear(None),
+            Some(Seen::There(sight)) => sight,
+        };
+        match sight.depth {
+            Depth::Whole => clear(Some(&sight.value())),
+            Depth::Trimmed { holds: true } => Look::Clear(Verdict::Holds),
+            Depth::Trimmed { holds: false } => Look::Unclear,
+            Depth::Metadata => {
+                let metadata = sight.value();
+                if drift::policy(rules, Some(&metadata)) == Policy::Ignore {
                     return Look::Clear(Verdict::Holds);
                 }
                 if !metadata["metadata"]["deletionTimestamp"].is_null() {
@@ -329,7 +362,7 @@ impl Follow {
                 }
                 let Some(object) = packed.get(key) else { return Look::Unknown };
                 let intent = applyset::owned(packed.frame(), &object);
-                if seal::is_intact(&intent, metadata, rules.field_manager) {
+                if seal::is_intact(&intent, &metadata, rules.field_manager) {
                     Look::Clear(Verdict::Holds)
                 } else {
                     Look::Unclear
@@ -343,22 +376,33 @@ impl Follow {
         if role(key) != Role::Crd {
             return;
         }
-        if let Some(Seen::Whole(value)) = self.seen.get_mut(key) {
-            let mut value = std::mem::take(value);
+        if let Some(Seen::There(sight)) = self.seen.get_mut(key)
+            && sight.depth == Depth::Whole
+        {
+            let mut value = sight.value();
             if let Some(spec) = value["spec"].as_object_mut() {
                 spec.remove("versions");
             }
-            self.seen.insert(key.clone(), Seen::Trimmed { value, holds: true });
+            *sight = Sight::of(key, &value, Depth::Trimmed { holds: true });
         }
     }
 
     /// What an object waits for; `None` when it is ready.
     pub(super) fn waiting(&self, key: &ObjectKey, now: Timestamp) -> Option<String> {
-        match self.seen.get(key) {
-            None => Some("not seen yet".to_owned()),
-            Some(Seen::Absent { .. }) => Some("does not exist".to_owned()),
-            Some(seen) => waits(key, seen.value()?, |service| self.answers(service), self.pods.iter(), now),
+        let sight = match self.seen.get(key) {
+            None => return Some("not seen yet".to_owned()),
+            Some(Seen::Absent { .. }) => return Some("does not exist".to_owned()),
+            Some(Seen::There(sight)) => sight,
+        };
+        let is_told_by_others = match role(key) {
+            Role::Webhook => true,
+            Role::Workload => sight.waits.is_some(),
+            _ => false,
+        };
+        if !is_told_by_others {
+            return sight.waits.clone();
         }
+        waits(key, &sight.value(), |service| self.answers(service), self.pods.iter(), now)
     }
 
     fn answers(&self, service: &str) -> bool {

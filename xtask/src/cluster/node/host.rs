@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::super::Error;
-use crate::command::run;
-use crate::terminal::say;
+use crate::debian;
 
 /// The machine's programs that a node uses.
 #[derive(Debug)]
@@ -66,7 +64,8 @@ pub(super) fn prepare() -> Result<Host, Error> {
         .flat_map(|need| need.package.split(' '))
         .collect();
     if !missing.is_empty() {
-        install(&missing)?;
+        let failed = |source| Error::Install { packages: missing.join(" "), source };
+        debian::install(&missing).map_err(failed)?;
     }
     let [runtime, .., plugins] = &NEEDS;
     let find = |need: &Need| need.folder().ok_or(Error::MissingPrograms { package: need.package });
@@ -80,16 +79,4 @@ pub(super) fn prepare() -> Result<Host, Error> {
         plugins: find(plugins)?.to_owned(),
         path: PROGRAM_FOLDERS.join(":").into(),
     })
-}
-
-fn install(packages: &[&str]) -> Result<(), Error> {
-    say(format_args!("installing Debian packages: {}", packages.join(" ")));
-    let failed = |source| Error::Install { packages: packages.join(" "), source };
-    run(Command::new("apt-get").args(["-q", "update"])).map_err(failed)?;
-    run(Command::new("apt-get")
-        .args(["-q", "-y", "--no-install-recommends", "install"])
-        .args(packages)
-        .env("DEBIAN_FRONTEND", "noninteractive"))
-    .map_err(failed)?;
-    Ok(())
 }
