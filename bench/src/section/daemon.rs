@@ -11,6 +11,7 @@ use trainerd_cluster::DeleteParams;
 use trainerd_integration::cluster::Span;
 use trainerd_integration::kept::{BOUND, Kept};
 use trainerd_plan::object::{ObjectKey, Resource};
+use trainerd_plan::ownership;
 
 use crate::error::Error;
 use crate::figure::{Figure, Goal, Unit, number};
@@ -130,7 +131,9 @@ fn targets(kept: &Kept) -> Result<Vec<Target>, Error> {
         if matches!(resource.kind.as_str(), "CustomResourceDefinition" | "Event") {
             continue;
         }
-        for object in kept.cluster.list(&resource, Some("applyset.kubernetes.io/part-of"))? {
+        let listed = kept.cluster.list(&resource, Some("applyset.kubernetes.io/part-of"))?;
+        // Endpoints carry the labels of their Service, and are nobody's of ours.
+        for object in listed.into_iter().filter(|object| ownership::applied_by(object, "trainerd")) {
             let Some(key) = ObjectKey::of(&object).or_else(|| key(&resource, &object)) else { continue };
             let deletes = match resource.kind.as_str() {
                 "ConfigMap" | "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" => DELETES_EACH,
