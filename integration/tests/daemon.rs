@@ -317,3 +317,45 @@ fn a_server_in_trouble_is_borne() -> Result {
     println!("after {:?}", started.elapsed());
     Ok(())
 }
+
+#[test]
+fn a_label_that_is_taken_away_comes_back_and_other_terms_cost_little() -> Result {
+    let mut kept = Kept::new()?;
+    let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
+    let part_of = "applyset.kubernetes.io/part-of";
+    for (kind, name) in [(stack::deployment(), JOBSET), (stack::config_map(), "kubeflow-trainer-config")] {
+        let mark = audit.mark()?;
+        kept.patch(&kind, name, &json!({"metadata": {"labels": {(part_of): null}}}))?;
+        kept.cluster.wait_until("the label", BOUND, || {
+            let found = kept.cluster.get(&kind, NAMESPACE, name)?.unwrap_or_default();
+            Ok(found["metadata"]["labels"][part_of].is_string())
+        })?;
+        kept.daemon.wait_until_settled(BOUND)?;
+        let reads = audit.requests_since(mark, DAEMON)?;
+        let reads = reads.iter().filter(|line| line.starts_with("get ")).count();
+        assert!(reads <= 3, "{reads} reads of {name}");
+    }
+    let mark = audit.mark()?;
+    kept.set("revision-history: 5\n")?;
+    std::thread::sleep(Duration::from_secs(2));
+    let requests = audit.requests_since(mark, DAEMON)?;
+    let crds = requests.iter().filter(|line| line.starts_with("get ") && line.contains("/customresource"));
+    assert!(crds.count() <= 5, "each CRD is read once: {requests:#?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_removed_while_the_daemon_is_paused_stays_away() -> Result {
+    let mut kept = Kept::new()?;
+    kept.cluster.run(&["remove", "--yes"])?.expect_code(3)?;
+    kept.cluster.run(&["pause"])?.expect_code(0)?;
+    kept.daemon.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;
+    kept.cluster.run(&["remove", "--yes", "--timeout", "2m"])?.expect_code(0)?;
+    kept.daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(kept.cluster.list(&stack::deployment(), Some(stack::INSTALLATION))?.len(), 0);
+    assert!(kept.cluster.record()?.is_none());
+    let secrets = kept.cluster.list(&stack::secret(), Some(stack::INSTALLATION))?;
+    assert_eq!(secrets, Vec::<Value>::new());
+    Ok(())
+}

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use semver::Version;
 use serde_json::Value;
-use trainerd_catalog::{Catalog, Current, ImageRef, Resolution};
+use trainerd_catalog::{Catalog, Current, ImageRef, Options, Resolution};
 use trainerd_cluster::{Cluster, ListParams};
 use trainerd_engine::{Engine, EngineError, State};
-use trainerd_plan::desired::Desired;
+use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::Resource;
 use trainerd_plan::plan::Purpose;
 
@@ -56,8 +56,22 @@ pub(crate) async fn want(
         resolution.check_external(&found(engine.cluster()).await?)?;
     }
     let purpose = purpose(from.as_ref(), &resolution.versions());
-    let desired = catalog.render(&options, &resolution, engine.installation())?;
+    let desired = render(catalog.clone(), options, resolution.clone(), engine.installation().clone()).await?;
     Ok(Wanted { desired, resolution, purpose, is_stop })
+}
+
+/// Renders aside: it takes a while, and what it leaves behind of the memory that it took is not among what stays.
+async fn render(
+    catalog: Catalog,
+    options: Options,
+    resolution: Resolution,
+    installation: Installation,
+) -> Result<Desired, Problem> {
+    let rendered = move || catalog.render(&options, &resolution, &installation);
+    match tokio::task::spawn_blocking(rendered).await {
+        Ok(rendered) => Ok(rendered?),
+        Err(error) => Err(Problem::crashed(&error)),
+    }
 }
 
 /// The option that chooses a component's version, if any does.

@@ -175,7 +175,8 @@ struct StatusAnswer {
     progress: Option<Progress>,
     drift: DriftCount,
     paused: bool,
-    jobs: Jobs,
+    /// Nothing where they cannot be counted now.
+    jobs: Option<Jobs>,
 }
 
 #[derive(Debug, Serialize)]
@@ -223,11 +224,11 @@ async fn status(
     // The deadline, or the end of the daemon: what is known is the answer.
     let _ = tokio::time::timeout(wait, view.wait_for(|view| settled(view))).await.is_ok();
     let view = desk.board.view();
-    let jobs = jobs(&desk.cluster).await?;
+    let jobs = jobs(&desk.cluster).await;
     Ok(Json(answer(&view, settled(&view), jobs)))
 }
 
-fn answer(view: &View, settled: bool, jobs: Jobs) -> StatusAnswer {
+fn answer(view: &View, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
     let outlook = view.outlook.as_ref();
     let drift = || outlook.into_iter().flat_map(|outlook| &outlook.drift);
     let first = drift().next();
@@ -258,8 +259,8 @@ fn answer(view: &View, settled: bool, jobs: Jobs) -> StatusAnswer {
     }
 }
 
-/// Counts TrainJobs. Where there are none to be had, there are none.
-async fn jobs(cluster: &Cluster) -> Result<Jobs, Problem> {
+/// Counts TrainJobs. Where the kind is not served, there are none.
+async fn jobs(cluster: &Cluster) -> Option<Jobs> {
     let resource = Resource {
         group: "trainer.kubeflow.org".to_owned(),
         version: "v1alpha1".to_owned(),
@@ -270,14 +271,13 @@ async fn jobs(cluster: &Cluster) -> Result<Jobs, Problem> {
     match cluster.list(&resource, &ListParams::default()).await {
         Ok(list) => {
             let running = list.items.iter().filter(|job| is_running(job)).count();
-            Ok(Jobs { running, total: list.items.len() })
+            Some(Jobs { running, total: list.items.len() })
         }
-        Err(error) if error.is_absent() => Ok(Jobs::default()),
-        Err(error) => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Unavailable",
-            format!("failed to list TrainJobs: {error}"),
-        )),
+        Err(error) if error.is_absent() => Some(Jobs::default()),
+        Err(error) => {
+            tracing::warn!(%error, "failed to count TrainJobs");
+            None
+        }
     }
 }
 

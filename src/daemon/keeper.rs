@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use trainerd_catalog::Catalog;
 use trainerd_cluster::RequestError;
 use trainerd_cluster::retry::Backoff;
-use trainerd_engine::upkeep::{News, RecordSeen, Stance, Upkeep};
+use trainerd_engine::upkeep::{News, Outlook, RecordSeen, Stance, Upkeep};
 use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
 use trainerd_plan::plan::Purpose;
 
@@ -99,6 +99,8 @@ pub(crate) struct Keeper {
     mend: Option<String>,
     obstacle: Option<Obstacle>,
     standby: bool,
+    /// How the upkeep goes on between passes.
+    stance: Stance,
     /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
     removed: bool,
     /// Waits between tries that meet an obstacle; between plans that mend.
@@ -123,6 +125,7 @@ impl Keeper {
             mend: None,
             obstacle: None,
             standby: false,
+            stance: Stance::Aside,
             removed: false,
             soon: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
             late: Backoff::new(Duration::from_mins(1), Duration::from_mins(10)),
@@ -166,12 +169,20 @@ impl Keeper {
         let engine = Arc::clone(&self.engine);
         let state = match self.aside(engine.open()).await? {
             Ok(state) => state,
-            Err(error) => return Err(self.stopped(error)),
+            Err(error) => {
+                // Nothing new is known: what is installed is kept as before.
+                self.upkeep.go_on(self.stance);
+                return Err(self.stopped(error));
+            }
         };
         let was_paused = self.is_paused();
+        let journal = self.state.as_ref().and_then(State::journal);
+        let was_going = journal.is_some_and(|journal| journal.extent.is_some());
         self.take(state);
         self.removed = match self.state.as_ref().and_then(State::version) {
-            None => (was_paused || self.removed) && !self.declared.has_changed().unwrap_or(false),
+            None => {
+                (was_paused || was_going || self.removed) && !self.declared.has_changed().unwrap_or(false)
+            }
             Some(_) => false,
         };
         let answer = Box::pin(self.bring()).await;
@@ -185,27 +196,26 @@ impl Keeper {
     async fn bring(&mut self) -> Result<(), Stop> {
         let declared = self.declared.borrow_and_update().clone();
         self.standby = matches!(&declared, Declared::Options(wish) if wish.standby);
+        if let (true, Declared::Options(wish)) = (self.standby, &declared) {
+            self.board.write(|view| view.generation = Some(wish.generation.clone()));
+        }
         if self.standby || self.removed || self.is_paused() {
             return Ok(());
         }
         self.rule().await?;
         self.recover().await?;
-        let wish = match declared {
-            Declared::Nothing => None,
-            Declared::Options(wish) => Some(wish),
-            Declared::Unreadable(problem) => {
-                return Err(obstacle(Phase::Invalid, problem, None));
-            }
+        let fulfilled = match declared {
+            Declared::Nothing => Ok(()),
+            Declared::Options(wish) => self.fulfil(wish).await,
+            Declared::Unreadable(problem) => Err(obstacle(Phase::Invalid, problem, None)),
         };
-        if let Some(wish) = wish {
-            self.fulfil(wish).await?;
-        }
+        // What is installed is kept, whatever became of what is wished for.
         if let Some(why) = self.mend.clone() {
             tracing::info!(why, "putting the installation right by a plan");
             self.mend_now().await?;
             self.mend = None;
         }
-        Ok(())
+        fulfilled
     }
 
     /// Says whose options rule, once there is an installation to say it of.
@@ -346,7 +356,8 @@ impl Keeper {
         match ended {
             Ok(state) => {
                 self.take(state);
-                Ok(())
+                // The word came when there was nothing left to break off.
+                if anew { Err(Stop::Anew) } else { Ok(()) }
             }
             Err(EngineError::Interrupted) if asked => Err(Stop::Asked),
             Err(EngineError::Interrupted) if anew => Err(Stop::Anew),
@@ -428,6 +439,7 @@ impl Keeper {
         } else {
             Stance::Active
         };
+        self.stance = stance;
         match self.upkeep.set(state, stance) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.stopped(error)),
@@ -497,7 +509,9 @@ impl Keeper {
         let (lease, observed) = (self.upkeep.holds_lease(), self.upkeep.is_observed());
         let state = self.state.as_ref();
         let paused = state.and_then(|state| state.standing().paused.clone());
-        let ready = outlook.as_ref().is_some_and(|outlook| outlook.status.ready);
+        let undone = |outlook: &Outlook| outlook.drift.iter().any(|drift| drift.state.is_undone());
+        let ready = self.mend.is_none()
+            && outlook.as_ref().is_some_and(|outlook| outlook.status.ready && !undone(outlook));
         let (mut phase, mut reason) = match (&self.obstacle, &outlook) {
             _ if paused.is_some() => (Phase::Paused, None),
             _ if self.standby => (Phase::Standby, None),
@@ -513,7 +527,7 @@ impl Keeper {
             reason = Some(problem.because(why.clone()).hint("it is tried again until it succeeds"));
         }
         self.board.write(|view| {
-            view.settled = phase == Phase::Ready;
+            view.settled = matches!(phase, Phase::Ready | Phase::Standby);
             (view.phase, view.reason, view.paused) = (phase, reason, paused);
             (view.outlook, view.troubles) = (outlook, troubles);
             (view.lease, view.observed) = (lease, observed);

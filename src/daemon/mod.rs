@@ -101,11 +101,19 @@ pub(crate) enum Crash {
 
 /// Tasks that end only with the process, by name.
 #[derive(Default)]
-struct Tasks(JoinSet<(&'static str, Result<(), Crash>)>);
+struct Tasks {
+    all: JoinSet<(&'static str, Result<(), Crash>)>,
+    /// Those among them that are servers.
+    servers: usize,
+}
+
+/// How the names of servers begin.
+const SERVER: &str = "the server of ";
 
 impl Tasks {
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Crash>> + Send + 'static) {
-        self.0.spawn(async move {
+        self.servers += usize::from(name.starts_with(SERVER));
+        self.all.spawn(async move {
             // A panic is caught here, where the task still has its name.
             match tokio::spawn(task).await {
                 Ok(ended) => (name, ended),
@@ -117,9 +125,11 @@ impl Tasks {
     /// The first that ends although the process was not asked to, and why.
     async fn crash(&mut self, asked: Cancel) -> Crash {
         loop {
-            match self.0.join_next().await {
+            match self.all.join_next().await {
                 Some(Ok((_, Err(crash)))) => return crash,
-                Some(Ok(_)) if *asked.borrow() => {}
+                Some(Ok((name, _))) if *asked.borrow() => {
+                    self.servers = self.servers.saturating_sub(usize::from(name.starts_with(SERVER)));
+                }
                 Some(Ok((name, Ok(())))) => return Crash::Ended(name),
                 Some(Err(source)) => return Crash::Panicked { task: "a task", source },
                 None => std::future::pending().await,
@@ -127,10 +137,18 @@ impl Tasks {
         }
     }
 
-    /// Awaits those that end when they are told to.
+    /// Awaits the servers, which end when they are told to; the others end with the process.
     async fn ended(mut self) {
-        let all = async { while self.0.join_next().await.is_some() {} };
-        // Servers give open requests their time; whoever takes longer is cut off with the process.
+        let all = async {
+            while self.servers > 0 {
+                match self.all.join_next().await {
+                    Some(Ok((name, _))) if name.starts_with(SERVER) => self.servers -= 1,
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        };
+        // Open requests are given their time; whoever takes longer is cut off with the process.
         let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
     }
 }
@@ -164,7 +182,10 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let health = trainerd_serve::listen::tcp(setup.health).await.map_err(crashed)?;
     let router = probes(&board).router().merge(metrics.router());
     let ended = end();
-    tasks.spawn("the probes", async move { Ok(trainerd_serve::serve(health, router, ended).await?) });
+    tasks.spawn(
+        "the server of probes",
+        async move { Ok(trainerd_serve::serve(health, router, ended).await?) },
+    );
 
     let requests = counts.requests.clone();
     let observer = Observer::new(move |request| {
@@ -197,17 +218,18 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     if let Some(socket) = &setup.socket {
         let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
         let (router, ended) = (doors.clone().open(), end());
-        tasks.spawn("the API", async move { Ok(trainerd_serve::serve(listener, router, ended).await?) });
+        tasks.spawn("the server of the API", async move {
+            Ok(trainerd_serve::serve(listener, router, ended).await?)
+        });
     }
     if let Some(tls) = &setup.tls {
         let certificates = tls.certificates().map_err(crashed)?;
         tracing::info!(address = %tls.address, fingerprint = certificates.fingerprint(), "the API listens");
         let listener = trainerd_serve::listen::tls(tls.address, certificates).await.map_err(crashed)?;
         let (router, ended) = (doors.guarded(&cluster, &installation), end());
-        tasks.spawn(
-            "the API over TLS",
-            async move { Ok(trainerd_serve::serve(listener, router, ended).await?) },
-        );
+        tasks.spawn("the server of the API over TLS", async move {
+            Ok(trainerd_serve::serve(listener, router, ended).await?)
+        });
     }
     let told = board.clone();
     tasks.spawn("the events", async move {

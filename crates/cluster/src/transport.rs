@@ -16,6 +16,9 @@ use crate::error::{RequestError, TransportFailure, Verb};
 
 const JSON: &str = "application/json";
 
+/// Bytes from which on a body is read aside: the CRDs of the stack, and little else.
+const GREAT: usize = 256 * 1024;
+
 /// A request before it is sent.
 pub(crate) struct Call {
     pub(crate) asked: Asked,
@@ -100,7 +103,7 @@ impl Cluster {
         };
         self.note(&asked, code);
         if (200..300).contains(&code) {
-            serde_json::from_slice(&body).map_err(|source| RequestError::Decode {
+            decoded(body).await.map_err(|source| RequestError::Decode {
                 verb: asked.verb,
                 path: asked.path,
                 source: Arc::new(source),
@@ -120,6 +123,19 @@ impl Cluster {
     pub(crate) fn unreachable(&self, error: kube::Error) -> RequestError {
         let failure = transport_failure(&error);
         RequestError::Unreachable { server: self.server().to_owned(), failure, source: Arc::new(error) }
+    }
+}
+
+/// Reads a body as JSON. A great one is read aside: it takes a while, and what it leaves behind of the memory that it
+/// took is not among what stays.
+async fn decoded(body: bytes::Bytes) -> Result<Value, serde_json::Error> {
+    if body.len() < GREAT {
+        return serde_json::from_slice(&body);
+    }
+    match tokio::task::spawn_blocking(move || serde_json::from_slice(&body)).await {
+        Ok(read) => read,
+        // It neither panics nor is aborted; a runtime that goes down takes us with it.
+        Err(error) => Err(serde::de::Error::custom(error)),
     }
 }
 

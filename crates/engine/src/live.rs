@@ -161,7 +161,7 @@ impl Live {
     fn accept(&mut self, key: ObjectKey, value: Value) -> ObjectKey {
         let version_of_value = version(&value);
         let older = self.objects.get(&key).is_some_and(|known| version_of_value < version(known));
-        let dead = self.deleted.get(&key).is_some_and(|deletion| version_of_value <= *deletion);
+        let dead = self.deleted.get(&key).is_some_and(|deletion| version_of_value < *deletion);
         if !older && !dead {
             self.objects.insert(key.clone(), value);
             self.deleted.remove(&key);

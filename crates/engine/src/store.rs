@@ -271,17 +271,11 @@ impl Store {
         let header = self.header(number).await?;
         let chunks = self.read_chunks(&header).await?;
         let name = self.revision_name(number);
-        let objects =
-            chunk::unpack(&header.chunks, &chunks).map_err(StoredError::from).map_err(damaged(&name))?;
-        let (objects, lines): (Vec<_>, Vec<_>) = objects.into_iter().unzip();
-        let desired = Desired {
-            installation: header.installation.clone(),
-            components: header.components.clone(),
-            options: header.options.clone(),
-            given: header.given.clone(),
-            objects,
-        };
-        let found = revision::digest_with(&desired, lines.into_iter());
+        let known = header.clone();
+        // Aside, so that others go on, and that nothing of the memory it takes is left among what stays.
+        let unpacked = tokio::task::spawn_blocking(move || unpacked_state(&known, &chunks)).await;
+        let unpacked = unpacked.map_err(std::io::Error::other).map_err(chunk::ChunkError::from).flatten();
+        let (desired, found) = unpacked.map_err(StoredError::from).map_err(damaged(&name))?;
         if found != header.digest {
             return Err(damaged(&name)(StoredError::Digest { expected: header.digest, found }));
         }
@@ -321,6 +315,23 @@ impl Store {
         self.chunks.lock().await.insert(digest.to_owned(), Arc::clone(&chunk));
         Ok(Some(chunk))
     }
+}
+
+/// The desired state of a revision, and the digest of what was found.
+fn unpacked_state(
+    header: &Header,
+    chunks: &BTreeMap<String, Arc<Chunk>>,
+) -> Result<(Desired, String), chunk::ChunkError> {
+    let (objects, lines): (Vec<_>, Vec<_>) = chunk::unpack(&header.chunks, chunks)?.into_iter().unzip();
+    let desired = Desired {
+        installation: header.installation.clone(),
+        components: header.components.clone(),
+        options: header.options.clone(),
+        given: header.given.clone(),
+        objects,
+    };
+    let found = revision::digest_with(&desired, lines.into_iter());
+    Ok((desired, found))
 }
 
 fn damaged(name: &str) -> impl FnOnce(StoredError) -> EngineError {

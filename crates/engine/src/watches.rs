@@ -180,6 +180,11 @@ impl Watches {
         self.silent.is_empty()
     }
 
+    /// As [`Self::is_current`], whatever is known of one place.
+    pub(crate) fn is_current_beside(&self, place: &(Resource, Scope)) -> bool {
+        self.silent.iter().all(|silent| silent == place)
+    }
+
     /// The next thing told, if there is one already.
     pub(crate) fn try_next(&mut self) -> Option<Told> {
         loop {

@@ -288,7 +288,8 @@ impl Store {
             self.write(&letting_go).await?;
         }
         self.headers().clear();
-        for what in ["=revision", "=chunk", "=paused", "=ruler", "=record"] {
+        // The notes last: a daemon that is paused is so until there is nothing left for it to keep.
+        for what in ["=revision", "=chunk", "=record", "=paused", "=ruler"] {
             self.delete_all(self.listed(what).await?.iter()).await?;
         }
         Ok(())

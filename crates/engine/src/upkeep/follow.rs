@@ -207,12 +207,15 @@ impl Follow {
 
     /// Whether every watch has told what there is, or why it cannot.
     pub(super) fn is_current(&self) -> bool {
-        self.watches.is_current()
+        // Pods are followed only for the reasons that they give.
+        self.watches.is_current_beside(&pod_place(&self.installation))
     }
 
     /// Why watches are interrupted, in sentences, by kind.
     pub(super) fn troubles(&self) -> impl Iterator<Item = (&str, String)> {
-        self.troubles.iter().map(|((resource, _), error)| (resource.plural.as_str(), one_line(error)))
+        let pods = pod_place(&self.installation);
+        let troubles = self.troubles.iter().filter(move |(place, _)| **place != pods);
+        troubles.map(|((resource, _), error)| (resource.plural.as_str(), one_line(error)))
     }
 
     /// Waits for the next thing that a watch tells. Nothing is lost when the future is dropped.
@@ -301,12 +304,13 @@ impl Follow {
     fn keep(&mut self, key: &ObjectKey, value: &Value, depth: Depth) -> bool {
         let told = version(value);
         if let Some(Seen::There(known)) = self.seen.get(key) {
-            let deeper = known.depth == Depth::Metadata && depth == Depth::Whole;
+            let deeper = known.depth != Depth::Whole && depth == Depth::Whole;
             if told < known.version || told == known.version && !deeper {
                 return false;
             }
         }
-        if self.gone.get(key).is_some_and(|deletion| told <= *deletion) {
+        // Who takes our label away is told as a deletion of that very version; the object is there.
+        if self.gone.get(key).is_some_and(|deletion| told < *deletion) {
             return false;
         }
         self.gone.remove(key);

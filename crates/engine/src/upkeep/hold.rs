@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::{Fence, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard};
+use trainerd_cluster::retry::Backoff;
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 
@@ -31,6 +32,8 @@ enum Place {
         guard: Box<LeaseGuard>,
         used: Instant,
     },
+    /// It is being given back.
+    Releasing,
     /// Somebody else has it.
     Foreign {
         again: Instant,
@@ -44,8 +47,12 @@ pub(super) struct Hold {
     place: Place,
     /// The last tenure that is known of.
     last: Option<FencingToken>,
+    /// The same, kept while the lease is taken.
+    known: Option<FencingToken>,
     /// How often in a row somebody else had it.
     refused: u32,
+    /// Waits between tries that fail for another reason.
+    backoff: Backoff,
 }
 
 impl Hold {
@@ -56,13 +63,16 @@ impl Hold {
             name: applyset::parent_name(installation),
             place: Place::Free,
             last: None,
+            known: None,
             refused: 0,
+            backoff: Backoff::new(RESPECT, Duration::from_mins(1)),
         }
     }
 
     /// The tenure in which the record was written.
     pub(super) fn know(&mut self, token: Option<FencingToken>) {
-        self.last = token;
+        self.last.clone_from(&token);
+        self.known = token;
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -101,19 +111,27 @@ impl Hold {
         Some(Box::pin(async move { LeaseGuard::acquire(&cluster, &namespace, &name, config, |_| {}).await }))
     }
 
-    /// Takes the answer in; why it is not ours, if it is not.
-    pub(super) fn taken(&mut self, taken: Taken) -> Option<String> {
+    /// Takes the answer in: whether the lease is ours in the very next tenure after the last one known, so that
+    /// nobody has written in between; or why it is not ours.
+    pub(super) fn taken(&mut self, taken: Taken) -> Result<bool, String> {
         match taken {
             Ok(guard) => {
                 self.refused = 0;
+                self.backoff.reset();
+                let next = self.known.as_ref().is_some_and(|known| guard.fence().token().follows(known));
                 self.last = Some(guard.fence().token().clone());
+                self.known.clone_from(&self.last);
                 self.place = Place::Held { guard: Box::new(guard), used: Instant::now() };
-                None
+                Ok(next)
             }
             Err(error) => {
                 self.refused = self.refused.saturating_add(1);
-                self.place = Place::Foreign { again: Instant::now() + RESPECT };
-                Some(one_line(&error))
+                let wait = match &error {
+                    LeaseError::Held { .. } => RESPECT,
+                    LeaseError::Request { .. } => self.backoff.next_wait(),
+                };
+                self.place = Place::Foreign { again: Instant::now() + wait };
+                Err(one_line(&error))
             }
         }
     }
@@ -147,8 +165,17 @@ impl Hold {
         if *used + LINGER > now {
             return None;
         }
-        let Place::Held { guard, .. } = std::mem::replace(&mut self.place, Place::Free) else { return None };
+        let Place::Held { guard, .. } = std::mem::replace(&mut self.place, Place::Releasing) else {
+            return None;
+        };
         Some(give_back(*guard))
+    }
+
+    /// What [`Self::end`] began is done.
+    pub(super) fn released(&mut self) {
+        if matches!(self.place, Place::Releasing) {
+            self.place = Place::Free;
+        }
     }
 
     /// Gives the lease back now.

@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, RequestError};
+use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
-use trainerd_plan::drift::{Contention, Drifted, Fight, Remedy, Rules, Verdict};
+use trainerd_plan::drift::{Contention, Drifted, Fight, Leave, Remedy, Rules, Verdict};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
@@ -32,6 +33,7 @@ pub use self::view::{DriftState, DriftStatus, Outlook};
 use crate::engine::{Engine, State};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
+use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
@@ -84,6 +86,8 @@ pub enum Stance {
 
 /// What the outlook tells of the account of the installation.
 struct Account {
+    /// resourceVersion of the record.
+    version: Option<String>,
     number: u64,
     outcome: Option<Outcome>,
     journal: Option<Journal>,
@@ -114,6 +118,8 @@ pub struct Upkeep {
     again: BTreeMap<ObjectKey, (Option<Instant>, Backoff)>,
     work: FuturesUnordered<LocalBoxFuture<'static, Work>>,
     hold: Hold,
+    /// Whether the record is being asked for: until then nothing is written.
+    checking: bool,
     news: VecDeque<News>,
     halt: watch::Sender<bool>,
 }
@@ -123,8 +129,12 @@ enum Work {
     Read { key: ObjectKey, answer: Result<Option<Value>, RequestError> },
     Written { key: ObjectKey, step: Box<Step>, drifted: Box<Drifted>, fights: Vec<Fight>, written: Written },
     Hold(hold::Taken),
+    Record { answer: Result<Option<Value>, RequestError> },
     Released,
 }
+
+/// Time between two looks at what stands in the place of an object of ours.
+const FOREIGN: Duration = Duration::from_mins(5);
 
 /// Waits between two tries of a repair that is refused.
 fn patience() -> Backoff {
@@ -151,6 +161,7 @@ impl Upkeep {
             again: BTreeMap::new(),
             work: FuturesUnordered::new(),
             hold: Hold::new(engine.cluster(), engine.installation()),
+            checking: false,
             news: VecDeque::new(),
             halt,
         }
@@ -174,6 +185,7 @@ impl Upkeep {
         }
         let number = state.current.as_ref().map(|current| current.header.number);
         self.account = number.map(|number| Account {
+            version: state.version().map(str::to_owned),
             number,
             outcome: state.record().results.get(&number).cloned(),
             journal: state.journal().cloned(),
@@ -188,6 +200,15 @@ impl Upkeep {
         }
         self.changed();
         Ok(())
+    }
+
+    /// Goes on after [`Self::step_aside`] with what was followed before.
+    pub fn go_on(&mut self, stance: Stance) {
+        self.stance = stance;
+        if stance != Stance::Aside {
+            self.look_at_all();
+        }
+        self.changed();
     }
 
     /// Steps aside for a plan: what is in flight is awaited and the lease given back.
@@ -272,6 +293,9 @@ impl Upkeep {
             if let Some((at, _)) = self.again.get_mut(&key) {
                 *at = None;
             }
+            if self.drift.get(&key).is_some_and(|drift| drift.state.is_foreign()) {
+                self.follow.doubt(&key);
+            }
             self.look(&key);
         }
         if self.queue.is_empty()
@@ -299,6 +323,11 @@ impl Upkeep {
 
     /// Judges an object, and decides what comes next.
     fn look(&mut self, key: &ObjectKey) {
+        self.judge(key, true);
+    }
+
+    /// As [`Self::look`]; `may_read`: whether it may be read where what was seen does not tell.
+    fn judge(&mut self, key: &ObjectKey, may_read: bool) {
         if self.stance == Stance::Aside || self.busy.contains(key) {
             return;
         }
@@ -311,7 +340,8 @@ impl Upkeep {
         };
         let verdict = match self.follow.look(&rules, key) {
             Look::Unknown => return,
-            Look::Unclear => return self.read(key),
+            Look::Unclear if may_read => return self.read(key),
+            Look::Unclear => return self.failed(key, None, "what was read does not tell how it is"),
             Look::Clear(verdict) => verdict,
         };
         match verdict {
@@ -332,7 +362,13 @@ impl Upkeep {
 
     fn drifted(&mut self, key: &ObjectKey, drifted: &Drifted) {
         let state = match &drifted.remedy {
-            Remedy::Leave(leave) => DriftState::Left { why: leave.clone() },
+            Remedy::Leave(leave) => {
+                if matches!(leave, Leave::Foreign { .. }) {
+                    // No watch of ours tells when theirs goes.
+                    self.again.insert(key.clone(), (Some(Instant::now() + FOREIGN), patience()));
+                }
+                DriftState::Left { why: leave.clone() }
+            }
             _ if self.stance == Stance::Paused => DriftState::Paused,
             Remedy::Plan => {
                 let why = format!("{key} does not exist");
@@ -351,6 +387,10 @@ impl Upkeep {
             self.again.insert(key.clone(), (Some(at), patience()));
             let seconds = at.saturating_duration_since(Instant::now()).as_secs();
             return DriftState::contended(contended.fight, seconds);
+        }
+        if matches!(self.drift.get(key).map(|status| &status.state), Some(DriftState::Contended { .. })) {
+            // Another fight, or none: the pause was of the one before.
+            self.again.remove(key);
         }
         self.noticed.entry(key.clone()).or_insert_with(Instant::now);
         // One that was refused is tried again when its time has come.
@@ -399,7 +439,7 @@ impl Upkeep {
 
     /// Begins the writes that are due, once the lease is ours.
     fn begin(&mut self) {
-        if self.queue.is_empty() || self.stance != Stance::Active {
+        if self.queue.is_empty() || self.checking || self.stance != Stance::Active {
             return;
         }
         let Some(fence) = self.hold.fence() else {
@@ -442,7 +482,7 @@ impl Upkeep {
                 match answer {
                     Ok(value) => {
                         self.follow.put(&key, value, true);
-                        self.look(&key);
+                        self.judge(&key, false);
                     }
                     Err(error) => self.failed(&key, None, &one_line(&error)),
                 }
@@ -452,8 +492,11 @@ impl Upkeep {
                 self.hold.used();
                 self.written(&key, &step, &drifted, fights, written);
             }
-            Work::Hold(taken) => {
-                if let Some(why) = self.hold.taken(taken) {
+            Work::Hold(taken) => match self.hold.taken(taken) {
+                Ok(true) => {}
+                // Somebody has held it meanwhile, and may have written another revision.
+                Ok(false) => self.check_record(),
+                Err(why) => {
                     for key in self.queue.clone() {
                         if let Some(status) = self.drift.get_mut(&key) {
                             status.state = DriftState::Waiting { why: why.clone() };
@@ -461,8 +504,46 @@ impl Upkeep {
                     }
                     self.changed();
                 }
+            },
+            Work::Record { answer } => {
+                self.checking = false;
+                self.checked(answer);
             }
-            Work::Released => {}
+            Work::Released => self.hold.released(),
+        }
+    }
+
+    /// Asks which version the record has, before anything is written.
+    fn check_record(&mut self) {
+        self.checking = true;
+        let (cluster, namespace) = (self.cluster.clone(), self.installation.namespace.clone());
+        let name = applyset::parent_name(&self.installation);
+        self.work.push(Box::pin(async move {
+            let read = async || cluster.get_metadata(&kinds::secret(), Some(&namespace), &name).await;
+            let answer = match patiently(read).await {
+                Ok(record) => Ok(Some(record)),
+                Err(error) if error.is_absent() => Ok(None),
+                Err(error) => Err(error),
+            };
+            Work::Record { answer }
+        }));
+    }
+
+    fn checked(&mut self, answer: Result<Option<Value>, RequestError>) {
+        let known = self.account.as_ref().and_then(|account| account.version.clone());
+        let found = match answer {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(error = %one_line(&error), "failed to read the record; nothing is written");
+                self.hold.lose();
+                return;
+            }
+        };
+        let version =
+            found.and_then(|record| record["metadata"]["resourceVersion"].as_str().map(str::to_owned));
+        if version != known {
+            self.queue.clear();
+            self.news.push_back(News::Record(version.map_or(RecordSeen::Gone, RecordSeen::At)));
         }
     }
 

@@ -79,6 +79,18 @@ impl DriftState {
     }
 }
 
+impl DriftState {
+    /// Whether somebody else's object stands in its place.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self, Self::Left { why: Leave::Foreign { .. } })
+    }
+
+    /// Whether something is still to be done about it.
+    pub fn is_undone(&self) -> bool {
+        !matches!(self, Self::Left { .. } | Self::Paused)
+    }
+}
+
 impl DriftStatus {
     /// Whether it says the same: the seconds of a pause that is under way are no news.
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -127,9 +139,8 @@ impl Upkeep {
         status.outcome.clone_from(&account.outcome);
         status.journal.clone_from(&account.journal);
         status.standing = account.standing.clone();
-        let troubled = |object: &ObjectStatus| {
-            object.waiting.is_some() && role(&object.object) == Role::Workload && self.follow.is_current()
-        };
+        let troubled =
+            |object: &ObjectStatus| object.waiting.is_some() && role(&object.object) == Role::Workload;
         let troubled = status.objects.iter().any(troubled);
         self.follow.follow_pods(troubled);
         Some(Outlook { status, drift: self.drift.values().cloned().collect() })
