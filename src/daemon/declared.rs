@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use trainerd_catalog::{Raw, parse_options_file};
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams};
+use trainerd_engine::EngineError;
 use trainerd_engine::chunk::hex;
 use trainerd_plan::object::Resource;
 
@@ -127,6 +128,21 @@ pub(crate) fn read_file(path: &Path) -> Declared {
     }
 }
 
+/// Tells what a source says now, where that is another thing than before.
+fn declare(declared: &watch::Sender<Declared>, now: Declared) {
+    declared.send_if_modified(|known| {
+        let same = match (&*known, &now) {
+            (Declared::Options(known), Declared::Options(now)) => known.generation == now.generation,
+            (Declared::Unreadable(known), Declared::Unreadable(now)) => known == now,
+            _ => false,
+        };
+        if !same {
+            *known = now;
+        }
+        !same
+    });
+}
+
 /// A file is followed by its folder: editors and mounted ConfigMaps replace it rather than write into it.
 async fn follow_file(path: &Path, declared: &watch::Sender<Declared>) -> Result<(), SourceError> {
     let failed = |source| SourceError::Watch { path: path.to_owned(), source };
@@ -141,18 +157,7 @@ async fn follow_file(path: &Path, declared: &watch::Sender<Declared>) -> Result<
     .map_err(failed)?;
     watcher.watch(folder, RecursiveMode::NonRecursive).map_err(failed)?;
     loop {
-        let now = read_file(path);
-        declared.send_if_modified(|known| {
-            let same = match (&*known, &now) {
-                (Declared::Options(known), Declared::Options(now)) => known.generation == now.generation,
-                (Declared::Unreadable(known), Declared::Unreadable(now)) => known == now,
-                _ => false,
-            };
-            if !same {
-                *known = now;
-            }
-            !same
-        });
+        declare(declared, read_file(path));
         if events.recv().await.is_none() {
             return Err(SourceError::Ended(path.to_owned()));
         }
@@ -192,10 +197,16 @@ async fn follow_config_map(
             Ok(Event::Resumed) => continue,
             Err(error) => {
                 tracing::warn!(%error, namespace, name, "failed to watch the ConfigMap with the options");
-                continue;
+                // What was read once is in force until something else is.
+                if !matches!(*declared.borrow(), Declared::Nothing) {
+                    continue;
+                }
+                let what = format!("ConfigMap {namespace}/{name}");
+                let error = EngineError::Request { action: "watch", what, source: error };
+                Declared::Unreadable(error.into())
             }
         };
-        declared.send_replace(now);
+        declare(declared, now);
     }
 }
 

@@ -315,7 +315,7 @@ impl Keeper {
         };
         self.board.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
         let mut options = RunOptions::new(None, &sink, cancelled);
-        let (mut asked, mut anew) = (false, false);
+        let (mut asked, mut anew, mut told) = (false, false, false);
         let ended = {
             let mut run = pin!(run(&mut options));
             loop {
@@ -333,6 +333,14 @@ impl Keeper {
                         _ => {}
                     },
                     Some(command) = self.commands.recv() => obey(&self.engine, command).await,
+                    // Other options wait for the end of the plan; a standby writes nothing from now on.
+                    _ = self.declared.changed(), if !told => {
+                        told = true;
+                        if matches!(&*self.declared.borrow(), Declared::Options(wish) if wish.standby) {
+                            anew = true;
+                            cancel.send_replace(true);
+                        }
+                    }
                     _ = self.asked.wait_for(|asked| *asked), if !asked => {
                         asked = true;
                         cancel.send_replace(true);
@@ -340,6 +348,9 @@ impl Keeper {
                 }
             }
         };
+        if told {
+            self.declared.mark_changed();
+        }
         let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
         let broken_off = matches!(ended, Err(EngineError::Interrupted));
         if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none() && !broken_off)
