@@ -40,25 +40,17 @@ const BACKLOG: usize = 256;
 
 /// What the routes work with.
 #[derive(Clone)]
-struct Desk {
-    board: Board,
-    cluster: Cluster,
-    source: Source,
-    declared: watch::Sender<Declared>,
-    commands: mpsc::Sender<Command>,
-    events: broadcast::Sender<Event>,
+pub(crate) struct Desk {
+    pub(crate) board: Board,
+    pub(crate) cluster: Cluster,
+    pub(crate) source: Source,
+    pub(crate) declared: watch::Sender<Declared>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) events: broadcast::Sender<Event>,
 }
 
 /// The routes of the API.
-pub(crate) fn routes(
-    board: Board,
-    cluster: Cluster,
-    source: Source,
-    declared: watch::Sender<Declared>,
-    commands: mpsc::Sender<Command>,
-    events: broadcast::Sender<Event>,
-) -> Routes {
-    let desk = Desk { board, cluster, source, declared, commands, events };
+pub(crate) fn routes(desk: Desk) -> Routes {
     Routes {
         looking: Router::new()
             .route("/v1/version", get(version))

@@ -25,6 +25,7 @@ use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::listen::ListenError;
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
+use self::api::Desk;
 use self::board::{Board, Phase, View};
 pub(crate) use self::declared::Source;
 use self::declared::{Declared, SourceError};
@@ -207,14 +208,14 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         declare.send_replace(declared::read_file(path));
     }
     let events = api::channel();
-    let doors = api::routes(
-        board.clone(),
-        cluster.clone(),
-        setup.source.clone(),
-        declare.clone(),
-        command,
-        events.clone(),
-    );
+    let doors = api::routes(Desk {
+        board: board.clone(),
+        cluster: cluster.clone(),
+        source: setup.source.clone(),
+        declared: declare.clone(),
+        commands: command,
+        events: events.clone(),
+    });
     if let Some(socket) = &setup.socket {
         let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
         let (router, ended) = (doors.clone().open(), end());

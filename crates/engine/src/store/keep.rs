@@ -185,7 +185,7 @@ impl Store {
         Ok(chunks.into_iter().flatten().collect())
     }
 
-    fn manifest(&self, name: &str, what: &str, bytes: &[u8]) -> Value {
+    pub(super) fn manifest(&self, name: &str, what: &str, bytes: &[u8]) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "Secret",

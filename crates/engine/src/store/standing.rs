@@ -2,16 +2,13 @@
 //!
 //! Each is a Secret of its own, so that a person may pause whatever is being written just then, and needs no lease.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use trainerd_cluster::RequestError;
 use trainerd_plan::applyset;
 
 use super::keep::Kept;
-use super::{QUIETLY, RECORD, Store, StoredError, damaged, json_of};
+use super::{QUIETLY, Store, StoredError, damaged, json_of};
 use crate::error::EngineError;
 use crate::kinds;
 use crate::retry::patiently;
@@ -76,18 +73,7 @@ impl Store {
     pub(crate) async fn note(&self, about: About, note: &Note) -> Result<bool, EngineError> {
         let name = self.note_name(about);
         let text = serde_json::to_vec(note).map_err(StoredError::from).map_err(damaged(&name))?;
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": name,
-                "namespace": self.namespace(),
-                "labels": {applyset::INSTALLATION: self.installation.name, RECORD: about.word()},
-            },
-            "type": format!("trainerd.dev/{}", about.word()),
-            "immutable": true,
-            "data": {about.word(): STANDARD.encode(text)},
-        });
+        let secret = self.manifest(&name, about.word(), &text);
         match patiently(async || self.cluster.create(&kinds::secret(), &secret, QUIETLY).await).await {
             Ok(_) => Ok(true),
             Err(RequestError::AlreadyExists { .. }) => Ok(false),

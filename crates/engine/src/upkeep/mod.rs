@@ -281,6 +281,18 @@ impl Upkeep {
         }
     }
 
+    /// What can be said of an object by what was seen of it, under the rules in force.
+    fn sight(&self, key: &ObjectKey) -> Look {
+        let rules = Rules {
+            installation: &self.installation,
+            policy: self.terms.drift_policy,
+            ignored: &self.terms.drift_ignore,
+            conflicts: self.terms.conflicts,
+            field_manager: self.cluster.field_manager(),
+        };
+        self.follow.look(&rules, key)
+    }
+
     /// Judges an object, and decides what comes next.
     fn look(&mut self, key: &ObjectKey) {
         self.judge(key, true);
@@ -291,14 +303,7 @@ impl Upkeep {
         if self.stance == Stance::Aside || self.busy.contains(key) {
             return;
         }
-        let rules = Rules {
-            installation: &self.installation,
-            policy: self.terms.drift_policy,
-            ignored: &self.terms.drift_ignore,
-            conflicts: self.terms.conflicts,
-            field_manager: self.cluster.field_manager(),
-        };
-        let verdict = match self.follow.look(&rules, key) {
+        let verdict = match self.sight(key) {
             Look::Unknown => return,
             Look::Unclear if may_read => return self.read(key),
             Look::Unclear => return self.failed(key, None, "what was read does not tell how it is"),
@@ -410,15 +415,8 @@ impl Upkeep {
         };
         while self.busy.len() < IN_FLIGHT {
             let Some(key) = self.queue.pop_front() else { break };
-            let rules = Rules {
-                installation: &self.installation,
-                policy: self.terms.drift_policy,
-                ignored: &self.terms.drift_ignore,
-                conflicts: self.terms.conflicts,
-                field_manager: self.cluster.field_manager(),
-            };
             // What was queued may have been put right by others since.
-            let Look::Clear(Verdict::Drifted(drifted)) = self.follow.look(&rules, &key) else {
+            let Look::Clear(Verdict::Drifted(drifted)) = self.sight(&key) else {
                 self.look(&key);
                 continue;
             };
