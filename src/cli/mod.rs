@@ -16,6 +16,7 @@ pub(crate) mod want;
 mod web;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -239,7 +240,10 @@ fn log(cli: &Cli) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     // A second subscriber in the same process is refused; there is none.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours in a file are noise; NO_COLOR is heeded besides.
+    let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let _ = log.with_ansi(is_terminal && !cli.output.no_color).try_init();
 }
 
 /// How errors are to be printed, of a command line that does not parse.

@@ -42,7 +42,7 @@ impl Recorder {
     /// Something stands in the way of a pass.
     pub(crate) fn obstacle(&self, phase: &'static str, problem: &Problem) {
         let why = problem.why().join("; ");
-        tracing::warn!(phase, code = problem.code, why, "{}", problem.message);
+        tracing::warn!(phase, code = problem.code, why, hint = problem.hint, "{}", problem.message);
         let note = format!("{}: {why}", problem.message);
         self.tell(Tone::Warning, "Obstacle", "Reconcile", note);
     }
