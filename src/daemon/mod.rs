@@ -192,7 +192,12 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let observer = Observer::new(move |request| {
         requests.with([request.verb.as_str(), request.resource, &request.code.to_string()]).inc();
     });
-    let cluster = connect(context, &board, observer).await?;
+    let cluster = match connect(context, &board, observer).await {
+        Ok(cluster) => cluster,
+        // Nothing was begun: to end is all that was asked, and no failure.
+        Err(_) if *asked.borrow() => return Ok(Exit::Done),
+        Err(problem) => return Err(problem),
+    };
     let engine = Engine::new(cluster.clone(), installation.clone(), context.by.clone());
     let (declare, declared) = watch::channel(Declared::Nothing);
     let (command, commands) = mpsc::channel(1);
