@@ -26,8 +26,6 @@ const ROOT: &str = "/registry/";
 /// The first key after all that begin with [`ROOT`].
 const ROOT_END: &str = "/registry0";
 const PAGE: u64 = 500;
-/// etcd's own bound on the operations of a transaction.
-const TRANSACTION: usize = 120;
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -142,10 +140,9 @@ impl Etcd {
     async fn put_back(&mut self, wanted: &Snapshot) -> Result<Vec<String>, Error> {
         let there = self.list(true).await?;
         let mut operations = Vec::new();
-        let mut changed = Vec::new();
         for key in there.keys().filter(|key| !wanted.values.contains_key(*key)) {
-            operations.push(json!({"request_delete_range": {"key": STANDARD.encode(key)}}));
-            changed.push(key.clone());
+            let operation = json!({"request_delete_range": {"key": STANDARD.encode(key)}});
+            operations.push((key.clone(), operation));
         }
         for (key, value) in &wanted.values {
             let stored = there.get(key).map(|(revision, _)| *revision);
@@ -153,21 +150,22 @@ impl Etcd {
             if known.is_some_and(|(_, known)| known == value) {
                 continue;
             }
-            operations.push(json!({"request_put": {"key": STANDARD.encode(key), "value": value}}));
-            changed.push(key.clone());
+            let operation = json!({"request_put": {"key": STANDARD.encode(key), "value": value}});
+            operations.push((key.clone(), operation));
         }
+        let changed: Vec<String> = operations.iter().map(|(key, _)| key.clone()).collect();
         if operations.is_empty() {
             return Ok(changed);
         }
         let _still = self.controllers.map(HeldStill::new);
-        for chunk in operations.chunks(TRANSACTION) {
-            let answer = self.post("/v3/kv/txn", &json!({"success": chunk})).await?;
+        for transaction in transactions(operations) {
+            let (keys, operations): (Vec<String>, Vec<Value>) = transaction.into_iter().unzip();
+            let answer = self.post("/v3/kv/txn", &json!({"success": operations})).await?;
             let revision = answer["header"]["revision"].as_str().and_then(|text| text.parse().ok());
             let (Some(revision), Some(true)) = (revision, answer["succeeded"].as_bool()) else {
                 return Err(Error::EtcdAnswer(answer.to_string()));
             };
-            for key in chunk.iter().filter_map(|operation| operation.pointer("/request_put/key")?.as_str()) {
-                let key = decode(key)?;
+            for key in keys {
                 if let Some(value) = wanted.values.get(&key) {
                     self.known.insert(key, (revision, value.clone()));
                 }
@@ -250,6 +248,38 @@ impl Snapshot {
     }
 }
 
+/// Operations in as few transactions as may be.
+///
+/// All keys of a transaction have one revision, which the API server makes their resourceVersion. A watch that is
+/// interrupted between two of them goes on after the first one's and misses the second, for ever. So a transaction
+/// has one key of a kind at most.
+fn transactions(operations: Vec<(String, Value)>) -> Vec<Vec<(String, Value)>> {
+    let mut transactions: Vec<Vec<(String, Value)>> = Vec::new();
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    for (key, operation) in operations {
+        let next = taken.entry(kind(&key).to_owned()).or_default();
+        if transactions.len() == *next {
+            transactions.push(Vec::new());
+        }
+        transactions[*next].push((key, operation));
+        *next += 1;
+    }
+    transactions
+}
+
+/// What a key tells of its object's kind: the plural, with a group before it where etcd has one.
+fn kind(key: &str) -> &str {
+    let rest = key.strip_prefix(ROOT).unwrap_or(key);
+    let (first, after) = rest.split_once('/').unwrap_or((rest, ""));
+    // `services/specs` and `services/endpoints` are two kinds.
+    let words = if first.contains('.') || first == "services" {
+        first.len() + 1 + after.find('/').unwrap_or(after.len())
+    } else {
+        first.len()
+    };
+    rest.get(..words).unwrap_or(rest)
+}
+
 fn decode(key: &str) -> Result<String, Error> {
     let bytes = STANDARD.decode(key).map_err(|error| Error::EtcdAnswer(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| Error::EtcdAnswer(error.to_string()))
@@ -268,5 +298,30 @@ impl HeldStill {
 impl Drop for HeldStill {
     fn drop(&mut self) {
         let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_has_one_key_of_a_kind() {
+        let keys = [
+            "/registry/secrets/n/a",
+            "/registry/secrets/n/b",
+            "/registry/services/specs/n/a",
+            "/registry/services/endpoints/n/a",
+            "/registry/apiextensions.k8s.io/customresourcedefinitions/a.b",
+            "/registry/apiextensions.k8s.io/customresourcedefinitions/c.b",
+            "/registry/namespaces/n",
+        ];
+        let operations = keys.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
+        let found: Vec<Vec<String>> = transactions(operations)
+            .into_iter()
+            .map(|transaction| transaction.into_iter().map(|(key, _)| key).collect())
+            .collect();
+        let first = [keys[0], keys[2], keys[3], keys[4], keys[6]].map(str::to_owned);
+        assert_eq!(found, [first.to_vec(), [keys[1], keys[5]].map(str::to_owned).to_vec()]);
     }
 }
