@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -117,7 +117,7 @@ impl Daemon {
             {
                 return Ok(view.clone());
             }
-            let ended = self.child.try_wait().map_err(Error::io("wait for", "the daemon"))?;
+            let ended = self.ended()?;
             if ended.is_some() || Instant::now() > end {
                 let seen = view.map_or_else(|error| error.to_string(), |view| format!("{view:#}"));
                 let output =
@@ -138,6 +138,11 @@ impl Daemon {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Error::Missing("a process id".to_owned()))?;
         kill_process(pid, signal).map_err(|error| Error::io("signal", "the daemon")(error.into()))
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        self.child.try_wait().map_err(Error::io("wait for", "the daemon"))
     }
 
     /// Waits for its end; the exit code, if it was no signal that ended it.

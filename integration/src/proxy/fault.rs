@@ -19,6 +19,8 @@ pub enum Fault {
     Delay(Duration),
     /// The connection is closed without an answer; the request never reaches the API server.
     Reset,
+    /// The API server answers, but the connection is closed before the answer has passed.
+    Lose,
 }
 
 /// When a fault happens.
@@ -32,6 +34,13 @@ pub enum When {
         method: Method,
         /// Part of the path, without the query.
         path: String,
+        /// How often; `None` for always.
+        times: Option<usize>,
+    },
+    /// At each request whose number so many divide: the first so many, or all.
+    Each {
+        /// The divisor; with 1 it is every request.
+        of: usize,
         /// How often; `None` for always.
         times: Option<usize>,
     },
@@ -57,14 +66,21 @@ impl Rule {
         match &mut self.when {
             When::Number(at) => *at == number,
             When::Matching { method: wanted, path: part, times } => {
-                if wanted != method || !path.contains(part.as_str()) || *times == Some(0) {
-                    return false;
-                }
-                if let Some(times) = times {
-                    *times -= 1;
-                }
-                true
+                wanted == method && path.contains(part.as_str()) && take_one(times)
             }
+            When::Each { of, times } => number.is_multiple_of(*of) && take_one(times),
+        }
+    }
+}
+
+/// Takes one of those that are left, where they are counted.
+fn take_one(times: &mut Option<usize>) -> bool {
+    match times {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            *left -= 1;
+            true
         }
     }
 }
@@ -94,5 +110,8 @@ mod tests {
         let path = "/apis/apps/v1/namespaces/n/deployments/a";
         assert!(!twice.takes(1, &Method::GET, path) && !twice.takes(1, &Method::PATCH, "/api/v1/pods/a"));
         assert_eq!([1, 2, 3].map(|number| twice.takes(number, &Method::PATCH, path)), [true, true, false]);
+        let mut third = Rule { when: When::Each { of: 3, times: Some(2) }, fault: Fault::Lose };
+        let taken: Vec<usize> = (1..13).filter(|number| third.takes(*number, &Method::GET, path)).collect();
+        assert_eq!(taken, [3, 6]);
     }
 }

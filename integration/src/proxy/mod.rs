@@ -16,9 +16,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::stream;
 use http::{HeaderName, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -64,6 +65,8 @@ struct Shared {
     state: Mutex<State>,
     child: watch::Sender<Option<Pid>>,
     in_flight: watch::Sender<usize>,
+    /// Told when every watch is to be cut.
+    cut: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -94,7 +97,8 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (child, in_flight) = (watch::Sender::new(None), watch::Sender::new(0));
-        let shared = Arc::new(Shared { client, state: Mutex::default(), child, in_flight });
+        let cut = watch::Sender::new(());
+        let shared = Arc::new(Shared { client, state: Mutex::default(), child, in_flight, cut });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, accepting })
     }
@@ -117,6 +121,36 @@ impl Proxy {
         self.drained().await;
         self.shared.child.send_replace(None);
         *self.shared.state() = State { rules, ..State::default() };
+    }
+
+    /// Adds a fault to those that there are; a number counts from now.
+    pub fn add(&self, mut rule: Rule) {
+        let mut state = self.shared.state();
+        if let When::Number(number) = &mut rule.when {
+            *number += state.entries.len();
+        }
+        state.rules.push(rule);
+    }
+
+    /// Drops every fault that has not happened yet.
+    pub fn calm(&self) {
+        self.shared.state().rules.clear();
+    }
+
+    /// Drops a fault that happens always.
+    pub fn remove(&self, rule: &Rule) {
+        self.shared.state().rules.retain(|known| known != rule);
+    }
+
+    /// Serves the next process after one that was killed; the other faults stay, and so does the count.
+    pub fn serve_next(&self, pid: u32) {
+        self.set_child(Some(pid));
+        self.shared.state().killed = false;
+    }
+
+    /// Cuts the connection of every watch that is open.
+    pub fn cut_watches(&self) {
+        self.shared.cut.send_replace(());
     }
 
     /// Names the process that a fault kills; `None` when it has ended.
@@ -194,7 +228,7 @@ impl Shared {
             Some(Fault::Answer(code)) => return Ok(status(code)),
             Some(Fault::Say(ref document)) => return Ok(reply(200, document.clone())),
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
-            Some(Fault::KillAfter) | None => {}
+            Some(Fault::KillAfter | Fault::Lose) | None => {}
         }
         for name in HOP_BY_HOP {
             parts.headers.remove(name);
@@ -214,19 +248,22 @@ impl Shared {
             let _ = sender.send(reply);
         });
         let reply = answer.await.map_err(|_| Broken)?;
-        if fault == Some(Fault::KillAfter) {
-            self.state().killed = true;
-            self.kill().await;
-            return Err(Broken);
+        match fault {
+            Some(Fault::KillAfter) => {
+                self.state().killed = true;
+                self.kill().await;
+                Err(Broken)
+            }
+            Some(Fault::Lose) => Err(Broken),
+            _ => reply,
         }
-        reply
     }
 
     async fn forward(&self, request: Request<Body>, watch: bool, index: usize) -> Result<Reply, Broken> {
         let answer = self.client.send(request).await.map_err(|_| Broken)?;
         let (mut parts, body) = answer.into_parts();
         let body = if watch {
-            body.map_err(|error| Box::new(error) as BodyError).boxed_unsync()
+            until_cut(body, self.cut.subscribe())
         } else {
             let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
             Full::new(body).map_err(|never| match never {}).boxed_unsync()
@@ -252,6 +289,21 @@ impl Shared {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// A watch, broken off when it is to be cut: whoever reads it sees its connection closed in the middle.
+fn until_cut(body: Body, cut: watch::Receiver<()>) -> UnsyncBoxBody<Bytes, BodyError> {
+    let frames = stream::unfold(Some((body, cut)), async |open| {
+        let (mut body, mut cut) = open?;
+        tokio::select! {
+            frame = body.frame() => match frame? {
+                Ok(frame) => Some((Ok(frame), Some((body, cut)))),
+                Err(error) => Some((Err(Box::new(error) as BodyError), None)),
+            },
+            _ = cut.changed() => Some((Err(Box::new(Broken) as BodyError), None)),
+        }
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// A status as the API server words it.
