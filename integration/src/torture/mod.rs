@@ -4,10 +4,18 @@
 //! requests. Then, for each of them, the state is put back, the command is run and killed right before that
 //! request is forwarded, or right after its answer came; then the same command is run once more, undisturbed.
 //! That must bring the cluster to where the undisturbed run brought it, alone.
+//!
+//! A daemon is put through random stories instead: [`Ordeal`].
 
+mod hands;
+mod ordeal;
 mod state;
+mod story;
+mod verdict;
 
+pub use ordeal::{Ended, Ordeal, Told};
 pub use state::State;
+pub use story::Story;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,16 +19,22 @@ use crate::test::{Counts, Error};
 /// The arguments of `cargo xtask torture`.
 #[derive(Args)]
 pub struct Arguments {
-    /// Only this scenario, at each of its points; `late`: controllers that start up to 30 s late, 100 times
-    /// [default: all of them]
+    /// Only this scenario, at each of its points; `late`: controllers that start up to 30 s late, 100 times;
+    /// `daemon`: a daemon in random trouble [default: all of them]
     #[arg(long, value_name = "NAME", default_value = "all", hide_default_value = true)]
     scenario: String,
-    /// Only one of so many parts of the points, in a cluster of its own: for runs side by side
+    /// Only one of so many parts of the points and runs, in a cluster of its own: for runs side by side
     #[arg(long, value_name = "PART/PARTS")]
     part: Option<Part>,
+    /// Runs of a daemon in random trouble
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// The first of these runs; the others follow
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32))]
+    seed: u32,
     /// Instead: kill so many commands at random instants, on a real node
     #[arg(long, value_name = "KILLS", value_parser = clap::value_parser!(u32).range(1..=49),
-          conflicts_with_all = ["scenario", "part", "further"])]
+          conflicts_with_all = ["scenario", "part", "runs", "seed", "further"])]
     node: Option<u32>,
     /// Torture an optimised build of trainerd; the tests themselves stay as they are
     #[arg(long)]
@@ -62,13 +68,15 @@ impl FromStr for Part {
 
 /// The scenario that is no kill: controllers that take their time.
 const LATE: &str = "late";
+/// The scenario of a daemon in random trouble.
+const DAEMON: &str = "daemon";
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let home = Home::from_environment().map_err(Failure::of)?;
     foreground::watch_signals().map_err(Failure::of)?;
     say(
-        "Kills trainerd again and again, and runs it once more: this takes long. A cluster is started for it (root).",
+        "Kills trainerd again and again, and runs it once more: this takes hours. A cluster is started for it (root).",
     );
     torture(&home, arguments).map_err(Failure::of)
 }
@@ -83,12 +91,17 @@ fn torture(home: &Home, arguments: &Arguments) -> Result<(), Error> {
     if arguments.release {
         suite = suite.variable("TRAINERD_BIN", release(home)?);
     }
-    let (late, kills) = match arguments.scenario.as_str() {
-        "all" => (true, true),
-        name => (name == LATE, name != LATE),
+    let (late, daemon, kills) = match arguments.scenario.as_str() {
+        "all" => (true, true, true),
+        name => (name == LATE, name == DAEMON, ![LATE, DAEMON].contains(&name)),
     };
+    let first = u64::from(arguments.seed);
+    let seeds = format!("{first}..{}", first + u64::from(arguments.runs));
     let scenario = if arguments.scenario == LATE { "all" } else { &arguments.scenario };
-    let mut suite = suite.variable("TRAINERD_TORTURE", scenario).arguments(["--nocapture"]);
+    let mut suite = suite
+        .variable("TRAINERD_TORTURE", scenario)
+        .variable("TRAINERD_TORTURE_SEEDS", seeds)
+        .arguments(["--nocapture"]);
     let mut cluster = INTEGRATION.to_owned();
     if let Some(Part { number, of }) = arguments.part {
         cluster = format!("torture-{number}");
@@ -105,6 +118,9 @@ fn torture(home: &Home, arguments: &Arguments) -> Result<(), Error> {
     cleared_after(home, &cluster, || {
         if kills {
             tests("torture", &suite)?;
+        }
+        if daemon {
+            tests("torture_daemon", &suite)?;
         }
         if late && arguments.part.is_none_or(|part| part.number == 1) {
             tests("install", &suite.arguments(["controllers_that_start_late"]))?;

@@ -1,0 +1,55 @@
+//! A daemon is put through random faults: killed, cut off, robbed of its lease, its objects changed and its
+//! options with them. When they end, it brings the installation to what is declared, or says why not.
+//!
+//! A sample; `TRAINERD_TORTURE_SEEDS=FIRST..END` takes these seeds, of which `TRAINERD_TORTURE_PART=2/3` leaves
+//! the second of three parts.
+
+use std::error::Error;
+
+use trainerd_integration::torture::{Ended, Ordeal};
+
+/// Seeds that have everything that may happen among them, and take a minute.
+const SAMPLE: [u64; 7] = [0, 1, 2, 3, 4, 5, 6];
+
+#[test]
+fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dyn Error>> {
+    if trainerd_integration::cluster::is_existing() {
+        println!("skipped: state can only be put back in the local cluster");
+        return Ok(());
+    }
+    let seeds = seeds()?;
+    let mut ordeal = Ordeal::new()?;
+    let (mut converged, mut said_why, mut broken) = (0, Vec::new(), Vec::new());
+    for seed in &seeds {
+        let told = ordeal.run(*seed);
+        println!("{told}");
+        match told.ended {
+            Ended::Converged(_) => converged += 1,
+            Ended::SaidWhy(_) => said_why.push(*seed),
+            Ended::Broken(_) => broken.push(*seed),
+        }
+    }
+    println!(
+        "{} runs, {converged} converged, {} said why not {said_why:?}, {} did neither {broken:?}",
+        seeds.len(),
+        said_why.len(),
+        broken.len()
+    );
+    if let Some(seed) = broken.first() {
+        println!("again: cargo xtask torture --scenario daemon --seed {seed} --runs 1");
+    }
+    assert!(!seeds.is_empty(), "there is no such part");
+    assert!(broken.is_empty(), "not every daemon came to rest or said why");
+    Ok(())
+}
+
+/// The seeds of the runs.
+fn seeds() -> Result<Vec<u64>, Box<dyn Error>> {
+    let Ok(range) = std::env::var("TRAINERD_TORTURE_SEEDS") else { return Ok(SAMPLE.into()) };
+    let (first, end) = range.split_once("..").ok_or("TRAINERD_TORTURE_SEEDS is no FIRST..END")?;
+    let (first, end): (u64, u64) = (first.parse()?, end.parse()?);
+    let part = std::env::var("TRAINERD_TORTURE_PART").unwrap_or_else(|_| "1/1".to_owned());
+    let (part, parts) = part.split_once('/').ok_or("TRAINERD_TORTURE_PART is no PART/PARTS")?;
+    let (part, parts): (usize, usize) = (part.parse()?, parts.parse()?);
+    Ok((first..end).skip(part.max(1) - 1).step_by(parts.max(1)).collect())
+}
