@@ -8,8 +8,8 @@ use std::error::Error;
 
 use trainerd_integration::torture::{Ended, Ordeal};
 
-/// Seeds that have everything that may happen among them, and take a minute.
-const SAMPLE: [u64; 7] = [0, 1, 2, 3, 4, 5, 6];
+/// Seeds with most of what may happen among them, which need few clean installations to compare with: a minute.
+const SAMPLE: [u64; 6] = [1, 18, 19, 28, 30, 33];
 
 #[test]
 fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dyn Error>> {

@@ -412,8 +412,6 @@ impl Ordeal {
         let settled = |view: &Value| {
             view["settled"] == true && view["phase"] == "ready" && view["generation"] == generation
         };
-        // A change that failed and was undone is not tried again.
-        let given_up = |view: &Value| view["reason"]["code"] == "rolled-back" && view["observed"] == true;
         let (mut settled_since, mut given_up_since) = (None, None);
         loop {
             self.tend(course)?;
@@ -425,7 +423,7 @@ impl Ordeal {
             if lasts(&mut settled_since, views.iter().all(settled), BELIEVED) {
                 return Ok(true);
             }
-            if now > end || lasts(&mut given_up_since, views.iter().all(given_up), GIVEN_UP) {
+            if now > end || lasts(&mut given_up_since, views.iter().all(has_given_up), GIVEN_UP) {
                 return Ok(false);
             }
             std::thread::sleep(ASK);
@@ -459,11 +457,17 @@ impl Ordeal {
             if !troubles.is_empty() {
                 std::thread::sleep(Duration::from_secs(5));
                 found = look()?;
-                let when = if wrong(&found, expected).is_empty() { "said too early" } else { "and it stays" };
-                troubles.push(format!("settled was {when}"));
+                let late = wrong(&found, expected).is_empty();
+                let when = if late { "ready was said too early" } else { "ready is said all the same" };
+                troubles.push(when.to_owned());
             }
             troubles.extend(self.account_troubles()?);
             troubles.extend(self.lease_trouble(story.seed.is_multiple_of(PATIENT), course)?);
+        } else if self.views().iter().all(has_given_up) {
+            // What is not tried again must not be half done.
+            let record = self.cluster.record()?.unwrap_or_default();
+            let journal = (!record["journal"].is_null()).then(|| "given up, with an open journal".to_owned());
+            troubles.extend(journal.into_iter().chain(self.account_troubles()?));
         }
         let pids: Vec<u32> = self.seats.iter().filter_map(|seat| Some(seat.daemon.as_ref()?.pid())).collect();
         if settled && troubles.is_empty() {
@@ -510,6 +514,11 @@ impl Ordeal {
             self.quiet(ASK, course)?;
         }
     }
+}
+
+/// A change that failed and was undone is not tried again.
+fn has_given_up(view: &Value) -> bool {
+    view["reason"]["code"] == "rolled-back" && view["observed"] == true
 }
 
 /// An error with its causes.
