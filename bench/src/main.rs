@@ -62,6 +62,8 @@ enum Section {
     Large,
     /// Planning 500 and 5,000 objects
     Plan,
+    /// 200 Deployments that become ready (figure 8)
+    Readiness,
     /// Revisions of the stack (figure 7), and planning it
     Stack,
     /// Memory of the product's binary
@@ -129,6 +131,9 @@ async fn measure(arguments: Arguments) -> Result<Report, Error> {
     }
     if wanted(Section::Plan) {
         section::plan::measure(&world, &mut report).await?;
+    }
+    if wanted(Section::Readiness) {
+        section::readiness::measure(&world, &mut report).await?;
     }
     // Last, for its webhook configurations have nobody behind them.
     if wanted(Section::Stack) {
