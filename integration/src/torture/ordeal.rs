@@ -149,7 +149,11 @@ impl Ordeal {
         let ended = expected.and_then(|expected| self.play(&story, &expected));
         let ended = ended.unwrap_or_else(|error| Ended::Broken(vec![in_full(&error)]));
         for seat in &mut self.seats {
-            seat.daemon = None;
+            if let Some(daemon) = seat.daemon.take()
+                && !matches!(ended, Ended::Converged(_))
+            {
+                note(|| format!("{}:\n{}", seat.name, daemon.log()));
+            }
         }
         Told { story, ended, took: began.elapsed() }
     }
