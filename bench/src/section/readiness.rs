@@ -27,6 +27,8 @@ const DEPLOYMENTS: usize = 200;
 const CHANGES: usize = 4;
 /// Statuses that are written at the same time.
 const IN_FLIGHT: usize = 4;
+/// Time between two writes: each Deployment changes about once a second.
+const PACE: Duration = Duration::from_millis(5);
 /// For the engine to create all of them, and to notice the last one.
 const BOUND: Duration = Duration::from_mins(2);
 const NAMESPACE: &str = "bench-readiness";
@@ -96,11 +98,15 @@ async fn act(
         })
         .collect();
     turns.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
-    stream::iter(turns.into_iter().enumerate())
-        .map(|(turn, (_, index, ready))| write(&cluster, index, turn, ready))
-        .buffered(IN_FLIGHT)
-        .try_for_each(|()| std::future::ready(Ok(())))
-        .await?;
+    let turns = turns.into_iter().enumerate();
+    stream::unfold((turns, tokio::time::interval(PACE)), async |(mut turns, mut ticks)| {
+        ticks.tick().await;
+        Some((turns.next()?, (turns, ticks)))
+    })
+    .map(|(turn, (_, index, ready))| write(&cluster, index, turn, ready))
+    .buffered(IN_FLIGHT)
+    .try_for_each(|()| std::future::ready(Ok(())))
+    .await?;
     reached(noticed, "the last Deployment to be noticed").await
 }
 
