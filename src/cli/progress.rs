@@ -114,7 +114,7 @@ fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
         Event::Recovering { purpose, target, .. } => {
             format!("going on with the {purpose} of revision {target}, which was broken off")
         }
-        Event::Started { object, verb } => return closer.then(|| format!("{verb} {object}")),
+        Event::Started { object, verb, .. } => return closer.then(|| format!("{verb} {object}")),
         Event::Waiting { on, .. } => format!("waiting for {on}"),
         Event::Retrying { object, error, after_ms } => {
             format!("trying {object} again in {}: {error}", seconds(*after_ms))
@@ -178,7 +178,7 @@ impl Bars {
                 self.forget_all();
                 self.say(event, printer, Tone::Strong);
             }
-            Event::Started { object, verb } => self.steps.set_message(format!("{verb} {object}")),
+            Event::Started { object, verb, .. } => self.steps.set_message(format!("{verb} {object}")),
             Event::Waiting { object, on } => self.wait(object.clone(), on),
             Event::Done { object, verb, done, total, .. } => {
                 self.forget(object);

@@ -95,7 +95,7 @@ impl Recorder {
                     format!("back to revision {to}: {reason}"),
                 );
             }
-            Event::Started { object, verb } => tracing::debug!(%object, verb, "started"),
+            Event::Started { object, verb, .. } => tracing::debug!(%object, verb, "started"),
             Event::Done { object, verb, millis, .. } => tracing::debug!(%object, verb, millis, "done"),
         }
     }

@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// A step's request is on its way.
     Started {
+        /// The component that the object belongs to.
+        component: String,
         /// Its object.
         object: ObjectKey,
         /// What is done to it.

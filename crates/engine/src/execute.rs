@@ -107,7 +107,8 @@ pub(crate) async fn execute(
             run.started[index] = Instant::now();
             let step = &plan.steps[index];
             if step.verb.writes() {
-                sink(Event::Started { object: step.object.clone(), verb: verb_name(&step.verb) });
+                let (component, object) = (step.component.clone(), step.object.clone());
+                sink(Event::Started { component, object, verb: verb_name(&step.verb) });
                 let namespace = &plan.installation.namespace;
                 writing.push(Box::pin(write(cluster, step, namespace, index, guard, sink, halted.clone())));
             } else {
