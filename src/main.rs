@@ -3,6 +3,7 @@
 mod cli;
 mod daemon;
 mod monitoring;
+mod traces;
 
 /// Gives memory that a plan took back to the system: a daemon is idle most of its life.
 #[global_allocator]

@@ -351,6 +351,7 @@ impl Keeper {
         if told {
             self.declared.mark_changed();
         }
+        self.recorder.ran(ended.as_ref().err());
         let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
         let broken_off = matches!(ended, Err(EngineError::Interrupted));
         if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none() && !broken_off)

@@ -34,6 +34,7 @@ use self::recorder::Recorder;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
+use crate::traces::Traces;
 
 /// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
 const SOCKET_MODE: u32 = 0o600;
@@ -203,7 +204,8 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let (command, commands) = mpsc::channel(1);
     let instance = Identity::of_this_process().to_string();
     let (announcer, announcements) = announcer(cluster.clone(), "trainerd".to_owned(), instance);
-    let recorder = Recorder::new(counts, announcer, &installation);
+    let traces = Traces::of_environment(&installation);
+    let recorder = Recorder::new(counts, announcer, traces.clone(), &installation);
     tasks.spawn("the Kubernetes Events", async move {
         announcements.run().await;
         Ok(())
@@ -262,6 +264,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     if ended.is_ok() {
         tasks.ended().await;
     }
+    traces.close().await;
     ended
 }
 

@@ -1,36 +1,43 @@
-//! What happened, for the log, the metrics and Kubernetes Events.
+//! What happened, for the log, the metrics, Kubernetes Events and traces.
 
 use std::time::Duration;
 
 use trainerd_cluster::announce::{Announcement, Announcer, Tone};
-use trainerd_engine::Event;
 use trainerd_engine::upkeep::{DriftState, DriftStatus, News};
+use trainerd_engine::{EngineError, Event};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
 
 use super::metrics::Counts;
 use crate::cli::errors::Problem;
+use crate::traces::Traces;
 
 /// Writes down what happens.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     counts: Counts,
     announcer: Announcer,
+    traces: Traces,
     /// The Secret with the record: what Events about the installation as a whole are about.
     record: ObjectKey,
 }
 
 impl Recorder {
     /// A recorder for an installation.
-    pub(crate) fn new(counts: Counts, announcer: Announcer, installation: &Installation) -> Self {
+    pub(crate) fn new(
+        counts: Counts,
+        announcer: Announcer,
+        traces: Traces,
+        installation: &Installation,
+    ) -> Self {
         let record = ObjectKey {
             group: String::new(),
             kind: "Secret".to_owned(),
             namespace: Some(installation.namespace.clone()),
             name: applyset::parent_name(installation),
         };
-        Self { counts, announcer, record }
+        Self { counts, announcer, traces, record }
     }
 
     /// A pass of the loop ended.
@@ -64,8 +71,14 @@ impl Recorder {
         }
     }
 
+    /// Nothing of a plan runs any more, whether it came to its end or not.
+    pub(crate) fn ran(&self, error: Option<&EngineError>) {
+        self.traces.ended(error);
+    }
+
     /// An event of a plan.
     pub(crate) fn event(&self, event: &Event) {
+        self.traces.event(event);
         match event {
             Event::Planned { purpose, revision, counts } => {
                 tracing::info!(%purpose, revision, ?counts, "a plan begins");
@@ -102,6 +115,7 @@ impl Recorder {
 
     /// News of the upkeep.
     pub(crate) fn news(&self, news: &News) {
+        self.traces.news(news);
         match news {
             News::Drifted(drift) => self.drifted(drift),
             News::Repaired { object, verb, by, took, .. } => {
