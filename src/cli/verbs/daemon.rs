@@ -22,7 +22,11 @@ Examples:
   trainerd daemon --config options.yaml             the file rules, and is watched
   trainerd daemon --config-map trainerd-options     a ConfigMap rules: each of its keys is an option
   trainerd daemon --socket /run/trainerd.sock       the API rules
-  curl http://localhost:38991/readyz                whether it sees the cluster; /settledz: whether all is done")]
+  curl http://localhost:38991/readyz                whether it sees the cluster; /settledz: whether all is done
+
+Traces:
+  With OTEL_EXPORTER_OTLP_ENDPOINT set, each plan, each of its steps and each repair is a span of OpenTelemetry, sent there
+  by OTLP over HTTP. The other variables of OpenTelemetry are heeded: headers, service name, sampler, resource attributes.")]
 pub(crate) struct DaemonArgs {
     /// File with the options, watched: one `name: value` a line
     #[arg(
