@@ -25,8 +25,9 @@ Examples:
   curl http://localhost:38991/readyz                whether it sees the cluster; /settledz: whether all is done
 
 Traces:
-  With OTEL_EXPORTER_OTLP_ENDPOINT set, each plan, each of its steps and each repair is a span of OpenTelemetry, sent there
-  by OTLP over HTTP. The other variables of OpenTelemetry are heeded: headers, service name, sampler, resource attributes.")]
+  With OTEL_EXPORTER_OTLP_ENDPOINT set, each plan, each of its steps and each repair is a span,
+  sent there by OTLP over HTTP. OpenTelemetry's other variables are heeded too: headers, service
+  name, sampler, resource attributes.")]
 pub(crate) struct DaemonArgs {
     /// File with the options, watched: one `name: value` a line
     #[arg(

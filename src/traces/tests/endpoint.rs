@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use prost::Message as _;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use trainerd_engine::Event;
 use trainerd_plan::plan::{Counts, Purpose};
@@ -159,6 +160,21 @@ async fn without_an_endpoint_there_is_not_even_a_thread() {
     let some = run(1, &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).await;
     assert!(threads(&none) < threads(&some), "{none:?} {some:?}");
     assert!(none.stderr.is_empty(), "{none:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_with_https_is_spoken_to_with_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let first = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        connection.read_u8().await.unwrap()
+    });
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
+    let output = run(1, &variables).await;
+    let handshake = 22;
+    assert_eq!(first.await.unwrap(), handshake);
+    assert_eq!(complaints(&output), 1, "it is no server: {output:?}");
 }
 
 /// How often the log says that traces are not taken.
