@@ -192,7 +192,7 @@ async fn follow_config_map(
     while let Some(event) = events.next().await {
         let now = match event {
             Ok(Event::Applied(object)) => of_config_map(&object),
-            Ok(Event::Restarted(objects)) => objects.first().map_or_else(missing, of_config_map),
+            Ok(Event::Restarted(objects)) => objects.items.first().map_or_else(missing, of_config_map),
             Ok(Event::Deleted(_)) => missing(),
             Ok(Event::Resumed) => continue,
             Err(error) => {

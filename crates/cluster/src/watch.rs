@@ -18,7 +18,7 @@ use trainerd_plan::object::Resource;
 use crate::classify::{Asked, classify, classify_status};
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};
-use crate::params::ListParams;
+use crate::params::{ListParams, ObjectList};
 use crate::path::{self, Query};
 use crate::retry::Backoff;
 use crate::transport::{Call, retry_after};
@@ -44,7 +44,7 @@ pub struct WatchParams {
 pub enum Event {
     /// All objects there are, as of now: whatever else was known is gone. Comes first, unless the watch starts
     /// at a given resourceVersion, and again whenever changes may have been missed.
-    Restarted(Vec<Value>),
+    Restarted(ObjectList),
     /// An object is new or changed, or now matches the selectors.
     Applied(Value),
     /// An object is gone, or no longer matches; as it last was.
@@ -125,9 +125,9 @@ impl Watcher {
                     self.pause().await;
                     match self.cluster.list(&self.resource, &self.list).await {
                         Ok(list) => {
-                            self.phase = Phase::Open(list.resource_version);
+                            self.phase = Phase::Open(list.resource_version.clone());
                             self.told = false;
-                            return Ok(Event::Restarted(list.items));
+                            return Ok(Event::Restarted(list));
                         }
                         Err(error) => {
                             self.told = true;

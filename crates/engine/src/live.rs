@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 use trainerd_cluster::watch::Event;
-use trainerd_cluster::{Cluster, RequestError, endpoints};
+use trainerd_cluster::{Cluster, ObjectList, RequestError, endpoints};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::Observed;
@@ -125,15 +125,17 @@ impl Live {
                 }
                 key.into_iter().collect()
             }
-            Event::Restarted(values) => self.restart(&resource, &scope, values),
+            Event::Restarted(list) => self.restart(&resource, &scope, list),
             Event::Resumed => Vec::new(),
         })
     }
 
-    /// Takes a fresh list of a watch's objects; those it no longer has are gone.
-    fn restart(&mut self, resource: &Resource, scope: &Scope, values: Vec<Value>) -> Vec<ObjectKey> {
+    /// Takes a fresh list of a watch's objects; those it no longer has are gone, as if their deletion had been told.
+    /// What was written since the list was made is not missing from it.
+    fn restart(&mut self, resource: &Resource, scope: &Scope, list: ObjectList) -> Vec<ObjectKey> {
+        let as_of = number(&list.resource_version);
         let listed: Vec<(ObjectKey, Value)> =
-            values.into_iter().filter_map(|value| Some((ObjectKey::of(&value)?, value))).collect();
+            list.items.into_iter().filter_map(|value| Some((ObjectKey::of(&value)?, value))).collect();
         let present: BTreeSet<&ObjectKey> = listed.iter().map(|(key, _)| key).collect();
         let vanished: Vec<ObjectKey> = self
             .objects
@@ -143,11 +145,13 @@ impl Live {
                     && key.kind == resource.kind
                     && scope.covers(key, value, self.watches.part_of())
                     && !present.contains(key)
+                    && version(value) <= as_of
             })
             .map(|(key, _)| key.clone())
             .collect();
         for key in &vanished {
             self.objects.remove(key);
+            self.deleted.insert(key.clone(), as_of);
         }
         listed.into_iter().map(|(key, value)| self.accept(key, value)).chain(vanished).collect()
     }
@@ -173,5 +177,9 @@ impl Live {
 /// The resourceVersion as a number. The API server's are, and grow (KEP-5504); where one is not, the
 /// later news wins.
 pub(crate) fn version(value: &Value) -> u64 {
-    value["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+    number(value["metadata"]["resourceVersion"].as_str().unwrap_or_default())
+}
+
+fn number(version: &str) -> u64 {
+    version.parse().unwrap_or(u64::MAX)
 }

@@ -63,7 +63,7 @@ impl Kubelet {
     fn observed(&mut self, event: Event) {
         match event {
             Event::Restarted(pods) => {
-                self.pods = pods.into_iter().filter_map(|pod| Some((uid(&pod)?, pod))).collect();
+                self.pods = pods.items.into_iter().filter_map(|pod| Some((uid(&pod)?, pod))).collect();
                 self.look_at_all();
             }
             Event::Applied(pod) => {

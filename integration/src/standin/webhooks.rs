@@ -82,7 +82,7 @@ impl Webhooks {
         match event {
             Event::Restarted(objects) => {
                 self.objects.retain(|_, (kind, _)| kind != resource);
-                for object in objects {
+                for object in objects.items {
                     self.put(resource, object);
                 }
             }

@@ -29,7 +29,7 @@ fn show(event: &Result<Event, RequestError>) -> String {
         Ok(Event::Applied(object)) => format!("+{}", name(object)),
         Ok(Event::Deleted(object)) => format!("-{}", name(object)),
         Ok(Event::Restarted(objects)) => {
-            format!("={}", objects.iter().map(name).collect::<Vec<_>>().join(","))
+            format!("={}", objects.items.iter().map(name).collect::<Vec<_>>().join(","))
         }
         Ok(Event::Resumed) => "resumed".to_owned(),
         Err(error) => format!("!{error}"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use serde_json::Value;
 use trainerd_cluster::watch::Event;
-use trainerd_cluster::{Cluster, RequestError, endpoints};
+use trainerd_cluster::{Cluster, ObjectList, RequestError, endpoints};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::drift::{self, Policy, Rules, Verdict};
@@ -283,7 +283,7 @@ impl Follow {
                 self.seen.insert(key.clone(), Seen::Absent { surely: false });
                 vec![key]
             }
-            Event::Restarted(values) => {
+            Event::Restarted(ObjectList { items: values, .. }) => {
                 let listed: BTreeSet<ObjectKey> = values.iter().filter_map(ObjectKey::of).collect();
                 let of_kind = |key: &&ObjectKey| key.group == resource.group && key.kind == resource.kind;
                 let known = self.members().into_iter().chain(self.seen.keys().cloned());
@@ -447,7 +447,7 @@ fn account(record: &str, event: Event) -> (Option<RecordSeen>, Option<bool>) {
         Event::Applied(_) => (None, Some(true)),
         Event::Deleted(value) if is_record(&value) => (Some(RecordSeen::Gone), None),
         Event::Deleted(_) => (None, Some(false)),
-        Event::Restarted(values) => {
+        Event::Restarted(ObjectList { items: values, .. }) => {
             let found = values.iter().find(|value| is_record(value));
             (Some(found.map_or(RecordSeen::Gone, seen)), Some(values.iter().any(|value| !is_record(value))))
         }
@@ -466,7 +466,7 @@ fn surround(kept: &mut HashMap<ObjectKey, Value>, scope: &Scope, event: Event) {
                 kept.remove(&key);
             }
         }
-        Event::Restarted(values) => {
+        Event::Restarted(ObjectList { items: values, .. }) => {
             kept.retain(|key, value| !scope.covers(key, value, ""));
             kept.extend(values.into_iter().filter_map(|value| Some((ObjectKey::of(&value)?, value))));
         }

@@ -450,24 +450,30 @@ impl Upkeep {
                 self.hold.used();
                 self.written(&key, &step, &drifted, fights, written);
             }
-            Work::Hold(taken) => match self.hold.taken(taken) {
-                Ok(true) => {}
-                // Somebody has held it meanwhile, and may have written another revision.
-                Ok(false) => self.check_record(),
-                Err(why) => {
-                    for key in self.queue.clone() {
-                        if let Some(status) = self.drift.get_mut(&key) {
-                            status.state = DriftState::Waiting { why: why.clone() };
+            Work::Hold(taken) => {
+                match self.hold.taken(taken) {
+                    Ok(true) => {}
+                    // Somebody has held it meanwhile, and may have written another revision.
+                    Ok(false) => self.check_record(),
+                    Err(why) => {
+                        for key in self.queue.clone() {
+                            if let Some(status) = self.drift.get_mut(&key) {
+                                status.state = DriftState::Waiting { why: why.clone() };
+                            }
                         }
                     }
-                    self.changed();
                 }
-            },
+                // Whether the lease is held is part of what is shown.
+                self.changed();
+            }
             Work::Record { answer } => {
                 self.checking = false;
                 self.checked(answer);
             }
-            Work::Released => self.hold.released(),
+            Work::Released => {
+                self.hold.released();
+                self.changed();
+            }
         }
     }
 
