@@ -319,9 +319,10 @@ impl Run<'_> {
     fn done(&mut self, index: usize) {
         let step = &self.plan.steps[index];
         self.walk.done(index);
-        self.reasons.remove(&index);
+        let waited = self.reasons.remove(&index).is_some();
         self.progressed = Instant::now();
-        if step.verb.writes() {
+        // Of what is kept nothing is told, unless it was waited for: then that this is over.
+        if step.verb.writes() || waited {
             (self.sink)(Event::Done {
                 object: step.object.clone(),
                 verb: verb_name(&step.verb),
