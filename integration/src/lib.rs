@@ -5,8 +5,10 @@
 //! * [`cluster`] is the cluster that a test runs against, emptied; its state can be kept and put back.
 //! * [`product`] runs the binary under test, [`stack`] knows what it installs.
 //! * [`daemon`] runs it as a daemon, [`kept`] is an installation that one keeps.
+//! * [`account`] is what a service account can do: its token, its kubeconfig, and the daemon's API over TLS.
 //! * [`torture`] kills it at every request boundary.
 
+pub mod account;
 pub mod cluster;
 pub mod daemon;
 mod error;

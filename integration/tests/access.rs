@@ -3,13 +3,12 @@
 use std::error::Error;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::daemon::{Answer, exchange, free_address};
+use trainerd_integration::account::Door;
+use trainerd_integration::daemon::{Answer, exchange};
 use trainerd_integration::kept::BOUND;
 use trainerd_integration::stack::NAMESPACE;
 use trainerd_plan::object::Resource;
@@ -40,13 +39,7 @@ fn token(cluster: &TestCluster, name: &str, verbs: &[&str]) -> Result<String> {
         "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
     });
     cluster.create(&resource(rbac, "RoleBinding", "rolebindings"), &binding)?;
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token");
-    let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-    let request = http::Request::post(path)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(body.to_string().into_bytes())?;
-    let answer: Value = cluster.block_on(cluster.api().client().request(request))?;
-    Ok(answer["status"]["token"].as_str().ok_or("no token")?.to_owned())
+    Ok(cluster.token(NAMESPACE, name)?)
 }
 
 #[test]
@@ -54,32 +47,10 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
     let cluster = TestCluster::take()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.create(&trainerd_integration::stack::namespace(), &namespace)?;
-    let keys = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    let (certificate, key) = (cluster.folder().join("tls.crt"), cluster.folder().join("tls.key"));
-    std::fs::write(&certificate, keys.cert.pem())?;
-    std::fs::write(&key, keys.signing_key.serialize_pem())?;
-    let address = free_address()?;
-    let listen = address.to_string();
-    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-    let arguments = ["--listen", &listen, "--tls-cert", &certificate, "--tls-key", &key];
-    let mut daemon = cluster.daemon("daemon", &arguments)?;
+    let door = Door::new(&cluster)?;
+    let mut daemon = cluster.daemon("daemon", &door.arguments())?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
 
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(keys.cert.der().clone())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let config = Arc::new(config);
-    let ask = |method: &str, path: &str, token: Option<&str>| -> Result<Answer> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let name = ServerName::try_from("localhost")?;
-        let client = rustls::ClientConnection::new(Arc::clone(&config), name)?;
-        Ok(exchange(rustls::StreamOwned::new(client, stream), method, path, None, token)?)
-    };
     let looker = token(&cluster, "looker", &["get"])?;
     let changer = token(&cluster, "changer", &["get", "update"])?;
     let stranger = token(&cluster, "stranger", &["list"])?;
@@ -93,7 +64,7 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
         ("POST", "/v1/actions/dance", Some(changer.as_str()), 404),
         ("GET", "/v1/nowhere", Some(changer.as_str()), 404),
     ] {
-        let answer = ask(method, path, token)?;
+        let answer = door.ask(method, path, token)?;
         assert_eq!(answer.code, code, "{method} {path}: {}", answer.body);
         assert!(token.is_none_or(|token| !answer.body.contains(token)), "{}", answer.body);
     }

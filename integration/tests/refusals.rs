@@ -80,22 +80,7 @@ fn onlooker(cluster: &TestCluster, verbs: &[&str]) -> Result<PathBuf, Box<dyn Er
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "onlooker"},
                 "subjects": [{"kind": "ServiceAccount", "name": "onlooker", "namespace": "default"}]}),
     )?;
-    let request = http::Request::post("/api/v1/namespaces/default/serviceaccounts/onlooker/token")
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(
-            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
-                .to_string()
-                .into_bytes(),
-        )?;
-    let answer: Value = cluster.block_on(cluster.api().client().request(request))?;
-    let text = std::fs::read_to_string(cluster.kubeconfig())?;
-    let mut config: Value = serde_yaml::from_str(&text)?;
-    for user in config["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = json!({"token": answer["status"]["token"]});
-    }
-    let path = cluster.folder().join("onlooker.kubeconfig");
-    std::fs::write(&path, config.to_string())?;
-    Ok(path)
+    Ok(cluster.kubeconfig_with(&cluster.token("default", "onlooker")?)?)
 }
 
 #[test]
@@ -287,12 +272,7 @@ fn a_damaged_revision_is_named_and_never_applied() -> Result<(), Box<dyn Error>>
 #[test]
 fn a_token_that_the_server_does_not_take_is_told() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
-    let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(cluster.kubeconfig())?)?;
-    for user in config["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = json!({"token": "of yesterday"});
-    }
-    let path = cluster.folder().join("expired.kubeconfig");
-    std::fs::write(&path, config.to_string())?;
+    let path = cluster.kubeconfig_with("of yesterday")?;
     refused_as(&cluster, &path, &UP, 5, &["authenticate"])?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the API server says was asked of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::Error;
+
+/// The annotation in which the API server says how it authorized a request.
+const DECISION: &str = "authorization.k8s.io/decision";
 
 /// A place in an audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,23 @@ pub struct Write {
     pub code: u16,
     /// Who asked.
     pub user_agent: String,
+}
+
+/// A request as RBAC sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// Namespace; nothing for what is in none, or in all.
+    pub namespace: Option<String>,
+    /// API group.
+    pub group: String,
+    /// Resource, with its subresource: `pods/log`.
+    pub resource: String,
+    /// Verb.
+    pub verb: String,
+    /// Whether its user lacked the right. Webhooks and kinds on their way out refuse with the same code.
+    pub forbidden: bool,
+    /// Whether it made the object: a server-side apply that does takes the right to create beside that to patch.
+    pub created: bool,
 }
 
 /// A request and when it was answered.
@@ -71,15 +92,29 @@ struct Event {
     #[serde(default)]
     user_agent: String,
     #[serde(default)]
+    user: User,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
 }
 
 #[derive(Default, Deserialize)]
-struct ObjectRef {
+struct User {
     #[serde(default)]
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ObjectRef {
     name: String,
+    namespace: String,
+    api_group: String,
+    resource: String,
+    subresource: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,6 +156,27 @@ impl AuditLog {
                 code: event.response_status.code,
                 received: event.request_received_timestamp,
                 done: event.stage_timestamp,
+            })
+            .collect())
+    }
+
+    /// What a user asked since a mark, each once. Requests that are about no resource are left out.
+    pub fn asked_since(&self, mark: Mark, user: &str) -> Result<BTreeSet<Asked>, Error> {
+        let text = self.text_since(mark)?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        let own = events.filter(|event| event.user.username == user && !event.object_ref.resource.is_empty());
+        Ok(own
+            .map(|Event { verb, object_ref: object, annotations, response_status, .. }| Asked {
+                namespace: Some(object.namespace).filter(|namespace| !namespace.is_empty()),
+                group: object.api_group,
+                resource: if object.subresource.is_empty() {
+                    object.resource
+                } else {
+                    format!("{}/{}", object.resource, object.subresource)
+                },
+                verb,
+                created: response_status.code == 201,
+                forbidden: annotations.get(DECISION).is_some_and(|decision| decision == "forbid"),
             })
             .collect())
     }

@@ -5,7 +5,7 @@ mod discovery;
 mod etcd;
 mod local;
 
-pub use audit::{AuditLog, Mark, Span, Write};
+pub use audit::{Asked, AuditLog, Mark, Span, Write};
 pub use etcd::Snapshot;
 
 use std::collections::BTreeSet;
