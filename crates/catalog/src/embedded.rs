@@ -40,6 +40,9 @@ pub(crate) const FILES: &[(&str, &str)] = embed![
     "trainer/base/probes.yaml",
     "trainer/base/rbac.yaml",
     "trainer/base/webhooks.yaml",
+    "trainerd/0.1.0/component.yaml",
+    "trainerd/base/daemon.yaml",
+    "trainerd/base/rbac.yaml",
 ];
 
 #[cfg(test)]

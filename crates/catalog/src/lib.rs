@@ -12,6 +12,7 @@
 
 mod catalog;
 mod component;
+mod daemon;
 mod embedded;
 mod error;
 mod image;
@@ -29,6 +30,7 @@ mod upgrade;
 pub mod yaml;
 
 pub use catalog::Catalog;
+pub use daemon::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER};
 pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
 pub use images::Image;

@@ -33,6 +33,17 @@ impl Catalog {
         resolution: &Resolution,
         installation: &Installation,
     ) -> Result<Desired, CatalogError> {
+        self.render_for(options, resolution, installation, installation)
+    }
+
+    /// The same, where templates are told of another installation than the one that is rendered.
+    pub(crate) fn render_for(
+        &self,
+        options: &Options,
+        resolution: &Resolution,
+        installation: &Installation,
+        keeps: &Installation,
+    ) -> Result<Desired, CatalogError> {
         let namespace = &installation.namespace;
         if namespace.len() > MAX_LABEL || !is_label(namespace) {
             return Err(CatalogError::Namespace { namespace: namespace.clone() });
@@ -41,7 +52,7 @@ impl Catalog {
         let mut renders = Vec::new();
         for (name, resolved) in &resolution.components {
             let component = self.component(name, &resolved.version)?;
-            let render = Render { catalog: self, component, options, resolution, installation };
+            let render = Render { catalog: self, component, options, resolution, installation, keeps };
             renders.push((render, render.crds()?));
         }
         let mut kinds = resource::builtin();
@@ -78,6 +89,8 @@ struct Render<'a> {
     options: &'a Options,
     resolution: &'a Resolution,
     installation: &'a Installation,
+    /// The installation that templates are told of.
+    keeps: &'a Installation,
 }
 
 impl Render<'_> {
@@ -168,6 +181,9 @@ impl Render<'_> {
             if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
         let mut variables: Map<String, Value> = manifest.values.clone().into_iter().collect();
         variables.insert("namespace".to_owned(), json!(self.installation.namespace));
+        variables.insert("installation".to_owned(), json!(self.keeps.name));
+        variables.insert("options".to_owned(), json!(json!(given(self.options)).to_string()));
+        variables.insert("data_cache".to_owned(), json!(self.options.data_cache));
         variables.insert("version".to_owned(), json!(self.version().to_string()));
         variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
         variables.insert("images".to_owned(), json!(images));
@@ -256,6 +272,15 @@ impl Render<'_> {
         }
         Ok(())
     }
+}
+
+/// The options that were given, as the texts that a ConfigMap holds.
+fn given(options: &Options) -> BTreeMap<&str, String> {
+    let text = |name: &String| match &options.values().get(name).unwrap_or(&Value::Null) {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    options.given().iter().map(|name| (name.as_str(), text(name))).collect()
 }
 
 /// How a manifest's kind is served, if the manifest keeps the rules; `declared` are the images it may use.

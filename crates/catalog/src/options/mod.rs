@@ -38,6 +38,9 @@ pub(crate) const VERSIONED: [Versioned; 3] = [
     Versioned { component: "lws", version_option: "lws-version", image_option: "lws-image" },
 ];
 
+/// The option that names the daemon's image.
+pub(crate) const DAEMON_IMAGE: &str = "trainerd-image";
+
 /// The value of an option as somebody gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Raw {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
-    Conflicts, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice, VERSIONED,
-    VersionChoice, nearest,
+    Conflicts, DAEMON_IMAGE, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice,
+    VERSIONED, VersionChoice, nearest,
 };
 use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
@@ -26,6 +26,9 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
             images.insert(row.image_option.to_owned(), image);
         }
         versions.insert(row.component.to_owned(), reader.version(row.version_option, row.component));
+    }
+    if let Some(image) = reader.image(DAEMON_IMAGE) {
+        images.insert(DAEMON_IMAGE.to_owned(), image);
     }
     let components = reader.components();
     let data_cache = reader.boolean("data-cache");

@@ -1,0 +1,48 @@
+//! The daemon's own component, which is an installation by itself: what it keeps is another one.
+
+use std::collections::BTreeMap;
+
+use trainerd_plan::desired::{Desired, Installation};
+
+use crate::catalog::Catalog;
+use crate::error::CatalogError;
+use crate::options::Options;
+use crate::resolve::{Resolution, Resolved, Why};
+
+/// Name of the component, of the installation that it is, and of its Deployment and ServiceAccount.
+pub const DAEMON: &str = "trainerd";
+
+/// The ConfigMap in which its options are declared.
+pub const DAEMON_OPTIONS: &str = "trainerd-options";
+
+/// The ServiceAccount that may look at its API.
+pub const DAEMON_VIEWER: &str = "trainerd-viewer";
+
+impl Catalog {
+    /// The daemon at its newest version, and nothing else.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnknownComponent`] where the catalog has no daemon.
+    pub fn resolve_daemon(&self) -> Result<Resolution, CatalogError> {
+        let version = self.newest(DAEMON).cloned().ok_or_else(|| CatalogError::UnknownComponent {
+            name: DAEMON.to_owned(),
+            known: self.components().map(str::to_owned).collect(),
+        })?;
+        let resolved = Resolved { version, why: Why::Newest };
+        Ok(Resolution {
+            components: [(DAEMON.to_owned(), resolved)].into(),
+            runtimes: std::collections::BTreeSet::new(),
+            external: BTreeMap::new(),
+        })
+    }
+
+    /// The daemon that keeps an installation, in the same namespace; the options that were given are those that its
+    /// ConfigMap declares.
+    ///
+    /// # Errors
+    /// As [`Catalog::render`].
+    pub fn render_daemon(&self, options: &Options, keeps: &Installation) -> Result<Desired, CatalogError> {
+        let own = Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() };
+        self.render_for(options, &self.resolve_daemon()?, &own, keeps)
+    }
+}
