@@ -15,6 +15,7 @@ mod connect;
 mod discovery;
 pub mod endpoints;
 mod error;
+mod forward;
 mod kinds;
 pub mod lease;
 mod observer;
