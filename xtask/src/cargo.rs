@@ -53,7 +53,17 @@ pub struct Program {
 /// Runs `cargo ARGUMENTS…`, which builds something, and returns the programs that were asked for, whether
 /// they were built now or before. Cargo's own words are shown meanwhile.
 pub fn build(home: &Home, arguments: &[&str]) -> Result<Vec<Program>, Error> {
+    build_with(home, arguments, &[])
+}
+
+/// The same with variables in cargo's environment.
+pub fn build_with(
+    home: &Home,
+    arguments: &[&str],
+    variables: &[(&str, String)],
+) -> Result<Vec<Program>, Error> {
     let mut command = cargo(home);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.args(arguments).arg("--message-format=json-render-diagnostics");
     let report = foreground::run_for_data(&mut command)?;
     Ok(programs(&report, home.checkout())?)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::terminal::say;
-use crate::{bench, cluster, demo, foreground, generate, lint, test, torture};
+use crate::{bench, cluster, demo, foreground, generate, image, lint, test, torture};
 
 /// Exit code of anything that failed.
 pub const FAILED: u8 = 1;
@@ -39,6 +39,10 @@ enum Verb {
     Lint(lint::Arguments),
     /// Writes the generated files: docs/cli.md
     Generate(generate::Arguments),
+    /// Writes trainerd's own image, without a container engine: an OCI image layout in a tar archive
+    ///
+    /// Prints where it is and its digest. The same checkout and toolchain give the same digest.
+    Image(image::product::Arguments),
     /// Kills trainerd at every request boundary, where `test` takes a sample
     Torture(torture::Arguments),
     /// Measures trainerd's figures on a real API server, next to a bare client and kubectl
@@ -80,6 +84,7 @@ pub fn run() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Image(arguments) => image::product::run(&arguments),
         Verb::Torture(arguments) => torture::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
     };

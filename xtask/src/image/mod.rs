@@ -1,6 +1,8 @@
-//! Container images made here: what pods on the local node run, without a registry or a container engine.
+//! Container images made here, without a registry or a container engine: the product's own, and what pods on the local
+//! node run.
 
 pub mod catalog;
 pub mod oci;
+pub mod product;
 
 pub use oci::{Error, hex};

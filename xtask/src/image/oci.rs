@@ -38,21 +38,20 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Writes the image's archive to `path`, whole or not at all.
-pub fn write(image: &Image<'_>, path: &Path) -> Result<(), Error> {
+/// Writes the image's archive to `path`, whole or not at all, and returns the digest of its manifest.
+pub fn write(image: &Image<'_>, path: &Path) -> Result<String, Error> {
     let failed = |source| Error { path: path.to_owned(), source };
     let unfinished = path.with_extension("unfinished");
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
     let file = fs::File::create(&unfinished).map_err(failed)?;
-    archive(image, io::BufWriter::new(file))
-        .and_then(|mut file| file.flush())
-        .and_then(|()| fs::rename(&unfinished, path))
-        .map_err(failed)
+    let (mut file, digest) = archive(image, io::BufWriter::new(file)).map_err(failed)?;
+    file.flush().and_then(|()| fs::rename(&unfinished, path)).map_err(failed)?;
+    Ok(digest)
 }
 
-fn archive<W: Write>(image: &Image<'_>, output: W) -> io::Result<W> {
+fn archive<W: Write>(image: &Image<'_>, output: W) -> io::Result<(W, String)> {
     let layer = layer(image)?;
     let layer_digest = digest(&layer);
     let config = json!({
@@ -83,7 +82,7 @@ fn archive<W: Write>(image: &Image<'_>, output: W) -> io::Result<W> {
         let name = digest(blob).replace(':', "/");
         add_file(&mut archive, &format!("blobs/{name}"), 0o644, blob)?;
     }
-    archive.into_inner()
+    Ok((archive.into_inner()?, digest(&manifest)))
 }
 
 /// The file system: the programs, the folders above them, and a place for temporary files.
@@ -203,9 +202,13 @@ mod tests {
             entrypoint: &["/opt/bin/manager"],
         };
         let path = temporary.path().join("image.tar");
-        write(&image, &path).unwrap();
+        let told = write(&image, &path).unwrap();
         let bytes = fs::read(&path).unwrap();
-        assert_eq!(bytes, archive(&image, Vec::new()).unwrap(), "same input, same bytes");
+        assert_eq!(
+            (bytes.clone(), told.clone()),
+            archive(&image, Vec::new()).unwrap(),
+            "same input, same bytes"
+        );
 
         let entries = entries(&bytes);
         assert_eq!(entries["oci-layout"], br#"{"imageLayoutVersion":"1.0.0"}"#);
@@ -216,6 +219,7 @@ mod tests {
             .map(|entry| entry["annotations"]["io.containerd.image.name"].as_str().unwrap())
             .collect();
         assert_eq!(names, image.references);
+        assert_eq!(manifests[0]["digest"], told);
 
         let manifest: Value = serde_json::from_slice(blob(&entries, &manifests[0])).unwrap();
         let config: Value = serde_json::from_slice(blob(&entries, &manifest["config"])).unwrap();

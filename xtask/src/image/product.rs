@@ -1,0 +1,129 @@
+//! `cargo xtask image`: trainerd itself as an image, without a container engine.
+//!
+//! One static program in an otherwise empty root, run by a user without rights. The same checkout, toolchain and
+//! architecture give the same bytes: nothing of this machine's paths and clock is in them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::oci::{self, Image};
+use crate::cargo::{self, binary, build_with};
+use crate::cli::Failure;
+use crate::foreground;
+use crate::home::Home;
+use crate::terminal::{print, say};
+
+/// The reference that the catalog has for this version, which nodes have once it was loaded there.
+pub const REFERENCE: &str = concat!("localhost/trainerd:v", env!("CARGO_PKG_VERSION"));
+
+/// Where the program is in the image.
+const PROGRAM: &str = "/trainerd";
+
+/// How the program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Optimised for size: what users run
+    Release,
+    /// Quickly built: for tests
+    Dev,
+}
+
+/// The arguments of `cargo xtask image`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Where to write the image [default: trainerd-vVERSION.tar beside the program]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Full reference that it is imported under, registry and tag included
+    #[arg(long, value_name = "REF", default_value = REFERENCE)]
+    reference: String,
+
+    /// How the program is built
+    #[arg(long, value_enum, default_value = "release")]
+    profile: Profile,
+}
+
+/// An image that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program could not be built.
+    #[error("failed to build trainerd as a static program")]
+    Build(#[from] cargo::Error),
+    /// The archive could not be written.
+    #[error(transparent)]
+    Write(#[from] oci::Error),
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let home = Home::from_environment().map_err(Failure::of)?;
+    foreground::watch_signals().map_err(Failure::of)?;
+    let made = make(&home, arguments.profile, &arguments.reference, arguments.output.as_deref());
+    let (path, digest) = made.map_err(|error| {
+        let hint = matches!(error, Error::Build(_)).then(|| {
+            "a static program takes the static C library: libc6-dev in Debian, glibc-static in Fedora"
+                .to_owned()
+        });
+        Failure { hint, ..Failure::of(error) }
+    })?;
+    let path = path.display();
+    print(format_args!("{path}\n{digest}"));
+    say(format_args!(
+        "an OCI image layout, to be loaded under {}:\n  \
+         kind load image-archive {path}\n  \
+         microk8s images import {path}\n  \
+         ctr --namespace k8s.io images import {path}",
+        arguments.reference
+    ));
+    Ok(())
+}
+
+/// Builds the program and packs it; where the archive is, and the digest of its manifest.
+pub(crate) fn make(
+    home: &Home,
+    profile: Profile,
+    reference: &str,
+    output: Option<&Path>,
+) -> Result<(PathBuf, String), Error> {
+    let program = build(home, profile)?;
+    let path = output.map_or_else(
+        || program.with_file_name(concat!("trainerd-v", env!("CARGO_PKG_VERSION"), ".tar")),
+        Path::to_owned,
+    );
+    let image =
+        Image { references: &[reference], programs: vec![(PROGRAM, program)], entrypoint: &[PROGRAM] };
+    let digest = oci::write(&image, &path)?;
+    Ok((path, digest))
+}
+
+/// Builds the program for this machine's architecture, with the C library in it.
+///
+/// With a target of its own: flags for the target do not reach what runs while building, and the other builds of
+/// this checkout stay as they are.
+fn build(home: &Home, profile: Profile) -> Result<PathBuf, cargo::Error> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let registry = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let places = [(Some(home.checkout().to_owned()), "/trainerd"), (registry, "/cargo")];
+    let mut rust = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let mut c = Vec::new();
+    for (place, name) in places {
+        let Some(place) = place else { continue };
+        rust.push(format!("--remap-path-prefix={}={name}", place.display()));
+        c.push(format!("-ffile-prefix-map={}={name}", place.display()));
+    }
+    let variables = [
+        ("CARGO_ENCODED_RUSTFLAGS", rust.join("\x1f")),
+        ("TARGET_CFLAGS", c.join(" ")),
+        ("TARGET_CXXFLAGS", c.join(" ")),
+    ];
+    let mut arguments = vec!["build", "--package", "trainerd", "--bin", "trainerd", "--target", &target];
+    if profile == Profile::Release {
+        arguments.push("--release");
+    }
+    let programs = build_with(home, &arguments, &variables)?;
+    binary(&programs, "trainerd").map(Path::to_owned)
+}
