@@ -1,22 +1,18 @@
 //! Bringing an installation to what the options want: what `up` and `upgrade` have in common.
 
-use trainerd_catalog::Catalog;
 use trainerd_engine::{Engine, EngineError, State, revision};
 
 use super::ask::confirm;
 use super::context::{Context, check_ruler, installed};
 use super::errors::Problem;
 use super::exit::Exit;
-use super::options::Given;
 use super::plan_text::{outcome_text, plan_text};
 use super::progress::{Last, Progress};
-use super::want::{Wanted, want};
+use super::want::Wanted;
 
-/// What a command asks for.
-pub(crate) struct Change<'a> {
-    pub(crate) catalog: &'a Catalog,
-    /// The options, which may start from what is installed.
-    pub(crate) given: &'a dyn Fn(&State) -> Result<Given, Problem>,
+/// How a command asks for a change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
     /// Whether going back may change CRDs.
     pub(crate) allow_lossy: bool,
     /// Whether to print the versions, and why they are these, before the plan.
@@ -29,8 +25,14 @@ struct Stopped {
     error: EngineError,
 }
 
-/// Finishes what was broken off, plans, shows, asks, runs.
-pub(crate) async fn change(context: &Context, engine: &Engine, asked: Change<'_>) -> Result<Exit, Problem> {
+/// Finishes what was broken off, plans, shows, asks, runs: until what is wanted, which may start from what is
+/// installed, is no stop on the way.
+pub(crate) async fn change(
+    context: &Context,
+    engine: &Engine,
+    asked: Change,
+    want: impl AsyncFn(&State) -> Result<Wanted, Problem>,
+) -> Result<Exit, Problem> {
     let progress = Progress::new(&context.printer);
     let mut state = context.open(engine).await?;
     check_ruler(&state)?;
@@ -40,8 +42,7 @@ pub(crate) async fn change(context: &Context, engine: &Engine, asked: Change<'_>
         state = context.open(engine).await?;
     }
     loop {
-        let given = (asked.given)(&state)?;
-        let wanted = context.interrupt.or(want(asked.catalog, engine, &state, &given)).await?;
+        let wanted = context.interrupt.or(want(&state)).await?;
         if let Some(Stopped { revision, error }) = stopped.take() {
             // The same again would fail the same way: whoever wants it must change something first.
             let failed = context.interrupt.or(engine.revision(revision)).await?;

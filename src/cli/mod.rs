@@ -13,7 +13,9 @@ mod plan_text;
 mod progress;
 pub(crate) mod verbs;
 pub(crate) mod want;
+mod way;
 mod web;
+mod word;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -30,8 +32,8 @@ use self::exit::Exit;
 use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
-    completions, config, daemon, diff, doctor, export, history, images, monitoring, pause, plan, reference,
-    remove, render, rollback, status, up, upgrade, version,
+    bootstrap, completions, config, daemon, diff, doctor, export, history, images, monitoring, pause, plan,
+    reference, remove, render, rollback, status, up, upgrade, version,
 };
 
 /// Columns beyond which help is not stretched, however wide the terminal.
@@ -94,6 +96,7 @@ enum Verb {
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Daemon(daemon::DaemonArgs),
+    Bootstrap(bootstrap::BootstrapArgs),
     Monitoring(monitoring::MonitoringArgs),
     Completions(completions::CompletionsArgs),
     Version(version::VersionArgs),
@@ -122,6 +125,7 @@ impl Verb {
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Daemon(_) => "daemon",
+            Self::Bootstrap(_) => "bootstrap",
             Self::Monitoring(_) => "monitoring",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
@@ -218,6 +222,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         Verb::Pause(args) => pause::pause(context, args).await,
         Verb::Resume(args) => pause::resume(context, args).await,
         Verb::Daemon(args) => daemon::run(context, args).await,
+        Verb::Bootstrap(args) => bootstrap::run(context, args).await,
         Verb::Monitoring(args) => monitoring::run(context, args),
         Verb::Completions(args) => completions::run(context, args),
         Verb::Version(args) => version::run(context, args),

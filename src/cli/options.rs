@@ -103,6 +103,11 @@ impl Given {
         self.add([(name.to_owned(), Raw::from(value))], &Source::Flag);
     }
 
+    /// What was given elsewhere and counts more.
+    pub(crate) fn override_with(&mut self, other: Self) {
+        self.values.extend(other.values);
+    }
+
     /// Takes an option back, whoever gave it.
     pub(crate) fn unset(&mut self, name: &str) {
         self.values.remove(name);

@@ -80,7 +80,8 @@ pub(crate) fn version_option(catalog: &Catalog, component: &str) -> Option<Strin
     catalog.schema().options.contains_key(&option).then_some(option)
 }
 
-fn purpose(from: Option<&BTreeMap<String, Version>>, to: &BTreeMap<String, Version>) -> Purpose {
+/// What a change from these versions to those is called.
+pub(crate) fn purpose(from: Option<&BTreeMap<String, Version>>, to: &BTreeMap<String, Version>) -> Purpose {
     match from {
         None => Purpose::Install,
         Some(from) if to.iter().any(|(name, version)| from.get(name).is_some_and(|old| old < version)) => {

@@ -6,23 +6,21 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use trainerd_serve::auth::{Authenticator, Caching, Denied, Identity, require};
 use trainerd_serve::{Problem as Answer, serve};
 
 use super::context::Context;
 use super::errors::Problem;
 use super::exit::Exit;
+use super::way::Way;
 
 /// Bytes of a token: as hard to guess as a key.
 const TOKEN: usize = 32;
@@ -40,16 +38,13 @@ impl Authenticator for Holder {
     }
 }
 
-/// Shows the page of the daemon behind a socket until the process is asked to end.
-pub(crate) async fn show(context: &Context, socket: &Path, browse: bool) -> Result<Exit, Problem> {
+/// Shows the page of a daemon until the process is asked to end.
+pub(crate) async fn show(context: &Context, way: Way, browse: bool) -> Result<Exit, Problem> {
     let failed = |what: &str, error: &dyn std::error::Error| {
         Problem::new(Exit::Failed, "web", format!("failed to {what}")).because(error.to_string())
     };
-    if let Err(error) = UnixStream::connect(socket).await {
-        let what = format!("reach the daemon at {}", socket.display());
-        return Err(
-            failed(&what, &error).hint("start it with `trainerd daemon --socket PATH`, and name that path")
-        );
+    if let Err(error) = way.view().await {
+        return Err(way.failed(&*error));
     }
     let token = token().map_err(|error| failed("draw a token", &error))?;
     let listener = trainerd_serve::listen::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
@@ -65,46 +60,34 @@ pub(crate) async fn show(context: &Context, socket: &Path, browse: bool) -> Resu
     let _way = if browse { open_browser(&address) } else { None };
     let mut asked = context.interrupt.cancel();
     let end = async move { drop(asked.wait_for(|asked| *asked).await) };
-    let served = serve(listener, router(socket.to_owned(), token), end).await;
+    let served = serve(listener, router(way, token), end).await;
     served.map_err(|error| failed("show the page", &error))?;
     Ok(Exit::Done)
 }
 
-fn router(socket: PathBuf, token: String) -> Router {
-    let socket = Arc::new(socket);
+fn router(way: Way, token: String) -> Router {
     // The page itself tells nothing, and a browser shows no token when it loads one.
-    let page = Router::new()
-        .route("/", any(forward))
-        .route("/page/{file}", any(forward))
-        .with_state(Arc::clone(&socket));
-    let api = Router::new().fallback(forward).with_state(socket);
+    let page =
+        Router::new().route("/", any(forward)).route("/page/{file}", any(forward)).with_state(way.clone());
+    let api = Router::new().fallback(forward).with_state(way);
     page.merge(api.layer(require(Holder(token), Caching::default())))
 }
 
 /// Passes a request on to the daemon, and its answer back.
-async fn forward(State(socket): State<Arc<PathBuf>>, request: Request) -> Response {
+async fn forward(State(way): State<Way>, mut request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let message = "this door is for looking only";
         return Answer::new(StatusCode::METHOD_NOT_ALLOWED, "ReadOnly", message).into_response();
     }
-    match exchange(&socket, request).await {
-        Ok(response) => response,
+    // What opens this door opens no other.
+    request.headers_mut().remove(AUTHORIZATION);
+    match way.send(request).await {
+        Ok(response) => response.map(Body::new),
         Err(error) => {
             let message = format!("the daemon does not answer: {error}");
             Answer::new(StatusCode::BAD_GATEWAY, "Unreachable", message).into_response()
         }
     }
-}
-
-async fn exchange(
-    socket: &Path,
-    request: Request,
-) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the answer's body, or with the browser.
-    tokio::spawn(connection);
-    Ok(sender.send_request(request).await?.map(Body::new))
 }
 
 fn token() -> Result<String, getrandom::Error> {

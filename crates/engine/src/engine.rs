@@ -426,6 +426,14 @@ impl Engine {
         self.store.note(About::Ruler, &self.noted(source.to_owned())).await.map(drop)
     }
 
+    /// Takes back what [`Engine::rule`] said of a source; what is said of another one stays.
+    pub async fn rule_no_more(&self, source: &str) -> Result<(), EngineError> {
+        match self.store.open().await?.standing.ruler {
+            Some(ruler) if ruler.what == source => self.store.take_back(About::Ruler).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn noted(&self, what: String) -> Note {
         Note { what, by: self.by.clone(), since: Timestamp::now() }
     }

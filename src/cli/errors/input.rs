@@ -25,6 +25,9 @@ pub(crate) enum InputError {
         /// Its name.
         name: String,
     },
+    /// `bootstrap` for an installation that is called as the daemon's own is.
+    #[error("no daemon can keep an installation called trainerd")]
+    NameOfDaemon,
     /// An entry of `TRAINERD_SET` that is no assignment.
     #[error("invalid entry {entry:?} in TRAINERD_SET")]
     EnvironmentSet {
@@ -85,6 +88,9 @@ impl From<InputError> for Problem {
             InputError::NoConfigMap { .. } => input("no-config-map")
                 .because("it does not exist, or may not be read")
                 .hint("create it with one key for each option that you want to give; an empty one will do"),
+            InputError::NameOfDaemon => input("name-of-daemon")
+                .because("the daemon itself is installed under this name, in the same namespace")
+                .hint("name the installation that it shall keep with --name"),
             InputError::EnvironmentSet { .. } => input("environment")
                 .because("every line must be NAME=VALUE")
                 .hint("correct or unset TRAINERD_SET"),

@@ -42,7 +42,8 @@ pub(crate) fn run(context: &Context, args: &ImagesArgs) -> Result<Exit, Problem>
     let ImagesVerb::List(args) = &args.verb;
     let catalog = Catalog::builtin()?;
     let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
-    let images = catalog.images(&options, &catalog.resolve(&options, None)?)?;
+    let mut images = catalog.images(&options, &catalog.resolve(&options, None)?)?;
+    images.extend(catalog.images(&options, &catalog.resolve_daemon()?)?);
     context.printer.show(&images, || {
         columns(
             &["COMPONENT", "NAME", "IMAGE", "OVERRIDDEN BY"],

@@ -1,8 +1,8 @@
 //! `remove`: take the installation away.
 
 use clap::Args;
-use trainerd_engine::EngineError;
 use trainerd_engine::record::Removal;
+use trainerd_engine::{Engine, EngineError};
 
 use crate::cli::ask::confirm;
 use crate::cli::context::{Context, check_ruler};
@@ -39,7 +39,17 @@ pub(crate) async fn run(context: &Context, args: &RemoveArgs) -> Result<Exit, Pr
         (true, true) => Removal::PurgeWithJobs,
     };
     let engine = context.engine().await?;
-    let state = context.open_damaged(&engine).await?;
+    take_away(context, &engine, extent, "Take all this away?").await
+}
+
+/// Shows what goes, asks, and takes it away.
+pub(crate) async fn take_away(
+    context: &Context,
+    engine: &Engine,
+    extent: Removal,
+    question: &str,
+) -> Result<Exit, Problem> {
+    let state = context.open_damaged(engine).await?;
     check_ruler(&state)?;
     match context
         .interrupt
@@ -48,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: &RemoveArgs) -> Result<Exit, Pr
     {
         Ok(plan) => {
             context.printer.note(plan_text(&plan, &context.printer).trim_end());
-            confirm(context, "Take all this away?").await?;
+            confirm(context, question).await?;
         }
         // Leftovers of a removal that was broken off at its very end may still be there.
         Err(EngineError::NotInstalled { .. }) => {}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
-use trainerd_catalog::{Catalog, yaml};
+use trainerd_catalog::{Catalog, DAEMON, yaml};
 use trainerd_plan::desired::{Desired, DesiredObject};
 
 use crate::cli::args::{Format, OptionArgs};
@@ -24,6 +24,7 @@ use crate::cli::output::{Printer, columns};
 Examples:
   trainerd render                                   everything
   trainerd render jobset lws                        only these components
+  trainerd render trainerd                          the daemon that `bootstrap` puts into the cluster
   trainerd render --set trainer-version=2.2.1       another version
   trainerd render --output-dir manifests            one file an object
   trainerd render -o table                          which objects there are")]
@@ -44,8 +45,13 @@ pub(crate) struct RenderArgs {
 pub(crate) fn run(context: &Context, args: &RenderArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
     let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
-    let resolution = catalog.resolve(&options, None)?;
-    let desired = catalog.render(&options, &resolution, &context.cluster.installation())?;
+    let installation = context.cluster.installation();
+    // It is an installation by itself, and goes with none of the others.
+    let desired = if args.components == [DAEMON] {
+        catalog.render_daemon(&options, &installation)?
+    } else {
+        catalog.render(&options, &catalog.resolve(&options, None)?, &installation)?
+    };
     let known: Vec<String> = catalog.components().map(str::to_owned).collect();
     let objects = selected(&desired, &args.components, &known)?;
     match &args.output_dir {

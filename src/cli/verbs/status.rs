@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
+use trainerd_engine::error::one_line;
 use trainerd_engine::{Engine, Note, Standing, Status};
 
 use super::history::outcome_text;
@@ -14,7 +16,9 @@ use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Printer, Tone, columns};
+use crate::cli::way::Way;
 use crate::cli::web;
+use crate::cli::word::{Ear, Word};
 
 /// Time between two looks with `--watch`.
 const LOOK: Duration = Duration::from_secs(2);
@@ -29,6 +33,7 @@ Examples:
   trainerd status                                   now
   trainerd status --watch                           again whenever something changes
   trainerd status -o json                           for a script: .ready says it all
+  trainerd status --web                             the page of the daemon in the cluster
   trainerd status --web --socket /run/trainerd.sock the page of the daemon that listens there")]
 pub(crate) struct StatusArgs {
     /// Go on and print again whenever something changes, until interrupted
@@ -36,23 +41,28 @@ pub(crate) struct StatusArgs {
     watch: bool,
 
     /// Open the page of the daemon in a browser, until interrupted; without one, use the address that is printed
-    #[arg(long, requires = "socket")]
+    ///
+    /// The daemon that `bootstrap` put into the cluster is reached by port-forward, with a token that is good for
+    /// looking only; one on this machine by --socket.
+    #[arg(long)]
     web: bool,
 
-    /// Unix socket of the daemon, for --web
+    /// Unix socket of a daemon on this machine, instead of the one in the cluster
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
     socket: Option<PathBuf>,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Problem> {
-    if let (true, Some(socket)) = (args.web, &args.socket) {
-        return web::show(context, socket, context.printer.draws()).await;
+    if args.web {
+        let way = way_to_page(context, args.socket.as_ref()).await?;
+        return web::show(context, way, context.printer.draws()).await;
     }
     let engine = context.engine().await?;
+    let mut ear = Ear::new(args.socket.clone());
     let mut last = None;
     loop {
-        let status = look(context, &engine).await?;
+        let status = look(context, &engine, &mut ear).await?;
         if last.as_ref() != Some(&status) {
             print(&context.printer, &status, args.watch)?;
             last = Some(status);
@@ -68,13 +78,52 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Pr
     }
 }
 
-async fn look(context: &Context, engine: &Engine) -> Result<Status, Problem> {
-    let state = context.open(engine).await?;
-    let state = context.interrupt.or(ahead(engine, state)).await?;
-    context.interrupt.or(engine.status(&state)).await
+async fn way_to_page(context: &Context, socket: Option<&PathBuf>) -> Result<Way, Problem> {
+    if let Some(socket) = socket {
+        return Ok(Way::Socket(socket.clone()));
+    }
+    let cluster = context.connect().await?;
+    let found = async { Ok::<_, Problem>(Way::into_cluster(&cluster, &context.cluster.namespace).await) };
+    match context.interrupt.or(found).await? {
+        Ok(Some(way)) => Ok(way),
+        Ok(None) => {
+            let namespace = &context.cluster.namespace;
+            let what = format!("failed to find a daemon in namespace {namespace}");
+            Err(Problem::new(Exit::Failed, "no-daemon", what)
+                .hint("`trainerd bootstrap` puts one there; `--socket PATH` names the one on this machine"))
+        }
+        Err(error) => {
+            let what = "failed to find the daemon in the cluster";
+            Err(Problem::new(Exit::Failed, "no-daemon", what).because(one_line(&*error)))
+        }
+    }
 }
 
-fn print(printer: &Printer, status: &Status, again: bool) -> Result<(), Problem> {
+/// Where the installation is, and what its daemon says.
+#[derive(PartialEq, Serialize)]
+struct Told {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon: Option<Word>,
+}
+
+async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told, Problem> {
+    let state = context.open(engine).await?;
+    let state = context.interrupt.or(ahead(engine, state)).await?;
+    let heard = async { Ok::<_, Problem>(ear.listen(engine, &state).await) };
+    let daemon = context.interrupt.or(heard).await?;
+    match context.interrupt.or(engine.status(&state)).await {
+        Ok(status) => Ok(Told { status, daemon }),
+        Err(error) => {
+            let mut problem: Problem = error;
+            problem.causes.extend(daemon.map(|word| format!("the daemon: {}", word.text())));
+            Err(problem)
+        }
+    }
+}
+
+fn print(printer: &Printer, status: &Told, again: bool) -> Result<(), Problem> {
     match printer.format() {
         Format::Table => printer.data(&text(status, &printer.for_stdout())),
         // One a line, so that a reader can tell them apart.
@@ -89,7 +138,8 @@ fn print(printer: &Printer, status: &Status, again: bool) -> Result<(), Problem>
     }
 }
 
-fn text(status: &Status, printer: &Printer) -> String {
+fn text(told: &Told, printer: &Printer) -> String {
+    let Told { status, daemon } = told;
     let ready = if status.ready {
         printer.paint(Tone::Good, "ready")
     } else {
@@ -100,7 +150,7 @@ fn text(status: &Status, printer: &Printer) -> String {
         "{} in {}: {ready}, revision {} ({outcome})\n\n",
         status.name, status.namespace, status.revision
     );
-    text.push_str(&standing_text(&status.standing));
+    text.push_str(&standing_text(&status.standing, daemon.as_ref()));
     text.push_str(&columns(
         &["COMPONENT", "VERSION", "READY"],
         status.components.iter().map(|(name, component)| {
@@ -129,7 +179,7 @@ fn text(status: &Status, printer: &Printer) -> String {
 }
 
 /// Who has the say, a line each.
-fn standing_text(standing: &Standing) -> String {
+fn standing_text(standing: &Standing, daemon: Option<&Word>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     if let Some(Note { by, since, .. }) = &standing.paused {
@@ -137,6 +187,9 @@ fn standing_text(standing: &Standing) -> String {
     }
     if let Some(Note { what, since, .. }) = &standing.ruler {
         let _ = writeln!(text, "kept by a daemon as {what} says, since {since:.0}");
+    }
+    if let Some(word) = daemon {
+        let _ = writeln!(text, "the daemon: {}", word.text());
     }
     if !text.is_empty() {
         text.push('\n');

@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
+use crate::cli::want::want;
 
 /// Install the stack, or bring it to what the options want
 ///
@@ -48,6 +49,6 @@ pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Proble
         plan::show(context, &engine, &catalog, &given, allow_lossy).await?;
         return Ok(Exit::Done);
     }
-    let given = |_: &_| Ok(given.clone());
-    change(context, &engine, Change { catalog: &catalog, given: &given, allow_lossy, show_way: false }).await
+    let wanted = async |state: &_| want(&catalog, &engine, state, &given).await;
+    change(context, &engine, Change { allow_lossy, show_way: false }, wanted).await
 }

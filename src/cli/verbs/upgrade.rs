@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::exit::Exit;
 use crate::cli::options::Given;
-use crate::cli::want::version_option;
+use crate::cli::want::{version_option, want};
 
 /// Change versions or images, and leave everything else as it is
 ///
@@ -75,7 +75,7 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
         return Err(InputError::NothingNamed.into());
     }
     let engine = context.engine().await?;
-    let given = |state: &State| {
+    let wanted = async |state: &State| {
         let Some(current) = &state.current else {
             let installation = engine.installation();
             return Err(trainerd_engine::EngineError::NotInstalled {
@@ -85,10 +85,10 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
             .into());
         };
         let header = &current.header;
-        changed(&catalog, args, Given::of_revision(&header.given, &header.options))
+        let given = changed(&catalog, args, Given::of_revision(&header.given, &header.options))?;
+        want(&catalog, &engine, state, &given).await
     };
-    let asked = Change { catalog: &catalog, given: &given, allow_lossy: args.allow.lossy(), show_way: true };
-    change(context, &engine, asked).await
+    change(context, &engine, Change { allow_lossy: args.allow.lossy(), show_way: true }, wanted).await
 }
 
 /// The options that are started from, with what the command line changes.

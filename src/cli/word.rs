@@ -1,0 +1,159 @@
+//! What the daemon says of an installation, for those who look at it themselves: only the daemon knows of options
+//! that are wrong, of a plan that is refused, and how far one under way is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trainerd_engine::error::one_line;
+use trainerd_engine::{Engine, State};
+
+use super::way::{Failure, Way, source_in_cluster};
+
+/// How long the daemon is waited for: what is seen in the cluster is told without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The daemon's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Word {
+    /// What it knows.
+    Says(Knows),
+    /// Why it cannot be asked.
+    Unreachable(String),
+}
+
+/// What the daemon knows, of its view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Knows {
+    /// Its version.
+    version: String,
+    /// How the installation is, in a word.
+    phase: String,
+    /// Why it is not ready.
+    reason: Option<Reason>,
+    /// The plan that runs, or ran last.
+    plan: Option<Plan>,
+}
+
+/// A problem, as the daemon tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Reason {
+    code: String,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+/// A plan, as the daemon tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Plan {
+    purpose: String,
+    done: usize,
+    total: usize,
+    ended: Option<String>,
+}
+
+impl Word {
+    /// In one line.
+    pub(super) fn text(&self) -> String {
+        let Knows { phase, reason, plan, .. } = match self {
+            Self::Unreachable(why) => return format!("it cannot be asked: {why}"),
+            Self::Says(knows) => knows,
+        };
+        let running = plan.as_ref().filter(|plan| plan.ended.is_none());
+        let progress = running
+            .map(|Plan { purpose, done, total, .. }| format!(", {purpose}: {done} of {total} steps"))
+            .unwrap_or_default();
+        let why = reason.as_ref().map(Reason::text).unwrap_or_default();
+        format!("{phase}{progress}{why}")
+    }
+}
+
+impl Reason {
+    /// What, why, and what to do.
+    fn text(&self) -> String {
+        let said: Vec<&str> = [&self.message].into_iter().chain(&self.causes).map(String::as_str).collect();
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!(": {}{hint}", said.join("; "))
+    }
+}
+
+/// Asks the daemon, and keeps the way to it.
+pub(super) struct Ear {
+    way: Option<Way>,
+}
+
+impl Ear {
+    /// One that asks the daemon behind a socket, or else the one in the cluster.
+    pub(super) fn new(socket: Option<PathBuf>) -> Self {
+        Self { way: socket.map(Way::Socket) }
+    }
+
+    /// What the daemon says; `None` where there is none to ask.
+    pub(super) async fn listen(&mut self, engine: &Engine, state: &State) -> Option<Word> {
+        match tokio::time::timeout(PATIENCE, self.ask(engine, state)).await {
+            Ok(Ok(word)) => word.map(Word::Says),
+            Ok(Err(error)) => {
+                // It may have moved to another pod.
+                if matches!(self.way, Some(Way::Pod(_))) {
+                    self.way = None;
+                }
+                Some(Word::Unreachable(one_line(&*error)))
+            }
+            Err(_) => Some(Word::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    async fn ask(&mut self, engine: &Engine, state: &State) -> Result<Option<Knows>, Failure> {
+        if self.way.is_none() {
+            let namespace = &engine.installation().namespace;
+            let ruler = state.standing().ruler.as_ref();
+            // Before its first plan a daemon has said nothing, and there is nothing installed to look at either.
+            let is_there = match ruler {
+                Some(ruler) => ruler.what == source_in_cluster(namespace),
+                None => state.current.is_none(),
+            };
+            if !is_there {
+                return Ok(None);
+            }
+            match Way::into_cluster(engine.cluster(), namespace).await? {
+                Some(way) => self.way = Some(way),
+                // It is said to rule, and is not there.
+                None if ruler.is_some() => return Err("its pod is not there".into()),
+                None => return Ok(None),
+            }
+        }
+        match &self.way {
+            Some(way) => Ok(Some(serde_json::from_value(way.view().await?)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_word_says_what_why_and_what_to_do() {
+        let knows = |view| Word::Says(serde_json::from_value(view).unwrap());
+        let view = json!({"version": "0.1.0", "phase": "ready", "reason": null, "plan": null, "more": 1});
+        assert_eq!(knows(view).text(), "ready");
+        let view = json!({
+            "version": "0.1.0", "phase": "running", "reason": null,
+            "plan": {"purpose": "upgrade", "done": 3, "total": 9, "ended": null},
+        });
+        assert_eq!(knows(view).text(), "running, upgrade: 3 of 9 steps");
+        let view = json!({
+            "version": "0.1.0", "phase": "invalid",
+            "reason": {"code": "c", "message": "invalid option settle", "causes": ["must be 0 to 300"], "hint": "h"},
+            "plan": {"purpose": "upgrade", "done": 9, "total": 9, "ended": "2026-01-01T00:00:00Z"},
+        });
+        assert_eq!(knows(view).text(), "invalid: invalid option settle; must be 0 to 300 (h)");
+        let word = Word::Unreachable("no pod".to_owned());
+        assert_eq!(word.text(), "it cannot be asked: no pod");
+    }
+}
