@@ -31,6 +31,7 @@ pub use parts::{Part, Parts};
 pub use state::{Network, Profile, State};
 pub use status::Status;
 
+use std::path::Path;
 use std::time::Instant;
 
 use crate::files::Lock;
@@ -123,6 +124,11 @@ pub fn down(home: &Home, name: &Name) -> Result<bool, Error> {
 pub fn find(home: &Home, name: &Name) -> Result<Option<Status>, Error> {
     let folder = Folder::of(home, name);
     Ok(state::load(&folder)?.map(|state| Status::of(&folder, &state)))
+}
+
+/// Loads one more image into the node of a running cluster: an archive, imported under its own references.
+pub fn load(home: &Home, name: &Name, archive: &Path) -> Result<(), Error> {
+    node::import(&Folder::of(home, name), archive)
 }
 
 fn take_lock(folder: &Folder) -> Result<Lock, Error> {

@@ -1,5 +1,6 @@
 //! Why the demo could not go on.
 
+use crate::image::product;
 use crate::{cargo, cluster, command, foreground};
 
 /// A demo that could not go on.
@@ -8,6 +9,9 @@ pub enum Error {
     /// Trainerd could not be built.
     #[error("failed to build trainerd")]
     Build(#[from] cargo::Error),
+    /// Trainerd's image could not be made.
+    #[error(transparent)]
+    Image(#[from] product::Error),
     /// The cluster, or one of its programs.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),

@@ -2,6 +2,7 @@
 
 mod error;
 mod job;
+mod keeping;
 mod look;
 mod scene;
 mod story;
@@ -20,6 +21,7 @@ use crate::cli::Failure;
 use crate::cluster::{self, Folder, Name, Parts, Profile, Request, parts};
 use crate::foreground::watch_signals;
 use crate::home::Home;
+use crate::image::product;
 use crate::steps::Steps;
 use crate::terminal::{print, say};
 
@@ -86,6 +88,9 @@ fn introduce(cluster: &Name, given: Option<&OsStr>) {
     say("  * installs the stack with Trainer 2.2.1, and runs a TrainJob");
     say("  * upgrades to Trainer 2.3.0 while a second TrainJob runs");
     say("  * rolls back, and shows the history");
+    if given.is_none() {
+        say("  * puts the daemon into the cluster, takes a controller away, and sees it come back");
+    }
 }
 
 fn prepare(home: &Home, name: &Name, given: Option<OsString>, steps: &mut Steps) -> Result<Scene, Error> {
@@ -115,7 +120,10 @@ pub(crate) fn open(home: &Home, name: &Name, trainerd: PathBuf) -> Result<Scene,
         say(format_args!("removed the cluster {name} of an earlier time"));
     }
     let request = Request { name: name.clone(), profile: Profile::Node, own_network: true };
+    // Built first: what cannot be built is known before a cluster is there.
+    let (image, _) = product::make(home, product::Profile::Dev, product::REFERENCE, None)?;
     let status = cluster::up(home, &request)?;
+    cluster::load(home, name, &image)?;
     Ok(Scene::on_own(&status, trainerd, kubectl(home)?))
 }
 

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::Error;
 use super::job::{Job, NAMESPACE};
+use super::keeping;
 use super::look::{self, Progress};
 use super::scene::Scene;
 use crate::steps::Steps;
 
 /// Namespace of the installation, trainerd's default.
-const INSTALLATION: &str = "kubeflow-system";
+pub(super) const INSTALLATION: &str = "kubeflow-system";
 /// Bound of one command of trainerd.
-const TIMEOUT: &str = "15m";
+pub(super) const TIMEOUT: &str = "15m";
 /// Time of the first TrainJob.
 const SHORT: Duration = Duration::from_secs(3);
 /// Time of the second TrainJob: an upgrade takes about 20 s, and more on a busy machine.
@@ -82,7 +83,10 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
             return Err(Error::Broken(format!("revisions {found:?}, not {told:?}")));
         }
         Ok(((), found.join(", ")))
-    })
+    })?;
+
+    // Nodes that are not ours do not have the daemon's image.
+    if scene.own { keeping::play(scene, 3, steps) } else { Ok(()) }
 }
 
 /// Holds trainerd's word against the Deployments themselves, and says what they run.

@@ -43,6 +43,11 @@ pub(super) fn prepare(folder: &Folder, parts: &Parts) -> Result<Prepared, Error>
     Ok(Prepared { host, archives })
 }
 
+/// Imports one more image into a node that runs, under its own references.
+pub(super) fn import(folder: &Folder, archive: &std::path::Path) -> Result<(), Error> {
+    runtime::import(folder, &host::prepare()?, &[archive.to_owned()])
+}
+
 /// The archive of an image, from the cache where it was packed before.
 fn archive(parts: &Parts, entry: &'static catalog::Entry) -> Result<PathBuf, Error> {
     let program = parts.path(entry.part)?;
