@@ -172,13 +172,6 @@ async fn follow_config_map(
     name: &str,
     declared: &watch::Sender<Declared>,
 ) {
-    let resource = Resource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        plural: "configmaps".to_owned(),
-        namespaced: true,
-    };
     let list = ListParams {
         namespace: Some(namespace.to_owned()),
         field_selector: Some(format!("metadata.name={name}")),
@@ -188,7 +181,7 @@ async fn follow_config_map(
         let problem = InputError::NoConfigMap { namespace: namespace.to_owned(), name: name.to_owned() };
         Declared::Unreadable(problem.into())
     };
-    let mut events = cluster.watch(&resource, WatchParams { list, resource_version: None });
+    let mut events = cluster.watch(&config_maps(), WatchParams { list, resource_version: None });
     while let Some(event) = events.next().await {
         let now = match event {
             Ok(Event::Applied(object)) => of_config_map(&object),
@@ -211,10 +204,24 @@ async fn follow_config_map(
 }
 
 fn of_config_map(object: &Value) -> Declared {
-    let data = object["data"].as_object().into_iter().flatten();
-    let values =
-        data.map(|(name, value)| (name.clone(), Raw::from(value.as_str().unwrap_or_default().trim())));
-    Declared::Options(Wish::of(values.collect(), &options::Source::ConfigMap))
+    Declared::Options(Wish::of(values_of(object), &options::Source::ConfigMap))
+}
+
+/// The options that a ConfigMap declares: each of its keys is one.
+pub(crate) fn values_of(config_map: &Value) -> BTreeMap<String, Raw> {
+    let data = config_map["data"].as_object().into_iter().flatten();
+    data.map(|(name, value)| (name.clone(), Raw::from(value.as_str().unwrap_or_default().trim()))).collect()
+}
+
+/// How ConfigMaps are served.
+pub(crate) fn config_maps() -> Resource {
+    Resource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        plural: "configmaps".to_owned(),
+        namespaced: true,
+    }
 }
 
 #[cfg(test)]

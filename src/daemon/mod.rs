@@ -3,7 +3,7 @@
 mod api;
 mod auth;
 pub(crate) mod board;
-mod declared;
+pub(crate) mod declared;
 mod keeper;
 pub(crate) mod metrics;
 mod page;

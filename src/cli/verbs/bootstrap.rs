@@ -1,13 +1,11 @@
 //! `bootstrap`: the daemon, into the cluster.
 
 use clap::Args;
-use serde_json::Value;
-use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS, Raw};
+use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS};
 use trainerd_cluster::Cluster;
 use trainerd_engine::record::Removal;
 use trainerd_engine::{Engine, EngineError, State};
 use trainerd_plan::desired::Installation;
-use trainerd_plan::object::Resource;
 
 use super::remove::take_away;
 use crate::cli::args::OptionArgs;
@@ -18,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{Given, Source, environment};
 use crate::cli::want::{Wanted, purpose, want};
 use crate::cli::way::source_in_cluster;
+use crate::daemon::declared::{config_maps, values_of};
 
 /// Put the daemon into the cluster, to keep the installation from there
 ///
@@ -98,21 +97,10 @@ fn check_no_other(state: &State, keeps: &Installation) -> Result<(), Problem> {
 
 /// The options that the ConfigMap declares already, whoever wrote them; `None` where there is none.
 async fn declared(cluster: &Cluster, namespace: &str) -> Result<Option<Given>, Problem> {
-    let resource = Resource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        plural: "configmaps".to_owned(),
-        namespaced: true,
-    };
     let what = || format!("ConfigMap {namespace}/{DAEMON_OPTIONS}");
-    let found = cluster.get_opt(&resource, Some(namespace), DAEMON_OPTIONS).await;
+    let found = cluster.get_opt(&config_maps(), Some(namespace), DAEMON_OPTIONS).await;
     let found = found.map_err(|source| EngineError::Request { action: "read", what: what(), source })?;
-    Ok(found.map(|object| {
-        let data = object["data"].as_object().into_iter().flatten();
-        let text = |value: &Value| Raw::from(value.as_str().unwrap_or_default().trim());
-        Given::of(data.map(|(name, value)| (name.clone(), text(value))).collect(), &Source::ConfigMap)
-    }))
+    Ok(found.map(|object| Given::of(values_of(&object), &Source::ConfigMap)))
 }
 
 /// The options of what is installed: whoever puts a daemon there does not ask for other ones.
