@@ -107,7 +107,10 @@ fn build(home: &Home, profile: Profile) -> Result<PathBuf, cargo::Error> {
     let registry = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let places = [(Some(home.checkout().to_owned()), "/trainerd"), (registry, "/cargo")];
+    // What build scripts generate lies there; the last prefix that fits counts.
+    let built = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let places =
+        [(Some(home.checkout().to_owned()), "/trainerd"), (registry, "/cargo"), (built, "/trainerd/target")];
     let mut rust = vec!["-Ctarget-feature=+crt-static".to_owned()];
     let mut c = Vec::new();
     for (place, name) in places {
