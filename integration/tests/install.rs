@@ -143,3 +143,31 @@ fn an_interrupted_command_says_how_to_go_on_and_does() -> Result<(), Box<dyn Err
     cluster.run(&arguments)?.expect_code(0)?;
     assert_ready(&cluster)
 }
+
+#[test]
+fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    if !cluster.is_local() {
+        println!("skipped: a real node starts pods when it likes, perhaps too soon to delete anything");
+        return Ok(());
+    }
+    let late = Duration::from_secs(4);
+    cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+    let (command, child) = cluster.spawn(cluster.kubeconfig(), &install_arguments("2.2.1"))?;
+    let started = std::time::Instant::now();
+    let jobset = "jobset-controller-manager";
+    let crd = "trainingruntimes.trainer.kubeflow.org";
+    let exists = |kind, namespace, name| Ok(cluster.get(&kind, namespace, name)?.is_some());
+    let bound = Duration::from_mins(1);
+    cluster.wait_until("the CRD", bound, || exists(stack::crd(), "", crd))?;
+    cluster.wait_until("the Deployment", bound, || exists(stack::deployment(), NAMESPACE, jobset))?;
+    cluster.delete(&stack::crd(), "", crd)?;
+    cluster.delete(&stack::deployment(), NAMESPACE, jobset)?;
+    let run = trainerd_integration::product::wait(command, child, started)?.expect_code(0)?;
+    assert!(run.stderr.contains("planning again: "), "{}", run.stderr);
+    assert!(exists(stack::crd(), "", crd)?, "{}", run.stderr);
+    assert_eq!(cluster.lease_holder()?, None);
+    let record = cluster.record()?.unwrap_or_default();
+    assert_eq!((&record["current"], &record["journal"]), (&Value::from(1), &Value::Null), "{record}");
+    assert_ready(&cluster)
+}

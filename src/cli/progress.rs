@@ -123,6 +123,7 @@ fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
         Event::Done { object, verb, millis, done, total } => {
             format!("[{done}/{total}] {} {object} ({})", past(verb), seconds(*millis))
         }
+        Event::Overtaken { why, .. } => format!("planning again: {why}"),
         Event::Failed { object: Some(object), error } => format!("failed: {object}: {error}"),
         Event::Failed { object: None, error } => format!("failed: {error}"),
         Event::RollingBack { to, reason } => format!("going back to revision {to}: {reason}"),
@@ -188,7 +189,9 @@ impl Bars {
                     self.say(event, printer, Tone::Good);
                 }
             }
-            Event::Recovering { .. } | Event::Retrying { .. } => self.say(event, printer, Tone::Attention),
+            Event::Recovering { .. } | Event::Retrying { .. } | Event::Overtaken { .. } => {
+                self.say(event, printer, Tone::Attention);
+            }
             Event::Failed { .. } | Event::RollingBack { .. } => self.say(event, printer, Tone::Bad),
         }
     }
@@ -284,6 +287,10 @@ mod tests {
             (
                 Event::RollingBack { to: 1, reason: "no room".to_owned() },
                 Some("going back to revision 1: no room"),
+            ),
+            (
+                Event::Overtaken { object: object(), why: "a was deleted".to_owned() },
+                Some("planning again: a was deleted"),
             ),
         ];
         for (event, expected) in cases {

@@ -282,7 +282,11 @@ fn take(view: &mut View, event: &Event) {
                 plan.back = Some(Back { to: *to, reason: reason.clone() });
             }
         }
-        Event::Recovering { .. } | Event::Started { .. } | Event::Retrying { .. } => {}
+        // The plan that is made instead is told next.
+        Event::Overtaken { .. }
+        | Event::Recovering { .. }
+        | Event::Started { .. }
+        | Event::Retrying { .. } => {}
     }
 }
 

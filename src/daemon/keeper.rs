@@ -426,6 +426,9 @@ impl Keeper {
                 (Phase::Refused, Some(self.late.next_wait()))
             }
             EngineError::RolledBack { .. } => (Phase::Failed, None),
+            EngineError::Failed { cause, .. } if cause.overtaken().is_some() => {
+                (Phase::Failed, Some(self.soon.next_wait()))
+            }
             _ => (Phase::Failed, Some(self.late.next_wait())),
         };
         obstacle(phase, error.into(), again)

@@ -95,6 +95,10 @@ impl Recorder {
             Event::Retrying { object, error, after_ms } => {
                 tracing::info!(%object, error, after_ms, "trying again");
             }
+            Event::Overtaken { why, .. } => {
+                tracing::warn!(why, "planning again");
+                self.tell(Tone::Warning, "Overtaken", "Execute", format!("planning again: {why}"));
+            }
             Event::Failed { object, error } => {
                 let object = object.as_ref().map(ToString::to_string);
                 tracing::warn!(object, error, "a step failed");

@@ -103,6 +103,7 @@ impl Spans {
                 let error = words(is_secret(object), error).into_owned();
                 self.note(Some(object), "retrying", error, Vec::new());
             }
+            Event::Overtaken { object, why } => self.overtaken(object, why),
             Event::Done { object, .. } => self.finish(object, Outcome::Done, None),
             Event::Failed { object: Some(object), error } => self.fail(object, error),
             // The plan ends with the same words.
@@ -210,6 +211,16 @@ impl Spans {
             plan.untold |= is_secret(object);
         }
         self.finish(object, Outcome::Failed, Some(&words(is_secret(object), error)));
+    }
+
+    /// The plan that runs ends here, and another one takes its place.
+    fn overtaken(&mut self, object: &ObjectKey, why: &str) {
+        self.resumed = true;
+        if let Some(plan) = self.plans.pop() {
+            let message = words(is_secret(object), why).into_owned();
+            plan.context.span().add_event("overtaken", vec![KeyValue::new(MESSAGE, message)]);
+            plan.end(Outcome::BrokenOff, None);
+        }
     }
 
     /// The plan that runs has failed, and another undoes it: below it, so that both are one trace.

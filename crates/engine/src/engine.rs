@@ -82,12 +82,18 @@ pub struct RunOptions<'a> {
     pub cancel: Cancel,
     /// When the patience is over: one deadline for all that a command runs.
     pub(crate) deadline: Option<Instant>,
+    /// How often a plan may be made again because somebody else changed what it was made for.
+    pub(crate) tries: u32,
 }
+
+/// Enough for a coincidence, and few enough to end where somebody fights.
+const TRIES: u32 = 5;
 
 impl<'a> RunOptions<'a> {
     /// Options of a run that begins now.
     pub fn new(timeout: Option<Duration>, sink: Sink<'a>, cancel: Cancel) -> Self {
-        Self { timeout, sink, cancel, deadline: timeout.map(|timeout| Instant::now() + timeout) }
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        Self { timeout, sink, cancel, deadline, tries: TRIES }
     }
 }
 

@@ -171,6 +171,12 @@ pub enum Failure {
         /// What its readiness rule says.
         message: String,
     },
+    /// An object that the plan counts on is gone.
+    #[error("{object} was deleted by somebody else while the plan ran")]
+    Deleted {
+        /// Which.
+        object: ObjectKey,
+    },
     /// Nothing moved for as long as `progress-deadline` allows.
     #[error("no progress for {seconds} s, waiting for {waiting}")]
     NoProgress {
@@ -188,6 +194,22 @@ pub enum Failure {
         #[source]
         source: RequestError,
     },
+}
+
+impl Failure {
+    /// The object that somebody else changed since the plan was made for it: another plan, made for what is there
+    /// now, may end well.
+    pub fn overtaken(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::Deleted { object } => Some(object),
+            Self::Write { object, source, .. } => {
+                let overtaken =
+                    matches!(source, RequestError::Conflict { .. } | RequestError::AlreadyExists { .. });
+                overtaken.then_some(object)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl EngineError {

@@ -67,6 +67,13 @@ pub enum Event {
         /// Steps in all.
         total: usize,
     },
+    /// Somebody else changed what the plan was made for: it is made again, for what is there now.
+    Overtaken {
+        /// Its object.
+        object: ObjectKey,
+        /// What he did.
+        why: String,
+    },
     /// A step failed, and with it the plan.
     Failed {
         /// Its object; `None` where the plan as a whole failed.

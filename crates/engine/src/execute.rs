@@ -121,11 +121,12 @@ pub(crate) async fn execute(
             halt.send_replace(true);
         }
         if writing.is_empty() {
+            if run.ending.is_none() && run.is_settled() {
+                return Ok(Ended::Done);
+            }
+            // The last look, too, may have found what ends it.
             if let Some(ended) = run.ending.take() {
                 return Ok(ended);
-            }
-            if run.is_settled() {
-                return Ok(Ended::Done);
             }
         }
         let ending = run.ending.is_some();
@@ -231,7 +232,10 @@ impl Run<'_> {
     fn fail(&mut self, object: Option<ObjectKey>, failure: Failure) {
         // The first failure is the one that counts; those of the stop that it caused are not news.
         if self.ending.is_none() {
-            (self.sink)(Event::Failed { object, error: one_line(&failure) });
+            // What somebody else did in between may not be the end of it: whoever planned says.
+            if failure.overtaken().is_none() {
+                (self.sink)(Event::Failed { object, error: one_line(&failure) });
+            }
             let left = |index: &usize| self.walk.place(*index) != Place::Done;
             let pruning = (0..self.plan.steps.len())
                 .filter(left)
@@ -337,8 +341,7 @@ impl Run<'_> {
         let key = &step.object;
         let Some(value) = self.live.get(key) else {
             if self.live.was_deleted(key) {
-                let message = "deleted by somebody else".to_owned();
-                return Err(Failure::NeverReady { object: key.clone(), message });
+                return Err(Failure::Deleted { object: key.clone() });
             }
             self.live.follow(&step.resource);
             return Ok(Some(WaitingOn::Ready { object: key.clone(), message: "not seen yet".to_owned() }));

@@ -33,8 +33,21 @@ impl Engine {
         let Some(journal) = state.journal().cloned() else { return Ok(state) };
         match ended {
             Ended::Done => self.close(state, desired, None).await,
+            Ended::Failed { failure, .. }
+                if let Some(object) = failure.overtaken().cloned()
+                    && options.tries > 0 =>
+            {
+                options.tries -= 1;
+                (options.sink)(Event::Overtaken { object, why: one_line(&failure) });
+                let header = self.store.known_header(journal.target);
+                let target = header.map(|header| Revision { header, desired });
+                Box::pin(self.go_on(state, target, guard, options)).await
+            }
             Ended::Failed { failure, pruning } => {
                 let reason = one_line(&failure);
+                if let Some(object) = failure.overtaken().cloned() {
+                    (options.sink)(Event::Failed { object: Some(object), error: reason.clone() });
+                }
                 // Going back to what never worked would only fail again.
                 let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
                 // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
@@ -143,9 +156,31 @@ impl Engine {
         released(guard, answer).await
     }
 
-    /// Plans again towards where the open journal leads, and goes there. `known`: a revision besides the current
-    /// one that need not be read again.
+    /// Says which way the open journal leads, and goes there. `known`: a revision besides the current one that need
+    /// not be read again.
     pub(crate) async fn finish(
+        &self,
+        state: State,
+        known: Option<Revision>,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<State, EngineError> {
+        let (Some(journal), Some(to)) = (state.journal(), state.record().heading()) else {
+            return Ok(state);
+        };
+        match &journal.phase {
+            _ if journal.extent.is_some() => {}
+            Phase::Undo { reason } => (options.sink)(Event::RollingBack { to, reason: reason.clone() }),
+            Phase::Forward => {
+                let (purpose, target) = (journal.purpose, journal.target);
+                (options.sink)(Event::Recovering { purpose, target, undo: false });
+            }
+        }
+        self.go_on(state, known, guard, options).await
+    }
+
+    /// Plans again towards where the open journal leads, and goes there.
+    async fn go_on(
         &self,
         mut state: State,
         known: Option<Revision>,
@@ -177,15 +212,6 @@ impl Engine {
                 Some(other) => Some(other),
                 None => self.store.load_if_sound(number).await?,
             });
-        }
-        match &journal.phase {
-            Phase::Undo { reason } => {
-                (options.sink)(Event::RollingBack { to: heading, reason: reason.clone() });
-            }
-            Phase::Forward => {
-                let (purpose, target) = (journal.purpose, journal.target);
-                (options.sink)(Event::Recovering { purpose, target, undo });
-            }
         }
         let last = written_before(&target.desired, &others);
         let states: Vec<&Desired> =

@@ -150,6 +150,10 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             let hint = "correct the cause and run the command again; `trainerd status` shows what each object waits for";
             Problem { code: "never-ready", ..problem.about(object).hint(hint) }
         }
+        Failure::Deleted { object } => {
+            let hint = "run the command again to plan from what is there now; if it happens again, find out who deletes it: `kubectl get events` and the audit log of the cluster tell";
+            Problem { code: "deleted-meanwhile", ..problem.about(object).hint(hint) }
+        }
         Failure::NoProgress { .. } => {
             let hint = "`trainerd status` shows what each object waits for; option progress-deadline sets how long to wait";
             Problem { code: "no-progress", ..problem.hint(hint) }

@@ -80,6 +80,8 @@ pub struct Upkeep {
     hold: Hold,
     /// Whether the record is being asked for: until then nothing is written.
     checking: bool,
+    /// Until then a watch may still tell of what a plan has changed since: what looks like drift is read first.
+    late: Option<Instant>,
     news: VecDeque<News>,
     halt: watch::Sender<bool>,
 }
@@ -92,6 +94,9 @@ enum Work {
     Record { answer: Result<Option<Value>, RequestError> },
     Released,
 }
+
+/// How long the news of what a plan wrote may be under way.
+const LATE: Duration = Duration::from_secs(10);
 
 /// Time between two looks at what stands in the place of an object of ours.
 const FOREIGN: Duration = Duration::from_mins(5);
@@ -122,6 +127,7 @@ impl Upkeep {
             work: FuturesUnordered::new(),
             hold: Hold::new(engine.cluster(), engine.installation()),
             checking: false,
+            late: None,
             news: VecDeque::new(),
             halt,
         }
@@ -135,6 +141,8 @@ impl Upkeep {
         self.hold.know(state.record().token.clone());
         self.follow.follow_account(&state.stored.listed);
         self.stance = stance;
+        // What is listed from now on is no older than the state.
+        self.late = self.follow.packed().map(|_| Instant::now() + LATE);
         if let Some(current) = &state.current {
             let terms = Terms::of(&current.desired.options);
             let set = self.follow.set(&current.desired, terms != self.terms);
@@ -306,6 +314,7 @@ impl Upkeep {
         let verdict = match self.sight(key) {
             Look::Unknown => return,
             Look::Unclear if may_read => return self.read(key),
+            Look::Clear(Verdict::Drifted(_)) if may_read && self.is_late() => return self.read(key),
             Look::Unclear => return self.failed(key, None, "what was read does not tell how it is"),
             Look::Clear(verdict) => verdict,
         };
@@ -323,6 +332,10 @@ impl Upkeep {
             }
             Verdict::Drifted(drifted) => self.drifted(key, &drifted),
         }
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.is_some_and(|late| Instant::now() < late)
     }
 
     fn drifted(&mut self, key: &ObjectKey, drifted: &Drifted) {
