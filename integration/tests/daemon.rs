@@ -12,7 +12,7 @@ use trainerd_integration::cluster::{AuditLog, Mark};
 use trainerd_integration::daemon::Daemon;
 use trainerd_integration::kept::{BOUND, JOBSET, Kept, text};
 use trainerd_integration::proxy::{Fault, Rule, When};
-use trainerd_integration::stack::{self, NAMESPACE};
+use trainerd_integration::stack::{self, NAMESPACE, RECORD};
 use trainerd_integration::standin::Behaviour;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -315,6 +315,61 @@ fn a_server_in_trouble_is_borne() -> Result {
         Ok(cluster.get(&stack::config_map(), NAMESPACE, "kubeflow-trainer-config")?.is_some())
     })?;
     println!("after {:?}", started.elapsed());
+    Ok(())
+}
+
+#[test]
+fn an_api_server_that_starts_again_finds_nothing_written_and_nothing_missed() -> Result {
+    let mut kept = Kept::new()?;
+    let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
+    let mark = audit.mark()?;
+    kept.cluster.restart_api_server()?;
+    let view = kept.daemon.wait_for("disconnected", BOUND, |view| view["phase"] == "disconnected")?;
+    assert!(view["reason"]["hint"].as_str().is_some_and(|hint| hint.contains("again")), "{view:#}");
+    assert_eq!(kept.daemon.probe("/livez")?.code, 200);
+    kept.daemon.wait_until_settled(BOUND)?;
+    let written = || -> Result<Vec<String>> {
+        let writes = audit.writes_since(mark, DAEMON)?.into_iter().map(|write| write.path);
+        Ok(writes.filter(|path| !path.ends_with("/events")).collect())
+    };
+    assert_eq!(written()?, [""; 0]);
+    kept.scale(3)?;
+    kept.wait_for_replicas(1)?;
+    kept.daemon.wait_until_settled(BOUND)?;
+    assert_eq!(writes(&audit, mark, "/deployments/")?, 1, "{:?}", written()?);
+    Ok(())
+}
+
+#[test]
+fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> Result {
+    let mut kept = Kept::new()?;
+    let hold = |kept: &Kept, minutes: i64| -> Result {
+        let time = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
+        let time = time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+        let patch = json!({"spec": {"holderIdentity": "somebody-else", "leaseDurationSeconds": 3,
+                                    "acquireTime": time, "renewTime": time}});
+        let (lease, params) = (stack::lease(), CreateParams::default());
+        let patch = kept.cluster.api().patch_merge(&lease, Some(NAMESPACE), RECORD, &patch, params);
+        kept.cluster.block_on(patch)?;
+        Ok(())
+    };
+    for minutes in [-5, 5] {
+        hold(&kept, minutes)?;
+        kept.scale(3)?;
+        // By the clock of the daemon the lease ran out long ago, or is good for minutes.
+        for _ in 0..16 {
+            std::thread::sleep(Duration::from_millis(500));
+            hold(&kept, minutes)?;
+            assert_eq!(kept.replicas()?, 3, "written while somebody else held the lease");
+        }
+        let drift = kept.drift(JOBSET, "waiting")?;
+        assert!(drift["why"].as_str().is_some_and(|why| why.contains("somebody-else")), "{drift:#}");
+        let last = Instant::now();
+        kept.wait_for_replicas(1)?;
+        println!("{minutes} min: put right {:?} after he was heard of last", last.elapsed());
+        let is_free = || Ok(kept.cluster.lease_holder()?.is_none());
+        kept.cluster.wait_until("the lease to be given back", BOUND, is_free)?;
+    }
     Ok(())
 }
 

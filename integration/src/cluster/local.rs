@@ -44,6 +44,11 @@ pub(crate) fn up(name: &str) -> Result<Sheet, Error> {
     serde_json::from_str(&sheet).map_err(Error::json("the cluster's status"))
 }
 
+/// Kills the API server of the cluster of that name and starts it again.
+pub(crate) fn restart(name: &str) -> Result<(), Error> {
+    xtask(&["cluster", "restart", name]).map(drop)
+}
+
 /// The workspace's root.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

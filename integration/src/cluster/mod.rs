@@ -50,6 +50,7 @@ const NEW: Duration = Duration::from_secs(3);
 pub struct TestCluster {
     // Before the runtime, whose tasks these are.
     local: Option<Local>,
+    name: String,
     proxy: Proxy,
     api: Cluster,
     trainerd: Trainerd,
@@ -99,7 +100,7 @@ impl TestCluster {
         let proxy = runtime.block_on(Proxy::start(&kubeconfig))?;
         proxy.write_kubeconfig(&folder.path().join("proxy.kubeconfig"))?;
         let mut cluster =
-            Self { local, proxy, api, trainerd, kubeconfig, folder, runtime, clears: false, _turn: turn };
+            Self { local, name, proxy, api, trainerd, kubeconfig, folder, runtime, clears: false, _turn: turn };
         if !cluster.is_local() {
             if !cluster.is_free()? {
                 return Err(Error::InTheWay);
@@ -199,6 +200,14 @@ impl TestCluster {
     pub fn restore_empty(&mut self) -> Result<(), Error> {
         let Some(local) = &mut self.local else { return Err(only_local()) };
         self.runtime.block_on(local.etcd.restore(&local.empty, BOUND))
+    }
+
+    /// Kills the API server and starts it again; it serves a few seconds later.
+    pub fn restart_api_server(&self) -> Result<(), Error> {
+        if self.local.is_none() {
+            return Err(only_local());
+        }
+        local::restart(&self.name)
     }
 
     /// The keys of everything stored.

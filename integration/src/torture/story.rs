@@ -80,7 +80,7 @@ pub enum Event {
     Away(Duration),
     /// A second daemon is started; if there is one already, one of them is killed for good.
     Second,
-    /// Somebody writes himself into the lease, for so many seconds, and is not heard of again.
+    /// Somebody writes himself into the lease, for so many seconds, and is not heard of again. His clock may be off.
     Steal(u64),
     /// A person pauses the daemon, or resumes it.
     Pause,

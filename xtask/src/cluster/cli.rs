@@ -41,6 +41,8 @@ enum Verb {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Kills a cluster's API server and starts it again, to see how others bear it; it serves seconds later
+    Restart(Which),
     /// Prints the path of a cluster's kubeconfig
     Kubeconfig(Which),
 }
@@ -103,6 +105,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 });
             }
         }
+        Verb::Restart(which) => {
+            let name = which.name()?;
+            if !super::restart(&home, &name).map_err(cluster_failure)? {
+                return Err(missing(&name));
+            }
+            say(format_args!("restarted the API server of cluster {name}"));
+        }
         Verb::Kubeconfig(which) => print(existing(&home, &which)?.kubeconfig.display()),
     }
     Ok(())
@@ -119,11 +128,15 @@ fn up_again(status: &Status) -> String {
 
 fn existing(home: &Home, which: &Which) -> Result<Status, Failure> {
     let name = which.name()?;
-    super::find(home, &name).map_err(cluster_failure)?.ok_or_else(|| Failure {
+    super::find(home, &name).map_err(cluster_failure)?.ok_or_else(|| missing(&name))
+}
+
+fn missing(name: &Name) -> Failure {
+    Failure {
         code: FAILED,
         error: format!("no cluster {name} here").into(),
         hint: Some(format!("`cargo xtask cluster up {name}` starts one")),
-    })
+    }
 }
 
 fn table(status: &Status) {

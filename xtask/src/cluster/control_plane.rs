@@ -1,15 +1,15 @@
 //! etcd, the API server and the controller manager.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::certificates::Keys;
 use super::parts::{ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER};
 use super::probe::Probe;
-use super::process::{self, Launch, Process};
-use super::{Error, Folder, Part, Parts, Profile, State, state, wait};
+use super::process::{self, Identity, Launch, Process};
+use super::{Error, Folder, Part, Parts, Profile, State, state, stop, wait};
 use crate::files;
 
 /// The range that Services get their addresses from.
@@ -21,6 +21,7 @@ pub(super) const POD_RANGE: &str = "10.244.0.0/24";
 const ETCD_BOUND: Duration = Duration::from_secs(30);
 const API_SERVER_BOUND: Duration = Duration::from_mins(1);
 const CONTROLLERS_BOUND: Duration = Duration::from_mins(1);
+const PORT_BOUND: Duration = Duration::from_secs(5);
 
 /// Starts the control plane and waits until pods can be created in it.
 pub(super) fn start(folder: &Folder, state: &mut State, parts: &Parts, keys: &Keys) -> Result<(), Error> {
@@ -56,14 +57,36 @@ pub(super) fn launch(
     part: &Part,
     arguments: Vec<String>,
 ) -> Result<Process, Error> {
-    let launch = Launch {
+    let launch = of_part(state, parts, part, arguments)?;
+    start_noted(folder, state, &launch)
+}
+
+/// How one of the built programs is started in the cluster's network.
+fn of_part(state: &State, parts: &Parts, part: &Part, arguments: Vec<String>) -> Result<Launch, Error> {
+    Ok(Launch {
         name: part.program,
         program: parts.path(part)?,
         arguments,
         namespace: state.network.as_ref().map(|network| network.namespace.clone()),
         path: None,
-    };
-    start_noted(folder, state, &launch)
+    })
+}
+
+/// Kills the API server and starts it again, as it was. It serves a few seconds later.
+pub(super) fn restart_api_server(folder: &Folder, state: &State, parts: &Parts) -> Result<(), Error> {
+    let launch = of_part(state, parts, &KUBE_APISERVER, api_server_arguments(folder, state))?;
+    let recorded = process::recorded(folder, launch.name).filter(Process::is_alive);
+    let running = recorded.and_then(|process| Identity::of(process.pid()));
+    stop::kill(running.as_slice())?;
+    // The last of its threads may let go of the port a moment after the process has ended.
+    let address = (state.address(), state.ports.api_server);
+    let began = Instant::now();
+    while TcpStream::connect(address).is_ok() && began.elapsed() < PORT_BOUND {
+        wait::check_interrupted()?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    process::start(folder, &launch)?;
+    Ok(())
 }
 
 /// Starts a process and notes it in the cluster's state.

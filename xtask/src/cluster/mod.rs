@@ -120,6 +120,15 @@ pub fn down(home: &Home, name: &Name) -> Result<bool, Error> {
     stop::clear(&folder)
 }
 
+/// Kills a cluster's API server and starts it again; whether there is such a cluster.
+pub fn restart(home: &Home, name: &Name) -> Result<bool, Error> {
+    let folder = Folder::of(home, name);
+    let _lock = take_lock(&folder)?;
+    let Some(state) = state::load(&folder)? else { return Ok(false) };
+    control_plane::restart_api_server(&folder, &state, &Parts::find(home)?)?;
+    Ok(true)
+}
+
 /// What is known of a cluster, without waiting for one that is being started; `None` when there is none.
 pub fn find(home: &Home, name: &Name) -> Result<Option<Status>, Error> {
     let folder = Folder::of(home, name);
