@@ -99,8 +99,18 @@ impl TestCluster {
         }))?;
         let proxy = runtime.block_on(Proxy::start(&kubeconfig))?;
         proxy.write_kubeconfig(&folder.path().join("proxy.kubeconfig"))?;
-        let mut cluster =
-            Self { local, name, proxy, api, trainerd, kubeconfig, folder, runtime, clears: false, _turn: turn };
+        let mut cluster = Self {
+            local,
+            name,
+            proxy,
+            api,
+            trainerd,
+            kubeconfig,
+            folder,
+            runtime,
+            clears: false,
+            _turn: turn,
+        };
         if !cluster.is_local() {
             if !cluster.is_free()? {
                 return Err(Error::InTheWay);
