@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+pub use trainerd_cluster::builtin::{config_map, deployment, event, lease, namespace, secret};
 use trainerd_cluster::{ApplyParams, CreateParams, DeleteParams};
 use trainerd_plan::object::Resource;
 
@@ -22,31 +23,6 @@ pub const QUICK: [&str; 4] = ["--set", "small-footprint=true", "--set", "settle=
 fn resource(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
     let own = str::to_owned;
     Resource { group: own(group), version: own(version), kind: own(kind), plural: own(plural), namespaced }
-}
-
-/// Deployments.
-pub fn deployment() -> Resource {
-    resource("apps", "v1", "Deployment", "deployments", true)
-}
-
-/// Secrets.
-pub fn secret() -> Resource {
-    resource("", "v1", "Secret", "secrets", true)
-}
-
-/// ConfigMaps.
-pub fn config_map() -> Resource {
-    resource("", "v1", "ConfigMap", "configmaps", true)
-}
-
-/// Namespaces.
-pub fn namespace() -> Resource {
-    resource("", "v1", "Namespace", "namespaces", false)
-}
-
-/// Leases.
-pub fn lease() -> Resource {
-    resource("coordination.k8s.io", "v1", "Lease", "leases", true)
 }
 
 /// Custom resource definitions.

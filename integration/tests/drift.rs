@@ -88,15 +88,8 @@ fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
     world.cluster.delete(&config, NAMESPACE, CONFIG)?;
     let is_back = || Ok(world.cluster.get(&config, NAMESPACE, CONFIG)?.is_some());
     world.cluster.wait_until("the ConfigMap", BOUND, is_back)?;
-    let events = Resource {
-        group: "events.k8s.io".into(),
-        version: "v1".into(),
-        kind: "Event".into(),
-        plural: "events".into(),
-        namespaced: true,
-    };
     world.cluster.wait_until("an Event", BOUND, || {
-        let events = world.cluster.list(&events, None)?;
+        let events = world.cluster.list(&stack::event(), None)?;
         Ok(events.iter().any(|event| event["reason"] == "Contended" && event["type"] == "Warning"))
     })?;
     Ok(())

@@ -9,7 +9,6 @@ use trainerd_cluster::{ApplyParams, CreateParams};
 use trainerd_integration::TestCluster;
 use trainerd_integration::kept::{BOUND, write};
 use trainerd_integration::stack::{self, NAMESPACE};
-use trainerd_plan::object::Resource;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -88,14 +87,7 @@ fn what_secrets_hold_is_told_nowhere() -> Result {
     })?;
     cluster.wait_until("the label again", BOUND, || Ok(label()? == "jobset"))?;
     told.push(("the view, later", daemon.read("/v1/installation")?.to_string()));
-    let events = Resource {
-        group: "events.k8s.io".into(),
-        version: "v1".into(),
-        kind: "Event".into(),
-        plural: "events".into(),
-        namespaced: true,
-    };
-    told.push(("the Events", json!(cluster.list(&events, None)?).to_string()));
+    told.push(("the Events", json!(cluster.list(&stack::event(), None)?).to_string()));
     told.push(("the log", daemon.log()));
 
     let mut held = held(&cluster)?;

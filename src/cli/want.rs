@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use semver::Version;
 use serde_json::Value;
 use trainerd_catalog::{Catalog, Current, ImageRef, Options, Resolution};
-use trainerd_cluster::{Cluster, ListParams};
+use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::{Engine, EngineError, State};
 use trainerd_plan::desired::{Desired, Installation};
-use trainerd_plan::object::Resource;
 use trainerd_plan::plan::Purpose;
 
 use super::context::installed;
@@ -93,15 +92,8 @@ pub(crate) fn purpose(from: Option<&BTreeMap<String, Version>>, to: &BTreeMap<St
 
 /// Controllers of the stack that run in the cluster, by the image of their Deployment: `…/jobset:v0.12.0`.
 async fn found(cluster: &Cluster) -> Result<BTreeMap<String, Version>, Problem> {
-    let deployments = Resource {
-        group: "apps".to_owned(),
-        version: "v1".to_owned(),
-        kind: "Deployment".to_owned(),
-        plural: "deployments".to_owned(),
-        namespaced: true,
-    };
     let list = cluster
-        .list(&deployments, &ListParams::default())
+        .list(&builtin::deployment(), &ListParams::default())
         .await
         .map_err(|source| EngineError::Request { action: "list", what: "Deployments".to_owned(), source })?;
     Ok(list.items.iter().flat_map(controllers).collect())

@@ -17,9 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use trainerd_catalog::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER};
-use trainerd_cluster::{Cluster, ListParams};
+use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::error::one_line;
-use trainerd_plan::object::Resource;
 
 use super::errors::Problem;
 use super::exit::Exit;
@@ -63,19 +62,12 @@ pub(crate) fn source_in_cluster(namespace: &str) -> String {
 impl Way {
     /// The way to the daemon in the cluster; `None` where none was put there.
     pub(crate) async fn into_cluster(cluster: &Cluster, namespace: &str) -> Result<Option<Self>, Failure> {
-        let pods = Resource {
-            group: String::new(),
-            version: "v1".to_owned(),
-            kind: "Pod".to_owned(),
-            plural: "pods".to_owned(),
-            namespaced: true,
-        };
         let params = ListParams {
             namespace: Some(namespace.to_owned()),
             label_selector: Some(format!("app.kubernetes.io/name={DAEMON}")),
             ..ListParams::default()
         };
-        let found = cluster.list(&pods, &params).await?.items;
+        let found = cluster.list(&builtin::pod(), &params).await?.items;
         let Some(pod) = found.iter().find(|pod| runs(pod)).or(found.first()) else { return Ok(None) };
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if !runs(pod) {

@@ -5,7 +5,7 @@
 //! resource is served; a Role grants it all the same.
 
 use serde_json::{Value, json};
-use trainerd_cluster::{Cluster, CreateParams, RequestError};
+use trainerd_cluster::{Cluster, CreateParams, RequestError, builtin};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
 use trainerd_serve::auth::{Authenticator, Denied, Identity};
@@ -28,7 +28,7 @@ impl Authenticator for Reviewer {
         let review = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token},
         });
-        let answer = self.ask("authentication.k8s.io", "TokenReview", "tokenreviews", &review).await?;
+        let answer = self.ask(&builtin::token_review(), &review).await?;
         let status = &answer["status"];
         if status["authenticated"] != true {
             return Err(Denied::BadToken);
@@ -48,8 +48,7 @@ impl Authenticator for Reviewer {
                 },
             },
         });
-        let answer =
-            self.ask("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews", &review).await?;
+        let answer = self.ask(&builtin::subject_access_review(), &review).await?;
         if answer["status"]["allowed"] != true {
             let Installation { name: installation, namespace } = &self.installation;
             let reason = format!(
@@ -64,17 +63,10 @@ impl Authenticator for Reviewer {
 }
 
 impl Reviewer {
-    async fn ask(&self, group: &str, kind: &str, plural: &str, review: &Value) -> Result<Value, Denied> {
-        let resource = Resource {
-            group: group.to_owned(),
-            version: "v1".to_owned(),
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-            namespaced: false,
-        };
-        let answer = self.cluster.create(&resource, review, CreateParams::default()).await;
+    async fn ask(&self, kind: &Resource, review: &Value) -> Result<Value, Denied> {
+        let answer = self.cluster.create(kind, review, CreateParams::default()).await;
         // What the API server says of a review it refuses may repeat the review, and with it the token.
-        answer.map_err(|error| Denied::Unavailable { source: wordless(kind, &error).into() })
+        answer.map_err(|error| Denied::Unavailable { source: wordless(&kind.kind, &error).into() })
     }
 }
 

@@ -11,10 +11,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use trainerd_catalog::{Raw, parse_options_file};
 use trainerd_cluster::watch::{Event, WatchParams};
-use trainerd_cluster::{Cluster, ListParams};
+use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::EngineError;
 use trainerd_engine::chunk::hex;
-use trainerd_plan::object::Resource;
 
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::options::{self, Given};
@@ -181,7 +180,7 @@ async fn follow_config_map(
         let problem = InputError::NoConfigMap { namespace: namespace.to_owned(), name: name.to_owned() };
         Declared::Unreadable(problem.into())
     };
-    let mut events = cluster.watch(&config_maps(), WatchParams { list, resource_version: None });
+    let mut events = cluster.watch(&builtin::config_map(), WatchParams { list, resource_version: None });
     while let Some(event) = events.next().await {
         let now = match event {
             Ok(Event::Applied(object)) => of_config_map(&object),
@@ -211,17 +210,6 @@ fn of_config_map(object: &Value) -> Declared {
 pub(crate) fn values_of(config_map: &Value) -> BTreeMap<String, Raw> {
     let data = config_map["data"].as_object().into_iter().flatten();
     data.map(|(name, value)| (name.clone(), Raw::from(value.as_str().unwrap_or_default().trim()))).collect()
-}
-
-/// How ConfigMaps are served.
-pub(crate) fn config_maps() -> Resource {
-    Resource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        plural: "configmaps".to_owned(),
-        namespaced: true,
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use trainerd_plan::object::{ObjectKey, Resource};
+use trainerd_plan::object::ObjectKey;
 
+use crate::builtin;
 use crate::cluster::Cluster;
 use crate::params::CreateParams;
 
@@ -85,7 +86,8 @@ impl Announcements {
                 continue;
             }
             let event = self.event(&announcement);
-            if let Err(error) = self.cluster.create(&resource(), &event, CreateParams::default()).await {
+            if let Err(error) = self.cluster.create(&builtin::event(), &event, CreateParams::default()).await
+            {
                 tracing::debug!(%error, "failed to write an Event");
             }
         }
@@ -135,16 +137,6 @@ impl Budget {
         let is_left = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
         is_left
-    }
-}
-
-fn resource() -> Resource {
-    Resource {
-        group: "events.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        kind: "Event".to_owned(),
-        plural: "events".to_owned(),
-        namespaced: true,
     }
 }
 

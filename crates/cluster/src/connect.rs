@@ -11,6 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::sync::OnceCell;
 
+use crate::builtin;
 use crate::cluster::{Cluster, Shared};
 use crate::error::{RequestError, TransportFailure};
 use crate::observer::Observer;
@@ -149,7 +150,7 @@ impl Cluster {
 
     async fn ask_for_everything(&self) -> Result<bool, ConnectError> {
         let review = Rule::everything().review();
-        match self.create(&permissions::reviews(), &review, CreateParams::default()).await {
+        match self.create(&builtin::self_subject_access_review(), &review, CreateParams::default()).await {
             Ok(answer) => permissions::is_allowed(&answer).ok_or_else(|| ConnectError::NotKubernetes {
                 server: self.server().to_owned(),
                 source: NoReview.into(),

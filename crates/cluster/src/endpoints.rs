@@ -3,21 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use trainerd_plan::object::Resource;
 
 /// Label of an EndpointSlice: the Service it is about.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// The kind that lists a Service's endpoints.
-pub fn resource() -> Resource {
-    Resource {
-        group: "discovery.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        kind: "EndpointSlice".to_owned(),
-        plural: "endpointslices".to_owned(),
-        namespaced: true,
-    }
-}
 
 /// Label selector of the EndpointSlices of these Services, in their namespace.
 pub fn selector<'s>(services: impl IntoIterator<Item = &'s str>) -> String {

@@ -7,8 +7,8 @@ use kube::Api;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use trainerd_plan::object::Resource;
 
+use crate::builtin;
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};
 use crate::path;
@@ -42,14 +42,7 @@ impl Cluster {
     ///
     /// Needs `create` on `serviceaccounts/token`.
     pub async fn token(&self, namespace: &str, account: &str, seconds: u32) -> Result<String, RequestError> {
-        let accounts = Resource {
-            group: String::new(),
-            version: "v1".to_owned(),
-            kind: "ServiceAccount".to_owned(),
-            plural: "serviceaccounts".to_owned(),
-            namespaced: true,
-        };
-        let path = format!("{}/token", path::object(&accounts, Some(namespace), account)?);
+        let path = format!("{}/token", path::object(&builtin::service_account(), Some(namespace), account)?);
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",

@@ -9,6 +9,7 @@
 //! included.
 
 pub mod announce;
+pub mod builtin;
 mod classify;
 mod cluster;
 mod connect;

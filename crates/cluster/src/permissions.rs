@@ -4,8 +4,8 @@ use std::fmt;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use trainerd_plan::object::Resource;
 
+use crate::builtin;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::params::CreateParams;
@@ -89,24 +89,13 @@ pub async fn missing(cluster: &Cluster, needed: &[Rule]) -> Result<Vec<Rule>, Re
         .await
 }
 
-/// What [`Rule::review`] is created as.
-pub(crate) fn reviews() -> Resource {
-    Resource {
-        group: "authorization.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        kind: "SelfSubjectAccessReview".to_owned(),
-        plural: "selfsubjectaccessreviews".to_owned(),
-        namespaced: false,
-    }
-}
-
 /// Whether a review says yes; `None` where it is none.
 pub(crate) fn is_allowed(review: &Value) -> Option<bool> {
     review.pointer("/status/allowed").and_then(Value::as_bool)
 }
 
 async fn allowed(cluster: &Cluster, rule: &Rule) -> Result<bool, RequestError> {
-    let resource = reviews();
+    let resource = builtin::self_subject_access_review();
     let policy = RetryPolicy { attempts: Some(ATTEMPTS), ..RetryPolicy::default() };
     let log = |wait: &crate::retry::RetryWait<'_>| tracing::debug!(error = %wait.error, "asking again");
     let review = rule.review();

@@ -5,14 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 use trainerd_cluster::watch::Event;
-use trainerd_cluster::{Cluster, ObjectList, RequestError, endpoints};
+use trainerd_cluster::{Cluster, ObjectList, RequestError, builtin, endpoints};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
 
 use crate::error::Failure;
-use crate::kinds;
 use crate::status::pod_trouble;
 use crate::watches::{Scope, Told, Watches};
 
@@ -66,14 +65,14 @@ impl Live {
     /// Keeps the pods of a namespace current, for the reasons they give.
     pub(crate) fn follow_pods(&mut self, namespace: Option<&str>) {
         if let Some(namespace) = namespace {
-            self.watches.open(&kinds::pod(), Scope::Namespace(namespace.to_owned()), false);
+            self.watches.open(&builtin::pod(), Scope::Namespace(namespace.to_owned()), false);
         }
     }
 
     /// Keeps the EndpointSlices of a Service (`namespace/name`) current.
     pub(crate) fn follow_endpoints(&mut self, service: &str) {
         for scope in Scope::services([service]) {
-            self.watches.open(&endpoints::resource(), scope, false);
+            self.watches.open(&builtin::endpoint_slice(), scope, false);
         }
     }
 
@@ -103,7 +102,7 @@ impl Live {
         let event = match event {
             Ok(event) => event,
             // Pods are followed only for the reasons that they give.
-            Err(error) if resource == kinds::pod() => {
+            Err(error) if resource == builtin::pod() => {
                 tracing::warn!(%error, "failed to watch pods; their reasons are not shown");
                 return Ok(Vec::new());
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
-use trainerd_cluster::{Cluster, ListParams, RequestError};
+use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::{ObjectKey, Resource};
@@ -190,5 +190,5 @@ fn keyed(resource: &Resource, items: Vec<Value>) -> impl Iterator<Item = (Object
 
 /// Whether a namespace exists, and is there to stay.
 pub(crate) async fn namespace(cluster: &Cluster, name: &str) -> Result<Option<Value>, RequestError> {
-    patiently(async || cluster.get_opt(&kinds::namespace(), None, name).await).await
+    patiently(async || cluster.get_opt(&builtin::namespace(), None, name).await).await
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use trainerd_cluster::lease::{FencingToken, Identity, LeaseConfig, LeaseGuard};
-use trainerd_cluster::{CreateParams, RequestError};
+use trainerd_cluster::{CreateParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
@@ -12,8 +12,8 @@ use trainerd_plan::refused::Refused;
 use crate::engine::Engine;
 use crate::error::{EngineError, one_line};
 use crate::event::{Event, Sink};
+use crate::observe;
 use crate::retry::patiently;
-use crate::{kinds, observe};
 
 impl Engine {
     /// The namespace of the installation, made if it is absent and marked as ours then.
@@ -34,7 +34,7 @@ impl Engine {
                         "annotations": {applyset::CREATED_FOR: self.installation().name},
                     },
                 });
-                let kind = kinds::namespace();
+                let kind = builtin::namespace();
                 let create = async || self.cluster.create(&kind, &manifest, CreateParams::default()).await;
                 match patiently(create).await {
                     Ok(_) | Err(RequestError::AlreadyExists { .. }) => Ok(()),

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt};
 use trainerd_cluster::permissions::{self, Rule};
-use trainerd_cluster::{ApplyParams, Cluster, RequestError, endpoints};
+use trainerd_cluster::{ApplyParams, Cluster, RequestError, builtin};
 use trainerd_plan::object::Resource;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Plan, Purpose, Step, Until, Verb};
 
 use crate::error::EngineError;
-use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::retry::patiently;
 
@@ -53,18 +52,18 @@ impl Rules {
     fn bookkeeping(&mut self, plan: &Plan) {
         let namespace = Some(plan.installation.namespace.as_str());
         for verb in ["get", "list", "create", "update", "delete"] {
-            self.need(verb, &kinds::secret(), namespace);
+            self.need(verb, &builtin::secret(), namespace);
         }
         for verb in ["get", "create", "update", "patch"] {
-            self.need(verb, &kinds::lease(), namespace);
+            self.need(verb, &builtin::lease(), namespace);
         }
         if plan.purpose == Purpose::Remove {
-            self.need("delete", &kinds::lease(), namespace);
+            self.need("delete", &builtin::lease(), namespace);
         }
-        self.need("get", &kinds::namespace(), None);
+        self.need("get", &builtin::namespace(), None);
         for verb in ["list", "watch"] {
-            self.need(verb, &kinds::pod(), namespace);
-            self.need(verb, &endpoints::resource(), namespace);
+            self.need(verb, &builtin::pod(), namespace);
+            self.need(verb, &builtin::endpoint_slice(), namespace);
         }
     }
 
@@ -104,8 +103,8 @@ impl Rules {
         }
         if let Until::Admitting { services } = &step.until {
             for (namespace, _) in services.iter().filter_map(|service| service.split_once('/')) {
-                self.need("list", &endpoints::resource(), Some(namespace));
-                self.need("watch", &endpoints::resource(), Some(namespace));
+                self.need("list", &builtin::endpoint_slice(), Some(namespace));
+                self.need("watch", &builtin::endpoint_slice(), Some(namespace));
             }
         }
     }

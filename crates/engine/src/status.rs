@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::Serialize;
 use serde_json::Value;
-use trainerd_cluster::{ListParams, endpoints};
+use trainerd_cluster::{ListParams, builtin, endpoints};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Component, Desired, DesiredObject};
 use trainerd_plan::object::ObjectKey;
@@ -18,7 +18,6 @@ use trainerd_plan::reason::WaitingOn;
 
 use crate::engine::{Engine, State};
 use crate::error::EngineError;
-use crate::kinds;
 use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
 use crate::revision::Revision;
@@ -172,7 +171,7 @@ impl Engine {
         let mut slices = Vec::new();
         for namespace in namespaces {
             let params = ListParams { namespace: Some(namespace.to_owned()), ..ListParams::default() };
-            let kind = endpoints::resource();
+            let kind = builtin::endpoint_slice();
             let list = patiently(async || self.cluster.list(&kind, &params).await).await;
             slices.extend(list.map_err(EngineError::request("list", "EndpointSlices"))?.items);
         }
@@ -191,10 +190,10 @@ impl Engine {
         }
         let namespace = Some(self.installation().namespace.clone());
         let params = ListParams { namespace, ..ListParams::default() };
-        let pods = patiently(async || self.cluster.list(&kinds::pod(), &params).await).await;
+        let pods = patiently(async || self.cluster.list(&builtin::pod(), &params).await).await;
         for pod in pods.map_err(EngineError::request("list", "pods"))?.items {
             if let Some(key) = ObjectKey::of(&pod) {
-                let live = trainerd_plan::observed::LiveObject { resource: kinds::pod(), value: pod };
+                let live = trainerd_plan::observed::LiveObject { resource: builtin::pod(), value: pod };
                 observed.objects.insert(key, live);
             }
         }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use trainerd_cluster::lease::Fence;
-use trainerd_cluster::{Cluster, CreateParams, FieldValidation, RequestError};
+use trainerd_cluster::{Cluster, CreateParams, FieldValidation, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::GroupKind;
@@ -27,7 +27,6 @@ pub(crate) use self::standing::About;
 pub use self::standing::{Note, Standing};
 use crate::chunk::{self, Chunk};
 use crate::error::{EngineError, StoredError, one_line};
-use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::record::Record;
 use crate::retry::{fenced, patiently};
@@ -115,7 +114,7 @@ impl Store {
     }
 
     async fn get(&self, name: &str) -> Result<Value, RequestError> {
-        patiently(async || self.cluster.get(&kinds::secret(), Some(self.namespace()), name).await).await
+        patiently(async || self.cluster.get(&builtin::secret(), Some(self.namespace()), name).await).await
     }
 
     fn revision_name(&self, number: u64) -> String {
@@ -214,8 +213,8 @@ impl Store {
         }
         let secret = &secret;
         let written = fenced(fence.as_ref(), async || match &stored.version {
-            None => self.cluster.create(&kinds::secret(), secret, QUIETLY).await,
-            Some(_) => self.cluster.replace(&kinds::secret(), secret, QUIETLY).await,
+            None => self.cluster.create(&builtin::secret(), secret, QUIETLY).await,
+            Some(_) => self.cluster.replace(&builtin::secret(), secret, QUIETLY).await,
         })
         .await;
         let version = match written {

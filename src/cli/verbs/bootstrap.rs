@@ -2,7 +2,7 @@
 
 use clap::Args;
 use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS};
-use trainerd_cluster::Cluster;
+use trainerd_cluster::{Cluster, builtin};
 use trainerd_engine::record::Removal;
 use trainerd_engine::{Engine, EngineError, State};
 use trainerd_plan::desired::Installation;
@@ -16,7 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{Given, Source, environment};
 use crate::cli::want::{Wanted, purpose, want};
 use crate::cli::way::source_in_cluster;
-use crate::daemon::declared::{config_maps, values_of};
+use crate::daemon::declared::values_of;
 
 /// Put the daemon into the cluster, to keep the installation from there
 ///
@@ -98,7 +98,7 @@ fn check_no_other(state: &State, keeps: &Installation) -> Result<(), Problem> {
 /// The options that the ConfigMap declares already, whoever wrote them; `None` where there is none.
 async fn declared(cluster: &Cluster, namespace: &str) -> Result<Option<Given>, Problem> {
     let what = || format!("ConfigMap {namespace}/{DAEMON_OPTIONS}");
-    let found = cluster.get_opt(&config_maps(), Some(namespace), DAEMON_OPTIONS).await;
+    let found = cluster.get_opt(&builtin::config_map(), Some(namespace), DAEMON_OPTIONS).await;
     let found = found.map_err(|source| EngineError::Request { action: "read", what: what(), source })?;
     Ok(found.map(|object| Given::of(values_of(&object), &Source::ConfigMap)))
 }

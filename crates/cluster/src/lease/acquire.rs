@@ -10,7 +10,8 @@ use super::decide::{Decision, Sighting, decide};
 use super::guard::{LeaseGuard, Place};
 use super::identity::Identity;
 use super::record::{FencingToken, LeaseRecord};
-use super::{LeaseConfig, LeaseError, resource};
+use super::{LeaseConfig, LeaseError};
+use crate::builtin;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::params::CreateParams;
@@ -137,7 +138,7 @@ async fn attempt(
     me: &str,
     history: &mut History,
 ) -> Result<Attempt, RequestError> {
-    let found = match cluster.get(&resource(), Some(namespace), name).await {
+    let found = match cluster.get(&builtin::lease(), Some(namespace), name).await {
         Ok(lease) => Some(lease),
         Err(RequestError::NotFound { .. }) => None,
         Err(error) => return Err(error),
@@ -184,7 +185,7 @@ async fn succeed(
 ) -> Result<Taken, RequestError> {
     let patch = LeaseRecord::succession(earlier, me, config.duration, jiff::Timestamp::now());
     let sent = clock::now();
-    let lease = cluster.patch_json(&resource(), Some(namespace), name, &patch).await?;
+    let lease = cluster.patch_json(&builtin::lease(), Some(namespace), name, &patch).await?;
     Ok(Taken { lease, sent })
 }
 
@@ -198,9 +199,9 @@ pub(super) async fn write(
     LeaseRecord::of(lease).taken_by(me, config.duration, jiff::Timestamp::now()).write_to(lease);
     let sent = clock::now();
     let lease = if lease.pointer("/metadata/resourceVersion").is_some() {
-        cluster.replace(&resource(), lease, CreateParams::default()).await?
+        cluster.replace(&builtin::lease(), lease, CreateParams::default()).await?
     } else {
-        cluster.create(&resource(), lease, CreateParams::default()).await?
+        cluster.create(&builtin::lease(), lease, CreateParams::default()).await?
     };
     Ok(Taken { lease, sent })
 }

@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::acquire::{Taken, write};
 use super::record::{FencingToken, LeaseRecord};
-use super::{LeaseConfig, clock, resource};
+use super::{LeaseConfig, clock};
+use crate::builtin;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::params::{CreateParams, DeleteParams};
@@ -259,7 +260,7 @@ impl Renewal {
 
     /// The lease as it is, if it is still ours.
     async fn read(&self) -> Result<Result<Value, LeaseLost>, RequestError> {
-        match self.cluster.get(&resource(), Some(&self.place.namespace), &self.place.name).await {
+        match self.cluster.get(&builtin::lease(), Some(&self.place.namespace), &self.place.name).await {
             Ok(lease) => Ok(match LeaseRecord::of(&lease).holder {
                 Some(holder) if holder == self.me => Ok(lease),
                 Some(holder) => Err(LeaseLost::Taken { holder }),
@@ -275,7 +276,7 @@ impl Renewal {
         let mut again = true;
         loop {
             LeaseRecord::of(&lease).released().write_to(&mut lease);
-            match self.cluster.replace(&resource(), &lease, CreateParams::default()).await {
+            match self.cluster.replace(&builtin::lease(), &lease, CreateParams::default()).await {
                 Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(()),
                 Err(RequestError::Conflict { .. }) if again => again = false,
                 Err(error) => return Err(error),
@@ -298,7 +299,7 @@ impl Renewal {
                 ..DeleteParams::default()
             };
             let (namespace, name) = (&self.place.namespace, &self.place.name);
-            match self.cluster.delete(&resource(), Some(namespace), name, &params).await {
+            match self.cluster.delete(&builtin::lease(), Some(namespace), name, &params).await {
                 Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(()),
                 // A renewal that was cut short arrived after all, or somebody labelled the lease.
                 Err(RequestError::Conflict { .. }) if again => again = false,

@@ -95,14 +95,3 @@ pub enum LeaseError {
 fn acquired(time: Option<&jiff::Timestamp>) -> String {
     time.map(|time| format!(" since {time:.0}")).unwrap_or_default()
 }
-
-/// The kind, as the API server serves it.
-pub(crate) fn resource() -> trainerd_plan::object::Resource {
-    trainerd_plan::object::Resource {
-        group: "coordination.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        kind: "Lease".to_owned(),
-        plural: "leases".to_owned(),
-        namespaced: true,
-    }
-}

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
 use trainerd_cluster::lease::Fence;
-use trainerd_cluster::{DeleteParams, ListParams, RequestError};
+use trainerd_cluster::{DeleteParams, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::object::Resource;
 
 use crate::engine::Engine;
 use crate::error::{EngineError, one_line};
-use crate::kinds;
 use crate::observe::{self, IN_FLIGHT};
 use crate::retry::{fenced, patiently};
 
@@ -33,7 +32,7 @@ impl Engine {
         let namespace = namespace.map_err(EngineError::request("read", format!("namespace {name}")))?;
         let Some(namespace) = namespace else { return Err(self.not_installed()) };
         let lease = applyset::parent_name(self.installation());
-        let kind = kinds::lease();
+        let kind = builtin::lease();
         let lease = patiently(async || self.cluster.get_opt(&kind, Some(name), &lease).await).await;
         let lease = lease.map_err(EngineError::request("read", "the installation's lease"))?;
         if !self.created(&namespace) && lease.is_none() {
@@ -54,7 +53,7 @@ impl Engine {
     /// leaves it there.
     pub(super) async fn remove_namespace(&self, fence: &Fence) -> Result<bool, EngineError> {
         let namespace = &self.installation().namespace;
-        let kind = kinds::namespace();
+        let kind = builtin::namespace();
         let mut looks = 0;
         loop {
             looks += 1;

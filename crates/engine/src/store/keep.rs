@@ -8,14 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use trainerd_cluster::{DeleteParams, ListParams, RequestError};
+use trainerd_cluster::{DeleteParams, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Desired;
 
 use super::{CHUNKS, QUIETLY, RECORD, Store, Stored, bytes_of, compressed, damaged, unpacked, unsound};
 use crate::chunk::{self, Chunk, ChunkError, ChunkUse, Fresh};
 use crate::error::EngineError;
-use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::retry::{fenced, patiently};
 use crate::revision::{self, Header};
@@ -122,7 +121,7 @@ impl Store {
             metadata_only,
             ..ListParams::default()
         };
-        match patiently(async || self.cluster.list(&kinds::secret(), &params).await).await {
+        match patiently(async || self.cluster.list(&builtin::secret(), &params).await).await {
             Ok(list) => Ok((list.items.into_iter().map(Kept::of).collect(), list.resource_version)),
             Err(error) if error.is_absent() => Ok(Default::default()),
             Err(error) => Err(EngineError::request("list", "trainerd's own Secrets")(error)),
@@ -211,7 +210,7 @@ impl Store {
         let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
         let failed = || EngineError::request("write", format!("Secret {name}"));
         let fence = self.fence();
-        let create = async || self.cluster.create(&kinds::secret(), &manifest, QUIETLY).await;
+        let create = async || self.cluster.create(&builtin::secret(), &manifest, QUIETLY).await;
         let mut replacements = 0;
         loop {
             let error = match fenced(fence.as_ref(), create).await {
@@ -307,7 +306,7 @@ impl Store {
         let params = DeleteParams { uid: Some(uid.to_owned()), ..DeleteParams::default() };
         let fence = self.fence();
         let delete =
-            async || self.cluster.delete(&kinds::secret(), Some(self.namespace()), name, &params).await;
+            async || self.cluster.delete(&builtin::secret(), Some(self.namespace()), name, &params).await;
         match fenced(fence.as_ref(), delete).await {
             Ok(deleted) => Ok(deleted.map(drop)?),
             Err(error) if error.is_absent() => Ok(()),

@@ -4,13 +4,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trainerd_cluster::RequestError;
+use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
 
 use super::keep::Kept;
 use super::{QUIETLY, Store, StoredError, damaged, json_of};
 use crate::error::EngineError;
-use crate::kinds;
 use crate::retry::patiently;
 
 /// Something that holds until it is taken back.
@@ -74,7 +73,7 @@ impl Store {
         let name = self.note_name(about);
         let text = serde_json::to_vec(note).map_err(StoredError::from).map_err(damaged(&name))?;
         let secret = self.manifest(&name, about.word(), &text);
-        match patiently(async || self.cluster.create(&kinds::secret(), &secret, QUIETLY).await).await {
+        match patiently(async || self.cluster.create(&builtin::secret(), &secret, QUIETLY).await).await {
             Ok(_) => Ok(true),
             Err(RequestError::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(EngineError::request("write", format!("Secret {name}"))(error)),
@@ -86,7 +85,7 @@ impl Store {
         let name = self.note_name(about);
         let params = trainerd_cluster::DeleteParams::default();
         let delete =
-            async || self.cluster.delete(&kinds::secret(), Some(self.namespace()), &name, &params).await;
+            async || self.cluster.delete(&builtin::secret(), Some(self.namespace()), &name, &params).await;
         match patiently(delete).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),

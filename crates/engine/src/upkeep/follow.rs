@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use serde_json::Value;
 use trainerd_cluster::watch::Event;
-use trainerd_cluster::{Cluster, ObjectList, RequestError, endpoints};
+use trainerd_cluster::{Cluster, ObjectList, RequestError, builtin, endpoints};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::drift::{self, Policy, Rules, Verdict};
@@ -17,7 +17,6 @@ use trainerd_plan::seal;
 
 use super::packed::Packed;
 use crate::error::one_line;
-use crate::kinds;
 use crate::live::version;
 use crate::status::{services, waits};
 use crate::watches::{Scope, Told, Watches};
@@ -137,13 +136,13 @@ impl Follow {
     /// Follows the record, and whether the installation is paused, from a list of that version on.
     pub(super) fn follow_account(&mut self, listed: &str) {
         let scope = record_scope(&self.installation);
-        self.watches.open_from(&kinds::secret(), scope, true, Some(listed.to_owned()));
+        self.watches.open_from(&builtin::secret(), scope, true, Some(listed.to_owned()));
     }
 
     /// Follows the objects of this state from now on. What is followed already is not asked for again; `anew`: the
     /// rules by which objects are judged are others.
     pub(super) fn set(&mut self, desired: &Desired, anew: bool) -> std::io::Result<()> {
-        let mut wanted = BTreeSet::from([(kinds::secret(), record_scope(&self.installation))]);
+        let mut wanted = BTreeSet::from([(builtin::secret(), record_scope(&self.installation))]);
         for object in &desired.objects {
             let key = object.key();
             let scope =
@@ -154,8 +153,8 @@ impl Follow {
         let called: BTreeSet<String> =
             desired.objects.iter().flat_map(|object| services(&object.manifest)).collect();
         for scope in Scope::services(called.iter().map(String::as_str)) {
-            self.watches.open(&endpoints::resource(), scope.clone(), false);
-            wanted.insert((endpoints::resource(), scope));
+            self.watches.open(&builtin::endpoint_slice(), scope.clone(), false);
+            wanted.insert((builtin::endpoint_slice(), scope));
         }
         let pods = pod_place(&self.installation);
         let surplus: Vec<_> =
@@ -180,7 +179,7 @@ impl Follow {
 
     /// Nothing is installed: only the record is followed.
     pub(super) fn clear(&mut self) {
-        let record = (kinds::secret(), record_scope(&self.installation));
+        let record = (builtin::secret(), record_scope(&self.installation));
         let surplus: Vec<_> = self.watches.places().filter(|place| **place != record).cloned().collect();
         for place in surplus {
             self.watches.close(&place.0, &place.1);
@@ -246,11 +245,11 @@ impl Follow {
                 return change;
             }
         };
-        if place.0 == kinds::secret() && place.1 == record_scope(&self.installation) {
+        if place.0 == builtin::secret() && place.1 == record_scope(&self.installation) {
             let name = applyset::parent_name(&self.installation);
             (change.record, change.paused) = account(&name, event);
-        } else if place.0 == endpoints::resource() || place.0 == kinds::pod() {
-            let is_pod = place.0 == kinds::pod();
+        } else if place.0 == builtin::endpoint_slice() || place.0 == builtin::pod() {
+            let is_pod = place.0 == builtin::pod();
             let kept = if is_pod { &mut self.pods } else { &mut self.slices };
             surround(kept, &place.1, event);
             change.surroundings = true;
@@ -432,7 +431,7 @@ fn record_scope(installation: &Installation) -> Scope {
 }
 
 fn pod_place(installation: &Installation) -> (Resource, Scope) {
-    (kinds::pod(), Scope::Namespace(installation.namespace.clone()))
+    (builtin::pod(), Scope::Namespace(installation.namespace.clone()))
 }
 
 /// What an event of the account tells: the version of the record, and whether the installation is paused.
