@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
+use http::Method;
 use serde_json::Value;
 use trainerd_integration::TestCluster;
+use trainerd_integration::proxy::{Fault, Rule, When};
 use trainerd_integration::stack::{self, NAMESPACE, QUICK};
 use trainerd_integration::standin::Behaviour;
 
@@ -151,9 +153,9 @@ fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn
         println!("skipped: a real node starts pods when it likes, perhaps too soon to delete anything");
         return Ok(());
     }
-    let late = Duration::from_secs(4);
+    let late = Duration::from_secs(8);
     cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
-    let (command, child) = cluster.spawn(cluster.kubeconfig(), &install_arguments("2.2.1"))?;
+    let (command, child) = cluster.spawn(&cluster.proxied(), &install_arguments("2.2.1"))?;
     let started = std::time::Instant::now();
     let jobset = "jobset-controller-manager";
     let crd = "trainingruntimes.trainer.kubeflow.org";
@@ -162,10 +164,22 @@ fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn
     cluster.wait_until("the CRD", bound, || exists(stack::crd(), "", crd))?;
     cluster.wait_until("the Deployment", bound, || exists(stack::deployment(), NAMESPACE, jobset))?;
     cluster.delete(&stack::crd(), "", crd)?;
+    // No watch tells of this one: by the time it can be opened again, what happened is too long ago.
+    for (fault, times) in [(Fault::Reset, 2), (Fault::Answer(410), 1)] {
+        let path = "/deployments?".to_owned();
+        let when = When::Matching { method: Method::GET, path, times: Some(times) };
+        cluster.proxy().add(Rule { when, fault });
+    }
+    cluster.proxy().cut_watches();
     cluster.delete(&stack::deployment(), NAMESPACE, jobset)?;
     let run = trainerd_integration::product::wait(command, child, started)?.expect_code(0)?;
-    assert!(run.stderr.contains("planning again: "), "{}", run.stderr);
-    assert!(exists(stack::crd(), "", crd)?, "{}", run.stderr);
+    let told = format!("planning again: Deployment {NAMESPACE}/{jobset} was deleted by somebody else");
+    assert!(run.stderr.contains(&told), "{told:?} is not in: {}", run.stderr);
+    let found = cluster.get(&stack::crd(), "", crd)?.unwrap_or_default();
+    assert!(
+        found["metadata"]["uid"].is_string() && found["metadata"]["deletionTimestamp"].is_null(),
+        "{found}"
+    );
     assert_eq!(cluster.lease_holder()?, None);
     let record = cluster.record()?.unwrap_or_default();
     assert_eq!((&record["current"], &record["journal"]), (&Value::from(1), &Value::Null), "{record}");

@@ -196,6 +196,7 @@ impl Keeper {
     async fn bring(&mut self) -> Result<(), Stop> {
         let declared = self.declared.borrow_and_update().clone();
         self.standby = matches!(&declared, Declared::Options(wish) if wish.standby);
+        self.recorder.set_standby(self.standby);
         if let (true, Declared::Options(wish)) = (self.standby, &declared) {
             self.board.write(|view| view.generation = Some(wish.generation.clone()));
         }

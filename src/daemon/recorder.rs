@@ -1,5 +1,7 @@
 //! What happened, for the log, the metrics, Kubernetes Events and traces.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trainerd_cluster::announce::{Announcement, Announcer, Tone};
@@ -21,6 +23,8 @@ pub(crate) struct Recorder {
     traces: Traces,
     /// The Secret with the record: what Events about the installation as a whole are about.
     record: ObjectKey,
+    /// On standby: another daemon tells the cluster.
+    standby: Arc<AtomicBool>,
 }
 
 impl Recorder {
@@ -37,7 +41,12 @@ impl Recorder {
             namespace: Some(installation.namespace.clone()),
             name: applyset::parent_name(installation),
         };
-        Self { counts, announcer, traces, record }
+        Self { counts, announcer, traces, record, standby: Arc::default() }
+    }
+
+    /// Whether it is another daemon's turn, whose Events are not repeated.
+    pub(crate) fn set_standby(&self, standby: bool) {
+        self.standby.store(standby, Ordering::Relaxed);
     }
 
     /// A pass of the loop ended.
@@ -155,6 +164,9 @@ impl Recorder {
 
     /// An Event about the installation.
     fn tell(&self, tone: Tone, reason: &'static str, action: &'static str, note: String) {
+        if self.standby.load(Ordering::Relaxed) {
+            return;
+        }
         let (regarding, api_version) = (self.record.clone(), "v1".to_owned());
         self.announcer.announce(Announcement { regarding, api_version, tone, reason, action, note });
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use trainerd_cluster::retry::Backoff;
-use trainerd_cluster::{Cluster, RequestError};
+use trainerd_cluster::{Cluster, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::drift::{Contention, Drifted, Fight, Leave, Remedy, Rules, Verdict};
@@ -35,7 +35,6 @@ pub use self::view::{DriftState, DriftStatus, Outlook};
 use crate::engine::{Engine, State};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
-use crate::kinds;
 use crate::observe::IN_FLIGHT;
 use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
@@ -496,7 +495,7 @@ impl Upkeep {
         let (cluster, namespace) = (self.cluster.clone(), self.installation.namespace.clone());
         let name = applyset::parent_name(&self.installation);
         self.work.push(Box::pin(async move {
-            let read = async || cluster.get_metadata(&kinds::secret(), Some(&namespace), &name).await;
+            let read = async || cluster.get_metadata(&builtin::secret(), Some(&namespace), &name).await;
             let answer = match patiently(read).await {
                 Ok(record) => Ok(Some(record)),
                 Err(error) if error.is_absent() => Ok(None),
@@ -553,10 +552,17 @@ impl Upkeep {
                 self.hold.lose();
                 self.look(key);
             }
-            // Somebody changed it again meanwhile: a look tells.
-            Err(WriteError::Request(RequestError::Conflict { .. } | RequestError::AlreadyExists { .. })) => {
+            // Somebody changed it again meanwhile: a look tells. Where that is not the reason, it takes its time.
+            Err(WriteError::Request(
+                error @ (RequestError::Conflict { .. } | RequestError::AlreadyExists { .. }),
+            )) => {
                 self.follow.doubt(key);
-                self.look(key);
+                if self.again.contains_key(key) {
+                    self.failed(key, Some(drifted), &one_line(&error));
+                } else {
+                    self.again.insert(key.clone(), (None, patience()));
+                    self.look(key);
+                }
             }
             Err(WriteError::Request(error)) if error.is_absent() => {
                 self.failed(key, Some(drifted), &one_line(&error));
