@@ -342,7 +342,7 @@ fn an_api_server_that_starts_again_finds_nothing_written_and_nothing_missed() ->
 
 #[test]
 fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> Result {
-    let mut kept = Kept::new()?;
+    let kept = Kept::new()?;
     let hold = |kept: &Kept, minutes: i64| -> Result {
         let time = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
         let time = time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
@@ -357,13 +357,15 @@ fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> 
         hold(&kept, minutes)?;
         kept.scale(3)?;
         // By the clock of the daemon the lease ran out long ago, or is good for minutes.
+        let mut why = String::new();
         for _ in 0..16 {
             std::thread::sleep(Duration::from_millis(500));
             hold(&kept, minutes)?;
             assert_eq!(kept.replicas()?, 3, "written while somebody else held the lease");
+            let view = kept.daemon.read("/v1/installation")?;
+            why += view["outlook"]["drift"][0]["why"].as_str().unwrap_or_default();
         }
-        let drift = kept.drift(JOBSET, "waiting")?;
-        assert!(drift["why"].as_str().is_some_and(|why| why.contains("somebody-else")), "{drift:#}");
+        assert!(why.contains("somebody-else"), "nobody says who has the lease: {why:?}");
         let last = Instant::now();
         kept.wait_for_replicas(1)?;
         println!("{minutes} min: put right {:?} after he was heard of last", last.elapsed());

@@ -1,16 +1,68 @@
 //! An upgrade whose image never becomes ready goes back by itself.
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use trainerd_integration::TestCluster;
 use trainerd_integration::stack::{self, NAMESPACE, a_train_job};
+use trainerd_integration::standin::Behaviour;
 
 const TRAINER: &str = "kubeflow-trainer-controller-manager";
 
-fn image(cluster: &TestCluster) -> Result<Value, Box<dyn Error>> {
+fn image(cluster: &TestCluster) -> Result<Value, trainerd_integration::Error> {
     let deployment = cluster.get(&stack::deployment(), NAMESPACE, TRAINER)?.unwrap_or_default();
     Ok(deployment.pointer("/spec/template/spec/containers/0/image").cloned().unwrap_or_default())
+}
+
+/// What the installation has, by kind and name.
+fn members(cluster: &TestCluster) -> Result<BTreeSet<String>, Box<dyn Error>> {
+    let mut members = BTreeSet::new();
+    // Endpoints are made by controllers, which hand on the labels of the Service.
+    for kind in cluster.kinds()?.into_iter().filter(|kind| !kind.kind.starts_with("Endpoint")) {
+        for object in cluster.list(&kind, Some(stack::INSTALLATION))? {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            // The account of the installation has a revision more.
+            if !name.starts_with(stack::RECORD) {
+                members.insert(format!("{} {name}", kind.kind));
+            }
+        }
+    }
+    Ok(members)
+}
+
+#[test]
+fn a_way_back_that_somebody_disturbs_leads_back_all_the_same() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    if !cluster.is_local() {
+        println!("skipped: a real node starts pods when it likes, perhaps too soon to delete anything");
+        return Ok(());
+    }
+    cluster.install("2.2.1", &[])?;
+    let (before, image_before) = (members(&cluster)?, image(&cluster)?);
+    let late = Duration::from_secs(3);
+    cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+    let bad = "kubeflow-trainer-image=ghcr.io/kubeflow/trainer/trainer-controller-manager:never-ready";
+    let arguments =
+        ["upgrade", "--yes", "--set", bad, "--to", "trainer=2.3.0", "--set", "progress-deadline=30"];
+    let (command, child) = cluster.spawn(cluster.kubeconfig(), &arguments)?;
+    let started = Instant::now();
+    cluster.wait_until("the way back", Duration::from_mins(2), || {
+        let is_undone = cluster.record()?.is_some_and(|record| record["journal"]["phase"]["phase"] == "undo");
+        Ok(is_undone && image(&cluster)? == image_before)
+    })?;
+    cluster.delete(&stack::deployment(), NAMESPACE, TRAINER)?;
+    let run = trainerd_integration::product::wait(command, child, started)?.expect_code(1)?;
+    for part in ["planning again", "never-ready"] {
+        assert!(run.stderr.contains(part), "{part} is not in: {}", run.stderr);
+    }
+    assert_eq!((members(&cluster)?, image(&cluster)?), (before, image_before));
+    let record = cluster.record()?.unwrap_or_default();
+    assert_eq!((&record["current"], &record["journal"]), (&Value::from(1), &Value::Null), "{record}");
+    assert_eq!(record["results"]["2"]["result"], "rolled-back", "{record}");
+    assert_eq!(cluster.lease_holder()?, None);
+    Ok(())
 }
 
 #[test]

@@ -163,23 +163,25 @@ fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn
     let bound = Duration::from_mins(1);
     cluster.wait_until("the CRD", bound, || exists(stack::crd(), "", crd))?;
     cluster.wait_until("the Deployment", bound, || exists(stack::deployment(), NAMESPACE, jobset))?;
+    let uid = || Ok(cluster.get(&stack::crd(), "", crd)?.unwrap_or_default()["metadata"]["uid"].clone());
+    let first: Value = uid()?;
     cluster.delete(&stack::crd(), "", crd)?;
+    cluster.wait_until("another CRD", bound, || uid().map(|uid| uid.is_string() && uid != first))?;
     // No watch tells of this one: by the time it can be opened again, what happened is too long ago.
     for (fault, times) in [(Fault::Reset, 2), (Fault::Answer(410), 1)] {
-        let path = "/deployments?".to_owned();
+        let path = "/deployments".to_owned();
         let when = When::Matching { method: Method::GET, path, times: Some(times) };
         cluster.proxy().add(Rule { when, fault });
     }
     cluster.proxy().cut_watches();
     cluster.delete(&stack::deployment(), NAMESPACE, jobset)?;
     let run = trainerd_integration::product::wait(command, child, started)?.expect_code(0)?;
+    // Without an answer of the API server.
+    let log = cluster.proxy().log();
+    let refused = log.iter().filter(|entry| entry.path.contains("/deployments") && entry.status.is_none());
+    assert_eq!(refused.count(), 3, "{log:#?}");
     let told = format!("planning again: Deployment {NAMESPACE}/{jobset} was deleted by somebody else");
     assert!(run.stderr.contains(&told), "{told:?} is not in: {}", run.stderr);
-    let found = cluster.get(&stack::crd(), "", crd)?.unwrap_or_default();
-    assert!(
-        found["metadata"]["uid"].is_string() && found["metadata"]["deletionTimestamp"].is_null(),
-        "{found}"
-    );
     assert_eq!(cluster.lease_holder()?, None);
     let record = cluster.record()?.unwrap_or_default();
     assert_eq!((&record["current"], &record["journal"]), (&Value::from(1), &Value::Null), "{record}");

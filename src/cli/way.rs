@@ -14,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use trainerd_catalog::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER};
 use trainerd_cluster::{Cluster, ListParams, builtin};
@@ -51,6 +50,7 @@ pub(crate) struct Pod {
     cluster: Cluster,
     namespace: String,
     name: String,
+    tls: TlsConnector,
     token: Mutex<Option<(HeaderValue, Instant)>>,
 }
 
@@ -74,8 +74,9 @@ impl Way {
             let phase = pod["status"]["phase"].as_str().unwrap_or("unknown");
             return Err(format!("its pod {namespace}/{name} does not run (phase {phase})").into());
         }
-        let pod =
-            Pod { cluster: cluster.clone(), namespace: namespace.to_owned(), name, token: Mutex::default() };
+        let (cluster, namespace) = (cluster.clone(), namespace.to_owned());
+        let (tls, token) = (trust::connector()?, Mutex::default());
+        let pod = Pod { cluster, namespace, name, tls, token };
         Ok(Some(Self::Pod(Arc::new(pod))))
     }
 
@@ -125,13 +126,7 @@ impl Way {
 impl Pod {
     async fn open(&self) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Failure> {
         let stream = self.cluster.forward(&self.namespace, &self.name, PORT).await?;
-        let config = ClientConfig::builder_with_provider(trust::provider())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(trust::AnyCertificate::default()))
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost")?;
-        Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+        Ok(self.tls.connect(ServerName::try_from("localhost")?, stream).await?)
     }
 
     /// A token to show, asked for anew before it is no longer good.

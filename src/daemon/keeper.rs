@@ -165,6 +165,8 @@ impl Keeper {
 
     /// Brings the installation to what is declared, as far as that differs from what it is.
     async fn pass(&mut self) -> Result<(), Stop> {
+        let standby = matches!(&*self.declared.borrow(), Declared::Options(wish) if wish.standby);
+        self.recorder.set_standby(standby);
         self.upkeep.step_aside().await;
         let engine = Arc::clone(&self.engine);
         let state = match self.aside(engine.open()).await? {
@@ -196,7 +198,6 @@ impl Keeper {
     async fn bring(&mut self) -> Result<(), Stop> {
         let declared = self.declared.borrow_and_update().clone();
         self.standby = matches!(&declared, Declared::Options(wish) if wish.standby);
-        self.recorder.set_standby(self.standby);
         if let (true, Declared::Options(wish)) = (self.standby, &declared) {
             self.board.write(|view| view.generation = Some(wish.generation.clone()));
         }
@@ -352,6 +353,7 @@ impl Keeper {
         if told {
             self.declared.mark_changed();
         }
+        self.upkeep.plan_ran();
         self.recorder.ran(ended.as_ref().err());
         let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
         let broken_off = matches!(ended, Err(EngineError::Interrupted));
@@ -427,9 +429,6 @@ impl Keeper {
                 (Phase::Refused, Some(self.late.next_wait()))
             }
             EngineError::RolledBack { .. } => (Phase::Failed, None),
-            EngineError::Failed { cause, .. } if cause.overtaken().is_some() => {
-                (Phase::Failed, Some(self.soon.next_wait()))
-            }
             _ => (Phase::Failed, Some(self.late.next_wait())),
         };
         obstacle(phase, error.into(), again)
@@ -527,6 +526,7 @@ impl Keeper {
         let paused = state.and_then(|state| state.standing().paused.clone());
         let undone = |outlook: &Outlook| outlook.drift.iter().any(|drift| drift.state.is_undone());
         let ready = self.mend.is_none()
+            && !self.upkeep.is_in_doubt()
             && outlook.as_ref().is_some_and(|outlook| outlook.status.ready && !undone(outlook));
         let (mut phase, mut reason) = match (&self.obstacle, &outlook) {
             _ if paused.is_some() => (Phase::Paused, None),

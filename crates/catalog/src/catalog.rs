@@ -88,15 +88,20 @@ impl Catalog {
     }
 
     pub(crate) fn component(&self, name: &str, version: &Version) -> Result<&Component, CatalogError> {
-        let versions = self.components.get(name).ok_or_else(|| CatalogError::UnknownComponent {
-            name: name.to_owned(),
-            known: self.components.keys().cloned().collect(),
-        })?;
+        let versions = self.components.get(name).ok_or_else(|| self.unknown(name))?;
         versions.get(version).ok_or_else(|| CatalogError::UnknownVersion {
             component: name.to_owned(),
             version: version.clone(),
             known: versions.keys().cloned().collect(),
         })
+    }
+
+    /// That there is no component of that name.
+    pub(crate) fn unknown(&self, name: &str) -> CatalogError {
+        CatalogError::UnknownComponent {
+            name: name.to_owned(),
+            known: self.components.keys().cloned().collect(),
+        }
     }
 
     pub(crate) fn templates(&self) -> &Templates {

@@ -18,16 +18,18 @@ pub const DAEMON_OPTIONS: &str = "trainerd-options";
 /// The ServiceAccount that may look at its API.
 pub const DAEMON_VIEWER: &str = "trainerd-viewer";
 
+/// The installation that a daemon is, given the one that it keeps: in the same namespace.
+pub fn daemon_that_keeps(keeps: &Installation) -> Installation {
+    Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() }
+}
+
 impl Catalog {
     /// The daemon at its newest version, and nothing else.
     ///
     /// # Errors
     /// [`CatalogError::UnknownComponent`] where the catalog has no daemon.
     pub fn resolve_daemon(&self) -> Result<Resolution, CatalogError> {
-        let version = self.newest(DAEMON).cloned().ok_or_else(|| CatalogError::UnknownComponent {
-            name: DAEMON.to_owned(),
-            known: self.components().map(str::to_owned).collect(),
-        })?;
+        let version = self.newest(DAEMON).cloned().ok_or_else(|| self.unknown(DAEMON))?;
         let resolved = Resolved { version, why: Why::Newest };
         Ok(Resolution {
             components: [(DAEMON.to_owned(), resolved)].into(),
@@ -42,7 +44,6 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::render`].
     pub fn render_daemon(&self, options: &Options, keeps: &Installation) -> Result<Desired, CatalogError> {
-        let own = Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() };
-        self.render_for(options, &self.resolve_daemon()?, &own, keeps)
+        self.render_for(options, &self.resolve_daemon()?, &daemon_that_keeps(keeps), keeps)
     }
 }

@@ -30,7 +30,7 @@ mod upgrade;
 pub mod yaml;
 
 pub use catalog::Catalog;
-pub use daemon::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER};
+pub use daemon::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER, daemon_that_keeps};
 pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
 pub use images::Image;

@@ -207,10 +207,7 @@ impl Catalog {
             self.component(TRAINER, version)?;
             return Ok(Resolved { version: version.clone(), why: Why::Installed });
         }
-        let newest = self.newest(TRAINER).ok_or_else(|| CatalogError::UnknownComponent {
-            name: TRAINER.to_owned(),
-            known: self.components().map(str::to_owned).collect(),
-        })?;
+        let newest = self.newest(TRAINER).ok_or_else(|| self.unknown(TRAINER))?;
         Ok(Resolved { version: newest.clone(), why: Why::Newest })
     }
 
@@ -234,11 +231,7 @@ impl Catalog {
         if let Some(resolved) = chosen.filter(usable) {
             return Ok(resolved);
         }
-        let version =
-            companion.or_else(|| self.newest(component)).ok_or_else(|| CatalogError::UnknownComponent {
-                name: component.to_owned(),
-                known: self.components().map(str::to_owned).collect(),
-            })?;
+        let version = companion.or_else(|| self.newest(component)).ok_or_else(|| self.unknown(component))?;
         self.component(component, version)?;
         let why = Why::GoesWith { component: TRAINER.to_owned(), version: trainer.clone() };
         Ok(Resolved { version: version.clone(), why })

@@ -13,7 +13,7 @@ use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner::{self};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, Failure, one_line};
 use crate::event::{Event, Sink};
 use crate::execute::{self, Cancel, Ended, Limits};
 use crate::observe;
@@ -82,18 +82,36 @@ pub struct RunOptions<'a> {
     pub cancel: Cancel,
     /// When the patience is over: one deadline for all that a command runs.
     pub(crate) deadline: Option<Instant>,
-    /// How often a plan may be made again because somebody else changed what it was made for.
+    /// How often a plan may still be made again because somebody else changed what it was made for.
     pub(crate) tries: u32,
 }
 
 /// Enough for a coincidence, and few enough to end where somebody fights.
-const TRIES: u32 = 5;
+pub(crate) const TRIES: u32 = 5;
+
+/// Before the first plan that is made again; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl<'a> RunOptions<'a> {
     /// Options of a run that begins now.
     pub fn new(timeout: Option<Duration>, sink: Sink<'a>, cancel: Cancel) -> Self {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         Self { timeout, sink, cancel, deadline, tries: TRIES }
+    }
+
+    /// Whether another plan shall be made in the place of one that failed so; says so, and waits a moment, for who
+    /// interferes may not be done.
+    pub(crate) async fn may_plan_again(&mut self, failure: &Failure) -> bool {
+        let Some(object) = failure.overtaken().cloned().filter(|_| self.tries > 0) else { return false };
+        (self.sink)(Event::Overtaken { object, why: one_line(failure) });
+        let wait = PAUSE * (1 << (TRIES - self.tries).min(TRIES));
+        self.tries -= 1;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // The next plan ends before it begins.
+            _ = self.cancel.wait_for(|cancelled| *cancelled) => {}
+        }
+        true
     }
 }
 
@@ -268,7 +286,8 @@ impl Engine {
     /// Runs a prepared plan, and keeps the account: namespace, lease, revision, journal, steps, journal
     /// closed.
     ///
-    /// A plan that fails is undone if it left a revision and the option `auto-rollback` says so.
+    /// A plan that meets what somebody else deleted or made meanwhile is made again, a few times; one that fails is
+    /// undone if it left a revision and the option `auto-rollback` says so.
     ///
     /// # Errors
     /// [`EngineError::RolledBack`], [`EngineError::Failed`]: the plan did not succeed, the journal is closed.
@@ -316,9 +335,7 @@ impl Engine {
             return Err(EngineError::ChangedMeanwhile);
         }
         if prepared.kept == Kept::Nothing {
-            self.walk(&prepared.plan, prepared.observed, Some(guard), &prepared.desired, options)
-                .await?
-                .into_result(prepared.plan.purpose, prepared.revision, options)?;
+            self.put_right(&state, prepared, guard, options).await?;
             return Ok(state);
         }
         let Prepared { plan, revision, from, desired, package, observed, kept, allow_lossy } = prepared;
@@ -341,8 +358,36 @@ impl Engine {
         stored.record = stored.record.open(journal)?;
         self.include(&mut stored, &[&desired]);
         state.stored = self.store.write(&stored).await?;
-        let ended = self.walk(&plan, observed, Some(guard), &desired, options).await?;
-        self.conclude(state, plan.purpose, desired, ended, guard, options).await
+        match self.walk(&plan, observed, Some(guard), &desired, options).await? {
+            Ended::Failed { failure, .. } if failure.overtaken().is_some() => {
+                let header = self.store.header(revision).await?;
+                self.go_on(state, Some(Revision { header, desired }), Some(failure), guard, options).await
+            }
+            ended => self.conclude(state, plan.purpose, desired, ended, guard, options).await,
+        }
+    }
+
+    /// Runs a plan to the revision that the installation is at, which needs no journal.
+    async fn put_right(
+        &self,
+        state: &State,
+        mut prepared: Prepared,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<(), EngineError> {
+        let (purpose, revision) = (prepared.plan.purpose, prepared.revision);
+        loop {
+            let Prepared { plan, observed, desired, allow_lossy, .. } = prepared;
+            match self.walk(&plan, observed, Some(guard), &desired, options).await? {
+                Ended::Failed { failure, .. } if options.may_plan_again(&failure).await => {
+                    prepared = self.prepare(state, desired, purpose, allow_lossy).await?;
+                }
+                ended => return ended.into_result(purpose, revision, options),
+            }
+            if prepared.kept != Kept::Nothing {
+                return Err(EngineError::ChangedMeanwhile);
+            }
+        }
     }
 
     /// The header of the revision that a plan leads to; its package knows the rest.
@@ -491,6 +536,7 @@ impl Ended {
         match self {
             Self::Done => Ok(()),
             Self::Failed { failure, .. } => {
+                failure.tell(options.sink);
                 Err(EngineError::Failed { purpose, revision, cause: Box::new(failure) })
             }
             Self::TimedOut { waiting } => {

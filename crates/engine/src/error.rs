@@ -3,11 +3,12 @@
 use std::fmt;
 
 use trainerd_cluster::lease::{LeaseError, LeaseLost};
-use trainerd_cluster::{ConnectError, RequestError};
+use trainerd_cluster::{ConflictKind, ConnectError, RequestError};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::refused::Refused;
 
 use crate::chunk::ChunkError;
+use crate::event::{Event, Sink};
 use crate::record::IllegalTransition;
 
 /// Why the engine stopped.
@@ -197,18 +198,28 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The object that somebody else changed since the plan was made for it: another plan, made for what is there
-    /// now, may end well.
-    pub fn overtaken(&self) -> Option<&ObjectKey> {
-        match self {
-            Self::Deleted { object } => Some(object),
-            Self::Write { object, source, .. } => {
-                let overtaken =
-                    matches!(source, RequestError::Conflict { .. } | RequestError::AlreadyExists { .. });
-                overtaken.then_some(object)
-            }
-            _ => None,
+    /// Tells what [`crate::execute`] has left to be told, since another plan might have been made.
+    pub(crate) fn tell(&self, sink: Sink<'_>) {
+        if let Some(object) = self.overtaken().cloned() {
+            sink(Event::Failed { object: Some(object), error: one_line(self) });
         }
+    }
+
+    /// The object that somebody else deleted or made since the plan was made: another plan, made for what is there
+    /// now, may end well. Who took a field of it meanwhile is not overruled so.
+    pub fn overtaken(&self) -> Option<&ObjectKey> {
+        use ConflictKind::{ResourceVersion, Uid, UidOrResourceVersion};
+        let (object, source) = match self {
+            Self::Deleted { object } => return Some(object),
+            Self::Write { object, source, .. } => (object, source),
+            _ => return None,
+        };
+        let overtaken = matches!(
+            source,
+            RequestError::AlreadyExists { .. }
+                | RequestError::Conflict { kind: Uid | ResourceVersion | UidOrResourceVersion, .. }
+        );
+        overtaken.then_some(object)
     }
 }
 
@@ -250,4 +261,37 @@ impl fmt::Display for Listed<'_> {
 
 fn numbers(known: &[u64]) -> String {
     known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use trainerd_cluster::FieldConflict;
+
+    use super::*;
+
+    #[test]
+    fn who_takes_a_field_is_not_overruled_by_another_plan() {
+        let object = || ObjectKey {
+            group: String::new(),
+            kind: "ConfigMap".to_owned(),
+            namespace: None,
+            name: "a".to_owned(),
+        };
+        let conflict = |kind| RequestError::Conflict { kind, message: String::new() };
+        let taken = FieldConflict { field: ".data.a".to_owned(), detail: String::new() };
+        for (source, overtaken) in [
+            (conflict(ConflictKind::Uid), true),
+            (conflict(ConflictKind::UidOrResourceVersion), true),
+            (conflict(ConflictKind::FieldManager { fields: vec![taken] }), false),
+            // A webhook may say so, for ever.
+            (conflict(ConflictKind::Other), false),
+            (RequestError::Internal { message: String::new() }, false),
+        ] {
+            let failure = Failure::Write { verb: "apply", object: object(), source };
+            assert_eq!(failure.overtaken().is_some(), overtaken, "{failure:?}");
+        }
+        assert_eq!(Failure::Deleted { object: object() }.overtaken(), Some(&object()));
+        let never = Failure::NeverReady { object: object(), message: String::new() };
+        assert_eq!(never.overtaken(), None);
+    }
 }

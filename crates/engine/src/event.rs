@@ -71,7 +71,7 @@ pub enum Event {
     Overtaken {
         /// Its object.
         object: ObjectKey,
-        /// What he did.
+        /// What was met.
         why: String,
     },
     /// A step failed, and with it the plan.

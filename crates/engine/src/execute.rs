@@ -232,7 +232,7 @@ impl Run<'_> {
     fn fail(&mut self, object: Option<ObjectKey>, failure: Failure) {
         // The first failure is the one that counts; those of the stop that it caused are not news.
         if self.ending.is_none() {
-            // What somebody else did in between may not be the end of it: whoever planned says.
+            // What somebody else did in between may not be the end of it: whoever takes the end says.
             if failure.overtaken().is_none() {
                 (self.sink)(Event::Failed { object, error: one_line(&failure) });
             }
@@ -250,6 +250,11 @@ impl Run<'_> {
             for index in self.by_key.get(key).cloned().unwrap_or_default() {
                 match self.walk.place(index) {
                     Place::Waiting => self.evaluate(index),
+                    // What waits for it would wait in vain.
+                    Place::Done if self.is_deleted(index) => {
+                        let object = key.clone();
+                        self.fail(Some(key.clone()), Failure::Deleted { object });
+                    }
                     Place::Done if self.settled.is_some() => self.recheck(index),
                     _ => {}
                 }
@@ -274,6 +279,14 @@ impl Run<'_> {
         self.settled = None;
         self.walk.reopen(index);
         self.evaluate(index);
+    }
+
+    /// Whether an object that has to be ready was seen to be deleted.
+    fn is_deleted(&self, index: usize) -> bool {
+        let step = &self.plan.steps[index];
+        step.until != Until::Gone
+            && self.live.get(&step.object).is_none()
+            && self.live.was_deleted(&step.object)
     }
 
     /// Whether an object that has to be ready is so by what was seen of it last.

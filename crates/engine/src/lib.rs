@@ -10,7 +10,6 @@ mod engine;
 pub mod error;
 pub mod event;
 mod execute;
-mod kinds;
 mod live;
 mod observe;
 mod place;

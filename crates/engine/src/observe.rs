@@ -15,7 +15,6 @@ use trainerd_plan::planner;
 use trainerd_plan::prune;
 
 use crate::error::EngineError;
-use crate::kinds;
 use crate::retry::patiently;
 
 /// Requests in flight at once.
@@ -87,7 +86,7 @@ pub(crate) async fn observe(
     if let Some(desired) = states.last()
         && planner::drops_workload_ref(desired, &observed)
     {
-        let stored = stored(cluster, &kinds::job_set()).await?;
+        let stored = stored(cluster, &job_set()).await?;
         observed.workload_refs = stored
             .into_iter()
             .filter(|(_, live)| planner::has_field(&live.value["spec"], "workloadRef"))
@@ -95,6 +94,17 @@ pub(crate) async fn observe(
             .collect();
     }
     Ok(observed)
+}
+
+/// JobSets, whose stored objects a CRD change may concern.
+fn job_set() -> Resource {
+    Resource {
+        group: "jobset.x-k8s.io".to_owned(),
+        version: "v1alpha2".to_owned(),
+        kind: "JobSet".to_owned(),
+        plural: "jobsets".to_owned(),
+        namespaced: true,
+    }
 }
 
 /// Leaves out what is known not to exist: of a kind and a namespace where much is looked for, the names that

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::{Desired, DesiredObject};
-use trainerd_plan::plan::Purpose;
+use trainerd_plan::observed::Observed;
+use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 
-use crate::engine::{Engine, RunOptions, State};
+use crate::engine::{Engine, RunOptions, State, TRIES};
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
 use crate::place::released;
 use crate::preflight;
-use crate::record::{Outcome, Phase};
+use crate::record::{Journal, Outcome, Phase};
 use crate::revision::Revision;
 use crate::terms::Terms;
 
@@ -33,21 +34,9 @@ impl Engine {
         let Some(journal) = state.journal().cloned() else { return Ok(state) };
         match ended {
             Ended::Done => self.close(state, desired, None).await,
-            Ended::Failed { failure, .. }
-                if let Some(object) = failure.overtaken().cloned()
-                    && options.tries > 0 =>
-            {
-                options.tries -= 1;
-                (options.sink)(Event::Overtaken { object, why: one_line(&failure) });
-                let header = self.store.known_header(journal.target);
-                let target = header.map(|header| Revision { header, desired });
-                Box::pin(self.go_on(state, target, guard, options)).await
-            }
             Ended::Failed { failure, pruning } => {
                 let reason = one_line(&failure);
-                if let Some(object) = failure.overtaken().cloned() {
-                    (options.sink)(Event::Failed { object: Some(object), error: reason.clone() });
-                }
+                failure.tell(options.sink);
                 // Going back to what never worked would only fail again.
                 let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
                 // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
@@ -61,6 +50,7 @@ impl Engine {
                 if undo {
                     state.stored.record = state.stored.record.undo(reason)?;
                     state.stored = self.store.write(&state.stored).await?;
+                    options.tries = TRIES;
                     let header = self.store.known_header(journal.target);
                     let target = header.map(|header| Revision { header, desired });
                     return Box::pin(self.finish(state, target, guard, options)).await;
@@ -156,8 +146,8 @@ impl Engine {
         released(guard, answer).await
     }
 
-    /// Says which way the open journal leads, and goes there. `known`: a revision besides the current one that need
-    /// not be read again.
+    /// Plans again towards where the open journal leads, and goes there. `known`: a revision besides the current
+    /// one that need not be read again.
     pub(crate) async fn finish(
         &self,
         state: State,
@@ -165,25 +155,15 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
-        let (Some(journal), Some(to)) = (state.journal(), state.record().heading()) else {
-            return Ok(state);
-        };
-        match &journal.phase {
-            _ if journal.extent.is_some() => {}
-            Phase::Undo { reason } => (options.sink)(Event::RollingBack { to, reason: reason.clone() }),
-            Phase::Forward => {
-                let (purpose, target) = (journal.purpose, journal.target);
-                (options.sink)(Event::Recovering { purpose, target, undo: false });
-            }
-        }
-        self.go_on(state, known, guard, options).await
+        self.go_on(state, known, None, guard, options).await
     }
 
-    /// Plans again towards where the open journal leads, and goes there.
-    async fn go_on(
+    /// As [`Self::finish`]; `overtaken`: what a plan there has met a moment ago.
+    pub(crate) async fn go_on(
         &self,
         mut state: State,
         known: Option<Revision>,
+        mut overtaken: Option<Failure>,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
@@ -195,46 +175,59 @@ impl Engine {
         }
         let undo = matches!(journal.phase, Phase::Undo { .. });
         let mut known: Vec<Revision> = state.current.take().into_iter().chain(known).collect();
-        let mut taken = |number: u64| {
-            let place = known.iter().position(|revision| revision.header.number == number);
-            place.map(|place| known.swap_remove(place))
-        };
-        let target = match taken(heading) {
+        let target = match taken(&mut known, heading) {
             Some(target) => target,
             None => self.store.load(heading).await?,
         };
-        let mut others = Vec::new();
-        let numbers =
-            [Some(journal.target), journal.from].into_iter().flatten().chain(journal.touched.iter().copied());
-        for number in numbers.filter(|number| *number != heading).collect::<BTreeSet<_>>() {
-            // What cannot be read is found by its label all the same.
-            others.extend(match taken(number) {
-                Some(other) => Some(other),
-                None => self.store.load_if_sound(number).await?,
-            });
+        match &journal.phase {
+            _ if overtaken.is_some() => {}
+            Phase::Undo { reason } => {
+                (options.sink)(Event::RollingBack { to: heading, reason: reason.clone() });
+            }
+            Phase::Forward => {
+                let (purpose, target) = (journal.purpose, journal.target);
+                (options.sink)(Event::Recovering { purpose, target, undo });
+            }
         }
-        let last = written_before(&target.desired, &others);
-        let states: Vec<&Desired> =
-            others.iter().map(|revision| &*revision.desired).chain([&*target.desired]).collect();
-        let observed = self.observe(&states).await?;
         let purpose = if undo { Purpose::Rollback } else { journal.purpose };
-        // An automatic rollback was allowed by its option when the plan began.
-        let lossy = undo || journal.allow_lossy;
-        let terms = Terms::of(&target.desired.options);
-        let request = self.request(purpose, &target.desired, Some(&last), &observed, &terms, lossy);
-        let ended = match planner::resume(&request) {
-            Ok(plan) => {
-                preflight::check(&self.cluster, &plan).await?;
-                (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
-                self.walk(&plan, observed, Some(guard), &target.desired, options).await?
+        let ended = loop {
+            if let Some(failure) = overtaken.take_if(|_| options.tries == 0) {
+                break Ended::Failed { failure, pruning: false };
             }
-            // Whoever says the word goes on from here.
-            Err(refused) if journal.purpose == Purpose::Rollback && refused.iter().all(is_lossy) => {
-                return Err(EngineError::Refused(refused));
+            if let Some(failure) = &overtaken {
+                options.may_plan_again(failure).await;
             }
-            // Refused for ever, the journal would stand in the way of whoever wants something else: such a
-            // plan has failed, and is closed. What it left is remembered.
-            Err(refused) => Ended::Failed { failure: Failure::Refused(refused), pruning: false },
+            let (plan, observed) =
+                self.plan_again(&journal, purpose, &target, std::mem::take(&mut known)).await?;
+            let plan = match (plan, overtaken.take()) {
+                // Refused because of what somebody else did: that is what made the plan fail, and is undone.
+                (Err(refused), Some(failure)) => {
+                    tracing::warn!(refused = %Failure::Refused(refused), "the plan is not made again");
+                    break Ended::Failed { failure, pruning: false };
+                }
+                // Nothing of a revision that exists says which fields it leaves to others since.
+                (Ok(plan), Some(failure)) if leaves_more(&plan, &target.desired) => {
+                    break Ended::Failed { failure, pruning: false };
+                }
+                // Whoever says the word goes on from here.
+                (Err(refused), None)
+                    if journal.purpose == Purpose::Rollback && refused.iter().all(is_lossy) =>
+                {
+                    return Err(EngineError::Refused(refused));
+                }
+                // Refused for ever, the journal would stand in the way of whoever wants something else: such a
+                // plan has failed, and is closed. What it left is remembered.
+                (Err(refused), None) => {
+                    break Ended::Failed { failure: Failure::Refused(refused), pruning: false };
+                }
+                (Ok(plan), _) => plan,
+            };
+            preflight::check(&self.cluster, &plan).await?;
+            (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
+            match self.walk(&plan, observed, Some(guard), &target.desired, options).await? {
+                Ended::Failed { failure, .. } if failure.overtaken().is_some() => overtaken = Some(failure),
+                ended => break ended,
+            }
         };
         let succeeded = matches!(ended, Ended::Done);
         let state = self.conclude(state, purpose, target.desired, ended, guard, options).await?;
@@ -248,6 +241,47 @@ impl Engine {
             _ => Ok(state),
         }
     }
+
+    /// The way to the revision that an open journal leads to, from whatever is there now.
+    async fn plan_again(
+        &self,
+        journal: &Journal,
+        purpose: Purpose,
+        target: &Revision,
+        mut known: Vec<Revision>,
+    ) -> Result<(Result<Plan, Vec<Refused>>, Observed), EngineError> {
+        let mut others = Vec::new();
+        let numbers =
+            [Some(journal.target), journal.from].into_iter().flatten().chain(journal.touched.iter().copied());
+        for number in numbers.filter(|number| *number != target.header.number).collect::<BTreeSet<_>>() {
+            // What cannot be read is found by its label all the same.
+            others.extend(match taken(&mut known, number) {
+                Some(other) => Some(other),
+                None => self.store.load_if_sound(number).await?,
+            });
+        }
+        let last = written_before(&target.desired, &others);
+        let states: Vec<&Desired> =
+            others.iter().map(|revision| &*revision.desired).chain([&*target.desired]).collect();
+        let observed = self.observe(&states).await?;
+        // An automatic rollback was allowed by its option when the plan began.
+        let lossy = matches!(journal.phase, Phase::Undo { .. }) || journal.allow_lossy;
+        let terms = Terms::of(&target.desired.options);
+        let request = self.request(purpose, &target.desired, Some(&last), &observed, &terms, lossy);
+        let plan = planner::resume(&request);
+        Ok((plan, observed))
+    }
+}
+
+/// The revision of that number, if it is among those in memory.
+fn taken(known: &mut Vec<Revision>, number: u64) -> Option<Revision> {
+    let place = known.iter().position(|revision| revision.header.number == number);
+    place.map(|place| known.swap_remove(place))
+}
+
+/// Whether a plan leaves fields to others that the state it leads to does not.
+fn leaves_more(plan: &Plan, desired: &Desired) -> bool {
+    planner::is_yielding(desired, plan) && planner::with_yielded(desired.clone(), plan) != *desired
 }
 
 fn is_lossy(refused: &Refused) -> bool {

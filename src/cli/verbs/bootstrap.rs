@@ -1,7 +1,7 @@
 //! `bootstrap`: the daemon, into the cluster.
 
 use clap::Args;
-use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS};
+use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS, daemon_that_keeps};
 use trainerd_cluster::{Cluster, builtin};
 use trainerd_engine::record::Removal;
 use trainerd_engine::{Engine, EngineError, State};
@@ -53,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     if keeps.name == DAEMON {
         return Err(InputError::NameOfDaemon.into());
     }
-    let own = Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() };
+    let own = daemon_that_keeps(&keeps);
     if args.remove {
         let cluster = context.connect().await?;
         return remove(context, cluster, keeps, own).await;

@@ -124,6 +124,7 @@ pub fn down(home: &Home, name: &Name) -> Result<bool, Error> {
 pub fn restart(home: &Home, name: &Name) -> Result<bool, Error> {
     let folder = Folder::of(home, name);
     let _lock = take_lock(&folder)?;
+    wait::watch_signals()?;
     let Some(state) = state::load(&folder)? else { return Ok(false) };
     control_plane::restart_api_server(&folder, &state, &Parts::find(home)?)?;
     Ok(true)

@@ -9,39 +9,33 @@ mod hold;
 mod news;
 mod packed;
 mod view;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use trainerd_cluster::Cluster;
 use trainerd_cluster::retry::Backoff;
-use trainerd_cluster::{Cluster, RequestError, builtin};
-use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
-use trainerd_plan::drift::{Contention, Drifted, Fight, Leave, Remedy, Rules, Verdict};
+use trainerd_plan::drift::{Contention, Drifted, Leave, Remedy, Rules, Verdict};
 use trainerd_plan::object::ObjectKey;
-use trainerd_plan::plan::Step;
-use trainerd_plan::readiness::by_existence;
 
 pub use self::follow::RecordSeen;
 use self::follow::{Follow, Look};
 use self::hold::Hold;
 pub use self::news::{News, Stance};
 pub use self::view::{DriftState, DriftStatus, Outlook};
+use self::work::Work;
 use crate::engine::{Engine, State};
-use crate::error::{EngineError, one_line};
-use crate::event::Event;
-use crate::observe::IN_FLIGHT;
+use crate::error::EngineError;
 use crate::record::{Journal, Outcome};
-use crate::retry::patiently;
 use crate::store::Standing;
 use crate::terms::Terms;
 use crate::watches::Told;
-use crate::write::{WriteError, Written, verb_name, write};
 
 /// What the outlook tells of the account of the installation.
 struct Account {
@@ -79,22 +73,14 @@ pub struct Upkeep {
     hold: Hold,
     /// Whether the record is being asked for: until then nothing is written.
     checking: bool,
-    /// Until then a watch may still tell of what a plan has changed since: what looks like drift is read first.
+    /// Until then a watch may tell what was before the last plan: what looks like drift is read first.
     late: Option<Instant>,
     news: VecDeque<News>,
     halt: watch::Sender<bool>,
 }
 
-/// Something that was waited for.
-enum Work {
-    Read { key: ObjectKey, answer: Result<Option<Value>, RequestError> },
-    Written { key: ObjectKey, step: Box<Step>, drifted: Box<Drifted>, fights: Vec<Fight>, written: Written },
-    Hold(hold::Taken),
-    Record { answer: Result<Option<Value>, RequestError> },
-    Released,
-}
-
-/// How long the news of what a plan wrote may be under way.
+/// How long the news of what a plan wrote may be under way, well above what a busy API server takes. What comes
+/// later still is put right by a write that changes nothing.
 const LATE: Duration = Duration::from_secs(10);
 
 /// Time between two looks at what stands in the place of an object of ours.
@@ -140,8 +126,6 @@ impl Upkeep {
         self.hold.know(state.record().token.clone());
         self.follow.follow_account(&state.stored.listed);
         self.stance = stance;
-        // What is listed from now on is no older than the state.
-        self.late = self.follow.packed().map(|_| Instant::now() + LATE);
         if let Some(current) = &state.current {
             let terms = Terms::of(&current.desired.options);
             let set = self.follow.set(&current.desired, terms != self.terms);
@@ -189,6 +173,16 @@ impl Upkeep {
         }
         self.halt.send_replace(false);
         self.hold.release().await;
+    }
+
+    /// A plan has written: what watches tell next may be older than that.
+    pub fn plan_ran(&mut self) {
+        self.late = Some(Instant::now() + LATE);
+    }
+
+    /// Whether something that looks like drift has still to be read.
+    pub fn is_in_doubt(&self) -> bool {
+        self.is_late() && !self.busy.is_empty()
     }
 
     /// Whether every kind was seen.
@@ -260,7 +254,7 @@ impl Upkeep {
             if let Some((at, _)) = self.again.get_mut(&key) {
                 *at = None;
             }
-            if self.drift.get(&key).is_some_and(|drift| drift.state.is_foreign()) {
+            if self.drift.get(&key).is_some_and(|drift| drift.state.is_unseen()) {
                 self.follow.doubt(&key);
             }
             self.look(&key);
@@ -314,6 +308,8 @@ impl Upkeep {
             Look::Unknown => return,
             Look::Unclear if may_read => return self.read(key),
             Look::Clear(Verdict::Drifted(_)) if may_read && self.is_late() => return self.read(key),
+            // Deleted and made again while it was read, say.
+            Look::Unclear if self.is_first_time(key) => return self.read(key),
             Look::Unclear => return self.failed(key, None, "what was read does not tell how it is"),
             Look::Clear(verdict) => verdict,
         };
@@ -340,6 +336,8 @@ impl Upkeep {
     fn drifted(&mut self, key: &ObjectKey, drifted: &Drifted) {
         let state = match &drifted.remedy {
             Remedy::Leave(leave) => {
+                self.noticed.remove(key);
+                self.again.remove(key);
                 if matches!(leave, Leave::Foreign { .. }) {
                     // No watch of ours tells when theirs goes.
                     self.again.insert(key.clone(), (Some(Instant::now() + FOREIGN), patience()));
@@ -396,193 +394,6 @@ impl Upkeep {
         if known.as_ref().is_none_or(|known| !known.is_same(&status)) {
             self.news.push_back(News::Drifted(status));
         }
-    }
-
-    fn read(&mut self, key: &ObjectKey) {
-        let Some((_, resource)) = self.follow.packed().and_then(|packed| packed.place(key)) else { return };
-        let resource = resource.clone();
-        if !self.busy.insert(key.clone()) {
-            return;
-        }
-        self.noticed.entry(key.clone()).or_insert_with(Instant::now);
-        let (cluster, key) = (self.cluster.clone(), key.clone());
-        self.work.push(Box::pin(async move {
-            let answer =
-                patiently(async || cluster.get_opt(&resource, key.namespace.as_deref(), &key.name).await);
-            let answer = answer.await;
-            Work::Read { key, answer }
-        }));
-    }
-
-    /// Begins the writes that are due, once the lease is ours.
-    fn begin(&mut self) {
-        if self.queue.is_empty() || self.checking || self.stance != Stance::Active {
-            return;
-        }
-        let Some(fence) = self.hold.fence() else {
-            if let Some(taking) = self.hold.take() {
-                self.work.push(Box::pin(async move { Work::Hold(taking.await) }));
-            }
-            return;
-        };
-        while self.busy.len() < IN_FLIGHT {
-            let Some(key) = self.queue.pop_front() else { break };
-            // What was queued may have been put right by others since.
-            let Look::Clear(Verdict::Drifted(drifted)) = self.sight(&key) else {
-                self.look(&key);
-                continue;
-            };
-            let Remedy::Repair(step) = drifted.remedy.clone() else { continue };
-            let fights = drifted.fights(&key);
-            self.busy.insert(key.clone());
-            let (cluster, fence, halt) = (self.cluster.clone(), fence.clone(), self.halt.subscribe());
-            let namespace = self.installation.namespace.clone();
-            self.work.push(Box::pin(async move {
-                let log = |event: Event| tracing::debug!(?event, "repairing");
-                let written = write(&cluster, &step, &namespace, 0, Some(&fence), &log, halt).await;
-                Work::Written { key, step, drifted, fights, written }
-            }));
-        }
-    }
-
-    fn worked(&mut self, work: Work) {
-        match work {
-            Work::Read { key, answer } => {
-                self.busy.remove(&key);
-                match answer {
-                    Ok(value) => {
-                        self.follow.put(&key, value, true);
-                        self.judge(&key, false);
-                    }
-                    Err(error) => self.failed(&key, None, &one_line(&error)),
-                }
-            }
-            Work::Written { key, step, drifted, fights, written } => {
-                self.busy.remove(&key);
-                self.hold.used();
-                self.written(&key, &step, &drifted, fights, written);
-            }
-            Work::Hold(taken) => {
-                match self.hold.taken(taken) {
-                    Ok(true) => {}
-                    // Somebody has held it meanwhile, and may have written another revision.
-                    Ok(false) => self.check_record(),
-                    Err(why) => {
-                        for key in self.queue.clone() {
-                            if let Some(status) = self.drift.get_mut(&key) {
-                                status.state = DriftState::Waiting { why: why.clone() };
-                            }
-                        }
-                    }
-                }
-                // Whether the lease is held is part of what is shown.
-                self.changed();
-            }
-            Work::Record { answer } => {
-                self.checking = false;
-                self.checked(answer);
-            }
-            Work::Released => {
-                self.hold.released();
-                self.changed();
-            }
-        }
-    }
-
-    /// Asks which version the record has, before anything is written.
-    fn check_record(&mut self) {
-        self.checking = true;
-        let (cluster, namespace) = (self.cluster.clone(), self.installation.namespace.clone());
-        let name = applyset::parent_name(&self.installation);
-        self.work.push(Box::pin(async move {
-            let read = async || cluster.get_metadata(&builtin::secret(), Some(&namespace), &name).await;
-            let answer = match patiently(read).await {
-                Ok(record) => Ok(Some(record)),
-                Err(error) if error.is_absent() => Ok(None),
-                Err(error) => Err(error),
-            };
-            Work::Record { answer }
-        }));
-    }
-
-    fn checked(&mut self, answer: Result<Option<Value>, RequestError>) {
-        let known = self.account.as_ref().and_then(|account| account.version.clone());
-        let found = match answer {
-            Ok(record) => record,
-            Err(error) => {
-                tracing::warn!(error = %one_line(&error), "failed to read the record; nothing is written");
-                self.hold.lose();
-                return;
-            }
-        };
-        let version =
-            found.and_then(|record| record["metadata"]["resourceVersion"].as_str().map(str::to_owned));
-        if version != known {
-            self.queue.clear();
-            self.news.push_back(News::Record(version.map_or(RecordSeen::Gone, RecordSeen::At)));
-        }
-    }
-
-    fn written(
-        &mut self,
-        key: &ObjectKey,
-        step: &Step,
-        drifted: &Drifted,
-        fights: Vec<Fight>,
-        written: Written,
-    ) {
-        match written.answer {
-            Ok(value) => {
-                self.contention.repaired(fights, self.began.elapsed());
-                self.follow.put(key, value, !by_existence(key));
-                let noticed = self.noticed.remove(key).unwrap_or_else(Instant::now);
-                self.news.push_back(News::Repaired {
-                    object: key.clone(),
-                    verb: verb_name(&step.verb),
-                    by: drifted.by.clone(),
-                    took: noticed.elapsed(),
-                });
-                self.again.remove(key);
-                self.drift.remove(key);
-                self.look(key);
-                self.changed();
-            }
-            Err(WriteError::LeaseLost(why)) => {
-                tracing::warn!(object = %key, %why, "not written");
-                self.hold.lose();
-                self.look(key);
-            }
-            // Somebody changed it again meanwhile: a look tells. Where that is not the reason, it takes its time.
-            Err(WriteError::Request(
-                error @ (RequestError::Conflict { .. } | RequestError::AlreadyExists { .. }),
-            )) => {
-                self.follow.doubt(key);
-                if self.again.contains_key(key) {
-                    self.failed(key, Some(drifted), &one_line(&error));
-                } else {
-                    self.again.insert(key.clone(), (None, patience()));
-                    self.look(key);
-                }
-            }
-            Err(WriteError::Request(error)) if error.is_absent() => {
-                self.failed(key, Some(drifted), &one_line(&error));
-                let why = format!("{key} cannot be put right by itself: {}", one_line(&error));
-                self.news.push_back(News::NeedsPlan { why });
-            }
-            Err(WriteError::Request(error)) => self.failed(key, Some(drifted), &one_line(&error)),
-            Err(WriteError::ChangedHands) => self.look(key),
-        }
-    }
-
-    /// A request about an object was refused: it is tried again after a while.
-    fn failed(&mut self, key: &ObjectKey, drifted: Option<&Drifted>, error: &str) {
-        tracing::warn!(object = %key, error, "failed to put drift right");
-        let (_, mut backoff) = self.again.remove(key).unwrap_or_else(|| (None, patience()));
-        let at = Instant::now() + backoff.next_wait();
-        self.again.insert(key.clone(), (Some(at), backoff));
-        let unknown = Drifted { changes: Vec::new(), by: Vec::new(), remedy: Remedy::Plan };
-        let state = DriftState::Failed { error: error.to_owned() };
-        self.show(key, drifted.unwrap_or(&unknown), state);
     }
 }
 

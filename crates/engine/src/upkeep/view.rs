@@ -80,9 +80,10 @@ impl DriftState {
 }
 
 impl DriftState {
-    /// Whether somebody else's object stands in its place.
-    pub(super) fn is_foreign(&self) -> bool {
-        matches!(self, Self::Left { why: Leave::Foreign { .. } })
+    /// Whether no watch may tell how the object is now: somebody else's stands in its place, or what was seen of it
+    /// was of no use.
+    pub(super) fn is_unseen(&self) -> bool {
+        matches!(self, Self::Left { why: Leave::Foreign { .. } } | Self::Failed { .. })
     }
 
     /// Whether something is still to be done about it.
