@@ -35,6 +35,8 @@ impl Upkeep {
         if !self.busy.insert(key.clone()) {
             return;
         }
+        // What is to be done about it is decided anew once it was read.
+        self.queue.retain(|queued| queued != key);
         self.noticed.entry(key.clone()).or_insert_with(Instant::now);
         let (cluster, key) = (self.cluster.clone(), key.clone());
         self.work.push(Box::pin(async move {
