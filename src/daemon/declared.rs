@@ -55,6 +55,13 @@ pub(crate) enum Declared {
     Unreadable(Problem),
 }
 
+impl Declared {
+    /// Whether it is another daemon's turn to act.
+    pub(crate) fn is_standby(&self) -> bool {
+        matches!(self, Self::Options(wish) if wish.standby)
+    }
+}
+
 /// Options, and who they are known as.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {

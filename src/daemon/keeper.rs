@@ -165,8 +165,7 @@ impl Keeper {
 
     /// Brings the installation to what is declared, as far as that differs from what it is.
     async fn pass(&mut self) -> Result<(), Stop> {
-        let standby = matches!(&*self.declared.borrow(), Declared::Options(wish) if wish.standby);
-        self.recorder.set_standby(standby);
+        self.recorder.set_standby(self.declared.borrow().is_standby());
         self.upkeep.step_aside().await;
         let engine = Arc::clone(&self.engine);
         let state = match self.aside(engine.open()).await? {
@@ -197,7 +196,7 @@ impl Keeper {
 
     async fn bring(&mut self) -> Result<(), Stop> {
         let declared = self.declared.borrow_and_update().clone();
-        self.standby = matches!(&declared, Declared::Options(wish) if wish.standby);
+        self.standby = declared.is_standby();
         if let (true, Declared::Options(wish)) = (self.standby, &declared) {
             self.board.write(|view| view.generation = Some(wish.generation.clone()));
         }
@@ -338,7 +337,7 @@ impl Keeper {
                     // Other options wait for the end of the plan; a standby writes nothing from now on.
                     _ = self.declared.changed(), if !told => {
                         told = true;
-                        if matches!(&*self.declared.borrow(), Declared::Options(wish) if wish.standby) {
+                        if self.declared.borrow().is_standby() {
                             anew = true;
                             cancel.send_replace(true);
                         }

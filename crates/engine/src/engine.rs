@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::Fence;
+use trainerd_cluster::retry::Backoff;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
@@ -83,31 +84,42 @@ pub struct RunOptions<'a> {
     /// When the patience is over: one deadline for all that a command runs.
     pub(crate) deadline: Option<Instant>,
     /// How often a plan may still be made again because somebody else changed what it was made for.
-    pub(crate) tries: u32,
+    tries: u32,
+    /// Waits before it is.
+    pause: Backoff,
 }
 
 /// Enough for a coincidence, and few enough to end where somebody fights.
-pub(crate) const TRIES: u32 = 5;
-
-/// Before the first plan that is made again; twice as long before each further one.
-const PAUSE: Duration = Duration::from_millis(100);
+const TRIES: u32 = 5;
 
 impl<'a> RunOptions<'a> {
     /// Options of a run that begins now.
     pub fn new(timeout: Option<Duration>, sink: Sink<'a>, cancel: Cancel) -> Self {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Self { timeout, sink, cancel, deadline, tries: TRIES }
+        Self { timeout, sink, cancel, deadline, tries: TRIES, pause: Backoff::default() }
+    }
+
+    /// Whether no plan may be made again any more.
+    pub(crate) fn is_out_of_tries(&self) -> bool {
+        self.tries == 0
+    }
+
+    /// The way turns around: what was met on the way here does not count.
+    pub(crate) fn renew_tries(&mut self) {
+        self.tries = TRIES;
+        self.pause.reset();
     }
 
     /// Whether another plan shall be made in the place of one that failed so; says so, and waits a moment, for who
     /// interferes may not be done.
     pub(crate) async fn may_plan_again(&mut self, failure: &Failure) -> bool {
-        let Some(object) = failure.overtaken().cloned().filter(|_| self.tries > 0) else { return false };
+        let Some(object) = failure.overtaken().cloned().filter(|_| !self.is_out_of_tries()) else {
+            return false;
+        };
         (self.sink)(Event::Overtaken { object, why: one_line(failure) });
-        let wait = PAUSE * (1 << (TRIES - self.tries).min(TRIES));
         self.tries -= 1;
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(self.pause.next_wait()) => {}
             // The next plan ends before it begins.
             _ = self.cancel.wait_for(|cancelled| *cancelled) => {}
         }

@@ -10,7 +10,7 @@ use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 
-use crate::engine::{Engine, RunOptions, State, TRIES};
+use crate::engine::{Engine, RunOptions, State};
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
@@ -50,7 +50,7 @@ impl Engine {
                 if undo {
                     state.stored.record = state.stored.record.undo(reason)?;
                     state.stored = self.store.write(&state.stored).await?;
-                    options.tries = TRIES;
+                    options.renew_tries();
                     let header = self.store.known_header(journal.target);
                     let target = header.map(|header| Revision { header, desired });
                     return Box::pin(self.finish(state, target, guard, options)).await;
@@ -191,7 +191,7 @@ impl Engine {
         }
         let purpose = if undo { Purpose::Rollback } else { journal.purpose };
         let ended = loop {
-            if let Some(failure) = overtaken.take_if(|_| options.tries == 0) {
+            if let Some(failure) = overtaken.take_if(|_| options.is_out_of_tries()) {
                 break Ended::Failed { failure, pruning: false };
             }
             if let Some(failure) = &overtaken {
