@@ -69,8 +69,14 @@ impl LiveObject {
     pub fn is_foreign(&self, installation: &Installation, field_manager: &str) -> bool {
         match applyset::label(&self.value, applyset::PART_OF) {
             Some(id) => id != applyset::id(installation),
-            None => !ownership::applied_by(&self.value, field_manager),
+            None => !self.is_unlabelled(field_manager),
         }
+    }
+
+    /// Whether `field_manager` has applied it, and no set claims it any more: somebody has taken the label away.
+    pub fn is_unlabelled(&self, field_manager: &str) -> bool {
+        applyset::label(&self.value, applyset::PART_OF).is_none()
+            && ownership::applied_by(&self.value, field_manager)
     }
 
     /// Who controls it, as far as the object itself tells.

@@ -42,6 +42,13 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
     let settling = settling || request.purpose == Purpose::Rollback;
     let known: BTreeSet<ObjectKey> =
         request.last.iter().flat_map(|last| &last.objects).map(DesiredObject::key).collect();
+    let wanted: BTreeSet<ObjectKey> = desired.objects.iter().map(DesiredObject::key).collect();
+    let let_go = observed.objects.iter().filter(|(key, live)| {
+        known.contains(key) && !wanted.contains(key) && live.is_unlabelled(request.field_manager)
+    });
+    pruned.notes.extend(
+        let_go.map(|(key, _)| format!("{key} stays: somebody has taken this installation's label from it")),
+    );
     let mut kept = BTreeSet::new();
     let mut stored = Vec::new();
     for (crd, live, _) in pruned.objects.iter().filter(|(key, ..)| role(key) == Role::Crd) {

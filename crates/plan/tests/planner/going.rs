@@ -56,6 +56,18 @@ fn what_is_no_longer_desired_is_deleted_by_uid_after_all_else() {
 }
 
 #[test]
+fn what_somebody_took_the_label_from_stays_and_is_named() {
+    let old = stack();
+    let new = without(&["ConfigMap"]);
+    let mut observed = all_applied(&old);
+    let key = find(&old, "ConfigMap").key();
+    observed.objects.get_mut(&key).unwrap().value["metadata"]["labels"] = json!({});
+    let plan = plan(&request(&new, Some(&old), &observed)).unwrap();
+    assert!(!plan.steps.iter().any(|step| step.object == key), "{plan:?}");
+    assert_eq!(plan.notes, [format!("{key} stays: somebody has taken this installation's label from it")]);
+}
+
+#[test]
 fn a_crd_goes_only_when_nothing_is_stored_under_it_but_what_the_plan_deletes() {
     let old = stack();
     let new = without(&["CustomResourceDefinition", "Runtime"]);
