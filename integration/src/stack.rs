@@ -47,6 +47,11 @@ pub fn runtime() -> Resource {
     resource("trainer.kubeflow.org", "v1alpha1", kind, plural, false)
 }
 
+/// Services.
+pub fn service() -> Resource {
+    resource("", "v1", "Service", "services", true)
+}
+
 /// Both kinds of webhook configurations.
 pub fn webhook_configurations() -> [Resource; 2] {
     let group = "admissionregistration.k8s.io";

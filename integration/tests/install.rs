@@ -175,13 +175,19 @@ fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn
     }
     cluster.proxy().cut_watches();
     cluster.delete(&stack::deployment(), NAMESPACE, jobset)?;
+    cluster.wait_until("another Deployment", bound, || exists(stack::deployment(), NAMESPACE, jobset))?;
+    // Nothing waits for a Service itself; its endpoints are waited for in vain.
+    let service = "jobset-webhook-service";
+    cluster.delete(&stack::service(), NAMESPACE, service)?;
     let run = trainerd_integration::product::wait(command, child, started)?.expect_code(0)?;
     // Without an answer of the API server.
     let log = cluster.proxy().log();
     let refused = log.iter().filter(|entry| entry.path.contains("/deployments") && entry.status.is_none());
     assert_eq!(refused.count(), 3, "{log:#?}");
-    let told = format!("planning again: Deployment {NAMESPACE}/{jobset} was deleted by somebody else");
-    assert!(run.stderr.contains(&told), "{told:?} is not in: {}", run.stderr);
+    for object in [format!("Deployment {NAMESPACE}/{jobset}"), format!("Service {NAMESPACE}/{service}")] {
+        let told = format!("planning again: {object} was deleted by somebody else");
+        assert!(run.stderr.contains(&told), "{told:?} is not in: {}", run.stderr);
+    }
     assert_eq!(cluster.lease_holder()?, None);
     let record = cluster.record()?.unwrap_or_default();
     assert_eq!((&record["current"], &record["journal"]), (&Value::from(1), &Value::Null), "{record}");

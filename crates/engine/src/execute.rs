@@ -90,12 +90,16 @@ pub(crate) async fn execute(
         reasons: HashMap::new(),
         marks: HashMap::new(),
         progressed: now,
+        follows_all: false,
         ending: None,
         admissions: BTreeMap::new(),
         probing: FuturesUnordered::new(),
         settled: None,
         patience: admission::SHORTEST,
     };
+    for note in &plan.notes {
+        tracing::info!("{note}");
+    }
     for step in plan.steps.iter().filter(|step| !plan.is_empty() && role(&step.object) == Role::Workload) {
         run.live.follow(&step.resource);
     }
@@ -175,6 +179,8 @@ struct Run<'a> {
     /// for a failing pod changes its words for ever.
     marks: HashMap<usize, String>,
     progressed: Instant,
+    /// Whether every kind of the plan is followed.
+    follows_all: bool,
     /// How the run will end once what is in flight has been answered.
     ending: Option<Ended>,
     admissions: BTreeMap<usize, Admission>,
@@ -184,7 +190,7 @@ struct Run<'a> {
     patience: Duration,
 }
 
-/// How long a webhook may not answer before its error is shown.
+/// How long nothing may move before more is looked at: a webhook's error is shown, and the whole plan is followed.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Where the dry-run creates of a webhook configuration are.
@@ -489,8 +495,8 @@ impl Run<'_> {
             Admission::Again { at, .. } => Some(*at),
             Admission::Asked | Admission::Through => None,
         });
-        let stalled = self.progressed + self.limits.progress_deadline;
-        let own = self.settled.unwrap_or(stalled);
+        let patience = if self.follows_all { self.limits.progress_deadline } else { QUIET };
+        let own = self.settled.unwrap_or(self.progressed + patience.min(self.limits.progress_deadline));
         again.chain(self.limits.deadline).fold(own, Instant::min)
     }
 
@@ -508,7 +514,15 @@ impl Run<'_> {
         for index in due {
             self.again(index);
         }
-        if now >= self.progressed + self.limits.progress_deadline && self.settled.is_none() {
+        if self.settled.is_some() {
+            return;
+        }
+        if now >= self.progressed + QUIET && !std::mem::replace(&mut self.follows_all, true) {
+            // What is waited for may wait itself for something that was left as it was, and that somebody deleted
+            // since: a Service, a Secret of a pod.
+            self.plan.steps.iter().for_each(|step| self.live.follow(&step.resource));
+        }
+        if now >= self.progressed + self.limits.progress_deadline {
             let seconds = self.limits.progress_deadline.as_secs();
             let failure = Failure::NoProgress { seconds, waiting: self.waiting() };
             self.fail(None, failure);
