@@ -113,19 +113,25 @@ impl Webhooks {
         let mut names = BTreeSet::new();
         let mut fills = Vec::new();
         for (key, (resource, object)) in &self.objects {
-            let mut filled = object.clone();
-            let mut changed = false;
-            for config in client_configs(&mut filled) {
+            let mut lacking = Vec::new();
+            for path in client_configs(object) {
+                let Some(config) = object.pointer(&path) else { continue };
                 let Some(service) = service_of(config) else { continue };
                 let Some(port) = served.get(&service) else { continue };
                 wanted.insert(*port);
                 names.insert(format!("{}.{}.svc", service.1, service.0));
                 if config["caBundle"].as_str() != Some(&self.bundle) {
-                    config["caBundle"] = Value::String(self.bundle.clone());
-                    changed = true;
+                    lacking.push(path);
                 }
             }
-            if changed && !self.writing.contains(key) {
+            // Objects are large, and nearly always filled: only those that are written are copied.
+            if !lacking.is_empty() && !self.writing.contains(key) {
+                let mut filled = object.clone();
+                for path in lacking {
+                    if let Some(config) = filled.pointer_mut(&path) {
+                        config["caBundle"] = Value::String(self.bundle.clone());
+                    }
+                }
                 fills.push((key.clone(), resource.clone(), filled));
             }
         }
@@ -189,15 +195,13 @@ fn number(value: &Value) -> Option<u16> {
     value.as_u64()?.try_into().ok()
 }
 
-/// Where a webhook configuration or a CRD says whom to call.
-fn client_configs(object: &mut Value) -> Vec<&mut Value> {
+/// Where a webhook configuration or a CRD says whom to call, as JSON pointers.
+fn client_configs(object: &Value) -> Vec<String> {
     match object["kind"].as_str() {
-        Some("CustomResourceDefinition") => {
-            object.pointer_mut("/spec/conversion/webhook/clientConfig").into_iter().collect()
-        }
+        Some("CustomResourceDefinition") => vec!["/spec/conversion/webhook/clientConfig".to_owned()],
         Some("MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
-            let webhooks = object.get_mut("webhooks").and_then(Value::as_array_mut);
-            webhooks.into_iter().flatten().filter_map(|webhook| webhook.get_mut("clientConfig")).collect()
+            let webhooks = object["webhooks"].as_array().map_or(0, Vec::len);
+            (0..webhooks).map(|index| format!("/webhooks/{index}/clientConfig")).collect()
         }
         _ => Vec::new(),
     }
@@ -237,15 +241,20 @@ mod tests {
     #[test]
     fn every_place_that_names_a_service_is_found() {
         let service = json!({"service": {"namespace": "n", "name": "s", "path": "/x"}});
-        let mut crd = json!({"kind": "CustomResourceDefinition",
-                             "spec": {"conversion": {"webhook": {"clientConfig": service}}}});
-        let mut configuration = json!({"kind": "ValidatingWebhookConfiguration",
+        let crd = json!({"kind": "CustomResourceDefinition",
+                         "spec": {"conversion": {"webhook": {"clientConfig": service}}}});
+        let without =
+            json!({"kind": "CustomResourceDefinition", "spec": {"conversion": {"strategy": "None"}}});
+        let configuration = json!({"kind": "ValidatingWebhookConfiguration",
             "webhooks": [{"clientConfig": service}, {"clientConfig": {"url": "https://x"}}]});
-        let expected = Some(("n".to_owned(), "s".to_owned(), 443));
-        let found =
-            |object: &mut Value| client_configs(object).iter().map(|c| service_of(c)).collect::<Vec<_>>();
-        assert_eq!(found(&mut configuration), [expected.clone(), None]);
-        assert_eq!(found(&mut crd), [expected]);
-        assert_eq!(found(&mut json!({"kind": "Service", "webhooks": [{"clientConfig": service}]})), []);
+        let expected = ("n".to_owned(), "s".to_owned(), 443);
+        let found = |object: &Value| {
+            let paths = client_configs(object);
+            paths.iter().filter_map(|path| service_of(object.pointer(path)?)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&configuration), std::slice::from_ref(&expected));
+        assert_eq!(found(&crd), [expected]);
+        assert_eq!(found(&without), []);
+        assert_eq!(found(&json!({"kind": "Service", "webhooks": [{"clientConfig": service}]})), []);
     }
 }
