@@ -19,10 +19,11 @@ fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dy
     }
     let (seeds, is_sample) = seeds()?;
     let mut ordeal = Ordeal::new()?;
-    let (mut converged, mut said_why, mut broken) = (0, Vec::new(), Vec::new());
+    let (mut converged, mut early, mut said_why, mut broken) = (0, 0, Vec::new(), Vec::new());
     for seed in &seeds {
         let told = ordeal.run(*seed);
         println!("{told}");
+        early += usize::from(told.early > 0);
         match told.ended {
             Ended::Converged(_) => converged += 1,
             Ended::SaidWhy(_) => said_why.push(*seed),
@@ -30,7 +31,8 @@ fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dy
         }
     }
     println!(
-        "{} runs, {converged} converged, {} said why not {said_why:?}, {} did neither {broken:?}",
+        "{} runs, {converged} converged, {} said why not {said_why:?}, {} did neither {broken:?}; in {early} ready was said \
+         before the news to the contrary had come",
         seeds.len(),
         said_why.len(),
         broken.len()

@@ -9,6 +9,8 @@ use super::State;
 /// Labels by which an installation knows its own. With another value an object is somebody else's, and left to
 /// him; without them it is only lost.
 const OURS: [&str; 2] = [crate::stack::INSTALLATION, "applyset.kubernetes.io/part-of"];
+/// The one of them that is the proof: an object of which nobody wants anything any more goes only with it.
+const MEMBERSHIP: &str = OURS[1];
 /// Labels that the API server itself writes.
 const FIXED: &str = "kubernetes.io/metadata.name";
 
@@ -49,6 +51,11 @@ pub(super) fn edit(object: &Value, rng: &mut Rng) -> Option<Value> {
         }
     }
     rng.choice(edits)
+}
+
+/// Whether a patch takes an object out of the installation for good, unless it is wanted.
+pub(super) fn takes_out(patch: &Value) -> bool {
+    patch["metadata"]["labels"].get(MEMBERSHIP).is_some()
 }
 
 /// Edits that only one kind knows.

@@ -1,6 +1,8 @@
 //! A daemon goes through a [`Story`]; then all faults end, and it has to bring the installation to what is
 //! declared, alone, and to say so when it is true and not before.
 
+mod judgement;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::unix::process::ExitStatusExt as _;
@@ -9,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use trainerd_cluster::CreateParams;
-use trainerd_plan::object::Resource;
+use trainerd_plan::object::{ObjectKey, Resource};
 
 use super::story::{Event, Look, Options, Shape, Start, Story};
-use super::verdict::{account_troubles, process, without_history, word, wrong};
+use super::verdict::without_history;
 use super::{Point, State, hands};
 use crate::Error;
 use crate::cluster::{Snapshot, TestCluster};
@@ -27,18 +29,8 @@ use crate::stack::{self, NAMESPACE, RECORD};
 const BOUND: Duration = Duration::from_secs(90);
 /// For the daemon to end when it is asked to.
 const ENDING: Duration = Duration::from_secs(20);
-/// How long it has to say that it is settled, without a break, to be believed: news takes its time.
-const BELIEVED: Duration = Duration::from_millis(300);
-/// How long it has to say that it gave up: what it looks after all the same is put right within this.
-const GIVEN_UP: Duration = Duration::from_secs(3);
-/// The lease is given back so long after the last repair, and a little.
-const LINGERING: Duration = Duration::from_secs(15);
-/// One run of so many waits until nobody holds the lease any more.
-const PATIENT: u64 = 8;
 /// Pause between two looks at a process.
 const LOOK: Duration = Duration::from_millis(20);
-/// Pause between two looks at what a daemon says, which takes a processor some work.
-const ASK: Duration = Duration::from_millis(100);
 /// Who steals leases.
 const THIEF: &str = "somebody-else";
 
@@ -60,6 +52,8 @@ pub struct Told {
     pub story: Story,
     /// How it ended.
     pub ended: Ended,
+    /// How often a daemon said that it is ready when news to the contrary was still under way.
+    pub early: usize,
     /// From putting the cluster back to the end.
     pub took: Duration,
 }
@@ -94,6 +88,9 @@ struct Course {
     paused: bool,
     /// Daemons that were killed or asked to end, by process id.
     gone: BTreeSet<u32>,
+    /// What is there in the end.
+    wanted: BTreeSet<ObjectKey>,
+    early: usize,
     troubles: Vec<String>,
 }
 
@@ -147,7 +144,7 @@ impl Ordeal {
         let expected = self.expected(story.last().look);
         let began = Instant::now();
         let ended = expected.and_then(|expected| self.play(&story, &expected));
-        let ended = ended.unwrap_or_else(|error| Ended::Broken(vec![in_full(&error)]));
+        let (ended, early) = ended.unwrap_or_else(|error| (Ended::Broken(vec![in_full(&error)]), 0));
         for seat in &mut self.seats {
             if let Some(daemon) = seat.daemon.take()
                 && !matches!(ended, Ended::Converged(_))
@@ -155,10 +152,11 @@ impl Ordeal {
                 note(|| format!("{}:\n{}", seat.name, daemon.log()));
             }
         }
-        Told { story, ended, took: began.elapsed() }
+        Told { story, ended, early, took: began.elapsed() }
     }
 
-    fn play(&mut self, story: &Story, expected: &State) -> Result<Ended, Error> {
+    /// How it ended, and how often ready was said early.
+    fn play(&mut self, story: &Story, expected: &State) -> Result<(Ended, usize), Error> {
         match story.start {
             Start::Empty => self.cluster.restore_empty()?,
             Start::Installed => self.cluster.restore(&self.installed)?,
@@ -174,21 +172,28 @@ impl Ordeal {
             declared: story.options,
             paused: false,
             gone: BTreeSet::new(),
+            wanted: expected.objects.values().filter_map(ObjectKey::of).collect(),
+            early: 0,
             troubles: Vec::new(),
         };
+        let ended = self.go_through(story, expected, &mut course)?;
+        Ok((ended, course.early))
+    }
+
+    fn go_through(&mut self, story: &Story, expected: &State, course: &mut Course) -> Result<Ended, Error> {
         self.start(0)?;
         if story.rested {
-            self.wait_for_rest(&mut course)?;
+            self.wait_for_rest(course)?;
         }
         for (event, quiet) in &story.steps {
-            self.happen(event, &mut course)?;
-            self.quiet(*quiet, &mut course)?;
+            self.happen(event, course)?;
+            self.quiet(*quiet, course)?;
         }
-        self.make_peace(&mut course)?;
+        self.make_peace(course)?;
         let peace = Instant::now();
-        let settled = self.wait_for_rest(&mut course)?;
+        let settled = self.come_to_rest(expected, course)?;
         let took = peace.elapsed();
-        let mut troubles = self.judge(expected, settled, story, &mut course)?;
+        let mut troubles = self.judge(expected, settled, story, course)?;
         troubles.append(&mut course.troubles);
         if settled && troubles.is_empty() {
             return Ok(Ended::Converged(took));
@@ -233,7 +238,7 @@ impl Ordeal {
                 course.declared = *options;
                 self.declare(*options)?;
             }
-            Event::Edit(seed) => self.edit(*seed),
+            Event::Edit(seed) => self.edit(*seed, course),
             Event::Delete(seed) => self.delete(*seed)?,
             Event::KillAt(Point { number, after }) => {
                 let fault = if *after { Fault::KillAfter } else { Fault::KillBefore };
@@ -284,11 +289,15 @@ impl Ordeal {
         Ok(())
     }
 
-    fn edit(&self, seed: u64) {
+    fn edit(&self, seed: u64, course: &Course) {
         let mut rng = Rng::with_seed(seed);
         let Some(picked) = hands::pick(self.base(), &self.kinds, &mut rng) else { return };
         let namespace = picked.key.namespace.as_deref();
         let Some(patch) = hands::edit(picked.object, &mut rng) else { return };
+        // What is not wanted in the end stays where somebody took it out, and would be left over.
+        if hands::takes_out(&patch) && !course.wanted.contains(&picked.key) {
+            return;
+        }
         note(|| format!("{}: {patch}", picked.key));
         let api = self.cluster.api();
         let name = &picked.key.name;
@@ -410,121 +419,6 @@ impl Ordeal {
         }
         Ok(())
     }
-
-    /// Waits until every daemon says that what is declared is so; whether they do in time.
-    fn wait_for_rest(&mut self, course: &mut Course) -> Result<bool, Error> {
-        let generation = course.declared.generation();
-        let end = Instant::now() + BOUND;
-        let settled = |view: &Value| {
-            view["settled"] == true && view["phase"] == "ready" && view["generation"] == generation
-        };
-        let (mut settled_since, mut given_up_since) = (None, None);
-        loop {
-            self.tend(course)?;
-            let (views, now) = (self.views(), Instant::now());
-            let lasts = |since: &mut Option<Instant>, holds: bool, long: Duration| {
-                *since = since.filter(|_| holds).or(holds.then_some(now));
-                since.is_some_and(|since| now - since >= long)
-            };
-            if lasts(&mut settled_since, views.iter().all(settled), BELIEVED) {
-                return Ok(true);
-            }
-            if now > end || lasts(&mut given_up_since, views.iter().all(has_given_up), GIVEN_UP) {
-                return Ok(false);
-            }
-            std::thread::sleep(ASK);
-        }
-    }
-
-    /// What each daemon says; one that cannot be asked says nothing.
-    fn views(&self) -> Vec<Value> {
-        let daemons = self.seats.iter().filter_map(|seat| seat.daemon.as_ref());
-        daemons.map(|daemon| daemon.read("/v1/installation").unwrap_or_default()).collect()
-    }
-
-    /// What each daemon says, in short, and whether that tells why it is not ready.
-    fn words(&self) -> Vec<(String, bool)> {
-        self.views().iter().map(word).collect()
-    }
-
-    /// What is not as it should be, although the daemons say that it is; or must not be, whatever they say.
-    fn judge(
-        &mut self,
-        expected: &State,
-        settled: bool,
-        story: &Story,
-        course: &mut Course,
-    ) -> Result<Vec<String>, Error> {
-        let mut troubles = Vec::new();
-        if settled {
-            let look = || Ok::<_, Error>(without_history(State::of(&self.cluster, &self.kinds)?));
-            let mut found = look()?;
-            troubles = wrong(&found, expected);
-            if !troubles.is_empty() {
-                std::thread::sleep(Duration::from_secs(5));
-                found = look()?;
-                let late = wrong(&found, expected).is_empty();
-                let when = if late { "ready was said too early" } else { "ready is said all the same" };
-                troubles.push(when.to_owned());
-            }
-            troubles.extend(self.account_troubles()?);
-            troubles.extend(self.lease_trouble(story.seed.is_multiple_of(PATIENT), course)?);
-        } else if self.views().iter().all(has_given_up) {
-            // What is not tried again must not be half done.
-            let record = self.cluster.record()?.unwrap_or_default();
-            let journal = (!record["journal"].is_null()).then(|| "given up, with an open journal".to_owned());
-            troubles.extend(journal.into_iter().chain(self.account_troubles()?));
-        }
-        let pids: Vec<u32> = self.seats.iter().filter_map(|seat| Some(seat.daemon.as_ref()?.pid())).collect();
-        if settled && troubles.is_empty() {
-            for seat in 0..self.seats.len() {
-                self.stop(seat, course)?;
-            }
-            let holder = self.cluster.lease_holder()?;
-            if let Some(pid) = holder.as_deref().and_then(process).filter(|pid| pids.contains(pid)) {
-                troubles.push(format!("process {pid} ended without giving the lease back"));
-            }
-        }
-        Ok(troubles)
-    }
-
-    /// What is wrong with trainerd's own account of the installation.
-    fn account_troubles(&self) -> Result<Vec<String>, Error> {
-        let record = self.cluster.record()?.unwrap_or_default();
-        let secrets = self.cluster.list(&stack::secret(), Some("trainerd.dev/record in (chunk,revision)"))?;
-        Ok(account_troubles(&record, &secrets))
-    }
-
-    /// Whether somebody has the lease who does not need it.
-    fn lease_trouble(&mut self, patient: bool, course: &mut Course) -> Result<Option<String>, Error> {
-        let end = Instant::now() + LINGERING;
-        loop {
-            let Some(holder) = self.cluster.lease_holder()? else { return Ok(None) };
-            let dead = process(&holder).is_some_and(|pid| course.gone.contains(&pid));
-            if holder == THIEF || dead {
-                return Ok(None);
-            }
-            let says = self.views().iter().any(|view| view["lease"] == true);
-            if !says {
-                // It may have been given back since.
-                return Ok(self.cluster.lease_holder()?.filter(|now| *now == holder).map(|holder| {
-                    format!("the lease is held by {holder}, and no daemon says that it is its own")
-                }));
-            }
-            if !patient {
-                return Ok(None);
-            }
-            if Instant::now() > end {
-                return Ok(Some(format!("the lease is still held by {holder} after {LINGERING:?}")));
-            }
-            self.quiet(ASK, course)?;
-        }
-    }
-}
-
-/// A change that failed and was undone is not tried again.
-fn has_given_up(view: &Value) -> bool {
-    view["reason"]["code"] == "rolled-back" && view["observed"] == true
 }
 
 /// An error with its causes.
@@ -547,7 +441,7 @@ fn note(text: impl FnOnce() -> String) {
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { story, ended, took } = self;
+        let Self { story, ended, early, took } = self;
         match ended {
             Ended::Converged(after) => {
                 write!(f, "seed {}: converged after {:.1} s", story.seed, after.as_secs_f32())?;
@@ -556,6 +450,9 @@ impl fmt::Display for Told {
             Ended::Broken(troubles) => {
                 write!(f, "seed {}: DID NOT CONVERGE: {}", story.seed, troubles.join("; "))?;
             }
+        }
+        if *early > 0 {
+            write!(f, "; ready was said early {early} times")?;
         }
         write!(f, " ({:.1} s: {story})", took.as_secs_f32())
     }
