@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::terminal::say;
@@ -10,6 +12,8 @@ use crate::terminal::say;
 #[derive(Debug, Default)]
 pub struct Steps {
     taken: Vec<Step>,
+    /// What the steps took less, all in all, because some were taken at the same time.
+    saved: Duration,
 }
 
 #[derive(Debug)]
@@ -37,18 +41,26 @@ impl Steps {
         name: &str,
         act: impl FnOnce() -> Result<(T, String), E>,
     ) -> Result<T, E> {
-        say(format_args!("\n==> {name}"));
-        let start = Instant::now();
-        let result = act();
-        let took = start.elapsed();
-        let (outcome, result) = match result {
-            Ok((value, note)) => (Outcome::Done(note), Ok(value)),
-            Err(error) => (Outcome::Failed(one_line(&error)), Err(error)),
-        };
-        let step = Step { name: name.to_owned(), took, outcome };
-        say(format_args!("    {} ({})", step.told(), seconds(took)));
+        let (step, result) = attempt(name, act);
         self.taken.push(step);
         result
+    }
+
+    /// As [`Self::take`], several at the same time, each with its own time; the table has them in this order.
+    pub fn take_together<T: Send, E: Error + Send>(
+        &mut self,
+        acts: Vec<(&str, impl FnOnce() -> Result<(T, String), E> + Send)>,
+    ) -> Vec<Result<T, E>> {
+        let start = Instant::now();
+        let (steps, results): (Vec<Step>, Vec<_>) = thread::scope(|scope| {
+            let running = acts.into_iter().map(|(name, act)| scope.spawn(move || attempt(name, act)));
+            let running: Vec<_> = running.collect();
+            running.into_iter().map(|act| act.join().unwrap_or_else(|panic| resume_unwind(panic))).unzip()
+        });
+        let sum: Duration = steps.iter().map(|step| step.took).sum();
+        self.saved += sum.saturating_sub(start.elapsed());
+        self.taken.extend(steps);
+        results
     }
 
     /// Notes a step that is not taken, and why.
@@ -80,10 +92,25 @@ impl Steps {
         for step in &self.taken {
             let _ = writeln!(table, "{:<width$}  {:>9}  {}", step.name, seconds(step.took), step.told());
         }
-        let all = self.taken.iter().map(|step| step.took).sum();
-        let _ = writeln!(table, "{SUM:<width$}  {:>9}", seconds(all));
+        let all: Duration = self.taken.iter().map(|step| step.took).sum();
+        let _ = writeln!(table, "{SUM:<width$}  {:>9}", seconds(all.saturating_sub(self.saved)));
         table
     }
+}
+
+/// Does what a step is about, and says so.
+fn attempt<T, E: Error>(name: &str, act: impl FnOnce() -> Result<(T, String), E>) -> (Step, Result<T, E>) {
+    say(format_args!("\n==> {name}"));
+    let start = Instant::now();
+    let result = act();
+    let took = start.elapsed();
+    let (outcome, result) = match result {
+        Ok((value, note)) => (Outcome::Done(note), Ok(value)),
+        Err(error) => (Outcome::Failed(one_line(&error)), Err(error)),
+    };
+    let step = Step { name: name.to_owned(), took, outcome };
+    say(format_args!("    {name}: {} ({})", step.told(), seconds(took)));
+    (step, result)
 }
 
 impl Step {
@@ -135,6 +162,22 @@ mod tests {
     }
 
     #[test]
+    fn steps_that_wait_for_each_other_are_taken_together_and_kept_in_order() {
+        let mut steps = Steps::default();
+        let both = std::sync::Barrier::new(2);
+        let act = |value: u8| {
+            let both = &both;
+            move || {
+                both.wait();
+                if value == 1 { Ok((value, String::new())) } else { Err(Blind(io::Error::other("dark"))) }
+            }
+        };
+        let results = steps.take_together(vec![("one", act(1)), ("two", act(2))]);
+        assert!(matches!(results.as_slice(), [Ok(1), Err(_)]));
+        assert_eq!((steps.count(), steps.failed()), (2, vec!["two"]));
+    }
+
+    #[test]
     fn the_table_has_a_line_a_step_and_the_sum() {
         let step = |name: &str, millis, outcome| Step {
             name: name.to_owned(),
@@ -147,13 +190,14 @@ mod tests {
                 step("install all", 3_000, Outcome::Failed("no cluster".into())),
                 step("docs", 0, Outcome::Skipped("not asked for".into())),
             ],
+            saved: Duration::from_secs(2),
         };
         assert_eq!(
             steps.table(),
             "build           61.2 s  trainerd\n\
              install all      3.0 s  FAILED: no cluster\n\
              docs             0.0 s  skipped: not asked for\n\
-             in all          64.2 s\n"
+             in all          62.2 s\n"
         );
     }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask image`: trainerd itself as an image, without a container engine.
 //!
-//! One static program in an otherwise empty root, run by a user without rights. The same checkout, toolchain and
-//! architecture give the same bytes: nothing of this machine's paths and clock is in them.
+//! One static program in an otherwise empty root, run by a user without rights. In the release profile the same
+//! checkout, toolchain and architecture give the same bytes: nothing of this machine's paths and clock is in them.
 
 use std::path::{Path, PathBuf};
 
@@ -104,24 +104,16 @@ pub(crate) fn make(
 /// this checkout stay as they are.
 fn build(home: &Home, profile: Profile) -> Result<PathBuf, cargo::Error> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let registry = std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    // What build scripts generate lies there; the last prefix that fits counts.
-    let built = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let places =
-        [(Some(home.checkout().to_owned()), "/trainerd"), (registry, "/cargo"), (built, "/trainerd/target")];
+    // Flags with a path in them are other flags in every checkout, and everything would be built anew there.
+    let places = if profile == Profile::Release { places(home) } else { Vec::new() };
     let mut rust = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    let mut c = Vec::new();
-    for (place, name) in places {
-        let Some(place) = place else { continue };
-        rust.push(format!("--remap-path-prefix={}={name}", place.display()));
-        c.push(format!("-ffile-prefix-map={}={name}", place.display()));
-    }
+    rust.extend(places.iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())));
+    let c = places.iter().map(|(path, name)| format!("-ffile-prefix-map={}={name}", path.display()));
+    let c = c.collect::<Vec<_>>().join(" ");
     let variables = [
         ("CARGO_ENCODED_RUSTFLAGS", rust.join("\x1f")),
-        ("TARGET_CFLAGS", c.join(" ")),
-        ("TARGET_CXXFLAGS", c.join(" ")),
+        ("TARGET_CFLAGS", c.clone()),
+        ("TARGET_CXXFLAGS", c),
     ];
     let mut arguments = vec!["build", "--package", "trainerd", "--bin", "trainerd", "--target", &target];
     if profile == Profile::Release {
@@ -129,4 +121,16 @@ fn build(home: &Home, profile: Profile) -> Result<PathBuf, cargo::Error> {
     }
     let programs = build_with(home, &arguments, &variables)?;
     binary(&programs, "trainerd").map(Path::to_owned)
+}
+
+/// Paths of this machine that a build would leave in the program, and what stands there instead.
+fn places(home: &Home) -> Vec<(PathBuf, &'static str)> {
+    let registry = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    // What build scripts generate lies there; the last prefix that fits counts.
+    let built = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let places =
+        [(Some(home.checkout().to_owned()), "/trainerd"), (registry, "/cargo"), (built, "/trainerd/target")];
+    places.into_iter().filter_map(|(path, name)| Some((path?, name))).collect()
 }

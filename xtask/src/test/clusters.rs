@@ -5,19 +5,22 @@ use std::path::Path;
 
 use super::Error;
 use crate::cluster::{self, Name, Part, Parts, Profile, Request, Status, parts};
+use crate::demo;
 use crate::home::Home;
-use crate::image::catalog;
+use crate::image::{catalog, product};
 use crate::terminal::say;
 
 /// Name of the control plane for tests against a real API server.
 pub(super) const API_SERVER: &str = "ci-api-server";
 /// Name of the node for the demo as a test.
 pub(super) const NODE: &str = "ci-demo";
-/// Name that the integration tests give their cluster, which they leave running for the next ones.
+/// Name that the integration tests give their cluster, which they leave running for the next ones. Those that run at
+/// the same time have one each, whose names begin so.
 pub(crate) const INTEGRATION: &str = "integration";
 
-/// Builds the programs that clusters run; once a machine, so that the times of stages are those of tests.
-pub(super) fn build_parts(home: &Home, with_node: bool) -> Result<String, cluster::Error> {
+/// Builds the programs that clusters run, once a machine, and the image of trainerd that a node runs: so the times of
+/// stages are those of tests.
+pub(super) fn build_parts(home: &Home, with_node: bool) -> Result<String, Error> {
     let found = Parts::find(home)?;
     let control_plane: [&Part; 4] =
         [&parts::ETCD, &parts::KUBE_APISERVER, &parts::KUBE_CONTROLLER_MANAGER, &parts::KUBECTL];
@@ -29,6 +32,9 @@ pub(super) fn build_parts(home: &Home, with_node: bool) -> Result<String, cluste
     }
     for part in &wanted {
         found.path(part)?;
+    }
+    if with_node {
+        product::make(home, product::Profile::Dev, product::REFERENCE, None).map_err(demo::Error::from)?;
     }
     Ok(format!("{} programs", wanted.len()))
 }
@@ -56,6 +62,14 @@ pub(crate) fn cleared_after<T>(home: &Home, name: &str, act: impl FnOnce() -> T)
         take_away(home, &name);
     }
     result
+}
+
+/// As [`cleared_after`], of several clusters.
+pub(super) fn all_cleared_after<T>(home: &Home, names: &[String], act: impl FnOnce() -> T) -> T {
+    match names {
+        [] => act(),
+        [name, others @ ..] => cleared_after(home, name, || all_cleared_after(home, others, act)),
+    }
 }
 
 /// Takes away clusters of this command's own tests whose test program is gone: one that was killed could not

@@ -77,7 +77,7 @@ fn given_cluster(word: Option<&str>, kubeconfig: Option<OsString>) -> Result<Opt
 
 fn introduce(stages: &[Stage], is_given: bool) {
     let titles: Vec<&str> = stages.iter().map(|stage| stage.title()).collect();
-    say(format_args!("To be tested, one after the other: {}.", titles.join(", ")));
+    say(format_args!("To be tested: {}.", titles.join(", ")));
     if stages.iter().any(|stage| stage.needs_cluster()) {
         say(if is_given {
             "The cluster of KUBECONFIG is used: the stack is installed and removed there. Nothing is started."
@@ -92,9 +92,9 @@ fn introduce(stages: &[Stage], is_given: bool) {
 /// a signal.
 fn go_through(stages: &[Stage], world: &mut World<'_>, tally: &mut Tally) {
     let home = world.home;
-    let mut has_parts = world.given.is_some();
-    for stage in stages {
-        if stage.needs_programs() && world.programs.is_empty() {
+    let (mut has_parts, own_clusters) = (world.given.is_some(), world.given.is_none());
+    for group in stages.chunk_by(|one, next| own_clusters && one.runs_beside(*next)) {
+        if group.iter().any(|stage| stage.needs_programs()) && world.programs.is_empty() {
             let built = tally.step("build of the tests", |_| {
                 world.programs = Suite::build(home)?;
                 Ok(format!("{} programs", world.programs.len()))
@@ -103,15 +103,14 @@ fn go_through(stages: &[Stage], world: &mut World<'_>, tally: &mut Tally) {
                 return;
             }
         }
-        if stage.needs_cluster() && !has_parts {
+        if group.iter().any(|stage| stage.needs_cluster()) && !has_parts {
             let with_node = stages.contains(&Stage::Node);
-            has_parts =
-                tally.step("programs of the clusters", |_| Ok(clusters::build_parts(home, with_node)?));
+            has_parts = tally.step("programs of the clusters", |_| clusters::build_parts(home, with_node));
             if !has_parts {
                 return;
             }
         }
-        tally.step(stage.title(), |counts| world.run(*stage, counts));
+        tally.stages(group, world);
         if check_interrupted().is_err() {
             return;
         }
@@ -126,12 +125,30 @@ struct Tally {
 }
 
 impl Tally {
-    /// Does something, counts its tests and returns whether it went well. What fails without a failed test
-    /// (clippy, a cluster that does not start) counts as one: no run that failed has `0 failed`.
+    /// Runs stages at the same time.
+    fn stages(&mut self, stages: &[Stage], world: &World<'_>) {
+        let mut counts = vec![Counts::default(); stages.len()];
+        let acts = stages
+            .iter()
+            .zip(&mut counts)
+            .map(|(stage, counts)| (stage.title(), move || world.run(*stage, counts).map(|note| ((), note))));
+        let results = self.steps.take_together(acts.collect());
+        for (result, counts) in results.into_iter().zip(counts) {
+            self.add(&result, counts);
+        }
+    }
+
+    /// Does something, counts its tests and returns whether it went well.
     fn step(&mut self, title: &str, act: impl FnOnce(&mut Counts) -> Result<String, Error>) -> bool {
         let mut counts = Counts::default();
         let result = self.steps.take(title, || act(&mut counts).map(|note| ((), note)));
-        if let Err(error) = &result {
+        self.add(&result, counts)
+    }
+
+    /// What fails without a failed test (clippy, a cluster that does not start) counts as one: no run that failed has
+    /// `0 failed`.
+    fn add(&mut self, result: &Result<(), Error>, mut counts: Counts) -> bool {
+        if let Err(error) = result {
             counts.failed = counts.failed.max(1);
             if let Some(hint) = error.hint() {
                 say(format_args!("    hint: {hint}"));

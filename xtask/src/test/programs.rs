@@ -1,14 +1,18 @@
 //! Running test programs and counting what they say.
 
 use std::ffi::OsString;
+use std::panic::resume_unwind;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
 
 use super::Error;
 use super::counts::Counts;
 use crate::cargo::{self, Program};
 use crate::foreground;
 use crate::home::Home;
-use crate::terminal::say;
+use crate::terminal::{print, say};
 
 /// The test programs of a build with what they need to run.
 pub(crate) struct Suite<'a> {
@@ -16,7 +20,18 @@ pub(crate) struct Suite<'a> {
     programs: &'a [Program],
     variables: Vec<(&'static str, OsString)>,
     arguments: Vec<String>,
+    /// What programs that run at the same time do not share: one variable each.
+    lanes: Option<(&'static str, Vec<String>)>,
+    /// Programs that are begun before the others, because they take longest.
+    first: &'static [&'static str],
     shown: bool,
+}
+
+/// What came of a program.
+struct Ended {
+    name: String,
+    counts: Counts,
+    is_success: bool,
 }
 
 impl<'a> Suite<'a> {
@@ -30,7 +45,15 @@ impl<'a> Suite<'a> {
 
     /// The programs of a build.
     pub(crate) fn new(home: &'a Home, programs: &'a [Program]) -> Self {
-        Self { home, programs, variables: Vec::new(), arguments: Vec::new(), shown: true }
+        Self {
+            home,
+            programs,
+            variables: Vec::new(),
+            arguments: Vec::new(),
+            lanes: None,
+            first: &[],
+            shown: true,
+        }
     }
 
     /// With a variable in their environment.
@@ -45,6 +68,17 @@ impl<'a> Suite<'a> {
         self
     }
 
+    /// As many programs at a time as there are values for the variable, each with its own; those named `first` are
+    /// begun first. What a program prints is shown at its end then.
+    pub(crate) fn lanes(
+        self,
+        variable: &'static str,
+        values: impl IntoIterator<Item = String>,
+        first: &'static [&'static str],
+    ) -> Self {
+        Self { lanes: Some((variable, values.into_iter().collect())), first, ..self }
+    }
+
     /// With the product and this command as the tests of the integration package look for them.
     pub(crate) fn with_binaries(self) -> Result<Self, cargo::Error> {
         let trainerd = cargo::binary(self.programs, "trainerd")?;
@@ -52,33 +86,78 @@ impl<'a> Suite<'a> {
         Ok(self.variable("TRAINERD_BIN", trainerd).variable("TRAINERD_XTASK", xtask))
     }
 
-    /// Runs those tests that `wanted` chooses, one program after the other, all of them whatever they say;
-    /// `counts` gets the sum also when this fails.
+    /// Runs those tests that `wanted` chooses, all of them whatever they say, one program after the other unless there
+    /// are lanes; `counts` gets the sum also when this fails.
     pub(crate) fn run(
         &self,
         wanted: impl Fn(&Program) -> bool,
         counts: &mut Counts,
     ) -> Result<String, Error> {
-        let mut failed = Vec::new();
-        for program in self.programs.iter().filter(|program| program.is_test && wanted(program)) {
-            let name = program.folder.join(&program.target).display().to_string();
-            say(format_args!("\n    running {name}"));
-            let (status, output) = foreground::run_piped(&mut self.command(program), self.shown)?;
-            let mut found = Counts::read(&output);
-            if !status.success() {
-                // One that ended before it could count has failed all the same.
-                found.failed = found.failed.max(1);
-                failed.push(name);
+        let mut programs: Vec<_> = self.programs.iter().filter(|one| one.is_test && wanted(one)).collect();
+        let place = |program: &Program| self.first.iter().position(|name| program.target == *name);
+        programs.sort_by_key(|program| place(program).unwrap_or(self.first.len()));
+        let queue = Mutex::new(programs.into_iter());
+        let queue = &queue;
+        let lane = move |own| {
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let mut ended = Vec::new();
+            while let Some(program) = next() {
+                ended.push(self.run_one(program, own)?);
             }
-            *counts = [*counts, found].into_iter().sum();
+            Ok(ended)
+        };
+        let lanes: Vec<Result<Vec<Ended>, foreground::Error>> = match &self.lanes {
+            None => vec![lane(None)],
+            Some((variable, values)) => thread::scope(|scope| {
+                let lanes = values.iter().map(|value| scope.spawn(move || lane(Some((*variable, value)))));
+                let lanes: Vec<_> = lanes.collect();
+                lanes
+                    .into_iter()
+                    .map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                    .collect()
+            }),
+        };
+        let ended = || lanes.iter().flatten().flatten();
+        *counts = ended().map(|ended| ended.counts).sum();
+        let failed: Vec<&str> =
+            ended().filter(|ended| !ended.is_success).map(|ended| ended.name.as_str()).collect();
+        let failed = failed.join(", ");
+        if let Some(error) = lanes.into_iter().find_map(Result::err) {
+            return Err(error.into());
         }
         if !failed.is_empty() {
-            return Err(Error::Tests { counts: *counts, programs: failed.join(", ") });
+            return Err(Error::Tests { counts: *counts, programs: failed });
         }
         if counts.passed == 0 {
             return Err(Error::NoTest);
         }
         Ok(counts.to_string())
+    }
+
+    fn run_one(
+        &self,
+        program: &Program,
+        own: Option<(&'static str, &String)>,
+    ) -> Result<Ended, foreground::Error> {
+        let name = program.folder.join(&program.target).display().to_string();
+        say(format_args!("\n    running {name}"));
+        let began = Instant::now();
+        let mut command = self.command(program);
+        command.envs(own);
+        let (status, output) = foreground::run_piped(&mut command, self.shown && own.is_none())?;
+        if self.shown && own.is_some() {
+            print(format_args!(
+                "\n    {name}, in {:.1} s:\n{}",
+                began.elapsed().as_secs_f32(),
+                output.trim()
+            ));
+        }
+        let mut counts = Counts::read(&output);
+        if !status.success() {
+            // One that ended before it could count has failed all the same.
+            counts.failed = counts.failed.max(1);
+        }
+        Ok(Ended { name, counts, is_success: status.success() })
     }
 
     /// The program as `cargo test` would run it, in its package's folder; without a cluster, unless one is
@@ -105,6 +184,34 @@ mod tests {
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Program { folder: "xtask".into(), target: target.into(), is_test: true, path }
+    }
+
+    #[test]
+    fn lanes_share_the_programs_and_each_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::from_environment().unwrap();
+        // Each waits for the other: one after the other they would end with a failure.
+        let meeting = |own: &str, other: &str| {
+            let path = folder.path().display();
+            format!(
+                "touch {path}/{own}-$LANE; for i in $(seq 100); do ls {path}/{other}-* && \
+                 echo 'test result: ok. 1 passed; 0 failed; 0 ignored' && exit 0; sleep 0.1; done; exit 1"
+            )
+        };
+        let quick = program(folder.path(), "quick", "echo 'test result: ok. 1 passed; 0 failed; 0 ignored'");
+        let programs = [
+            quick,
+            program(folder.path(), "left", &meeting("l", "r")),
+            program(folder.path(), "right", &meeting("r", "l")),
+        ];
+        let lanes = ["one", "two"].map(str::to_owned);
+        let mut suite = Suite::new(&home, &programs).lanes("LANE", lanes, &["right", "left"]);
+        suite.shown = false;
+        let mut counts = Counts::default();
+        assert_eq!(suite.run(|_| true, &mut counts).unwrap(), "3 passed");
+        assert_eq!(counts.passed, 3);
+        let met = |name: &str| folder.path().join(name).exists();
+        assert!(met("r-one") && met("l-two") || met("r-two") && met("l-one"), "each lane has its variable");
     }
 
     #[test]

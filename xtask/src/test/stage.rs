@@ -60,6 +60,12 @@ impl Stage {
         matches!(self, Self::ApiServer | Self::Xtask | Self::Node | Self::Integration)
     }
 
+    /// Whether it may run at the same time as the stage after it, each with clusters of its own: those of the longest,
+    /// which wait most of their time.
+    pub(super) fn runs_beside(self, next: Self) -> bool {
+        (self, next) == (Self::Node, Self::Integration)
+    }
+
     /// The stage of a test program. A new crate belongs to the product until somebody says otherwise: no
     /// program is left out.
     pub(super) fn of(program: &Program) -> Self {

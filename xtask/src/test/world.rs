@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::clusters::{
-    API_SERVER, INTEGRATION, NODE, clear_orphans, cleared_after, parse, with_control_plane,
+    API_SERVER, INTEGRATION, NODE, all_cleared_after, clear_orphans, parse, with_control_plane,
 };
 use super::counts::Counts;
 use super::programs::Suite;
@@ -20,6 +20,11 @@ use crate::terminal::{print, say};
 
 /// Browsers that the tests of the status page can use.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// How many programs of the integration tests run at a time.
+const LANES: usize = 3;
+/// Those of them that take longest, which nothing should wait for at the end.
+const LONGEST: [&str; 4] = ["torture", "daemon", "drift", "failed_upgrade"];
 
 /// What the stages have in common.
 pub(super) struct World<'a> {
@@ -96,13 +101,14 @@ impl World<'_> {
 
     fn integration(&self, counts: &mut Counts) -> Result<String, Error> {
         let suite = self.suite().with_binaries()?;
-        match &self.given {
-            Some(kubeconfig) => {
-                let suite = suite.variable("TRAINERD_TEST_CLUSTER", "existing");
-                tests(&suite.variable("KUBECONFIG", kubeconfig.clone()), Stage::Integration, counts)
-            }
-            None => cleared_after(self.home, INTEGRATION, || tests(&suite, Stage::Integration, counts)),
+        if let Some(kubeconfig) = &self.given {
+            let suite = suite.variable("TRAINERD_TEST_CLUSTER", "existing");
+            return tests(&suite.variable("KUBECONFIG", kubeconfig.clone()), Stage::Integration, counts);
         }
+        // Most of their time they wait, for a deadline or a lease: so several run at a time, with a cluster each.
+        let names: Vec<String> = (1..=LANES).map(|lane| format!("{INTEGRATION}-{lane}")).collect();
+        let suite = suite.lanes("TRAINERD_INTEGRATION_CLUSTER", names.clone(), &LONGEST);
+        all_cleared_after(self.home, &names, || tests(&suite, Stage::Integration, counts))
     }
 
     /// The demo counts as one test, and shows its own table.
