@@ -134,6 +134,41 @@ fn what_makes_no_sense_is_refused_and_nothing_is_put_there() -> Result {
     Ok(())
 }
 
+#[test]
+fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
+    let cluster = TestCluster::take()?;
+    let file = |name: &str, options: &str| -> Result<String> {
+        let path = cluster.folder().join(name);
+        trainerd_integration::kept::write(&path, options)?;
+        Ok(path.display().to_string())
+    };
+    let quick = "small-footprint: true\nsettle: 0\n";
+    let first = file("first.yaml", quick)?;
+    let second = file("second.yaml", &format!("{quick}runtimes: torch-distributed\n"))?;
+    let mut ruling = cluster.daemon("ruling", &["--config", &first])?;
+    settled_at(&mut ruling, 1)?;
+
+    let is_held = |by: String| {
+        move |view: &Value| {
+            view["phase"] == "held"
+                && view["settled"] == false
+                && view["reason"]["code"] == "other-source"
+                && view["reason"]["message"].as_str().is_some_and(|message| message.contains(&by))
+        }
+    };
+    let mut newcomer = cluster.daemon("newcomer", &["--config", &second])?;
+    newcomer.wait_for("held by the first", BOUND, is_held(first.clone()))?;
+    drop(newcomer);
+    // Who took over counts, also for a daemon that was there before; and it does not come back by itself.
+    let mut newcomer = cluster.daemon("newcomer", &["--config", &second, "--take-over"])?;
+    settled_at(&mut newcomer, 2)?;
+    ruling.wait_for("held by the second", BOUND, is_held(second.clone()))?;
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let record = cluster.record()?.ok_or("no record")?;
+    assert_eq!((&record["current"], &record["journal"]), (&json!(2), &Value::Null), "{record}");
+    Ok(())
+}
+
 /// A right, or a request: namespace (none: all, or what is in none), group, resource, verb.
 type Right = (Option<String>, String, String, String);
 

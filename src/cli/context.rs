@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use semver::Version;
 use trainerd_cluster::{Cluster, ConnectOptions, Observer};
-use trainerd_engine::{Engine, EngineError, RunOptions, Sink, State};
+use trainerd_engine::{Engine, EngineError, Note, RunOptions, Sink, State};
 
 use super::args::{ClusterArgs, RunArgs};
 use super::errors::Problem;
@@ -67,15 +67,17 @@ impl Context {
 /// source: it would undo the change, or the change would undo what was declared.
 pub(crate) fn check_ruler(state: &State) -> Result<(), Problem> {
     match (&state.standing().ruler, &state.standing().paused) {
-        (Some(ruler), None) => Err(Problem::new(
-            Exit::Refused,
-            "other-source",
-            format!("the options of this installation are declared in {}", ruler.what),
-        )
-        .because(format!("a daemon keeps it as they say (`trainerd {}`, since {:.0})", ruler.by, ruler.since))
-        .hint("change the options there; or take the daemon's hand off first, with `trainerd pause`")),
+        (Some(ruler), None) => Err(other_source(ruler)
+            .hint("change the options there; or take the daemon's hand off first, with `trainerd pause`")),
         _ => Ok(()),
     }
+}
+
+/// The options of another source rule.
+pub(crate) fn other_source(ruler: &Note) -> Problem {
+    let message = format!("the options of this installation are declared in {}", ruler.what);
+    let why = format!("a daemon keeps it as they say (`trainerd {}`, since {:.0})", ruler.by, ruler.since);
+    Problem::new(Exit::Refused, "other-source", message).because(why)
 }
 
 /// The state as it will be when the plan under way has come to its end, as far as is known now: what a look at an

@@ -1,5 +1,8 @@
 //! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the upkeep goes on.
 
+mod obstacle;
+mod ruling;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,12 +11,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use trainerd_catalog::Catalog;
-use trainerd_cluster::RequestError;
 use trainerd_cluster::retry::Backoff;
 use trainerd_engine::upkeep::{News, Outlook, RecordSeen, Stance, Upkeep};
 use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
 use trainerd_plan::plan::Purpose;
 
+use self::obstacle::{Obstacle, Stop, obstacle};
+use self::ruling::Ruling;
 use super::board::{Board, Phase, RevisionView};
 use super::declared::{Declared, Source, Wish};
 use super::recorder::Recorder;
@@ -21,24 +25,6 @@ use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::verbs::history::outcome_text;
 use crate::cli::want::want;
-
-/// What stands in the way, and when to try again.
-struct Obstacle {
-    phase: Phase,
-    problem: Problem,
-    /// `None`: not before something changes.
-    again: Option<Duration>,
-}
-
-/// Why a pass ended early.
-enum Stop {
-    /// The process shall end.
-    Asked,
-    /// The installation was paused, or options changed, while a plan ran.
-    Anew,
-    /// This stands in the way.
-    Obstacle(Box<Obstacle>),
-}
 
 /// What a person may ask for beside options.
 #[derive(Debug)]
@@ -80,6 +66,8 @@ pub(crate) struct Charge {
     /// Where to write down what is known, and what happened.
     pub(crate) board: Board,
     pub(crate) recorder: Recorder,
+    /// Whether this source shall rule in the place of another one.
+    pub(crate) take_over: bool,
     /// Turns true when the process shall end.
     pub(crate) asked: Cancel,
 }
@@ -99,6 +87,7 @@ pub(crate) struct Keeper {
     mend: Option<String>,
     obstacle: Option<Obstacle>,
     standby: bool,
+    ruling: Ruling,
     /// How the upkeep goes on between passes.
     stance: Stance,
     /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
@@ -111,7 +100,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// A keeper with nothing seen yet.
     pub(crate) fn new(charge: Charge) -> Self {
-        let Charge { engine, source, declared, commands, board, recorder, asked } = charge;
+        let Charge { engine, source, declared, commands, board, recorder, take_over, asked } = charge;
         Self {
             upkeep: Upkeep::new(&engine),
             engine: Arc::new(engine),
@@ -125,6 +114,7 @@ impl Keeper {
             mend: None,
             obstacle: None,
             standby: false,
+            ruling: Ruling::new(take_over),
             stance: Stance::Aside,
             removed: false,
             soon: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
@@ -197,6 +187,7 @@ impl Keeper {
     async fn bring(&mut self) -> Result<(), Stop> {
         let declared = self.declared.borrow_and_update().clone();
         self.standby = declared.is_standby();
+        self.ruling.begin();
         if let (true, Declared::Options(wish)) = (self.standby, &declared) {
             self.board.write(|view| view.generation = Some(wish.generation.clone()));
         }
@@ -217,19 +208,6 @@ impl Keeper {
             self.mend = None;
         }
         fulfilled
-    }
-
-    /// Says whose options rule, once there is an installation to say it of.
-    async fn rule(&mut self) -> Result<(), Stop> {
-        let Some(state) = self.state.as_ref().filter(|state| state.version().is_some()) else {
-            return Ok(());
-        };
-        let (engine, standing) = (Arc::clone(&self.engine), state.standing().clone());
-        let source = self.source.to_string();
-        match self.aside(engine.rule(&standing, &source)).await? {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.stopped(error)),
-        }
     }
 
     /// Finishes what was broken off.
@@ -404,6 +382,7 @@ impl Keeper {
     fn take(&mut self, state: State) {
         let revisions = revisions(&self.engine, &state);
         self.board.write(|view| view.revisions = revisions);
+        self.ruling.know(state.standing());
         self.state = Some(state);
     }
 
@@ -411,44 +390,12 @@ impl Keeper {
         self.state.as_ref().is_some_and(|state| state.standing().paused.is_some())
     }
 
-    /// What the error of a plan means for the loop.
-    fn stopped(&mut self, error: EngineError) -> Stop {
-        let (phase, again) = match &error {
-            EngineError::Interrupted => return Stop::Anew,
-            EngineError::Lease(_) => (Phase::Held, Some(Duration::from_secs(5))),
-            EngineError::LeaseLost(_) => (Phase::Held, Some(self.soon.next_wait())),
-            EngineError::ChangedMeanwhile | EngineError::Journal(_) => {
-                (Phase::Running, Some(self.soon.next_wait()))
-            }
-            EngineError::Connect(_) => (Phase::Disconnected, Some(self.soon.next_wait())),
-            EngineError::Request { source, .. } if is_passing(source) => {
-                (Phase::Disconnected, Some(self.soon.next_wait()))
-            }
-            EngineError::Refused(_) | EngineError::Permissions(_) => {
-                (Phase::Refused, Some(self.late.next_wait()))
-            }
-            EngineError::RolledBack { .. } => (Phase::Failed, None),
-            _ => (Phase::Failed, Some(self.late.next_wait())),
-        };
-        obstacle(phase, error.into(), again)
-    }
-
-    /// What it means that no desired state could be made.
-    fn unwanted(&mut self, problem: Problem) -> Stop {
-        let (phase, again) = match problem.exit {
-            Exit::Input => (Phase::Invalid, None),
-            Exit::Cluster => (Phase::Disconnected, Some(self.soon.next_wait())),
-            _ => (Phase::Refused, Some(self.late.next_wait())),
-        };
-        obstacle(phase, problem, again)
-    }
-
     /// Lets the upkeep go on at whatever is current.
     fn resume_upkeep(&mut self) -> Result<(), Stop> {
         let Some(state) = &self.state else { return Ok(()) };
         let stance = if state.journal().is_some() {
             Stance::Aside
-        } else if self.standby || state.standing().paused.is_some() {
+        } else if self.standby || self.ruling.is_held() || state.standing().paused.is_some() {
             Stance::Paused
         } else {
             Stance::Active
@@ -490,12 +437,13 @@ impl Keeper {
                         }
                         News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
                         News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
+                        News::Ruled(ruled) if self.ruling.is_news(ruled) => return Wake::Pass,
                         News::NeedsPlan { why } if self.mend.is_none() => {
                             self.mend = Some(why);
                             let due = Instant::now() + self.soon.next_wait();
                             again = Some(again.map_or(due, |at| at.min(due)));
                         }
-                        News::Record(_) | News::Paused(_) | News::NeedsPlan { .. } => {}
+                        News::Record(_) | News::Paused(_) | News::Ruled(_) | News::NeedsPlan { .. } => {}
                     }
                 }
             }
@@ -558,15 +506,6 @@ async fn obey(engine: &Engine, command: Command) {
         Command::Resume(answer) => drop(answer.send(engine.resume().await)),
         Command::Reconcile => {}
     }
-}
-
-fn obstacle(phase: Phase, problem: Problem, again: Option<Duration>) -> Stop {
-    Stop::Obstacle(Box::new(Obstacle { phase, problem, again }))
-}
-
-/// Whether the same request may succeed later, with nobody doing anything.
-fn is_passing(error: &RequestError) -> bool {
-    error.retry().is_some()
 }
 
 async fn at(moment: Option<Instant>) {

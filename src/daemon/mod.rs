@@ -21,6 +21,7 @@ use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, Observer};
 use trainerd_engine::{Cancel, Engine};
+use trainerd_plan::desired::Installation;
 use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::listen::ListenError;
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
@@ -50,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Tls>,
     /// Where probes and metrics listen.
     pub(crate) health: SocketAddr,
+    /// Whether the options shall rule in the place of those of another source.
+    pub(crate) take_over: bool,
 }
 
 /// The API over the network.
@@ -223,22 +226,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         commands: command,
         events: events.clone(),
     });
-    if let Some(socket) = &setup.socket {
-        let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
-        let (router, ended) = (doors.clone().open(), end());
-        tasks.spawn("the server of the API", async move {
-            Ok(trainerd_serve::serve(listener, router, ended).await?)
-        });
-    }
-    if let Some(tls) = &setup.tls {
-        let certificates = tls.certificates().map_err(crashed)?;
-        tracing::info!(address = %tls.address, fingerprint = certificates.fingerprint(), "the API listens");
-        let listener = trainerd_serve::listen::tls(tls.address, certificates).await.map_err(crashed)?;
-        let (router, ended) = (doors.guarded(&cluster, &installation), end());
-        tasks.spawn("the server of the API over TLS", async move {
-            Ok(trainerd_serve::serve(listener, router, ended).await?)
-        });
-    }
+    open_doors(&mut tasks, &setup, doors, &cluster, &installation, end).await?;
     let told = board.clone();
     tasks.spawn("the events", async move {
         api::announce(told, events).await;
@@ -254,6 +242,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         commands,
         board,
         recorder,
+        take_over: setup.take_over,
         asked: context.interrupt.cancel(),
     });
     tracing::info!(health = %setup.health, socket = ?setup.socket, "the daemon runs");
@@ -266,6 +255,34 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     }
     traces.close().await;
     ended
+}
+
+/// Lets people in, where the setup says so.
+async fn open_doors<E: Future<Output = ()> + Send + 'static>(
+    tasks: &mut Tasks,
+    setup: &Setup,
+    doors: api::Routes,
+    cluster: &Cluster,
+    installation: &Installation,
+    end: impl Fn() -> E,
+) -> Result<(), Problem> {
+    if let Some(socket) = &setup.socket {
+        let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
+        let (router, ended) = (doors.clone().open(), end());
+        tasks.spawn("the server of the API", async move {
+            Ok(trainerd_serve::serve(listener, router, ended).await?)
+        });
+    }
+    if let Some(tls) = &setup.tls {
+        let certificates = tls.certificates().map_err(crashed)?;
+        tracing::info!(address = %tls.address, fingerprint = certificates.fingerprint(), "the API listens");
+        let listener = trainerd_serve::listen::tls(tls.address, certificates).await.map_err(crashed)?;
+        let (router, ended) = (doors.guarded(cluster, installation), end());
+        tasks.spawn("the server of the API over TLS", async move {
+            Ok(trainerd_serve::serve(listener, router, ended).await?)
+        });
+    }
+    Ok(())
 }
 
 /// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.

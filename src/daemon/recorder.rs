@@ -141,7 +141,7 @@ impl Recorder {
             }
             News::Gone(object) => tracing::info!(%object, "is as it should be again"),
             News::NeedsPlan { why } => tracing::info!(why, "a plan is needed"),
-            News::Changed | News::Record(_) | News::Paused(_) => {}
+            News::Changed | News::Record(_) | News::Paused(_) | News::Ruled(_) => {}
         }
     }
 

@@ -147,7 +147,12 @@ impl Spans {
                     end(span, Outcome::Failed, Some(&words(is_secret(&drift.object), error)));
                 }
             }
-            News::Changed | News::Record(_) | News::Paused(_) | News::Gone(_) | News::NeedsPlan { .. } => {}
+            News::Changed
+            | News::Record(_)
+            | News::Paused(_)
+            | News::Ruled(_)
+            | News::Gone(_)
+            | News::NeedsPlan { .. } => {}
         }
     }
 

@@ -478,8 +478,8 @@ impl Engine {
         self.store.take_back(About::Paused).await
     }
 
-    /// Says that a daemon brings the installation to the options of this source. Nothing is written where that is
-    /// said already.
+    /// Says that a daemon brings the installation to the options of this source, in place of the one of which that was
+    /// said before. Nothing is written where it is said already.
     pub async fn rule(&self, standing: &Standing, source: &str) -> Result<(), EngineError> {
         match &standing.ruler {
             Some(ruler) if ruler.what == source => return Ok(()),

@@ -30,7 +30,7 @@ pub(crate) enum Scope {
     Services(String, BTreeSet<String>),
     /// One, by namespace and name.
     One(Option<String>, String),
-    /// The Secrets that say where an installation is: its record, and whether it is paused.
+    /// The Secrets that say where an installation is, and who has the say: its record, and the notes beside it.
     Account { namespace: String, installation: String },
 }
 
@@ -144,7 +144,7 @@ impl Watches {
                 params.list.namespace = Some(namespace.clone());
                 let ours = applyset::INSTALLATION;
                 params.list.label_selector =
-                    Some(format!("{ours}={installation},{RECORD} in (record,paused)"));
+                    Some(format!("{ours}={installation},{RECORD} in (record,paused,ruler)"));
             }
         }
         let (cluster, sender) = (self.cluster.clone(), self.sender.clone());

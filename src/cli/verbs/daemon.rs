@@ -43,6 +43,13 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "NAME", env = "TRAINERD_CONFIG_MAP", hide_env_values = true)]
     config_map: Option<String>,
 
+    /// Rule in the place of the source whose options rule this installation now
+    ///
+    /// Without it a daemon does nothing where those of another source do: end the daemon that keeps them first. It counts
+    /// once: whoever takes over later rules, even so.
+    #[arg(long)]
+    take_over: bool,
+
     /// Unix socket on which the API listens; only the user that the daemon runs as may talk to it
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
     socket: Option<PathBuf>,
@@ -89,7 +96,8 @@ pub(crate) struct DaemonArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Problem> {
     let source = match (&args.config, &args.config_map) {
-        (Some(path), _) => Source::File(path.clone()),
+        // The same file is the same source, wherever the daemon was started.
+        (Some(path), _) => Source::File(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
         (None, Some(name)) => {
             Source::ConfigMap { namespace: context.cluster.namespace.clone(), name: name.clone() }
         }
@@ -97,6 +105,7 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
     };
     let files = args.tls_cert.clone().zip(args.tls_key.clone());
     let tls = args.listen.map(|address| Tls { address, files });
-    let setup = Setup { source, socket: args.socket.clone(), tls, health: args.health };
+    let setup =
+        Setup { source, socket: args.socket.clone(), tls, health: args.health, take_over: args.take_over };
     Box::pin(daemon::run(context, setup)).await
 }

@@ -4,11 +4,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
 
 use super::keep::Kept;
-use super::{QUIETLY, Store, StoredError, damaged, json_of};
+use super::{QUIETLY, RECORD, Store, StoredError, damaged, json_of};
 use crate::error::EngineError;
 use crate::retry::patiently;
 
@@ -35,6 +36,13 @@ pub struct Standing {
     pub ruler: Option<Note>,
 }
 
+impl Standing {
+    /// Who rules, where that is another source than this one.
+    pub fn other_ruler(&self, source: &str) -> Option<&Note> {
+        self.ruler.as_ref().filter(|ruler| ruler.what != source)
+    }
+}
+
 /// What a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
@@ -49,6 +57,12 @@ impl About {
             Self::Paused => "paused",
             Self::Ruler => "ruler",
         }
+    }
+
+    /// What a Secret of the account is about, unless it is the record or a revision.
+    pub(crate) fn of(secret: &Value) -> Option<Self> {
+        let label = applyset::label(secret, RECORD);
+        [Self::Paused, Self::Ruler].into_iter().find(|about| label == Some(about.word()))
     }
 }
 

@@ -19,6 +19,7 @@ use super::packed::Packed;
 use crate::error::one_line;
 use crate::live::version;
 use crate::status::{services, waits};
+use crate::store::About;
 use crate::watches::{Scope, Told, Watches};
 
 /// An object as it was last seen.
@@ -99,6 +100,8 @@ pub(super) struct Change {
     pub(super) record: Option<RecordSeen>,
     /// Whether the installation is paused now, where that was told.
     pub(super) paused: Option<bool>,
+    /// Whether the options of some source rule it now, where that was told.
+    pub(super) ruled: Option<bool>,
     /// Whether what others wait for may have changed.
     pub(super) surroundings: bool,
 }
@@ -133,7 +136,7 @@ impl Follow {
         }
     }
 
-    /// Follows the record, and whether the installation is paused, from a list of that version on.
+    /// Follows the record and the notes beside it, from a list of that version on.
     pub(super) fn follow_account(&mut self, listed: &str) {
         let scope = record_scope(&self.installation);
         self.watches.open_from(&builtin::secret(), scope, true, Some(listed.to_owned()));
@@ -246,8 +249,7 @@ impl Follow {
             }
         };
         if place.0 == builtin::secret() && place.1 == record_scope(&self.installation) {
-            let name = applyset::parent_name(&self.installation);
-            (change.record, change.paused) = account(&name, event);
+            change = Change { surroundings: change.surroundings, ..account(event) };
         } else if place.0 == builtin::endpoint_slice() || place.0 == builtin::pod() {
             let is_pod = place.0 == builtin::pod();
             let kept = if is_pod { &mut self.pods } else { &mut self.slices };
@@ -434,24 +436,32 @@ fn pod_place(installation: &Installation) -> (Resource, Scope) {
     (builtin::pod(), Scope::Namespace(installation.namespace.clone()))
 }
 
-/// What an event of the account tells: the version of the record, and whether the installation is paused.
-fn account(record: &str, event: Event) -> (Option<RecordSeen>, Option<bool>) {
-    let is_record = |value: &Value| value["metadata"]["name"] == record;
-    let seen = |value: &Value| {
-        let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        RecordSeen::At(version.to_owned())
+/// What an event of the account tells.
+fn account(event: Event) -> Change {
+    let mut change = Change::default();
+    let mut note = |value: &Value, is_there: bool| match About::of(value) {
+        Some(About::Paused) => change.paused = Some(is_there),
+        Some(About::Ruler) => change.ruled = Some(is_there),
+        None if is_there => {
+            let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+            change.record = Some(RecordSeen::At(version.to_owned()));
+        }
+        None => change.record = Some(RecordSeen::Gone),
     };
     match event {
-        Event::Applied(value) if is_record(&value) => (Some(seen(&value)), None),
-        Event::Applied(_) => (None, Some(true)),
-        Event::Deleted(value) if is_record(&value) => (Some(RecordSeen::Gone), None),
-        Event::Deleted(_) => (None, Some(false)),
+        Event::Applied(value) => note(&value, true),
+        Event::Deleted(value) => note(&value, false),
         Event::Restarted(ObjectList { items: values, .. }) => {
-            let found = values.iter().find(|value| is_record(value));
-            (Some(found.map_or(RecordSeen::Gone, seen)), Some(values.iter().any(|value| !is_record(value))))
+            for value in &values {
+                note(value, true);
+            }
+            change.record.get_or_insert(RecordSeen::Gone);
+            change.paused.get_or_insert(false);
+            change.ruled.get_or_insert(false);
         }
-        Event::Resumed => (None, None),
+        Event::Resumed => {}
     }
+    change
 }
 
 /// Keeps what is around the members current.

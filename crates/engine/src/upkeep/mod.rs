@@ -226,6 +226,7 @@ impl Upkeep {
         let change = self.follow.take(told);
         self.news.extend(change.record.map(News::Record));
         self.news.extend(change.paused.map(News::Paused));
+        self.news.extend(change.ruled.map(News::Ruled));
         if change.surroundings || !change.objects.is_empty() {
             self.changed();
         }

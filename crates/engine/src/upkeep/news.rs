@@ -16,6 +16,8 @@ pub enum News {
     Record(RecordSeen),
     /// Whether the installation is paused.
     Paused(bool),
+    /// Whether the options of some source rule the installation.
+    Ruled(bool),
     /// Drift was found.
     Drifted(DriftStatus),
     /// Drift was put right.

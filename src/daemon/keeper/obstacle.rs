@@ -1,0 +1,72 @@
+//! What stands in the keeper's way: what the error of a plan means, and when it is tried again.
+
+use std::time::Duration;
+
+use trainerd_cluster::RequestError;
+use trainerd_engine::EngineError;
+
+use super::{Keeper, Phase};
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+
+/// What stands in the way, and when to try again.
+pub(super) struct Obstacle {
+    pub(super) phase: Phase,
+    pub(super) problem: Problem,
+    /// `None`: not before something changes.
+    pub(super) again: Option<Duration>,
+}
+
+/// Why a pass ended early.
+pub(super) enum Stop {
+    /// The process shall end.
+    Asked,
+    /// The installation was paused, or options changed, while a plan ran.
+    Anew,
+    /// This stands in the way.
+    Obstacle(Box<Obstacle>),
+}
+
+impl Keeper {
+    /// What the error of a plan means for the loop.
+    pub(super) fn stopped(&mut self, error: EngineError) -> Stop {
+        let (phase, again) = match &error {
+            EngineError::Interrupted => return Stop::Anew,
+            EngineError::Lease(_) => (Phase::Held, Some(Duration::from_secs(5))),
+            EngineError::LeaseLost(_) => (Phase::Held, Some(self.soon.next_wait())),
+            EngineError::ChangedMeanwhile | EngineError::Journal(_) => {
+                (Phase::Running, Some(self.soon.next_wait()))
+            }
+            EngineError::Connect(_) => (Phase::Disconnected, Some(self.soon.next_wait())),
+            EngineError::Request { source, .. } if is_passing(source) => {
+                (Phase::Disconnected, Some(self.soon.next_wait()))
+            }
+            EngineError::Refused(_) | EngineError::Permissions(_) => {
+                (Phase::Refused, Some(self.late.next_wait()))
+            }
+            EngineError::RolledBack { .. } => (Phase::Failed, None),
+            _ => (Phase::Failed, Some(self.late.next_wait())),
+        };
+        obstacle(phase, error.into(), again)
+    }
+
+    /// What it means that no desired state could be made.
+    pub(super) fn unwanted(&mut self, problem: Problem) -> Stop {
+        let (phase, again) = match problem.exit {
+            Exit::Input => (Phase::Invalid, None),
+            Exit::Cluster => (Phase::Disconnected, Some(self.soon.next_wait())),
+            _ => (Phase::Refused, Some(self.late.next_wait())),
+        };
+        obstacle(phase, problem, again)
+    }
+}
+
+/// See [`Obstacle`].
+pub(super) fn obstacle(phase: Phase, problem: Problem, again: Option<Duration>) -> Stop {
+    Stop::Obstacle(Box::new(Obstacle { phase, problem, again }))
+}
+
+/// Whether the same request may succeed later, with nobody doing anything.
+fn is_passing(error: &RequestError) -> bool {
+    error.retry().is_some()
+}
