@@ -142,9 +142,8 @@ fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
         trainerd_integration::kept::write(&path, options)?;
         Ok(path.display().to_string())
     };
-    let quick = "small-footprint: true\nsettle: 0\n";
-    let first = file("first.yaml", quick)?;
-    let second = file("second.yaml", &format!("{quick}runtimes: torch-distributed\n"))?;
+    let first = file("first.yaml", "")?;
+    let second = file("second.yaml", "runtimes: torch-distributed\n")?;
     let mut ruling = cluster.daemon("ruling", &["--config", &first])?;
     settled_at(&mut ruling, 1)?;
 
