@@ -190,7 +190,8 @@ struct Run<'a> {
     patience: Duration,
 }
 
-/// How long nothing may move before more is looked at: a webhook's error is shown, and the whole plan is followed.
+/// How long nothing may move before more is looked at: a webhook's error is shown, and every kind of the plan is
+/// followed.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Where the dry-run creates of a webhook configuration are.
@@ -520,7 +521,8 @@ impl Run<'_> {
         if now >= self.progressed + QUIET && !std::mem::replace(&mut self.follows_all, true) {
             // What is waited for may wait itself for something that was left as it was, and that somebody deleted
             // since: a Service, a Secret of a pod.
-            self.plan.steps.iter().for_each(|step| self.live.follow(&step.resource));
+            let steps = self.plan.steps.iter().filter(|step| role(&step.object) != Role::Namespace);
+            steps.for_each(|step| self.live.follow_by_the_way(&step.resource));
         }
         if now >= self.progressed + self.limits.progress_deadline {
             let seconds = self.limits.progress_deadline.as_secs();

@@ -21,6 +21,8 @@ pub(crate) struct Live {
     /// Objects whose deletion was seen and that did not come back, with the version of the deletion: older
     /// news does not bring them back.
     deleted: HashMap<ObjectKey, u64>,
+    /// Kinds that are followed where that is allowed, and go without where it is not.
+    by_the_way: BTreeSet<Resource>,
     watches: Watches,
 }
 
@@ -30,6 +32,7 @@ impl Live {
         Self {
             objects: observed.objects.into_iter().map(|(key, live)| (key, live.value)).collect(),
             deleted: HashMap::new(),
+            by_the_way: BTreeSet::new(),
             watches: Watches::new(cluster, installation),
         }
     }
@@ -55,6 +58,14 @@ impl Live {
     /// Keeps the installation's objects of a kind current.
     pub(crate) fn follow(&mut self, resource: &Resource) {
         self.watches.open(resource, Scope::Ours, false);
+    }
+
+    /// As [`Self::follow`], if it is allowed: nothing depends on it.
+    pub(crate) fn follow_by_the_way(&mut self, resource: &Resource) {
+        if !self.watches.places().any(|(open, scope)| open == resource && *scope == Scope::Ours) {
+            self.by_the_way.insert(resource.clone());
+            self.follow(resource);
+        }
     }
 
     /// Keeps all objects of a kind current.
@@ -104,6 +115,10 @@ impl Live {
             // Pods are followed only for the reasons that they give.
             Err(error) if resource == builtin::pod() => {
                 tracing::warn!(%error, "failed to watch pods; their reasons are not shown");
+                return Ok(Vec::new());
+            }
+            Err(error) if self.by_the_way.contains(&resource) => {
+                tracing::debug!(%error, kind = resource.kind, "not followed");
                 return Ok(Vec::new());
             }
             // The watch goes on by itself after what passes; a kind that is not served may still come to be.
