@@ -64,14 +64,6 @@ pub(crate) fn cleared_after<T>(home: &Home, name: &str, act: impl FnOnce() -> T)
     result
 }
 
-/// As [`cleared_after`], of several clusters.
-pub(super) fn all_cleared_after<T>(home: &Home, names: &[String], act: impl FnOnce() -> T) -> T {
-    match names {
-        [] => act(),
-        [name, others @ ..] => cleared_after(home, name, || all_cleared_after(home, others, act)),
-    }
-}
-
 /// Takes away clusters of this command's own tests whose test program is gone: one that was killed could not
 /// do it. Their names end with its process id.
 pub(super) fn clear_orphans(home: &Home) {

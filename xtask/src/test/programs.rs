@@ -102,11 +102,14 @@ impl<'a> Suite<'a> {
             let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let mut ended = Vec::new();
             while let Some(program) = next() {
-                ended.push(self.run_one(program, own)?);
+                match self.run_one(program, own) {
+                    Ok(one) => ended.push(one),
+                    Err(error) => return (ended, Some(error)),
+                }
             }
-            Ok(ended)
+            (ended, None)
         };
-        let lanes: Vec<Result<Vec<Ended>, foreground::Error>> = match &self.lanes {
+        let lanes: Vec<(Vec<Ended>, Option<foreground::Error>)> = match &self.lanes {
             None => vec![lane(None)],
             Some((variable, values)) => thread::scope(|scope| {
                 let lanes = values.iter().map(|value| scope.spawn(move || lane(Some((*variable, value)))));
@@ -117,12 +120,12 @@ impl<'a> Suite<'a> {
                     .collect()
             }),
         };
-        let ended = || lanes.iter().flatten().flatten();
+        let ended = || lanes.iter().flat_map(|(ended, _)| ended);
         *counts = ended().map(|ended| ended.counts).sum();
         let failed: Vec<&str> =
             ended().filter(|ended| !ended.is_success).map(|ended| ended.name.as_str()).collect();
         let failed = failed.join(", ");
-        if let Some(error) = lanes.into_iter().find_map(Result::err) {
+        if let Some(error) = lanes.into_iter().find_map(|(_, error)| error) {
             return Err(error.into());
         }
         if !failed.is_empty() {
