@@ -165,6 +165,14 @@ fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
     std::thread::sleep(std::time::Duration::from_secs(2));
     let record = cluster.record()?.ok_or("no record")?;
     assert_eq!((&record["current"], &record["journal"]), (&json!(2), &Value::Null), "{record}");
+
+    // The way into the cluster: its hand taken off first, and what rules there counts from then on.
+    cluster.run(&["pause"])?.expect_code(0)?;
+    bootstrap(&cluster, &[])?;
+    newcomer.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;
+    cluster.run(&["resume"])?.expect_code(0)?;
+    let map = format!("ConfigMap {NAMESPACE}/{OPTIONS}");
+    newcomer.wait_for("held by the ConfigMap", BOUND, is_held(map))?;
     Ok(())
 }
 

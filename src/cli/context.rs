@@ -76,7 +76,7 @@ pub(crate) fn check_ruler(state: &State) -> Result<(), Problem> {
 /// The options of another source rule.
 pub(crate) fn other_source(ruler: &Note) -> Problem {
     let message = format!("the options of this installation are declared in {}", ruler.what);
-    let why = format!("a daemon keeps it as they say (`trainerd {}`, since {:.0})", ruler.by, ruler.since);
+    let why = format!("a daemon was told to keep it so (`trainerd {}`, since {:.0})", ruler.by, ruler.since);
     Problem::new(Exit::Refused, "other-source", message).because(why)
 }
 

@@ -305,6 +305,8 @@ impl Keeper {
                             anew = true;
                             cancel.send_replace(true);
                         }
+                        // Others rule now, or somebody took back that we do: what runs is finished, and no more.
+                        News::Ruled(ruler) if self.ruling.is_news(&ruler) => anew = true,
                         News::Changed => {
                             let outlook = self.upkeep.outlook();
                             self.board.write(|view| view.outlook = outlook);
@@ -437,7 +439,7 @@ impl Keeper {
                         }
                         News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
                         News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
-                        News::Ruled(ruled) if self.ruling.is_news(ruled) => return Wake::Pass,
+                        News::Ruled(ruler) if self.ruling.is_news(&ruler) => return Wake::Pass,
                         News::NeedsPlan { why } if self.mend.is_none() => {
                             self.mend = Some(why);
                             let due = Instant::now() + self.soon.next_wait();

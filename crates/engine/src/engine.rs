@@ -51,6 +51,13 @@ impl State {
         &self.stored.standing
     }
 
+    /// The same where this note says who rules.
+    #[must_use]
+    pub fn ruled_by(mut self, note: Note) -> Self {
+        self.stored.standing.ruler = Some(note);
+        self
+    }
+
     /// The same without the objects of the current revision, which take much room. Whoever plans opens it again.
     #[must_use]
     pub fn without_objects(self) -> Self {
@@ -470,35 +477,41 @@ impl Engine {
         if self.store.record().await?.version.is_none() {
             return Err(self.not_installed());
         }
-        self.store.note(About::Paused, &self.noted(String::new())).await
+        self.store.note(About::Paused, self.noted(String::new())).await.map(|note| note.is_some())
     }
 
     /// Takes back what [`Engine::pause`] said; whether it was said.
     pub async fn resume(&self) -> Result<bool, EngineError> {
-        self.store.take_back(About::Paused).await
+        self.store.take_back(About::Paused, None).await
     }
 
     /// Says that a daemon brings the installation to the options of this source, in place of the one of which that was
-    /// said before. Nothing is written where it is said already.
-    pub async fn rule(&self, standing: &Standing, source: &str) -> Result<(), EngineError> {
+    /// said before; what is said now. Nothing is written where it is said already.
+    ///
+    /// # Errors
+    /// [`EngineError::ChangedMeanwhile`] where somebody else was faster.
+    pub async fn rule(&self, standing: &Standing, source: &str) -> Result<Note, EngineError> {
         match &standing.ruler {
-            Some(ruler) if ruler.what == source => return Ok(()),
-            Some(_) => drop(self.store.take_back(About::Ruler).await?),
+            Some(ruler) if ruler.what == source => return Ok(ruler.clone()),
+            Some(ruler) => drop(self.store.take_back(About::Ruler, Some(&ruler.uid)).await?),
             None => {}
         }
-        self.store.note(About::Ruler, &self.noted(source.to_owned())).await.map(drop)
+        let noted = self.store.note(About::Ruler, self.noted(source.to_owned())).await?;
+        noted.ok_or(EngineError::ChangedMeanwhile)
     }
 
     /// Takes back what [`Engine::rule`] said of a source; what is said of another one stays.
     pub async fn rule_no_more(&self, source: &str) -> Result<(), EngineError> {
         match self.store.open().await?.standing.ruler {
-            Some(ruler) if ruler.what == source => self.store.take_back(About::Ruler).await.map(drop),
+            Some(ruler) if ruler.what == source => {
+                self.store.take_back(About::Ruler, Some(&ruler.uid)).await.map(drop)
+            }
             _ => Ok(()),
         }
     }
 
     fn noted(&self, what: String) -> Note {
-        Note { what, by: self.by.clone(), since: Timestamp::now() }
+        Note { what, by: self.by.clone(), since: Timestamp::now(), uid: String::new() }
     }
 
     /// Lets go of what was kept so that it need not be read again.

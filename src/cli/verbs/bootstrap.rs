@@ -79,6 +79,11 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let engine = Engine::new(cluster, own, context.by.clone());
     let wanted = async |state: &State| wanted(&catalog, &engine, state, &given, &keeps).await;
     let exit = change(context, &engine, Change { allow_lossy: false, show_way: false }, wanted).await?;
+    if let Some(other) = state.standing().other_ruler(&source_in_cluster(&keeps.namespace)) {
+        // Let through because it is paused: whoever resumes it wants the new daemon to rule.
+        context.interrupt.or(stack.rule(state.standing(), &source_in_cluster(&keeps.namespace))).await?;
+        context.printer.note(&format!("{} rules no more", other.what));
+    }
     let Installation { name, namespace } = &keeps;
     context.printer.note(&format!(
         "the daemon runs, and keeps installation {name} as {} says; `trainerd status --watch` shows how it goes",

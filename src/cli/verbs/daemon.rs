@@ -43,10 +43,10 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "NAME", env = "TRAINERD_CONFIG_MAP", hide_env_values = true)]
     config_map: Option<String>,
 
-    /// Rule in the place of the source whose options rule this installation now
+    /// Make this source the one that rules, in the place of another one
     ///
-    /// Without it a daemon does nothing where those of another source do: end the daemon that keeps them first. It counts
-    /// once: whoever takes over later rules, even so.
+    /// Without it a daemon does nothing where the options of another source rule already. It acts once: if another daemon
+    /// takes over later, this one stands aside until it is started again.
     #[arg(long)]
     take_over: bool,
 
@@ -96,7 +96,7 @@ pub(crate) struct DaemonArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Problem> {
     let source = match (&args.config, &args.config_map) {
-        // The same file is the same source, wherever the daemon was started.
+        // The same file is the same source, from whichever folder the daemon was started.
         (Some(path), _) => Source::File(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
         (None, Some(name)) => {
             Source::ConfigMap { namespace: context.cluster.namespace.clone(), name: name.clone() }

@@ -25,7 +25,7 @@ const REPLACEMENTS: usize = 3;
 /// A Secret of ours.
 pub(super) struct Kept {
     pub(super) name: String,
-    uid: String,
+    pub(super) uid: String,
     /// What it holds: `record`, `revision`, `chunk`.
     what: String,
     /// Names of its chunks, where it says so.

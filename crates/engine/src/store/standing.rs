@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use trainerd_cluster::{RequestError, builtin};
+use trainerd_cluster::{DeleteParams, RequestError, builtin};
 use trainerd_plan::applyset;
 
 use super::keep::Kept;
@@ -24,6 +24,9 @@ pub struct Note {
     pub by: String,
     /// When.
     pub since: Timestamp,
+    /// Of the Secret that says so: the same words said anew are another note.
+    #[serde(skip)]
+    pub uid: String,
 }
 
 /// Who has the say.
@@ -70,10 +73,11 @@ impl Store {
     /// Reads the notes among Secrets of ours.
     pub(super) fn standing(secrets: &[Kept]) -> Result<Standing, EngineError> {
         let read = |about: About| {
-            let found = secrets.iter().find(|secret| secret.is(about.word()));
-            found
-                .map(|secret| json_of(&secret.object, about.word()).map_err(damaged(&secret.name)))
-                .transpose()
+            let Some(secret) = secrets.iter().find(|secret| secret.is(about.word())) else {
+                return Ok::<_, EngineError>(None);
+            };
+            let note: Note = json_of(&secret.object, about.word()).map_err(damaged(&secret.name))?;
+            Ok(Some(Note { uid: secret.uid.clone(), ..note }))
         };
         Ok(Standing { paused: read(About::Paused)?, ruler: read(About::Ruler)? })
     }
@@ -82,27 +86,31 @@ impl Store {
         format!("{}-{}", applyset::parent_name(&self.installation), about.word())
     }
 
-    /// Writes a note unless there is one; whether it did.
-    pub(crate) async fn note(&self, about: About, note: &Note) -> Result<bool, EngineError> {
+    /// Writes a note unless there is one, and returns it as it is there.
+    pub(crate) async fn note(&self, about: About, note: Note) -> Result<Option<Note>, EngineError> {
         let name = self.note_name(about);
-        let text = serde_json::to_vec(note).map_err(StoredError::from).map_err(damaged(&name))?;
+        let text = serde_json::to_vec(&note).map_err(StoredError::from).map_err(damaged(&name))?;
         let secret = self.manifest(&name, about.word(), &text);
         match patiently(async || self.cluster.create(&builtin::secret(), &secret, QUIETLY).await).await {
-            Ok(_) => Ok(true),
-            Err(RequestError::AlreadyExists { .. }) => Ok(false),
+            Ok(written) => {
+                let uid = written["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+                Ok(Some(Note { uid, ..note }))
+            }
+            Err(RequestError::AlreadyExists { .. }) => Ok(None),
             Err(error) => Err(EngineError::request("write", format!("Secret {name}"))(error)),
         }
     }
 
-    /// Takes a note back; whether there was one.
-    pub(crate) async fn take_back(&self, about: About) -> Result<bool, EngineError> {
+    /// Takes a note back, whichever it is or that very one; whether there was one.
+    pub(crate) async fn take_back(&self, about: About, uid: Option<&str>) -> Result<bool, EngineError> {
         let name = self.note_name(about);
-        let params = trainerd_cluster::DeleteParams::default();
+        let params = DeleteParams { uid: uid.map(str::to_owned), ..DeleteParams::default() };
         let delete =
             async || self.cluster.delete(&builtin::secret(), Some(self.namespace()), &name, &params).await;
         match patiently(delete).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
+            Err(RequestError::Conflict { .. }) => Err(EngineError::ChangedMeanwhile),
             Err(error) => Err(EngineError::request("delete", format!("Secret {name}"))(error)),
         }
     }

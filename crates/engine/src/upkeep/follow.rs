@@ -91,6 +91,17 @@ pub enum RecordSeen {
     Gone,
 }
 
+/// The note of who rules, as a watch told of it, by its uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RulerSeen {
+    /// This one is there.
+    Is(String),
+    /// This one is gone; another may be there.
+    Gone(String),
+    /// There is none.
+    Nobody,
+}
+
 /// What a watch told, as far as it matters.
 #[derive(Default)]
 pub(super) struct Change {
@@ -100,8 +111,8 @@ pub(super) struct Change {
     pub(super) record: Option<RecordSeen>,
     /// Whether the installation is paused now, where that was told.
     pub(super) paused: Option<bool>,
-    /// Whether the options of some source rule it now, where that was told.
-    pub(super) ruled: Option<bool>,
+    /// Who rules it, where that was told.
+    pub(super) ruled: Option<RulerSeen>,
     /// Whether what others wait for may have changed.
     pub(super) surroundings: bool,
 }
@@ -441,7 +452,10 @@ fn account(event: Event) -> Change {
     let mut change = Change::default();
     let mut note = |value: &Value, is_there: bool| match About::of(value) {
         Some(About::Paused) => change.paused = Some(is_there),
-        Some(About::Ruler) => change.ruled = Some(is_there),
+        Some(About::Ruler) => {
+            let uid = value["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+            change.ruled = Some(if is_there { RulerSeen::Is(uid) } else { RulerSeen::Gone(uid) });
+        }
         None if is_there => {
             let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
             change.record = Some(RecordSeen::At(version.to_owned()));
@@ -457,7 +471,7 @@ fn account(event: Event) -> Change {
             }
             change.record.get_or_insert(RecordSeen::Gone);
             change.paused.get_or_insert(false);
-            change.ruled.get_or_insert(false);
+            change.ruled.get_or_insert(RulerSeen::Nobody);
         }
         Event::Resumed => {}
     }

@@ -24,8 +24,8 @@ use trainerd_plan::desired::Installation;
 use trainerd_plan::drift::{Contention, Drifted, Leave, Remedy, Rules, Verdict};
 use trainerd_plan::object::ObjectKey;
 
-pub use self::follow::RecordSeen;
 use self::follow::{Follow, Look};
+pub use self::follow::{RecordSeen, RulerSeen};
 use self::hold::Hold;
 pub use self::news::{News, Stance};
 pub use self::view::{DriftState, DriftStatus, Outlook};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trainerd_plan::object::ObjectKey;
 
-use super::follow::RecordSeen;
+use super::follow::{RecordSeen, RulerSeen};
 use super::view::DriftStatus;
 
 /// What became of an object, or what has to be looked at by somebody else.
@@ -16,8 +16,8 @@ pub enum News {
     Record(RecordSeen),
     /// Whether the installation is paused.
     Paused(bool),
-    /// Whether the options of some source rule the installation.
-    Ruled(bool),
+    /// Who rules the installation.
+    Ruled(RulerSeen),
     /// Drift was found.
     Drifted(DriftStatus),
     /// Drift was put right.
