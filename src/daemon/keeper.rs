@@ -17,7 +17,7 @@ use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
 use trainerd_plan::plan::Purpose;
 
 use self::obstacle::{Obstacle, Stop, obstacle};
-use self::ruling::Ruling;
+use self::ruling::{Ruling, is_news};
 use super::board::{Board, Phase, RevisionView};
 use super::declared::{Declared, Source, Wish};
 use super::recorder::Recorder;
@@ -306,7 +306,7 @@ impl Keeper {
                             cancel.send_replace(true);
                         }
                         // Others rule now, or somebody took back that we do: what runs is finished, and no more.
-                        News::Ruled(ruler) if self.ruling.is_news(&ruler) => anew = true,
+                        News::Ruled(ruler) if is_news(self.state.as_ref(), &ruler) => anew = true,
                         News::Changed => {
                             let outlook = self.upkeep.outlook();
                             self.board.write(|view| view.outlook = outlook);
@@ -384,7 +384,6 @@ impl Keeper {
     fn take(&mut self, state: State) {
         let revisions = revisions(&self.engine, &state);
         self.board.write(|view| view.revisions = revisions);
-        self.ruling.know(state.standing());
         self.state = Some(state);
     }
 
@@ -439,7 +438,7 @@ impl Keeper {
                         }
                         News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
                         News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
-                        News::Ruled(ruler) if self.ruling.is_news(&ruler) => return Wake::Pass,
+                        News::Ruled(ruler) if is_news(self.state.as_ref(), &ruler) => return Wake::Pass,
                         News::NeedsPlan { why } if self.mend.is_none() => {
                             self.mend = Some(why);
                             let due = Instant::now() + self.soon.next_wait();

@@ -69,7 +69,11 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let cluster = context.connect().await?;
     let stack = Engine::new(cluster.clone(), keeps.clone(), context.by.clone());
     let state = context.open(&stack).await?;
-    check_no_other(&state, &keeps)?;
+    let source = source_in_cluster(&keeps.namespace);
+    // Two daemons with different sources would undo each other's work.
+    if state.standing().other_ruler(&source).is_some() {
+        check_ruler(&state)?;
+    }
     let declared = context.interrupt.or(declared(&cluster, &keeps.namespace)).await?;
     let mut given = declared.unwrap_or_else(|| start(&state));
     given.override_with(asked);
@@ -79,25 +83,16 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let engine = Engine::new(cluster, own, context.by.clone());
     let wanted = async |state: &State| wanted(&catalog, &engine, state, &given, &keeps).await;
     let exit = change(context, &engine, Change { allow_lossy: false, show_way: false }, wanted).await?;
-    if let Some(other) = state.standing().other_ruler(&source_in_cluster(&keeps.namespace)) {
+    if let Some(other) = state.standing().other_ruler(&source) {
         // Let through because it is paused: whoever resumes it wants the new daemon to rule.
-        context.interrupt.or(stack.rule(state.standing(), &source_in_cluster(&keeps.namespace))).await?;
+        context.interrupt.or(stack.rule(state.standing(), &source)).await?;
         context.printer.note(&format!("{} rules no more", other.what));
     }
-    let Installation { name, namespace } = &keeps;
+    let name = &keeps.name;
     context.printer.note(&format!(
-        "the daemon runs, and keeps installation {name} as {} says; `trainerd status --watch` shows how it goes",
-        source_in_cluster(namespace)
+        "the daemon runs, and keeps installation {name} as {source} says; `trainerd status --watch` shows how it goes"
     ));
     Ok(exit)
-}
-
-/// Nobody else may rule already: two daemons with different sources would undo each other's work.
-fn check_no_other(state: &State, keeps: &Installation) -> Result<(), Problem> {
-    match &state.standing().ruler {
-        Some(ruler) if ruler.what == source_in_cluster(&keeps.namespace) => Ok(()),
-        _ => check_ruler(state),
-    }
 }
 
 /// The options that the ConfigMap declares already, whoever wrote them; `None` where there is none.

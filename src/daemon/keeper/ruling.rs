@@ -2,27 +2,25 @@
 
 use std::sync::Arc;
 
-use trainerd_engine::Standing;
+use trainerd_engine::State;
 use trainerd_engine::upkeep::RulerSeen;
 
 use super::obstacle::{Stop, obstacle};
 use super::{Declared, Keeper, Phase};
 use crate::cli::context::other_source;
 
-/// What is known of who rules.
+/// How a daemon stands to whoever rules; who that is, the state tells.
 #[derive(Debug)]
 pub(super) struct Ruling {
     /// Whether our source shall rule in the place of another one: once, for whoever takes over later is the one meant.
     take_over: bool,
-    /// The note that says who rules, by its uid.
-    note: Option<String>,
     /// Those of another source do: what is installed is only looked at.
     held: bool,
 }
 
 impl Ruling {
     pub(super) fn new(take_over: bool) -> Self {
-        Self { take_over, note: None, held: false }
+        Self { take_over, held: false }
     }
 
     /// It is decided anew.
@@ -30,22 +28,23 @@ impl Ruling {
         self.held = false;
     }
 
-    /// What was read, or written.
-    pub(super) fn know(&mut self, standing: &Standing) {
-        self.note = standing.ruler.as_ref().map(|note| note.uid.clone());
-    }
-
-    /// Whether a watch tells another thing than is known.
-    pub(super) fn is_news(&self, told: &RulerSeen) -> bool {
-        match told {
-            RulerSeen::Is(uid) => self.note.as_ref() != Some(uid),
-            RulerSeen::Gone(uid) => self.note.as_ref() == Some(uid),
-            RulerSeen::Nobody => self.note.is_some(),
-        }
-    }
-
     pub(super) fn is_held(&self) -> bool {
         self.held
+    }
+}
+
+/// Whether a watch tells another thing of who rules than was read or written last.
+pub(super) fn is_news(state: Option<&State>, told: &RulerSeen) -> bool {
+    let note = state.and_then(|state| state.standing().ruler.as_ref());
+    differs(note.map(|note| note.uid.as_str()), told)
+}
+
+/// Whether what is told contradicts the note that is known, by its uid.
+fn differs(known: Option<&str>, told: &RulerSeen) -> bool {
+    match told {
+        RulerSeen::Is(uid) => known != Some(uid),
+        RulerSeen::Gone(uid) => known == Some(uid),
+        RulerSeen::Nobody => known.is_some(),
     }
 }
 
@@ -73,9 +72,6 @@ impl Keeper {
             Ok(note) => {
                 self.ruling.take_over = false;
                 self.state = self.state.take().map(|state| state.ruled_by(note));
-                if let Some(state) = &self.state {
-                    self.ruling.know(state.standing());
-                }
                 Ok(())
             }
             Err(error) => Err(self.stopped(error)),
@@ -89,21 +85,20 @@ mod tests {
 
     #[test]
     fn only_another_note_is_news() {
-        let none = Ruling::new(false);
-        let ours = Ruling { note: Some("a".to_owned()), ..Ruling::new(false) };
+        let (none, ours) = (None, Some("a"));
         let uid = |uid: &str| uid.to_owned();
-        for (ruling, told, is_news) in [
-            (&none, RulerSeen::Nobody, false),
-            (&none, RulerSeen::Is(uid("a")), true),
-            (&none, RulerSeen::Gone(uid("a")), false),
-            (&ours, RulerSeen::Is(uid("a")), false),
-            (&ours, RulerSeen::Is(uid("b")), true),
-            (&ours, RulerSeen::Gone(uid("a")), true),
+        for (known, told, is_news) in [
+            (none, RulerSeen::Nobody, false),
+            (none, RulerSeen::Is(uid("a")), true),
+            (none, RulerSeen::Gone(uid("a")), false),
+            (ours, RulerSeen::Is(uid("a")), false),
+            (ours, RulerSeen::Is(uid("b")), true),
+            (ours, RulerSeen::Gone(uid("a")), true),
             // The one whose place ours has taken.
-            (&ours, RulerSeen::Gone(uid("b")), false),
-            (&ours, RulerSeen::Nobody, true),
+            (ours, RulerSeen::Gone(uid("b")), false),
+            (ours, RulerSeen::Nobody, true),
         ] {
-            assert_eq!(ruling.is_news(&told), is_news, "{ruling:?} {told:?}");
+            assert_eq!(differs(known, &told), is_news, "{known:?} {told:?}");
         }
     }
 }
