@@ -23,6 +23,8 @@
 //!   ends count, either may be missing), `pattern("…")`, `format(…)`, `rule(name)`, `nullable`,
 //!   `preserve-unknown-fields`, `embedded-resource`; `required` only for fields. `atomic`, `set` and
 //!   `map(key,…)` say how server-side apply merges a list; `atomic` and `granular` say it of maps and objects.
+//!   `merge(key)` says that a strategic merge patch merges a list by that key, `merge` that it unites scalars; a list
+//!   without either is replaced as a whole.
 //! * **Rules** are CEL: `rule NAME "expression"` with `message("…")`, `reason(…)`, `field-path(…)` and
 //!   `optional-old-self`.
 //! * **Gates** end a line: `k8s>=1.34`, `trainer<2.2`. All of them must hold, else the line is not there. A
@@ -33,15 +35,20 @@
 //!
 //! Everything here is pure: same table and levels, same schema.
 
+mod check;
 mod crd;
 mod gate;
 mod lexer;
+mod merge;
 mod openapi;
 mod parse;
+mod resolve;
 mod table;
 
+pub use check::{Cause, Fault};
 pub use crd::{Column, Conversion, Crd, CrdVersion, Scale, Scope};
 pub use gate::{Levels, UnknownAxis};
+pub use merge::{BadDirective, MergeError};
 pub use openapi::SchemaError;
 pub use parse::{ParseError, Problem};
 pub use table::Table;

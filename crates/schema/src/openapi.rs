@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::gate::{Gate, Levels, UnknownAxis};
+use crate::gate::{Levels, UnknownAxis};
+use crate::resolve::{choose, holds};
 use crate::table::{Bounds, Facts, Merge, Row, Rule, Scalar, Shape, Table};
 
 /// Why a schema cannot be made of the table at these levels.
@@ -93,7 +94,7 @@ impl Emitter<'_> {
     fn named(&self, name: &str) -> Result<Object, SchemaError> {
         let Some(of) = self.table.types.get(name) else {
             let rows = self.table.aliases.get(name).map(Vec::as_slice).unwrap_or_default();
-            let row = self.choose(name, rows, |row| &row.gates)?;
+            let row = choose(name, rows, |row| &row.gates, self.levels)?;
             return self.row(row.ok_or_else(|| SchemaError::Unavailable(name.to_owned()))?);
         };
         let mut schema = Object::new();
@@ -101,7 +102,7 @@ impl Emitter<'_> {
         let mut properties = Object::new();
         let mut required = Vec::new();
         for field in &of.fields {
-            if !self.holds(name, &field.row.gates)? {
+            if !holds(name, &field.row.gates, self.levels)? {
                 continue;
             }
             if properties.insert(field.name.clone(), Value::Object(self.row(&field.row)?)).is_some() {
@@ -178,39 +179,13 @@ impl Emitter<'_> {
     fn rules(&self, names: &[String], schema: &mut Object) -> Result<(), SchemaError> {
         for name in names {
             let rules = self.table.rules.get(name).map(Vec::as_slice).unwrap_or_default();
-            let Some(rule) = self.choose(name, rules, |rule| &rule.gates)? else { continue };
+            let Some(rule) = choose(name, rules, |rule| &rule.gates, self.levels)? else { continue };
             let all = schema.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
             if let Some(all) = all.as_array_mut() {
                 all.push(validation(rule));
             }
         }
         Ok(())
-    }
-
-    /// The one that holds at the levels, if any does.
-    fn choose<'t, T>(
-        &self,
-        name: &str,
-        all: &'t [T],
-        gates: impl Fn(&'t T) -> &'t [Gate],
-    ) -> Result<Option<&'t T>, SchemaError> {
-        let mut chosen = None;
-        for one in all {
-            if self.holds(name, gates(one))? && chosen.replace(one).is_some() {
-                return Err(SchemaError::Ambiguous(name.to_owned()));
-            }
-        }
-        Ok(chosen)
-    }
-
-    fn holds(&self, of: &str, gates: &[Gate]) -> Result<bool, SchemaError> {
-        for gate in gates {
-            let holds = gate.holds(self.levels);
-            if !holds.map_err(|source| SchemaError::UnknownAxis { of: of.to_owned(), source })? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }
 

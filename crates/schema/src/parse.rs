@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::gate::Gate;
 use crate::lexer::{self, Token};
-use crate::table::{Bounds, Facts, Field, Merge, Row, Rule, Scalar, Shape, Table, Type};
+use crate::table::{Bounds, Facts, Field, Merge, PatchMerge, Row, Rule, Scalar, Shape, Table, Type};
 
 /// A line that does not read, or names something that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -240,7 +240,7 @@ impl Parser {
         };
         let is_list = matches!(shape, Shape::List(_));
         let is_leaf = matches!(shape, Shape::Scalar(scalar) if *scalar != Scalar::Object);
-        if matches!(word, "set" | "map" | "items") && !is_list
+        if matches!(word, "set" | "map" | "items" | "merge") && !is_list
             || word == "granular" && (is_list || is_leaf)
             || word == "atomic" && is_leaf
         {
@@ -257,6 +257,8 @@ impl Parser {
                 let keys = keys.iter().map(|key| key.as_str().map(str::to_owned)).collect::<Option<_>>();
                 facts.merge = Some(Merge::Map(keys.ok_or_else(|| self.error(Problem::WrongArguments, raw))?));
             }
+            ("merge", []) => facts.patch = Some(PatchMerge::Values),
+            ("merge", [Value::String(key)]) => facts.patch = Some(PatchMerge::Key(key.clone())),
             ("default", [value]) => facts.default = Some(value.clone()),
             ("enum", values @ [_, ..]) => facts.allowed = values.to_vec(),
             ("pattern", [Value::String(text)]) => facts.pattern = Some(text.clone()),
@@ -352,7 +354,7 @@ impl Parser {
 }
 
 /// Words that [`Parser::fact`] knows, to tell an unknown fact from one with wrong arguments.
-const FACTS: [&str; 16] = [
+const FACTS: [&str; 17] = [
     "nullable",
     "preserve-unknown-fields",
     "embedded-resource",
@@ -360,6 +362,7 @@ const FACTS: [&str; 16] = [
     "granular",
     "set",
     "map",
+    "merge",
     "default",
     "enum",
     "pattern",
@@ -436,7 +439,7 @@ mod tests {
             "alias Word string length(..5) # short\n",
             "\n",
             "type Part atomic\n",
-            "  a []Word required items(1..) map(x,y) rule(steady) k8s>=1.34 jobset<0.12\n",
+            "  a []Word required items(1..) map(x,y) merge(x) rule(steady) k8s>=1.34 jobset<0.12\n",
             "  b int32 default(1) enum(1,2) range(-1..3)\n",
             "  c {}object nullable preserve-unknown-fields embedded-resource properties(..3)\n",
         ))
@@ -449,6 +452,7 @@ mod tests {
         assert_eq!(a.row.shape, Shape::List(Box::new(Shape::Named("Word".into()))));
         assert_eq!(a.row.facts.items, Bounds { min: Some(1), max: None });
         assert_eq!(a.row.facts.merge, Some(Merge::Map(vec!["x".into(), "y".into()])));
+        assert_eq!(a.row.facts.patch, Some(PatchMerge::Key("x".into())));
         assert_eq!(a.row.facts.rules, ["steady"]);
         let gates: Vec<_> = a.row.gates.iter().map(ToString::to_string).collect();
         assert_eq!(gates, ["k8s>=1.34.0", "jobset<0.12.0"]);
@@ -502,6 +506,8 @@ mod tests {
             ("rule a \"self\" reason", 1, P::WrongArguments, "reason"),
             ("type A\n  a string set", 2, P::Misplaced, "set"),
             ("type A\n  a {}string items(..1)", 2, P::Misplaced, "items(..1)"),
+            ("type A\n  a {}string merge(name)", 2, P::Misplaced, "merge(name)"),
+            ("type A\n  a []string merge(a,b)", 2, P::WrongArguments, "merge(a,b)"),
             ("type A\n  a []string granular", 2, P::Misplaced, "granular"),
             ("type A\n  a int32 atomic", 2, P::Misplaced, "atomic"),
             ("type A\n  a string k8s>1.2", 2, P::MalformedGate, "k8s>1.2"),

@@ -101,6 +101,8 @@ pub(crate) struct Facts {
     pub(crate) format: Option<String>,
     /// How server-side apply merges.
     pub(crate) merge: Option<Merge>,
+    /// How a strategic merge patch merges a list; without it the patch's list replaces the other.
+    pub(crate) patch: Option<PatchMerge>,
     /// Names of CEL rules. A name whose definitions all lie outside their gates adds nothing.
     pub(crate) rules: Vec<String>,
     /// Whether `null` is a value.
@@ -131,6 +133,16 @@ pub(crate) enum Merge {
     Set,
     /// By the values of these keys. Of lists.
     Map(Vec<String>),
+}
+
+/// How a strategic merge patch merges a list (`patchStrategy` and `patchMergeKey` of Kubernetes' types). It is not
+/// what server-side apply does: a list of ports is keyed by port and protocol there, by the port alone here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PatchMerge {
+    /// As the union of scalars.
+    Values,
+    /// By the value of this key.
+    Key(String),
 }
 
 /// A CEL rule.
