@@ -5,10 +5,10 @@
 //! a claim that is bound.
 
 use serde_json::Value;
+use trainerd_schema::Quantity;
 
 use crate::object::ObjectKey;
 use crate::ownership::{FieldChange, Segment};
-use crate::quantity::Quantity;
 
 /// Whether a change at, above or below `fields` is forbidden, given the live object.
 type Forbids = fn(live: &Value, change: &FieldChange, fields: &[&str]) -> bool;

@@ -15,7 +15,6 @@ pub mod ownership;
 pub mod plan;
 pub mod planner;
 pub mod prune;
-pub mod quantity;
 pub mod readiness;
 pub mod reason;
 pub mod refused;

@@ -42,6 +42,7 @@ mod lexer;
 mod merge;
 mod openapi;
 mod parse;
+pub mod quantity;
 mod resolve;
 mod table;
 
@@ -51,4 +52,5 @@ pub use gate::{Levels, UnknownAxis};
 pub use merge::{BadDirective, MergeError};
 pub use openapi::SchemaError;
 pub use parse::{ParseError, Problem};
+pub use quantity::Quantity;
 pub use table::Table;

@@ -1,8 +1,7 @@
 //! When two spellings are one value: what the API server rewrites on the way in is no difference.
 
 use serde_json::Value;
-
-use crate::quantity::Quantity;
+use trainerd_schema::Quantity;
 
 /// Fields whose values, or whose maps' values, are quantities.
 const QUANTITIES: [&str; 14] = [

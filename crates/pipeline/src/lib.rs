@@ -1,0 +1,45 @@
+//! What becomes of a TrainJob. Three pure functions, and what they stand on:
+//!
+//! * [`build()`]: runtime, TrainJob and facts of the cluster → the objects to apply, or why there are none;
+//! * [`validate()`]: runtime, old and new TrainJob, facts → warnings and errors of admission;
+//! * [`status::reconcile`]: TrainJob, JobSet and the time → the status to write, what else to do, and when to look again.
+//!
+//! Around them, as pure: defaulting of TrainJobs ([`defaulting`]), admission of runtimes ([`runtime_admission`]), the
+//! snapshot of a runtime ([`snapshot`]) and the status server's requests ([`status_server`]).
+//!
+//! Behaviour is that of Kubeflow Trainer 2.3 in [`Mode::Upstream`]; [`Mode::Extended`] mends what its users report.
+//! Nothing here reads a clock, an environment or a cluster: the same arguments give the same answer.
+
+mod build;
+pub mod defaulting;
+mod domain_path;
+mod facts;
+mod field_error;
+mod go;
+mod info;
+mod live_order;
+pub mod names;
+mod patches;
+mod plugins;
+mod requests;
+pub mod runtime_admission;
+mod runtime_ref;
+pub mod snapshot;
+mod ssh;
+pub mod status;
+pub mod status_server;
+mod upsert;
+mod validate;
+mod value;
+mod wire;
+mod yaml;
+
+pub use build::{BuildError, build};
+pub use facts::{Facts, Lookup, Mode, Profile, SshKey, SshKeySource};
+pub use field_error::{Cause, FieldError, aggregate};
+pub use plugins::volcano::priority_classes;
+pub use runtime_ref::{
+    RuntimeError, RuntimeKind, UnsupportedRuntime, is_runtime_of, not_found, runtime_kind, runtime_location,
+    runtime_not_found,
+};
+pub use validate::{Verdict, needs_runtime, validate};
