@@ -54,6 +54,7 @@ pub(crate) async fn want(
     if !resolution.external.is_empty() {
         resolution.check_external(&found(engine.cluster()).await?)?;
     }
+    let resolution = resolution.on(kubernetes.semver());
     let purpose = purpose(from.as_ref(), &resolution.versions());
     let desired = render(catalog.clone(), options, resolution.clone(), engine.installation().clone()).await?;
     Ok(Wanted { desired, resolution, purpose, is_stop })

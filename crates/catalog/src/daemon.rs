@@ -35,6 +35,7 @@ impl Catalog {
             components: [(DAEMON.to_owned(), resolved)].into(),
             runtimes: std::collections::BTreeSet::new(),
             external: BTreeMap::new(),
+            kubernetes: None,
         })
     }
 

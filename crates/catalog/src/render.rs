@@ -18,6 +18,15 @@ use crate::options::{Options, is_label};
 use crate::resolve::Resolution;
 use crate::{pods, resource};
 
+/// Seconds between the moment at which a pod that serves webhooks is taken out of the endpoints and SIGTERM.
+///
+/// The routes to it go within about two seconds (kube-proxy syncs once a second); the rest is for pods that nothing
+/// was started in the place of yet, because somebody scaled or deleted their Deployment: a controller is ready some
+/// 16 seconds after its pod was made, by upstream's readiness probes, and until then the old one answers.
+const PRE_STOP_SECONDS: u32 = 20;
+/// The first Kubernetes that serves `lifecycle.preStop.sleep` (KEP-3960, beta).
+const PRE_STOP_SLEEP: Version = Version::new(1, 30, 0);
+
 /// Longest name of a namespace (RFC 1123 label).
 const MAX_LABEL: usize = 63;
 
@@ -186,8 +195,14 @@ impl Render<'_> {
         variables.insert("data_cache".to_owned(), json!(self.options.data_cache));
         variables.insert("version".to_owned(), json!(self.version().to_string()));
         variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
+        variables.insert("pre_stop_seconds".to_owned(), json!(self.pre_stop_seconds()));
         variables.insert("images".to_owned(), json!(images));
         Ok((variables, images))
+    }
+
+    fn pre_stop_seconds(&self) -> u32 {
+        let is_served = self.resolution.kubernetes.as_ref().is_none_or(|found| *found >= PRE_STOP_SLEEP);
+        if is_served { PRE_STOP_SECONDS } else { 0 }
     }
 
     /// What is rendered for images of the component, given by role.

@@ -94,9 +94,17 @@ pub struct Resolution {
     pub runtimes: BTreeSet<String>,
     /// What must already be in the cluster, by component: it was left out of `components`.
     pub external: BTreeMap<String, Needed>,
+    /// The Kubernetes that it is rendered for, whose fields may be used; `None` for one that serves them all.
+    pub kubernetes: Option<Version>,
 }
 
 impl Resolution {
+    /// The same for a cluster of this Kubernetes version.
+    #[must_use]
+    pub fn on(self, kubernetes: &Version) -> Self {
+        Self { kubernetes: Some(kubernetes.clone()), ..self }
+    }
+
     /// The versions by component.
     pub fn versions(&self) -> BTreeMap<String, Version> {
         self.components.iter().map(|(name, resolved)| (name.clone(), resolved.version.clone())).collect()
@@ -189,7 +197,7 @@ impl Catalog {
             components.extend(goes_with(DATA_CACHE));
         }
         InvalidOptions::check(errors)?;
-        Ok(Resolution { components, runtimes, external })
+        Ok(Resolution { components, runtimes, external, kubernetes: None })
     }
 
     /// The versions that a component may have beside a version of the trainer; `None` if any.

@@ -22,9 +22,9 @@ fn sha256(text: &str) -> String {
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
 const COMMITTED: [&str; 3] = [
-    "afb49450fbfabc1495cbd87ac15650cd9ccdc5a991191637e4ed6521bc31f877",
-    "23d0b8d36f0b08843b3cde451c2fb5cabccdabf09a4cdee728154c1fbbe6e9c5",
-    "0bb25974d07298065001f67cc482e6f75e2234efbeac72a5282bd0fb4081a7a1",
+    "6e24c211147c631d93a280f1112b471b3d47e344979fb3cbe659767c635a5c56",
+    "d4e14655bc77395451fc8447957f2246e8e5f8151d521c492b6295765e1ff7cb",
+    "529456c4e4fbe5e33a14c16dece664505698b30a63c7afa8a5cbcc99247cefd6",
 ];
 
 /// A change of what is rendered shows here even where upstream's manifests are not at hand.
@@ -146,6 +146,65 @@ fn options_reach_the_pods() {
         for job in object.manifest["spec"]["template"]["spec"]["replicatedJobs"].as_array().unwrap() {
             let pod = &job["template"]["spec"]["template"]["spec"];
             assert_eq!(pod["imagePullSecrets"], json!([{"name": "regcred"}]), "{}", object.key());
+        }
+    }
+}
+
+/// The pod specs of the controllers, on a cluster of that Kubernetes version.
+fn controllers(version: &str, kubernetes: &str) -> BTreeMap<String, Value> {
+    let (options, resolution) = chosen(&[("trainer-version", version), ("data-cache", "true")]);
+    let resolution = resolution.on(&kubernetes.parse().unwrap());
+    let installation = Installation { name: "i".to_owned(), namespace: "n".to_owned() };
+    let desired = catalog().render(&options, &resolution, &installation).unwrap();
+    let deployments = desired.objects.into_iter().filter(|object| object.resource.kind == "Deployment");
+    let pods: BTreeMap<String, Value> = deployments
+        .map(|object| (object.key().name, object.manifest["spec"]["template"]["spec"].clone()))
+        .collect();
+    assert_eq!(pods.len(), 3, "{pods:#?}");
+    pods
+}
+
+/// A pod that ended as soon as it is deleted would still be called: it leaves the endpoints first.
+#[test]
+fn pods_that_serve_webhooks_leave_the_endpoints_before_they_end() {
+    for version in ["2.2.1", "2.3.0"] {
+        for (name, pod) in controllers(version, "1.36.3") {
+            let sleep = &pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"];
+            assert!(sleep.as_u64().unwrap() >= 5, "{name}: {pod}");
+            // What upstream gives it for its own end is left whole.
+            let upstream = if name.starts_with("kubeflow-trainer") { 30 } else { 10 };
+            let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+            assert_eq!(grace - sleep.as_u64().unwrap(), upstream, "{name}");
+        }
+        // A field that is not served would leave `preStop` without a handler, which is refused.
+        for (name, pod) in controllers(version, "1.29.14") {
+            assert!(pod["containers"][0].get("lifecycle").is_none(), "{name}: {pod}");
+            let grace = pod.get("terminationGracePeriodSeconds").and_then(Value::as_u64);
+            let upstream = if name.starts_with("kubeflow-trainer") { None } else { Some(10) };
+            assert_eq!(grace, upstream, "{name}");
+        }
+    }
+}
+
+/// By the rules of the pod security standard `restricted`.
+#[test]
+fn pods_of_the_controllers_satisfy_pod_security_restricted() {
+    for version in ["2.2.1", "2.3.0"] {
+        for (name, pod) in controllers(version, "1.36.3") {
+            for field in ["hostNetwork", "hostPID", "hostIPC"] {
+                assert!(pod.get(field).is_none(), "{name}: {field}");
+            }
+            let volumes = pod["volumes"].as_array().unwrap();
+            let is_allowed = |volume: &Value| volume.get("configMap").or(volume.get("secret")).is_some();
+            assert!(volumes.iter().all(is_allowed), "{name}: {volumes:?}");
+            for container in pod["containers"].as_array().unwrap() {
+                let own = &container["securityContext"];
+                let set = |field: &str| own.get(field).unwrap_or(&pod["securityContext"][field]).clone();
+                assert_eq!(set("runAsNonRoot"), json!(true), "{name}");
+                assert_eq!(set("seccompProfile"), json!({"type": "RuntimeDefault"}), "{name}");
+                assert_eq!(own["allowPrivilegeEscalation"], json!(false), "{name}");
+                assert_eq!(own["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+            }
         }
     }
 }
