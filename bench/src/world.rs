@@ -52,6 +52,8 @@ pub(crate) async fn connect(kubeconfig: &Path, agent: Agent) -> Result<Cluster, 
         user_agent: agent.user_agent.to_owned(),
         field_manager: agent.field_manager.to_owned(),
         observer: None,
+        patience: None,
+        waits: None,
     };
     Ok(Cluster::connect(options).await?)
 }

@@ -38,13 +38,20 @@ pub(crate) fn classify(asked: &Asked, code: u16, retry_after: Option<Duration>, 
     classify_status(asked, code, retry_after, status)
 }
 
-/// The first line of a body that is no `Status`.
+/// The first line of a body that is no `Status`. The page of a load balancer is for browsers: its code says as much.
 fn plain(code: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     match text.trim().lines().next() {
-        None | Some("") => format!("the server answered {code}"),
+        None | Some("") => answered(code),
+        Some(line) if line.starts_with('<') => answered(code),
         Some(line) => line.to_owned(),
     }
+}
+
+fn answered(code: u16) -> String {
+    let reason = http::StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason());
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("the server answered {code}{reason}")
 }
 
 /// Reads a `Status`, from an answer or from a watch.
@@ -104,7 +111,7 @@ pub(crate) fn classify_status(
         (401, _) => RequestError::Unauthorized { message },
         (410, _) => RequestError::Expired { message },
         (429, _) => RequestError::TooManyRequests { retry_after, message },
-        (504, _) => RequestError::Timeout { retry_after, message },
+        (504, _) => RequestError::Timeout { retry_after, answered: true, message },
         (500, "ServerTimeout") | (502 | 503, _) => RequestError::ServerBusy { code, retry_after, message },
         (500, "InternalError") => RequestError::Internal { message },
         (500, "") => RequestError::Unexplained { message },

@@ -7,10 +7,9 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::classify::Asked;
-use crate::connect::{ConnectError, not_answered};
-use crate::error::Verb;
+use crate::connect::ConnectError;
 use crate::observer::Observer;
-use crate::transport::Call;
+use crate::proxy::Proxy;
 use crate::version::{KubernetesVersion, VersionError};
 
 /// Time limit of a request that is not a watch, unless [`Cluster::with_timeout`] says otherwise. The API
@@ -29,6 +28,10 @@ pub(crate) struct Shared {
     pub(crate) server: String,
     pub(crate) field_manager: String,
     pub(crate) observer: Option<Observer>,
+    /// The proxy that requests go through.
+    pub(crate) proxy: Option<Proxy>,
+    /// The program of the exec plugin that credentials come from.
+    pub(crate) plugin: Option<String>,
     pub(crate) may_do_everything: bool,
     pub(crate) version: OnceCell<KubernetesVersion>,
 }
@@ -53,8 +56,7 @@ impl Cluster {
     }
 
     async fn read_version(&self) -> Result<KubernetesVersion, ConnectError> {
-        let answer = self.call(Call::get(Verb::Get, "/version".to_owned())).await;
-        let answer = answer.map_err(|error| not_answered(self.server().to_owned(), error))?;
+        let answer = self.version_answer().await.map_err(|error| self.not_answered(error))?;
         let info: Option<VersionInfo> = serde_json::from_value(answer).ok();
         let version = match info {
             Some(info) => KubernetesVersion::parse(&info.git_version),
@@ -98,6 +100,14 @@ impl Cluster {
     /// no time limit.
     pub fn client(&self) -> &kube::Client {
         &self.shared.client
+    }
+
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.shared.proxy.as_ref()
+    }
+
+    pub(crate) fn plugin(&self) -> Option<&str> {
+        self.shared.plugin.as_deref()
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

@@ -1,27 +1,37 @@
 //! Finding the cluster and the way to it.
 
-use std::io;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use hyper_util::client::proxy::matcher::Matcher;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::builtin;
 use crate::cluster::{Cluster, Shared};
-use crate::error::{RequestError, TransportFailure};
+use crate::credentials;
+use crate::error::{RequestError, TransportFailure, Verb};
+use crate::kubeconfig::{self, Found};
 use crate::observer::Observer;
 use crate::params::CreateParams;
 use crate::permissions::{self, Rule};
-use crate::proxy;
-use crate::transport::transport_failure;
+use crate::proxy::{self, NamedBy, NotAProxy, Proxy};
+use crate::retry::{RetryPolicy, RetryWait, with_retry};
+use crate::transport::{Call, transport_failure};
 
 /// Time limit of a TCP and TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a busy server is waited for unless [`ConnectOptions::patience`] says otherwise: one that restarts takes
+/// less.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Attempts where it may have been a coincidence.
+const ATTEMPTS: u32 = 3;
 
 /// Which cluster, and as whom.
 #[derive(Clone, Debug, Default)]
@@ -36,16 +46,37 @@ pub struct ConnectOptions {
     pub field_manager: String,
     /// Is told of every request.
     pub observer: Option<Observer>,
+    /// How long a server that is busy is waited for; `None` for a minute, as for every request that follows.
+    pub patience: Option<Duration>,
+    /// Is told of each wait for a server that is busy.
+    pub waits: Option<Waits>,
+}
+
+/// Is told of each wait for a server that is busy. It must not block.
+#[derive(Clone)]
+pub struct Waits(Arc<dyn Fn(&RetryWait<'_>) + Send + Sync>);
+
+impl Waits {
+    /// Tells this.
+    pub fn new(tell: impl Fn(&RetryWait<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl fmt::Debug for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waits")
+    }
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// There is no kubeconfig and this is not a pod, or the named file does not exist.
-    #[error("failed to find a kubeconfig{}", .path.as_ref().map(|path| format!(" at {}", path.display())).unwrap_or_default())]
+    /// There is no kubeconfig and this is not a pod, or none of the named files exists.
+    #[error("failed to find a kubeconfig{}", places(.paths))]
     NoKubeconfig {
-        /// The file that was named; `None` when the usual places were searched.
-        path: Option<PathBuf>,
+        /// The files that were named, by an option or by `KUBECONFIG`; none when the usual places were searched.
+        paths: Vec<PathBuf>,
     },
     /// The kubeconfig, or a file it points to, cannot be read or makes no sense.
     #[error("failed to use the kubeconfig")]
@@ -62,6 +93,15 @@ pub enum ConnectError {
         /// What there is.
         known: Vec<String>,
     },
+    /// A proxy that is named cannot be used.
+    #[error("failed to use the proxy that {named_by} names")]
+    BadProxy {
+        /// Who names it.
+        named_by: NamedBy,
+        /// Why it cannot.
+        #[source]
+        source: NotAProxy,
+    },
     /// The user agent cannot be sent.
     #[error("failed to use {user_agent:?} as user agent")]
     BadUserAgent {
@@ -77,14 +117,26 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Nothing answers at the server's address, or not in time.
-    #[error("failed to reach the API server at {server}")]
+    /// Nothing answers at the server's address.
+    #[error("failed to reach the API server at {server}{}", through(.proxy.as_ref()))]
     Unreachable {
         /// URL of the server.
         server: String,
+        /// The proxy that was to lead there.
+        proxy: Option<Proxy>,
         /// What went wrong.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server, or what stands before it, answered that it cannot now, for as long as was waited for it; or it
+    /// took a request and did not answer in time.
+    #[error("the API server at {server} is busy")]
+    Busy {
+        /// URL of the server.
+        server: String,
+        /// Its last answer.
+        #[source]
+        source: Box<RequestError>,
     },
     /// The server's certificate is not trusted, or it does not trust ours.
     #[error("failed to trust the API server at {server}")]
@@ -115,15 +167,26 @@ pub enum ConnectError {
     },
 }
 
+fn places(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    if paths.is_empty() { String::new() } else { format!(" at {}", paths.join(", ")) }
+}
+
+fn through(proxy: Option<&Proxy>) -> String {
+    proxy
+        .map(|proxy| format!(" through the proxy {proxy}, which {} names", proxy.named_by))
+        .unwrap_or_default()
+}
+
 fn list(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 impl Cluster {
     /// Finds the configuration, connects and asks whether our user may do everything: one request, which shows
-    /// that an API server is there and takes the credentials.
+    /// that an API server is there and takes the credentials; again while the server is busy.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        let mut config = configuration(&options).await?;
+        let Way { mut config, proxy, plugin } = configuration(&options).await?;
         let user_agent = HeaderValue::from_str(&options.user_agent)
             .map_err(|_| ConnectError::BadUserAgent { user_agent: options.user_agent.clone() })?;
         // kube sets no user agent of its own, and appends these headers to each request's.
@@ -134,97 +197,160 @@ impl Cluster {
         config.apply_debug_overrides();
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
 
-        let client = Client::try_from(config).map_err(|source| not_built(&server, source))?;
-        let field_manager = options.field_manager;
+        // An exec plugin is run here, and may take as long as a person takes to log in: whoever waits for this may
+        // give up meanwhile.
+        let built = tokio::task::spawn_blocking(move || Client::try_from(config)).await;
+        let client = match built {
+            Ok(built) => built.map_err(|source| not_built(&server, plugin.as_deref(), source))?,
+            Err(source) => return Err(ConnectError::BadKubeconfig { source: source.into() }),
+        };
+        let field_manager = options.field_manager.clone();
         let shared = |may_do_everything| Shared {
             client: client.clone(),
             server: server.clone(),
             field_manager: field_manager.clone(),
             observer: options.observer.clone(),
+            proxy: proxy.clone(),
+            plugin: plugin.clone(),
             may_do_everything,
             version: OnceCell::new(),
         };
-        let may_do_everything = Self::new(shared(false)).ask_for_everything().await?;
+        let may_do_everything = Self::new(shared(false)).ask_for_everything(&options).await?;
         Ok(Self::new(shared(may_do_everything)))
     }
 
-    async fn ask_for_everything(&self) -> Result<bool, ConnectError> {
+    /// As every request after it, this one is repeated while the server is busy. A server that does not answer at
+    /// all is not waited for: a wrong address would not get better.
+    async fn ask_for_everything(&self, options: &ConnectOptions) -> Result<bool, ConnectError> {
         let review = Rule::everything().review();
-        match self.create(&builtin::self_subject_access_review(), &review, CreateParams::default()).await {
+        let resource = builtin::self_subject_access_review();
+        let patience = options.patience.unwrap_or(PATIENCE);
+        let answer = self.asked_again(patience, options.waits.as_ref(), async || {
+            self.create(&resource, &review, CreateParams::default()).await
+        });
+        match answer.await {
             Ok(answer) => permissions::is_allowed(&answer).ok_or_else(|| ConnectError::NotKubernetes {
                 server: self.server().to_owned(),
                 source: NoReview.into(),
             }),
             // Nobody may ask here: whatever is needed is asked for, and refused, by itself.
             Err(RequestError::Forbidden { .. }) => Ok(false),
-            Err(error) => Err(not_answered(self.server().to_owned(), error)),
+            Err(error) => Err(self.not_answered(error)),
         }
+    }
+
+    /// Asks what shows whether there is an API server, again while it is busy.
+    async fn asked_again(
+        &self,
+        patience: Duration,
+        waits: Option<&Waits>,
+        ask: impl AsyncFn() -> Result<Value, RequestError>,
+    ) -> Result<Value, RequestError> {
+        let told = |wait: &RetryWait<'_>| {
+            if let Some(Waits(tell)) = waits {
+                tell(wait);
+            }
+        };
+        let deadline = Some(Instant::now() + patience);
+        let policy = RetryPolicy::default();
+        let answer = with_retry(&policy, deadline, told, async |attempt| match ask().await {
+            Err(error) if is_busy(&error) || attempt < ATTEMPTS && may_pass(&error) => Err(error),
+            answer => Ok(answer),
+        });
+        answer.await.and_then(|answer| answer)
+    }
+
+    /// Asks for `/version`, as patiently as everything else.
+    pub(crate) async fn version_answer(&self) -> Result<Value, RequestError> {
+        let ask = async || self.call(Call::get(Verb::Get, "/version".to_owned())).await;
+        self.asked_again(PATIENCE, None, ask).await
     }
 }
 
-async fn configuration(options: &ConnectOptions) -> Result<Config, ConnectError> {
-    let selected = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
-    let read = match &options.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    let kubeconfig = match read {
-        Ok(kubeconfig) => kubeconfig,
-        Err(error) if is_missing(&error) => return outside_kubeconfig(options),
-        Err(source) => return Err(ConnectError::BadKubeconfig { source: source.into() }),
-    };
-    if kubeconfig.contexts.is_empty() && options.kubeconfig.is_none() && options.context.is_none() {
-        return outside_kubeconfig(options);
+/// Whether the server, or what stands before it, said that it cannot answer now.
+fn is_busy(error: &RequestError) -> bool {
+    use RequestError::{ServerBusy, Timeout, TooManyRequests};
+    matches!(error, TooManyRequests { .. } | ServerBusy { .. } | Timeout { answered: true, .. })
+}
+
+/// Whether it may have been a coincidence: a connection that broke, a server that failed inside.
+fn may_pass(error: &RequestError) -> bool {
+    match error {
+        RequestError::Unreachable { failure, .. } => *failure == TransportFailure::Broken,
+        RequestError::Timeout { .. } => false,
+        error => error.retry().is_some(),
     }
-    let named = names_proxy(&kubeconfig, options.context.as_ref());
+}
+
+/// How to reach the server, and as whom.
+struct Way {
+    config: Config,
+    proxy: Option<Proxy>,
+    plugin: Option<String>,
+}
+
+async fn configuration(options: &ConnectOptions) -> Result<Way, ConnectError> {
+    let list = std::env::var_os("KUBECONFIG");
+    let found = kubeconfig::find(options.kubeconfig.as_deref(), list.as_deref(), std::env::home_dir());
+    let mut kubeconfig =
+        match found.map_err(|source| ConnectError::BadKubeconfig { source: source.into() })? {
+            Found::Kubeconfig(kubeconfig) => *kubeconfig,
+            Found::Missing(paths) => return Err(ConnectError::NoKubeconfig { paths }),
+            Found::Nothing => return outside_kubeconfig(options),
+        };
     let known = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    let context = options.context.clone().or_else(|| kubeconfig.current_context.clone());
+    let named = take_proxy(&mut kubeconfig, context.as_ref());
+    let selected = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &selected).await.map_err(|error| match error {
             KubeconfigError::LoadContext(name) => ConnectError::UnknownContext { name, known },
+            KubeconfigError::ParseNoProxy(_) => ConnectError::BadProxy {
+                named_by: NamedBy::Variable("NO_PROXY"),
+                source: NotAProxy::Exemptions,
+            },
             source => ConnectError::BadKubeconfig { source: source.into() },
         })?;
-    config.proxy_url = proxy::choose(named, config.proxy_url, &config.cluster_url, &Matcher::from_env());
-    Ok(config)
+    let proxy = proxy::choose(named.as_deref(), &config.cluster_url, |name| std::env::var(name).ok())
+        .map_err(|(named_by, source)| ConnectError::BadProxy { named_by, source })?;
+    config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
+    let plugin = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
+    Ok(Way { config, proxy, plugin })
 }
 
-/// Whether the context's cluster has a `proxy-url`.
-fn names_proxy(kubeconfig: &Kubeconfig, context: Option<&String>) -> bool {
-    let Some(context) = context.or(kubeconfig.current_context.as_ref()) else { return false };
-    let cluster = kubeconfig
-        .contexts
-        .iter()
-        .find(|named| named.name == *context)
-        .and_then(|named| Some(&named.context.as_ref()?.cluster));
-    kubeconfig.clusters.iter().filter(|named| Some(&named.name) == cluster).any(|named| {
-        named.cluster.as_ref().and_then(|it| it.proxy_url.as_ref()).is_some_and(|url| !url.is_empty())
-    })
+/// The `proxy-url` of the context's cluster. Where there is one, or the environment names one, a harmless text takes
+/// its place, for kube reads the environment by itself otherwise and blames the kubeconfig for it.
+fn take_proxy(kubeconfig: &mut Kubeconfig, context: Option<&String>) -> Option<String> {
+    let context = kubeconfig.contexts.iter().find(|named| Some(&named.name) == context)?;
+    let name = context.context.as_ref()?.cluster.clone();
+    let cluster = kubeconfig.clusters.iter_mut().find(|named| named.name == name)?.cluster.as_mut()?;
+    let named = cluster.proxy_url.take().filter(|url| !url.is_empty());
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if named.is_some() || ["HTTPS_PROXY", "https_proxy"].iter().any(is_set) {
+        cluster.proxy_url = Some("http://proxy".to_owned());
+    }
+    named
 }
 
 /// The pod's service account, where neither a file nor a context was asked for.
-fn outside_kubeconfig(options: &ConnectOptions) -> Result<Config, ConnectError> {
-    let none = || ConnectError::NoKubeconfig { path: options.kubeconfig.clone() };
-    if options.kubeconfig.is_some() || options.context.is_some() {
+fn outside_kubeconfig(options: &ConnectOptions) -> Result<Way, ConnectError> {
+    let none = || ConnectError::NoKubeconfig { paths: Vec::new() };
+    if options.context.is_some() {
         return Err(none());
     }
-    Config::incluster().map_err(|error| match error {
+    let config = Config::incluster().map_err(|error| match error {
         kube::config::InClusterError::ReadEnvironmentVariable(_) => none(),
         source => ConnectError::BadKubeconfig { source: source.into() },
-    })
-}
-
-fn is_missing(error: &KubeconfigError) -> bool {
-    match error {
-        KubeconfigError::FindPath => true,
-        KubeconfigError::ReadConfig(source, _) => source.kind() == io::ErrorKind::NotFound,
-        _ => false,
-    }
+    })?;
+    Ok(Way { config, proxy: None, plugin: None })
 }
 
 /// Certificates, keys and tokens are read when the client is built.
-fn not_built(server: &str, source: kube::Error) -> ConnectError {
+fn not_built(server: &str, plugin: Option<&str>, source: kube::Error) -> ConnectError {
     match transport_failure(&source) {
         TransportFailure::Credentials => {
-            ConnectError::Credentials { server: server.to_owned(), source: source.into() }
+            let source = credentials::read(&source, plugin).into();
+            ConnectError::Credentials { server: server.to_owned(), source }
         }
         _ => ConnectError::BadKubeconfig { source: source.into() },
     }
@@ -235,23 +361,27 @@ fn not_built(server: &str, source: kube::Error) -> ConnectError {
 #[error("the answer to an access review is none")]
 struct NoReview;
 
-/// The first request to a server was not answered as an API server does.
-pub(crate) fn not_answered(server: String, error: RequestError) -> ConnectError {
-    match error {
-        RequestError::Unreachable { failure, source, .. } => {
-            let source = source.into();
-            match failure {
-                TransportFailure::Tls => ConnectError::Tls { server, source },
-                TransportFailure::Credentials => ConnectError::Credentials { server, source },
-                TransportFailure::Connect | TransportFailure::Broken => {
-                    ConnectError::Unreachable { server, source }
+impl Cluster {
+    /// The first request to a server was not answered as an API server does.
+    pub(crate) fn not_answered(&self, error: RequestError) -> ConnectError {
+        let server = self.server().to_owned();
+        match error {
+            RequestError::Unreachable { failure, source, .. } => {
+                let source = source.into();
+                match failure {
+                    TransportFailure::Tls => ConnectError::Tls { server, source },
+                    TransportFailure::Credentials => ConnectError::Credentials { server, source },
+                    TransportFailure::Connect | TransportFailure::Broken => {
+                        ConnectError::Unreachable { server, proxy: self.proxy().cloned(), source }
+                    }
                 }
             }
+            source @ RequestError::Unauthorized { .. } => {
+                ConnectError::Unauthorized { server, source: source.into() }
+            }
+            // What gave an answer was reached.
+            source if source.retry().is_some() => ConnectError::Busy { server, source: source.into() },
+            source => ConnectError::NotKubernetes { server, source: source.into() },
         }
-        source @ RequestError::Unauthorized { .. } => {
-            ConnectError::Unauthorized { server, source: source.into() }
-        }
-        source if source.retry().is_some() => ConnectError::Unreachable { server, source: source.into() },
-        source => ConnectError::NotKubernetes { server, source: source.into() },
     }
 }

@@ -234,6 +234,8 @@ pub enum RequestError {
     Timeout {
         /// How long the server asked to wait.
         retry_after: Option<Duration>,
+        /// Whether it was the server, or what stands before it, that said so.
+        answered: bool,
         /// Whose time was up, after how long.
         message: String,
     },

@@ -13,11 +13,13 @@ pub mod builtin;
 mod classify;
 mod cluster;
 mod connect;
+mod credentials;
 mod discovery;
 pub mod endpoints;
 mod error;
 mod forward;
 mod kinds;
+mod kubeconfig;
 pub mod lease;
 mod observer;
 mod params;
@@ -31,10 +33,12 @@ mod version;
 pub mod watch;
 
 pub use cluster::Cluster;
-pub use connect::{ConnectError, ConnectOptions};
+pub use connect::{ConnectError, ConnectOptions, Waits};
+pub use credentials::CredentialsError;
 pub use error::{Cause, ConflictKind, FieldConflict, RequestError, Retry, TransportFailure, Verb};
 pub use observer::{Observer, Request};
 pub use params::{
     ApplyParams, CreateParams, DeleteParams, Deletion, FieldValidation, ListParams, ObjectList, Propagation,
 };
+pub use proxy::{NamedBy, NotAProxy, Proxy};
 pub use version::{KubernetesVersion, VersionError};

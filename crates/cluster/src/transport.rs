@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::classify::{Asked, classify};
 use crate::cluster::Cluster;
+use crate::credentials;
 use crate::error::{RequestError, TransportFailure, Verb};
 
 const JSON: &str = "application/json";
@@ -116,13 +117,17 @@ impl Cluster {
     /// The error when our own time limit is over.
     pub(crate) fn no_answer(&self, limit: Duration) -> RequestError {
         let message = format!("no answer from {} within {limit:?}", self.server());
-        RequestError::Timeout { retry_after: None, message }
+        RequestError::Timeout { retry_after: None, answered: false, message }
     }
 
     /// Reads an error that came instead of an answer.
     pub(crate) fn unreachable(&self, error: kube::Error) -> RequestError {
         let failure = transport_failure(&error);
-        RequestError::Unreachable { server: self.server().to_owned(), failure, source: Arc::new(error) }
+        let source: Arc<dyn StdError + Send + Sync> = match failure {
+            TransportFailure::Credentials => Arc::new(credentials::read(&error, self.plugin())),
+            _ => Arc::new(error),
+        };
+        RequestError::Unreachable { server: self.server().to_owned(), failure, source }
     }
 }
 
@@ -144,11 +149,23 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// An error and its sources, outermost first.
+pub(crate) fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An io::Error that wraps another error gives the other's source as its own, which skips one.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    })
+}
+
 /// Tells by the types in the chain of sources.
 pub(crate) fn transport_failure(error: &(dyn StdError + 'static)) -> TransportFailure {
     let mut found = TransportFailure::Broken;
-    let mut next = Some(error);
-    while let Some(error) = next {
+    for error in causes(error) {
         if error.is::<AuthError>() {
             return TransportFailure::Credentials;
         }
@@ -160,11 +177,6 @@ pub(crate) fn transport_failure(error: &(dyn StdError + 'static)) -> TransportFa
         {
             found = TransportFailure::Connect;
         }
-        // An io::Error that wraps another error gives the other's source as its own, which skips one.
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
     }
     found
 }

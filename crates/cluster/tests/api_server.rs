@@ -25,6 +25,8 @@ fn options() -> ConnectOptions {
         user_agent: "trainerd/0.0.0 (test)".to_owned(),
         field_manager: "trainerd".to_owned(),
         observer: None,
+        patience: None,
+        waits: None,
     }
 }
 

@@ -96,6 +96,8 @@ impl TestCluster {
             user_agent: "integration".into(),
             field_manager: "integration".into(),
             observer: None,
+            patience: None,
+            waits: None,
         }))?;
         let proxy = runtime.block_on(Proxy::start(&kubeconfig))?;
         proxy.write_kubeconfig(&folder.path().join("proxy.kubeconfig"))?;

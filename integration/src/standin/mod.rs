@@ -120,6 +120,8 @@ impl StandIn {
                 user_agent: format!("standin/{} ({role})", env!("CARGO_PKG_VERSION")),
                 field_manager: format!("standin-{role}"),
                 observer: None,
+                patience: None,
+                waits: None,
             })
         };
         let kubelet = connect("kubelet").await?;

@@ -15,29 +15,40 @@ impl From<ConnectError> for Problem {
 impl From<&ConnectError> for Problem {
     fn from(error: &ConnectError) -> Self {
         let (exit, code, hint) = match error {
-            ConnectError::NoKubeconfig { path: Some(_) } => {
-                (Exit::Input, "no-kubeconfig", "check the path after --kubeconfig")
-            }
-            ConnectError::NoKubeconfig { path: None } => (
+            ConnectError::NoKubeconfig { paths } if paths.is_empty() => (
                 Exit::Cluster,
                 "no-kubeconfig",
                 "name one with --kubeconfig or KUBECONFIG, or run in a pod with a service account",
             ),
+            ConnectError::NoKubeconfig { .. } => {
+                (Exit::Input, "no-kubeconfig", "check the path after --kubeconfig, or those in KUBECONFIG")
+            }
             ConnectError::BadKubeconfig { .. } => {
                 (Exit::Input, "bad-kubeconfig", "check it with `kubectl config view`")
             }
             ConnectError::UnknownContext { .. } => {
                 (Exit::Input, "unknown-context", "give one of these with --context")
             }
+            ConnectError::BadProxy { .. } => {
+                (Exit::Input, "bad-proxy", "correct it; NO_PROXY names the servers that need none")
+            }
             ConnectError::BadUserAgent { .. } => (Exit::Failed, "user-agent", "please report this defect"),
             ConnectError::Credentials { .. } => {
                 (Exit::Cluster, "credentials", "log in again, or check the token file and the exec plugin")
             }
-            ConnectError::Unreachable { .. } => (
+            ConnectError::Unreachable { proxy: None, .. } => (
                 Exit::Cluster,
                 "unreachable",
                 "check that the server runs and that its address can be reached",
             ),
+            ConnectError::Unreachable { proxy: Some(_), .. } => (
+                Exit::Cluster,
+                "unreachable",
+                "check that the proxy runs and lets through; NO_PROXY names the servers that need none",
+            ),
+            ConnectError::Busy { .. } => {
+                (Exit::Cluster, "server-busy", "run the command again when the API server is less busy")
+            }
             ConnectError::Tls { .. } => (
                 Exit::Cluster,
                 "tls",
@@ -54,9 +65,11 @@ impl From<&ConnectError> for Problem {
         };
         let problem = Problem::of(exit, code, error).hint(hint);
         match error {
-            ConnectError::NoKubeconfig { path: Some(_) } => problem.because("the file does not exist"),
-            ConnectError::NoKubeconfig { path: None } => problem
-                .because("neither KUBECONFIG, nor ~/.kube/config, nor a pod's service account is there"),
+            ConnectError::NoKubeconfig { paths } => problem.because(match paths.as_slice() {
+                [] => "neither KUBECONFIG, nor ~/.kube/config, nor a pod's service account is there",
+                [_] => "the file does not exist",
+                _ => "none of these files exists",
+            }),
             ConnectError::UnknownContext { name, known } => Problem {
                 message: format!("unknown context {name:?}"),
                 ..problem.because(match known.as_slice() {

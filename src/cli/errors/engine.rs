@@ -208,7 +208,11 @@ mod tests {
             since: None,
         };
         let cases = [
-            (EngineError::Connect(ConnectError::NoKubeconfig { path: None }), Exit::Cluster, "no-kubeconfig"),
+            (
+                EngineError::Connect(ConnectError::NoKubeconfig { paths: Vec::new() }),
+                Exit::Cluster,
+                "no-kubeconfig",
+            ),
             (request(RequestError::Unauthorized { message: message() }), Exit::Cluster, "unauthorized"),
             (request(RequestError::Internal { message: message() }), Exit::Failed, "server-error"),
             (

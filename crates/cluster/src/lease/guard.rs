@@ -178,9 +178,8 @@ impl LeaseGuard {
     ///
     /// On an error the lease runs out by itself, or is taken over as soon as this process has ended.
     pub async fn release(mut self) -> Result<(), RequestError> {
-        self.stop();
         // A renewal that is cut short may still arrive; then the release meets a conflict and looks again.
-        let _ = (&mut self.task).await;
+        self.stopped().await;
         self.renewal.release().await
     }
 
@@ -189,10 +188,19 @@ impl LeaseGuard {
     ///
     /// On an error the lease runs out by itself, as after [`Self::release`].
     pub async fn delete(mut self) -> Result<(), RequestError> {
-        self.stop();
-        let _ = (&mut self.task).await;
+        self.stopped().await;
         let policy = RetryPolicy { attempts: Some(ATTEMPTS), ..RetryPolicy::default() };
         with_retry(&policy, None, |_| {}, async |_| self.renewal.delete().await).await
+    }
+
+    /// Stops renewing, and waits until that is so. A renewal that panicked has ended nobody knows how: so does this.
+    async fn stopped(&mut self) {
+        self.stop();
+        if let Err(error) = (&mut self.task).await
+            && let Ok(cause) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(cause);
+        }
     }
 
     /// Stops renewing. What outlives the guard must not take the lease for held.

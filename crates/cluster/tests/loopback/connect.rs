@@ -1,12 +1,14 @@
 //! Every way to have no connection has a name.
 
 use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use trainerd_cluster::permissions::{Rule, missing};
-use trainerd_cluster::{Cluster, ConnectError};
+use trainerd_cluster::{Cluster, ConnectError, Waits};
 
 use crate::server::{Reply, Server, connect_to, no, ok, options, status};
 
@@ -23,7 +25,7 @@ fn name(result: Result<Cluster, ConnectError>) -> String {
 
 #[tokio::test]
 async fn the_server_says_who_it_is() {
-    let cases: [(&str, Answer, &str); 8] = [
+    let cases: [(&str, Answer, &str); 7] = [
         ("an API server", no, "connected"),
         (
             "one that answers no reviews",
@@ -34,7 +36,6 @@ async fn the_server_says_who_it_is() {
         ("a web site", || Reply::Answer(200, vec![], "<html>".to_owned()), "NotKubernetes"),
         ("another API", || ok(&json!({ "name": "x" })), "NotKubernetes"),
         ("a missing page", || Reply::Answer(404, vec![], "not found".to_owned()), "NotKubernetes"),
-        ("a gateway without a server", || Reply::Answer(502, vec![], String::new()), "Unreachable"),
         ("a connection cut short", || Reply::Cut, "Unreachable"),
     ];
     for (what, reply, expected) in cases {
@@ -84,7 +85,7 @@ async fn what_lies_before_the_server_is_told_apart() {
 async fn a_kubeconfig_is_found_and_read_or_said_not_to_be() {
     let missing = std::path::Path::new("/nonexistent/kubeconfig");
     match Cluster::connect(options(missing)).await {
-        Err(ConnectError::NoKubeconfig { path }) => assert_eq!(path.as_deref(), Some(missing)),
+        Err(ConnectError::NoKubeconfig { paths }) => assert_eq!(paths, [missing]),
         other => panic!("{other:?}"),
     }
 
@@ -159,4 +160,103 @@ async fn a_proxy_that_the_kubeconfig_names_is_used() {
     assert_eq!(name(Cluster::connect(options(file.path())).await), "Unreachable");
     let log = proxy.log();
     assert_eq!((log[0].method.as_str(), log[0].path.as_str()), ("CONNECT", "10.255.255.1:6443"));
+}
+
+/// A busy answer, of the API server or of what stands before it.
+fn busy(code: u16) -> Reply {
+    let after = vec![("retry-after", "1".to_owned())];
+    match code {
+        429 => Reply::Answer(429, after, r#"{"kind":"Status","status":"Failure","reason":"TooManyRequests","code":429,"message":"too many requests"}"#.to_owned()),
+        code => Reply::Answer(code, after, "<html><body><h1>Unavailable</h1></body></html>".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again_when_it_said_and_in_the_end_is_said_to_be_busy() {
+    let second = Duration::from_secs(1);
+    let codes = [429, 502, 503, 504];
+    let connected = codes.map(|code| async move {
+        let mut left = 2;
+        let server = Server::start_bare(move |_| {
+            left -= 1;
+            if left >= 0 { busy(code) } else { no() }
+        })
+        .await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let waits = Arc::clone(&told);
+        let (_file, mut options) = server.kubeconfig();
+        options.waits = Some(Waits::new(move |wait| waits.lock().unwrap().push((wait.attempt, wait.wait))));
+        Cluster::connect(options).await.unwrap();
+        let told = told.lock().unwrap().clone();
+        assert_eq!(told.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2], "{code}");
+        assert!(told.iter().all(|(_, wait)| *wait >= second), "{code}: {told:?}");
+    });
+    let given_up = codes.map(|code| async move {
+        let server = Server::start_bare(move |_| busy(code)).await;
+        let (_file, mut options) = server.kubeconfig();
+        options.patience = Some(second / 2);
+        let error = Cluster::connect(options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Busy { .. }), "{code}: {error:?}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(!source.contains('<'), "{source}");
+    });
+    futures::future::join(futures::future::join_all(connected), futures::future::join_all(given_up)).await;
+}
+
+#[tokio::test]
+async fn a_failing_exec_plugin_is_told_in_a_sentence_without_what_it_was_given_and_printed() {
+    let server = Server::start_bare(|_| no()).await;
+    let exec = |script: &str| {
+        format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, \
+             args: ['-c', '{script}'], env: [{{name: PASSWORD, value: hunter2}}]}}}}"
+        )
+    };
+    for (user, expected) in [
+        (
+            exec("echo {token: hunter2; echo first >&2; echo log in first >&2; exit 3"),
+            "the exec plugin sh failed (exit status: 3): log in first",
+        ),
+        (exec("echo hunter2"), "the exec plugin sh printed no credentials (an ExecCredential with a status)"),
+        (
+            "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /nonexistent/plugin}}".to_owned(),
+            "failed to start the exec plugin /nonexistent/plugin",
+        ),
+        ("{tokenFile: /nonexistent/token}".to_owned(), "failed to read the token file /nonexistent/token"),
+    ] {
+        let error = connect_to(&server.url, &user).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Credentials { .. }), "{error:?}");
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), expected);
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_answer_is_blamed_with_who_names_it() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut connect = async |proxy: &str| {
+        let cluster = json!({ "server": "https://10.255.255.1:6443", "proxy-url": proxy });
+        let config = json!({
+            "current-context": "one",
+            "contexts": [{ "name": "one", "context": { "cluster": "c" } }],
+            "clusters": [{ "name": "c", "cluster": cluster }],
+        });
+        file.as_file().set_len(0).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        file.write_all(config.to_string().as_bytes()).unwrap();
+        Cluster::connect(options(file.path())).await.unwrap_err()
+    };
+    let error = connect(&format!("http://user:secret@{closed}")).await;
+    let text = format!(
+        "failed to reach the API server at https://10.255.255.1:6443 through the proxy http://{closed}, \
+         which proxy-url in the kubeconfig names"
+    );
+    assert_eq!(error.to_string(), text);
+    let error = connect("gopher://proxy:1").await;
+    assert!(matches!(error, ConnectError::BadProxy { .. }), "{error:?}");
 }

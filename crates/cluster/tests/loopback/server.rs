@@ -118,13 +118,18 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// A kubeconfig that leads here, and the options that name it.
+    pub(crate) fn kubeconfig(&self) -> (tempfile::NamedTempFile, ConnectOptions) {
+        kubeconfig(&self.url, "")
+    }
+
     pub(crate) async fn connect(&self) -> Cluster {
         connect_to(&self.url, "").await.unwrap()
     }
 }
 
-/// Connects by a kubeconfig with this server and user (YAML of the user's fields, in braces).
-pub(crate) async fn connect_to(url: &str, user: &str) -> Result<Cluster, ConnectError> {
+/// A kubeconfig with this server and user (YAML of the user's fields, in braces), and the options that name it.
+fn kubeconfig(url: &str, user: &str) -> (tempfile::NamedTempFile, ConnectOptions) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     write!(
         file,
@@ -135,7 +140,14 @@ pub(crate) async fn connect_to(url: &str, user: &str) -> Result<Cluster, Connect
         user = if user.is_empty() { "{}" } else { user },
     )
     .unwrap();
-    Cluster::connect(options(file.path())).await
+    let options = options(file.path());
+    (file, options)
+}
+
+/// Connects by a kubeconfig with this server and user.
+pub(crate) async fn connect_to(url: &str, user: &str) -> Result<Cluster, ConnectError> {
+    let (_file, options) = kubeconfig(url, user);
+    Cluster::connect(options).await
 }
 
 pub(crate) fn options(kubeconfig: &std::path::Path) -> ConnectOptions {
@@ -145,6 +157,8 @@ pub(crate) fn options(kubeconfig: &std::path::Path) -> ConnectOptions {
         user_agent: "trainerd/9.9.9 (test)".to_owned(),
         field_manager: "trainerd".to_owned(),
         observer: None,
+        patience: None,
+        waits: None,
     }
 }
 
