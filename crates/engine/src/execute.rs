@@ -196,12 +196,22 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// Where the dry-run creates of a webhook configuration are.
 enum Admission {
-    /// Asked, not yet answered.
-    Asked,
+    /// Asked, not yet answered; with the refusal before, if there was one.
+    Asked(Option<Refusal>),
     /// Did not get through; asked again at that time.
-    Again { at: Instant, since: Instant, backoff: Backoff, message: String },
+    Again { at: Instant, refusal: Refusal },
     /// Got through.
     Through,
+}
+
+/// Dry-run creates that do not get through.
+struct Refusal {
+    /// When the first did not.
+    since: Instant,
+    /// Waits between them.
+    backoff: Backoff,
+    /// What the last was answered.
+    message: String,
 }
 
 impl Run<'_> {
@@ -408,19 +418,23 @@ impl Run<'_> {
         match self.admissions.get(&index) {
             Some(Admission::Through) => Ok(None),
             // Routes to a new endpoint take a moment to be laid; only what lasts is worth its words.
-            Some(Admission::Again { since, message, .. }) if since.elapsed() > QUIET => waiting(message),
+            Some(Admission::Again { refusal, .. } | Admission::Asked(Some(refusal)))
+                if refusal.since.elapsed() > QUIET =>
+            {
+                waiting(&refusal.message)
+            }
             Some(_) => waiting("not answering yet"),
             None => {
-                self.ask(index);
+                self.ask(index, None);
                 waiting("not answering yet")
             }
         }
     }
 
-    fn ask(&mut self, index: usize) {
+    fn ask(&mut self, index: usize, refusal: Option<Refusal>) {
         let configuration = self.live.get(&self.plan.steps[index].object).cloned().unwrap_or_default();
         let probes = admission::probes(&configuration, self.plan);
-        self.admissions.insert(index, Admission::Asked);
+        self.admissions.insert(index, Admission::Asked(refusal));
         let cluster = self.cluster;
         let patience = self.patience;
         // A webhook may be slow rather than unreachable: the next look waits longer.
@@ -434,10 +448,11 @@ impl Run<'_> {
             Err(message) => {
                 let now = Instant::now();
                 let (since, mut backoff) = match self.admissions.remove(&index) {
-                    Some(Admission::Again { since, backoff, .. }) => (since, backoff),
+                    Some(Admission::Asked(Some(refusal))) => (refusal.since, refusal.backoff),
                     _ => (now, Backoff::new(Duration::from_millis(100), Duration::from_secs(2))),
                 };
-                Admission::Again { at: now + backoff.next_wait(), since, backoff, message }
+                let at = now + backoff.next_wait();
+                Admission::Again { at, refusal: Refusal { since, backoff, message } }
             }
         };
         self.admissions.insert(index, state);
@@ -494,7 +509,7 @@ impl Run<'_> {
     fn next_deadline(&self) -> Instant {
         let again = self.admissions.values().filter_map(|admission| match admission {
             Admission::Again { at, .. } => Some(*at),
-            Admission::Asked | Admission::Through => None,
+            Admission::Asked(_) | Admission::Through => None,
         });
         let patience = if self.follows_all { self.limits.progress_deadline } else { QUIET };
         let own = self.settled.unwrap_or(self.progressed + patience.min(self.limits.progress_deadline));
@@ -533,13 +548,9 @@ impl Run<'_> {
 
     /// Asks once more, keeping the backoff.
     fn again(&mut self, index: usize) {
-        let Some(Admission::Again { since, backoff, message, .. }) = self.admissions.remove(&index) else {
-            return;
-        };
-        self.ask(index);
-        // Not due again before this answer is in.
-        let at = Instant::now() + Duration::from_hours(1);
-        self.admissions.insert(index, Admission::Again { at, since, backoff, message });
+        if let Some(Admission::Again { refusal, .. }) = self.admissions.remove(&index) {
+            self.ask(index, Some(refusal));
+        }
     }
 
     /// What the run waits for, in one line.

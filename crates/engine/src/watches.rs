@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, RequestError, endpoints};
 use trainerd_plan::applyset;
@@ -200,15 +200,48 @@ impl Watches {
     /// Waits for the next thing told. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Told {
         loop {
-            // Tasks that were ended are let go of.
-            while self.tasks.try_join_next().is_some() {}
+            let told = tokio::select! {
+                told = self.messages.recv() => told,
+                // Tasks that were ended are let go of.
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    pass_on_panic(ended);
+                    continue;
+                }
+            };
             // The sender of this very struct keeps the channel open: without a watch this waits for ever.
-            let Some(told) = self.messages.recv().await else { return std::future::pending().await };
+            let Some(told) = told else { return std::future::pending().await };
             let place = (told.resource.clone(), told.scope.clone());
             if self.open.contains_key(&place) {
                 self.silent.remove(&place);
                 return told;
             }
         }
+    }
+}
+
+/// A watch that panicked would be silent for ever: whoever waits for it panics in its place.
+fn pass_on_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(cause) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(cause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_panicked_is_not_waited_for() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { panic!("the cause") });
+        let ended = tasks.join_next().await.unwrap();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pass_on_panic(ended)));
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"the cause"));
+        // One that was ended on purpose is no panic.
+        let aborted = tasks.spawn(std::future::pending());
+        aborted.abort();
+        pass_on_panic(tasks.join_next().await.unwrap());
     }
 }
