@@ -107,6 +107,12 @@ pub fn others_own(live: &Value, manager: &str, path: &FieldPath) -> bool {
     owners::Owners::of(live, manager).others_own(path)
 }
 
+/// Whether `manager` owns what is at `path` by its server-side applies, and nobody else any of it.
+pub fn is_ours_alone(live: &Value, manager: &str, path: &FieldPath) -> bool {
+    let owners = owners::Owners::of(live, manager);
+    owners.ours_at(path) && !owners.others_own(path)
+}
+
 /// What others own of the field at `path`. `None` where nobody but `manager` owns any of it.
 pub fn foreign(live: &Value, manager: &str, path: &FieldPath) -> Option<Foreign> {
     let owners = owners::Owners::of(live, manager);

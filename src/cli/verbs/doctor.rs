@@ -5,7 +5,7 @@ use std::fmt;
 use clap::Args;
 use serde::Serialize;
 use trainerd_catalog::Catalog;
-use trainerd_engine::{Engine, State};
+use trainerd_engine::{Engine, PodsChecked, State};
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::{Context, ahead};
@@ -152,12 +152,36 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
                 Ok(()) => Check::ok("permissions", "everything that the plan needs is allowed"),
                 Err(problem) => Check::fail("permissions", &problem),
             });
+            checks.push(match context.interrupt.or(engine.check_pods(&prepared)).await {
+                Ok(checked) => pods(&checked),
+                Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
+                Err(problem) => Check::fail("pods", &problem),
+            });
         }
     }
     if state.current.is_some() {
         checks.push(readiness(context, &engine, &state).await?);
     }
     Ok(checks)
+}
+
+/// Whether the pods that the plan leads to would be let in.
+fn pods(checked: &PodsChecked) -> Check {
+    if let Some(why) = &checked.unasked {
+        return Check::ok("pods", format!("not asked: {why}"));
+    }
+    if checked.refused.is_empty() {
+        let (count, noun) =
+            (checked.admitted.len(), if checked.admitted.len() == 1 { "workload" } else { "workloads" });
+        return Check::ok("pods", format!("those of {count} {noun} that the plan writes would be admitted"));
+    }
+    let refused = checked.refused.iter().map(|(workload, why)| format!("{workload}: {why}"));
+    let problem = Problem::new(Exit::Failed, "pods-refused", "pods would be refused")
+        .because(refused.collect::<Vec<_>>().join("; "))
+        .hint(
+            "change the label, quota, LimitRange or policy that is named, or the options that shape the pods",
+        );
+    Check::fail("pods", &problem)
 }
 
 fn records(state: &State) -> Check {

@@ -91,6 +91,17 @@ impl<'a> Node<'a> {
         !self.this.is_empty() && self.fields.is_empty() && self.items.is_empty() && self.elements.is_empty()
     }
 
+    fn child(&self, segment: &Segment) -> Option<&Node<'a>> {
+        match segment {
+            Segment::Field(name) => self.fields.get(name.as_str()),
+            Segment::Item(keys) => self.item(keys),
+            Segment::Element(value) => {
+                self.elements.iter().find(|(own, _)| own == value).map(|(_, node)| node)
+            }
+            Segment::Index(_) => None,
+        }
+    }
+
     pub(super) fn item(&self, keys: &Keys) -> Option<&Node<'a>> {
         self.items.iter().find(|(own, _)| same_keys(own, keys)).map(|(_, node)| node)
     }
@@ -214,18 +225,23 @@ impl<'a> Owners<'a> {
             if !node.this.others().is_empty() && node.is_whole() {
                 return (steps, node.this.others());
             }
-            let next = match segment {
-                Segment::Field(name) => node.fields.get(name.as_str()),
-                Segment::Item(keys) => node.item(keys),
-                Segment::Element(value) => {
-                    node.elements.iter().find(|(own, _)| own == value).map(|(_, node)| node)
-                }
-                Segment::Index(_) => None,
-            };
-            let Some(next) = next else { return (steps, Managers::default()) };
+            let Some(next) = node.child(segment) else { return (steps, Managers::default()) };
             node = next;
         }
         (path.segments().len(), node.below.others())
+    }
+
+    /// Whether we own what is at `path`, or a part of it, or the whole that it is in.
+    pub(super) fn ours_at(&self, path: &FieldPath) -> bool {
+        let mut node = &self.root;
+        for segment in path.segments() {
+            if node.this.ours() && node.is_whole() {
+                return true;
+            }
+            let Some(next) = node.child(segment) else { return false };
+            node = next;
+        }
+        node.below.ours()
     }
 
     /// Whether every field of an intent is ours.

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Readiness;
-use super::fields::{conditions, count, int, text};
+use super::fields::{conditions, count, int, text, true_condition};
+use super::{Readiness, Status};
 
 /// `Some` in-progress verdict when fewer than `wanted` are there yet.
 fn fewer(have: i64, wanted: i64, reason: &str, what: &str) -> Option<Readiness> {
@@ -23,6 +23,22 @@ fn wanted_replicas(object: &Value) -> i64 {
 }
 
 pub(super) fn deployment(object: &Value) -> Readiness {
+    let readiness = rollout(object);
+    // Its ReplicaSet cannot make pods: pod security, a quota, a LimitRange refuse them. The counts only say that.
+    match readiness.status {
+        Status::InProgress => pods_refused(object).unwrap_or(readiness),
+        _ => readiness,
+    }
+}
+
+/// Why pods cannot be created, where that is so.
+fn pods_refused(object: &Value) -> Option<Readiness> {
+    let failure = true_condition(object, "ReplicaFailure")?;
+    let message = if failure.message.is_empty() { "its pods cannot be created" } else { failure.message };
+    Some(Readiness::in_progress("ReplicaFailure", message))
+}
+
+fn rollout(object: &Value) -> Readiness {
     // Without a deadline the controller sets no Progressing condition.
     let mut progressing =
         int(object, "/spec/progressDeadlineSeconds").is_none_or(|s| s == i64::from(i32::MAX));
@@ -105,9 +121,8 @@ pub(super) fn daemon_set(object: &Value) -> Readiness {
 }
 
 pub(super) fn replica_set(object: &Value) -> Readiness {
-    if let Some(failure) = conditions(object).find(|c| c.kind == "ReplicaFailure" && c.status == "True") {
-        let message = if failure.message.is_empty() { "its pods cannot be created" } else { failure.message };
-        return Readiness::in_progress("ReplicaFailure", message);
+    if let Some(refused) = pods_refused(object) {
+        return refused;
     }
     let wanted = wanted_replicas(object);
     let replicas = count(object, "/status/replicas");

@@ -74,6 +74,7 @@ fn workloads() {
     let rolled = json!({"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"});
     let rolling = json!({"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"});
     let late = json!({"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"});
+    let refused = json!({"type": "ReplicaFailure", "status": "True", "message": "over quota"});
     let sts = |strategy: Value, status: Value| {
         object("apps/v1", "StatefulSet", json!({"replicas": 3, "updateStrategy": strategy}), status)
     };
@@ -85,6 +86,21 @@ fn workloads() {
     check(&[
         ("up", deployment([2, 2, 2, 2], json!([available, rolled])), Current, "Current", "2/2"),
         ("no pods", deployment([1, 1, 0, 0], json!([])), InProgress, "LessReplicas", "Replicas: 1/2"),
+        ("refused", deployment([0, 0, 0, 0], json!([refused])), InProgress, "ReplicaFailure", "over quota"),
+        (
+            "surge refused",
+            deployment([2, 0, 2, 2], json!([refused])),
+            InProgress,
+            "ReplicaFailure",
+            "over quota",
+        ),
+        (
+            "nonetheless",
+            deployment([2, 2, 2, 2], json!([available, rolled, refused])),
+            Current,
+            "Current",
+            "2/2",
+        ),
         ("old pods", deployment([2, 1, 2, 2], json!([available])), InProgress, "LessUpdated", "Updated: 1/2"),
         ("surge", deployment([3, 2, 3, 3], json!([available, rolling])), InProgress, "ExtraPods", "1 more"),
         ("starting", deployment([2, 2, 0, 0], json!([])), InProgress, "LessAvailable", "Available: 0/2"),
