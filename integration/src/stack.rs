@@ -47,6 +47,11 @@ pub fn runtime() -> Resource {
     resource("trainer.kubeflow.org", "v1alpha1", kind, plural, false)
 }
 
+/// Nodes.
+pub fn node() -> Resource {
+    resource("", "v1", "Node", "nodes", false)
+}
+
 /// Services.
 pub fn service() -> Resource {
     resource("", "v1", "Service", "services", true)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
-use trainerd_cluster::{Cluster, ConnectOptions, Observer};
+use trainerd_cluster::{Cluster, ConnectOptions, Observer, Waits};
 use trainerd_engine::{Engine, EngineError, Note, RunOptions, Sink, State};
 
 use super::args::{ClusterArgs, RunArgs};
@@ -27,7 +27,13 @@ pub(crate) struct Context {
 impl Context {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Cluster, Problem> {
-        self.interrupt.or(Cluster::connect(self.connect_options(None))).await
+        let printer = self.printer.clone();
+        let told = Waits::new(move |wait| {
+            let (error, seconds) = (wait.error, wait.wait.as_secs_f32());
+            printer.note(&format!("the API server is busy ({error}); asking again in {seconds:.1} s"));
+        });
+        let options = ConnectOptions { waits: Some(told), ..self.connect_options(None) };
+        self.interrupt.or(Cluster::connect(options)).await
     }
 
     /// How to connect; `observer` is told of every request.
@@ -38,6 +44,8 @@ impl Context {
             user_agent: format!("trainerd/{} ({})", env!("CARGO_PKG_VERSION"), self.verb),
             field_manager: self.cluster.field_manager.clone(),
             observer,
+            patience: None,
+            waits: None,
         }
     }
 
@@ -59,7 +67,8 @@ impl Context {
 
     /// How a plan runs: with the command line's patience, until a signal comes.
     pub(crate) fn run_options<'a>(&self, sink: Sink<'a>) -> RunOptions<'a> {
-        RunOptions::new(self.run.timeout.map(|timeout| timeout.0), sink, self.interrupt.cancel())
+        let timeout = self.run.timeout.map(|timeout| timeout.0);
+        RunOptions::new(timeout, sink, self.interrupt.cancel()).ending_at(self.interrupt.deadline())
     }
 }
 

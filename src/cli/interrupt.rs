@@ -1,26 +1,35 @@
-//! Ctrl-C and SIGTERM: the first asks to stop in good order, the second stops at once.
+//! Ctrl-C and SIGTERM: the first asks to stop in good order, the second stops at once. And `--timeout`, when it is
+//! over.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use trainerd_engine::Cancel;
 
 use super::errors::Problem;
 use super::exit::Exit;
 
-/// Tells that the process was asked to stop.
+/// How long the good order may take. A pod has 30 seconds for its end, and a person less patience; what a hung API
+/// server has not answered by then is journalled, and found again.
+const ORDERLY: Duration = Duration::from_millis(1500);
+
+/// Tells that the process was asked to stop, or that its time is over.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     asked: Cancel,
+    /// How long the command may take in all, and when that is over.
+    limit: Option<(Duration, Instant)>,
 }
 
 impl Interrupt {
-    /// Listens from now on, on the current runtime.
+    /// Listens from now on, on the current runtime; `timeout` counts from now, too.
     ///
     /// # Errors
     /// When the system refuses the handlers.
-    pub(crate) fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen(timeout: Option<Duration>) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let (ask, asked) = watch::channel(false);
@@ -37,7 +46,7 @@ impl Interrupt {
                 ask.send_replace(true);
             }
         });
-        Ok(Self { asked })
+        Ok(Self { asked, limit: timeout.map(|timeout| (timeout, Instant::now() + timeout)) })
     }
 
     /// For a plan that runs: it stops by itself.
@@ -45,7 +54,39 @@ impl Interrupt {
         self.asked.clone()
     }
 
-    /// For work that changes nothing: it is dropped when the process is asked to stop.
+    /// When the command's time is over, if that is limited.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.limit.map(|(_, deadline)| deadline)
+    }
+
+    /// The moment at which the process was asked to stop or its time is over.
+    pub(crate) async fn ended(&self) {
+        let mut asked = self.asked.clone();
+        tokio::select! {
+            _ = asked.wait_for(|asked| *asked) => {}
+            _ = self.over() => {}
+        }
+    }
+
+    /// The moment at which the process was asked to stop and has had its time for that.
+    pub(crate) async fn overdue(&self) {
+        let mut asked = self.asked.clone();
+        // The sender lives as long as the process.
+        let _ = asked.wait_for(|asked| *asked).await;
+        tokio::time::sleep(ORDERLY).await;
+    }
+
+    async fn over(&self) -> Duration {
+        match self.limit {
+            Some((timeout, deadline)) => {
+                tokio::time::sleep_until(deadline).await;
+                timeout
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// For work that changes nothing: it is dropped when the process is asked to stop, or its time is over.
     pub(crate) async fn or<T, E: Into<Problem>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -54,6 +95,7 @@ impl Interrupt {
         tokio::select! {
             done = work => done.map_err(Into::into),
             _ = asked.wait_for(|asked| *asked) => Err(Problem::interrupted_before_changes()),
+            timeout = self.over() => Err(Problem::timed_out_before_changes(timeout)),
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod exit;
 mod interrupt;
 pub(crate) mod options;
 mod output;
+mod panic;
 mod plan_text;
 mod progress;
 pub(crate) mod verbs;
@@ -164,6 +165,7 @@ fn run(arguments: &[OsString]) -> Exit {
         }
     };
     let printer = Printer::new(&cli.output);
+    panic::end_at_panics(printer.clone());
     match start(cli, &printer, arguments) {
         Ok(exit) => exit,
         Err(problem) => {
@@ -175,17 +177,21 @@ fn run(arguments: &[OsString]) -> Exit {
 
 fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Problem> {
     log(&cli);
+    let is_daemon = matches!(cli.verb, Verb::Daemon(_));
     // What a daemon does is little at a time, and each thread has memory of its own.
-    let mut builder = match cli.verb {
-        Verb::Daemon(_) => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
+    let mut builder = if is_daemon {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
     };
     let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Problem::new(Exit::Failed, "runtime", format!("failed to start: {error}")))?;
     let exit = runtime.block_on(async {
-        let interrupt = Interrupt::listen().map_err(|error| {
+        // A daemon goes on until it is told to end.
+        let timeout = cli.run.timeout.filter(|_| !is_daemon).map(|timeout| timeout.0);
+        let interrupt = Interrupt::listen(timeout).map_err(|error| {
             Problem::new(Exit::Failed, "signals", format!("failed to listen for signals: {error}"))
         })?;
         let words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
@@ -197,7 +203,18 @@ fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Pr
             printer: printer.clone(),
             interrupt,
         };
-        dispatch(&context, &cli.verb).await
+        tokio::select! {
+            exit = dispatch(&context, &cli.verb) => exit,
+            () = context.interrupt.overdue() => {
+                let problem = Problem::interrupted_unanswered();
+                if !is_daemon {
+                    return Err(problem);
+                }
+                // To end is all that was asked of it.
+                tracing::warn!(why = problem.why().join("; "), "ended");
+                Ok(Exit::Done)
+            }
+        }
     });
     // A question that nobody answered holds a thread: it must not hold the process.
     runtime.shutdown_background();

@@ -43,7 +43,8 @@ pub(crate) async fn show(context: &Context, way: Way, browse: bool) -> Result<Ex
     let failed = |what: &str, error: &dyn std::error::Error| {
         Problem::new(Exit::Failed, "web", format!("failed to {what}")).because(error.to_string())
     };
-    if let Err(error) = way.view().await {
+    let viewed = async { Ok::<_, Problem>(way.view().await) };
+    if let Err(error) = context.interrupt.or(viewed).await? {
         return Err(way.failed(&*error));
     }
     let token = token().map_err(|error| failed("draw a token", &error))?;
@@ -58,8 +59,8 @@ pub(crate) async fn show(context: &Context, way: Way, browse: bool) -> Result<Ex
     context.printer.note(note);
     // Kept until the end: the browser may take its time.
     let _way = if browse { open_browser(&address) } else { None };
-    let mut asked = context.interrupt.cancel();
-    let end = async move { drop(asked.wait_for(|asked| *asked).await) };
+    let interrupt = context.interrupt.clone();
+    let end = async move { interrupt.ended().await };
     let served = serve(listener, router(way, token), end).await;
     served.map_err(|error| failed("show the page", &error))?;
     Ok(Exit::Done)

@@ -35,6 +35,9 @@ const API: u32 = 1;
 /// Longest wait of a request that waits.
 const LONGEST: Duration = Duration::from_mins(1);
 
+/// How long whoever asks for something waits for its answer: people and the charm's hooks wait for it.
+const ANSWER: Duration = Duration::from_millis(1500);
+
 /// Events that a slow reader may be behind before it misses some.
 const BACKLOG: usize = 256;
 
@@ -414,8 +417,11 @@ async fn act(State(desk): State<Desk>, Path(name): Path<String>) -> Result<Json<
         "resume" => Err(conflict("NotPaused", "Not paused")),
         "force-reconcile" if view.paused.is_some() => Err(conflict("Paused", "Paused")),
         "force-reconcile" => {
-            desk.commands.send(Command::Reconcile).await.map_err(|_| ending())?;
-            Ok(done)
+            match tokio::time::timeout(ANSWER, desk.commands.send(Command::Reconcile)).await {
+                Ok(Ok(())) => Ok(done),
+                Ok(Err(_)) => Err(ending()),
+                Err(_) => Err(unanswered()),
+            }
         }
         other => {
             let message = format!("no action {other}; there are pause, resume and force-reconcile");
@@ -430,8 +436,20 @@ async fn ask(
     command: fn(oneshot::Sender<Result<bool, EngineError>>) -> Command,
 ) -> Result<bool, Problem> {
     let (sender, answer) = oneshot::channel();
-    desk.commands.send(command(sender)).await.map_err(|_| ending())?;
-    answer.await.map_err(|_| ending())?.map_err(failed)
+    let asked = async {
+        desk.commands.send(command(sender)).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?.map_err(failed)
+    };
+    tokio::time::timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+fn unanswered() -> Problem {
+    let message = format!(
+        "the API server did not answer within {} s: what was asked for may still be done when it does; look at the \
+         status, or ask again",
+        ANSWER.as_secs_f32()
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unanswered", message)
 }
 
 fn ending() -> Problem {

@@ -8,6 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use trainerd_catalog::Catalog;
@@ -78,6 +80,8 @@ pub(crate) struct Keeper {
     source: Source,
     declared: watch::Receiver<Declared>,
     commands: mpsc::Receiver<Command>,
+    /// What people asked for and the API server has not answered yet: neither a plan nor the upkeep waits for it.
+    obeyed: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     board: Board,
     recorder: Recorder,
     asked: Cancel,
@@ -107,6 +111,7 @@ impl Keeper {
             source,
             declared,
             commands,
+            obeyed: FuturesUnordered::new(),
             board,
             recorder,
             asked,
@@ -313,7 +318,10 @@ impl Keeper {
                         }
                         _ => {}
                     },
-                    Some(command) = self.commands.recv() => obey(&self.engine, command).await,
+                    Some(command) = self.commands.recv() => {
+                        self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), command)));
+                    }
+                    Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => {}
                     // Other options wait for the end of the plan; a standby writes nothing from now on.
                     _ = self.declared.changed(), if !told => {
                         told = true;
@@ -419,6 +427,7 @@ impl Keeper {
                     Err(_) => std::future::pending().await,
                 },
                 Some(command) = self.commands.recv() => Happened::Command(command),
+                Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => continue,
                 () = at(again) => Happened::Due,
                 _ = self.asked.wait_for(|asked| *asked) => Happened::Asked,
             };
@@ -429,7 +438,9 @@ impl Keeper {
                     self.mend = Some("somebody asked for it".to_owned());
                     return Wake::Pass;
                 }
-                Happened::Command(command) => obey(&self.engine, command).await,
+                Happened::Command(command) => {
+                    self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), command)));
+                }
                 Happened::News(news) => {
                     self.recorder.news(&news);
                     match *news {
@@ -500,7 +511,7 @@ impl Keeper {
 }
 
 /// Pauses or resumes; what is asked for beside that is done by the plan that runs.
-async fn obey(engine: &Engine, command: Command) {
+async fn obey(engine: Arc<Engine>, command: Command) {
     // Whoever asked may have gone.
     match command {
         Command::Pause(answer) => drop(answer.send(engine.pause().await)),

@@ -10,7 +10,7 @@ mod page;
 mod recorder;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use tokio::task::JoinSet;
 use trainerd_cluster::announce::announcer;
 use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
-use trainerd_cluster::{Cluster, ConnectError, Observer};
+use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, Observer};
 use trainerd_engine::{Cancel, Engine};
 use trainerd_plan::desired::Installation;
 use trainerd_serve::certificates::CertificateError;
-use trainerd_serve::listen::ListenError;
+use trainerd_serve::listen::{ListenError, Tcp};
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
 use self::api::Desk;
@@ -40,6 +40,9 @@ use crate::traces::Traces;
 /// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
 const SOCKET_MODE: u32 = 0o600;
 
+/// Port of probes and metrics.
+const HEALTH_PORT: u16 = 38991;
+
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -49,8 +52,8 @@ pub(crate) struct Setup {
     pub(crate) socket: Option<PathBuf>,
     /// Where the API listens with TLS, if anywhere, and with which certificate.
     pub(crate) tls: Option<Tls>,
-    /// Where probes and metrics listen.
-    pub(crate) health: SocketAddr,
+    /// Where probes and metrics listen; `None` for [`HEALTH_PORT`], in a pod on every address, elsewhere on loopback.
+    pub(crate) health: Option<SocketAddr>,
     /// Whether the options shall rule in the place of those of another source.
     pub(crate) take_over: bool,
 }
@@ -184,7 +187,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         async move { drop(asked.wait_for(|asked| *asked).await) }
     };
 
-    let health = trainerd_serve::listen::tcp(setup.health).await.map_err(crashed)?;
+    let (health, health_address) = listen_for_probes(setup.health, is_in_pod()).await.map_err(crashed)?;
     let router = probes(&board).router().merge(metrics.router());
     let ended = end();
     tasks.spawn(
@@ -245,7 +248,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         take_over: setup.take_over,
         asked: context.interrupt.cancel(),
     });
-    tracing::info!(health = %setup.health, socket = ?setup.socket, "the daemon runs");
+    tracing::info!(health = %health_address, socket = ?setup.socket, "the daemon runs");
     let ended = tokio::select! {
         () = keeper.run() => Ok(Exit::Done),
         crash = tasks.crash(asked.clone()) => Err(crashed(crash)),
@@ -255,6 +258,34 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     }
     traces.close().await;
     ended
+}
+
+/// Whether this process runs in a pod, as kube's client tells, too.
+fn is_in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// Where probes and metrics listen: at the address that was asked for; in a pod at every address, for the kubelet comes
+/// by the pod's, which may be of either family; elsewhere on loopback, for they ask nobody who he is.
+async fn listen_for_probes(
+    asked: Option<SocketAddr>,
+    in_pod: bool,
+) -> Result<(Tcp, SocketAddr), ListenError> {
+    let address = match asked {
+        Some(address) => address,
+        // With IPv4, too, unless the system says otherwise.
+        None if in_pod => (Ipv6Addr::UNSPECIFIED, HEALTH_PORT).into(),
+        None => (Ipv4Addr::LOCALHOST, HEALTH_PORT).into(),
+    };
+    match trainerd_serve::listen::tcp(address).await {
+        Ok(listener) => Ok((listener, address)),
+        // A system without IPv6.
+        Err(_) if asked.is_none() && in_pod => {
+            let address = (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into();
+            Ok((trainerd_serve::listen::tcp(address).await?, address))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Lets people in, where the setup says so.
@@ -289,13 +320,15 @@ async fn open_doors<E: Future<Output = ()> + Send + 'static>(
 async fn connect(context: &Context, board: &Board, observer: Observer) -> Result<Cluster, Problem> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
-        let options = context.connect_options(Some(observer.clone()));
+        // Waiting is done here, where it is shown.
+        let patience = Some(Duration::ZERO);
+        let options = ConnectOptions { patience, ..context.connect_options(Some(observer.clone())) };
         let error =
             match context.interrupt.or(async { Ok::<_, Problem>(Cluster::connect(options).await) }).await? {
                 Ok(cluster) => return Ok(cluster),
                 Err(error) => error,
             };
-        let passing = matches!(error, ConnectError::Unreachable { .. });
+        let passing = matches!(error, ConnectError::Unreachable { .. } | ConnectError::Busy { .. });
         let problem = Problem::from(&error);
         if !passing {
             return Err(problem);

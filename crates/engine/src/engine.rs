@@ -106,6 +106,13 @@ impl<'a> RunOptions<'a> {
         Self { timeout, sink, cancel, deadline, tries: TRIES, pause: Backoff::default() }
     }
 
+    /// The same with the end of the caller's patience given as a moment: what was read and planned before the run
+    /// took some of it.
+    #[must_use]
+    pub fn ending_at(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
+    }
+
     /// Whether no plan may be made again any more.
     pub(crate) fn is_out_of_tries(&self) -> bool {
         self.tries == 0

@@ -89,6 +89,20 @@ impl Problem {
             .hint("run the same command again when you are ready")
     }
 
+    /// The time was over before anything was changed.
+    pub(crate) fn timed_out_before_changes(timeout: std::time::Duration) -> Self {
+        Self::new(Exit::TimedOut, "timed-out", format!("timed out after {} s", timeout.as_secs_f64()))
+            .because("--timeout was over before anything was changed")
+            .hint("give more time with --timeout; -vv shows what is waited for")
+    }
+
+    /// A signal came, and the end in good order took too long.
+    pub(crate) fn interrupted_unanswered() -> Self {
+        Self::new(Exit::Interrupted, "interrupted", "interrupted")
+            .because("a signal came, and the API server did not answer the last request in time")
+            .hint("what was begun is journalled: run the same command again to go on")
+    }
+
     /// A person said no.
     pub(crate) fn declined() -> Self {
         Self::new(Exit::Failed, "declined", "nothing was changed")

@@ -83,14 +83,10 @@ pub(crate) struct DaemonArgs {
     tls_key: Option<PathBuf>,
 
     /// Address of /healthz, /livez, /readyz, /settledz and /metrics
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "0.0.0.0:38991",
-        env = "TRAINERD_HEALTH",
-        hide_env_values = true
-    )]
-    health: SocketAddr,
+    ///
+    /// Without it: port 38991, in a pod on every address (IPv4 and IPv6), elsewhere on 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS", env = "TRAINERD_HEALTH", hide_env_values = true)]
+    health: Option<SocketAddr>,
 }
 
 /// Runs the verb.
