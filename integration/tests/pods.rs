@@ -70,7 +70,7 @@ fn what_refuses_pods_is_named_before_and_while_they_are_waited_for() -> Result<(
         let (_, errors) = run(&cluster, &["up", "--yes", "--timeout", "15s"], 6)?;
         let end = errors.split("error: timed out").nth(1).unwrap_or_default();
         assert!(end.contains(says) && !end.contains("Replicas: 0/1"), "{what}: {errors}");
-        let (status, _) = run(&cluster, &["status"], 0)?;
+        let status = cluster.run(&["status"])?.expect_code(0)?.stdout;
         assert!(status.contains(says), "{what}: {status}");
     }
     Ok(())
