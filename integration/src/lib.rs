@@ -9,6 +9,7 @@
 //! * [`torture`] kills it at every request boundary.
 
 pub mod account;
+pub mod admission;
 pub mod cluster;
 pub mod daemon;
 mod error;

@@ -77,16 +77,16 @@ pub(crate) fn choose(
     if let Some(text) = named.filter(|text| !text.is_empty()) {
         return parse(text, NamedBy::Kubeconfig).map(Some);
     }
-    let names = match server.scheme_str() {
+    let variables = match server.scheme_str() {
         Some("https") => ["HTTPS_PROXY", "https_proxy"],
         _ => ["HTTP_PROXY", "http_proxy"],
     };
-    let set = |names: [&'static str; 2]| {
-        names
+    let set = |variables: [&'static str; 2]| {
+        variables
             .into_iter()
             .find_map(|name| Some((name, variable(name).filter(|text| !text.trim().is_empty())?)))
     };
-    let Some((name, text)) = set(names) else { return Ok(None) };
+    let Some((name, text)) = set(variables) else { return Ok(None) };
     let no_proxy = set(["NO_PROXY", "no_proxy"]).map(|(_, text)| text).unwrap_or_default();
     // Only whether the server is exempt is asked.
     let is_exempt = Matcher::builder().all("http://proxy").no(no_proxy).build().intercept(server).is_none();
