@@ -29,8 +29,8 @@ pub struct Tally {
     pub answered: BTreeMap<String, usize>,
     /// Those that were refused: the kind, milliseconds since the first call, and why.
     pub refused: Vec<(String, u128, String)>,
-    /// The longest that one took.
-    pub slowest: Duration,
+    /// The longest that one took, and its milliseconds since the first.
+    pub slowest: (Duration, u128),
 }
 
 impl TestCluster {
@@ -66,14 +66,12 @@ async fn call(cluster: Cluster, tally: Arc<Mutex<Tally>>) {
             calls.spawn(async move {
                 let sent = Instant::now();
                 let answer = create(&cluster, &kind, &object).await;
+                let at = sent.duration_since(start).as_millis();
                 let mut tally = lock(&tally);
-                tally.slowest = tally.slowest.max(sent.elapsed());
+                tally.slowest = tally.slowest.max((sent.elapsed(), at));
                 match answer {
                     Ok(()) => *tally.answered.entry(kind.kind).or_default() += 1,
-                    Err(error) => {
-                        let at = sent.duration_since(start).as_millis();
-                        tally.refused.push((kind.kind, at, error.to_string()));
-                    }
+                    Err(error) => tally.refused.push((kind.kind, at, error.to_string())),
                 }
             });
         }

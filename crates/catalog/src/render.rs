@@ -21,9 +21,9 @@ use crate::{pods, resource};
 /// Seconds between the moment at which a pod that serves webhooks is taken out of the endpoints and SIGTERM.
 ///
 /// The routes to it go within about two seconds (kube-proxy syncs once a second); the rest is for pods that nothing
-/// was started in the place of yet, because somebody scaled or deleted their Deployment: a controller is ready some
-/// 16 seconds after its pod was made, by upstream's readiness probes, and until then the old one answers.
-const PRE_STOP_SECONDS: u32 = 20;
+/// was started in the place of yet, because somebody scaled or deleted their Deployment: by upstream's readiness probes
+/// a controller is ready 16 to 26 seconds after its pod was made, and until then the old one answers.
+const PRE_STOP_SECONDS: u32 = 30;
 /// The first Kubernetes that serves `lifecycle.preStop.sleep` (KEP-3960, beta).
 const PRE_STOP_SLEEP: Version = Version::new(1, 30, 0);
 

@@ -22,9 +22,9 @@ fn sha256(text: &str) -> String {
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
 const COMMITTED: [&str; 3] = [
-    "6e24c211147c631d93a280f1112b471b3d47e344979fb3cbe659767c635a5c56",
-    "d4e14655bc77395451fc8447957f2246e8e5f8151d521c492b6295765e1ff7cb",
-    "529456c4e4fbe5e33a14c16dece664505698b30a63c7afa8a5cbcc99247cefd6",
+    "6d830af6b351a6590127b74fd350afbfe735cfc3ec23b40864f93a891c4e2056",
+    "61ac1a43847bb498499cca5f6558a523ba95f31f037aca478eec7cdc0ec7aa8b",
+    "70aca91ca124a6e141ce4d54d5719d1ce43cf549f9e600c9aa0718132bfe97ab",
 ];
 
 /// A change of what is rendered shows here even where upstream's manifests are not at hand.

@@ -24,9 +24,6 @@ const LANES: usize = 3;
 /// Those of them that take longest, which nothing should wait for at the end.
 const LONGEST: [&str; 4] = ["torture", "daemon", "drift", "failed_upgrade"];
 
-/// Those of them that look at pods of the real controllers. Without a node they are skipped.
-const NEED_NODE: [&str; 1] = ["admission"];
-
 /// What the stages have in common.
 pub(super) struct World<'a> {
     pub(super) home: &'a Home,
@@ -116,7 +113,7 @@ impl World<'_> {
         result
     }
 
-    /// The tests that need a node, and then the demo, which counts as one and shows its own table.
+    /// The demo counts as one test, and shows its own table.
     fn node(&self, counts: &mut Counts) -> Result<String, Error> {
         let trainerd = cargo::binary(&self.programs, "trainerd")?.to_owned();
         let mut steps = Steps::default();
@@ -126,40 +123,20 @@ impl World<'_> {
                 return Ok("skipped: the cluster has no node".to_owned());
             }
             demo::check_nothing_is_there(&scene)?;
-            self.tests_on_node(&scene, counts)?;
             let played = demo::play(&scene, &mut steps);
             let cleared = demo::clear(&scene);
             played.and(cleared)
         } else {
             let name = parse(NODE)?;
             let scene = demo::open(self.home, &name, trainerd);
-            // They leave the cluster as it was.
-            let tested = scene.map_err(Error::from).and_then(|scene| {
-                self.tests_on_node(&scene, counts)?;
-                Ok(scene)
-            });
-            let played = tested.map(|scene| demo::play(&scene, &mut steps));
+            let played = scene.and_then(|scene| demo::play(&scene, &mut steps));
             clusters::take_away(self.home, &name);
-            played?
+            played
         };
         print(format_args!("\n{}", steps.table()));
         played?;
-        counts.passed += 1;
+        counts.passed = 1;
         Ok(format!("{counts}, of {} steps", steps.count()))
-    }
-}
-
-impl World<'_> {
-    /// Runs the integration tests that need pods to run.
-    fn tests_on_node(&self, scene: &Scene, counts: &mut Counts) -> Result<String, Error> {
-        let suite = self.suite().with_binaries()?.variable("TRAINERD_TEST_CLUSTER", "existing");
-        let suite = suite.variable("KUBECONFIG", scene.kubeconfig.clone());
-        suite.run(
-            |program| {
-                Stage::of(program) == Stage::Integration && NEED_NODE.contains(&program.target.as_str())
-            },
-            counts,
-        )
     }
 }
 
