@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn render(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(env!("CARGO_BIN_EXE_trainerd")).arg("render").args(arguments).output().unwrap();
@@ -23,6 +24,20 @@ fn the_same_options_give_the_same_bytes() {
         assert!(render(arguments) == render(arguments), "{arguments:?}");
     }
     assert!(render(&[]) != render(&["--set", "small-footprint=true"]));
+}
+
+#[test]
+fn options_are_read_from_standard_input() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trainerd"))
+        .args(["render", "--config", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"small-footprint: true\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(output.stdout == render(&["--set", "small-footprint=true"]));
 }
 
 #[test]

@@ -141,7 +141,7 @@ pub(crate) struct OutputArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of the stack")]
 pub(crate) struct OptionArgs {
-    /// YAML file with options, one `name: value` a line
+    /// YAML file with options, one `name: value` a line; - reads standard input
     ///
     /// `trainerd config schema` lists the options. What --set or the environment gives counts more.
     #[arg(long, value_name = "FILE", env = "TRAINERD_CONFIG", hide_env_values = true)]

@@ -93,9 +93,13 @@ async fn run(
     allow_lossy: bool,
     progress: &Progress,
 ) -> Result<State, Problem> {
+    let about = wanted.about(context.printer.verbosity);
     let prepared =
         context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
     if !prepared.is_empty() {
+        if !about.is_empty() {
+            context.printer.note(about.trim_end());
+        }
         context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
     }
     context.printer.note(&outcome_text(&prepared));

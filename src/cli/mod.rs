@@ -7,11 +7,13 @@ pub(crate) mod context;
 pub(crate) mod errors;
 pub(crate) mod exit;
 mod interrupt;
+mod option_changes;
 pub(crate) mod options;
 mod output;
 mod panic;
 mod plan_text;
 mod progress;
+mod variables;
 pub(crate) mod verbs;
 pub(crate) mod want;
 mod way;
@@ -147,7 +149,8 @@ fn run(arguments: &[OsString]) -> Exit {
     } else {
         ColorChoice::Auto
     };
-    let parsed = Cli::command().color(color).try_get_matches_from(arguments);
+    let command = variables::without_empty(Cli::command().color(color), &variables::lookup);
+    let parsed = command.try_get_matches_from(arguments);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -156,10 +159,12 @@ fn run(arguments: &[OsString]) -> Exit {
             return Exit::Done;
         }
         Err(error) => {
-            let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+            let words: Vec<String> =
+                arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
             let command = Cli::command();
-            let verb = words.iter().find_map(|word| command.find_subcommand(word.as_ref()));
-            let problem = errors::usage(&error, verb.map(clap::Command::get_name));
+            let verb = words.iter().find_map(|word| command.find_subcommand(word));
+            let giver = |shown: &str| variables::giver(&command, &words, shown, &variables::lookup);
+            let problem = errors::usage(&error, verb.map(clap::Command::get_name), &giver);
             Printer::new(&output_of(arguments)).problem(&problem);
             return problem.exit;
         }

@@ -46,12 +46,16 @@ impl fmt::Display for Source {
     }
 }
 
+/// The file that stands for standard input.
+pub(crate) const STDIN: &str = "-";
+
 /// The variables that trainerd reads, handed in so that nothing below reads the environment by itself.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The process's own environment.
 pub(crate) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    // What CI leaves unset comes as an empty text.
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Options as they were given, each with its source; later sources count more.
@@ -139,9 +143,12 @@ impl Given {
 }
 
 fn read_file(path: &Path) -> Result<BTreeMap<String, Raw>, Problem> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| InputError::ReadFile { path: path.to_owned(), source })?;
-    Ok(parse_options_file(&path.display().to_string(), &text)?)
+    let is_stdin = path == Path::new(STDIN);
+    let text =
+        if is_stdin { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|source| InputError::ReadFile { path: path.to_owned(), source })?;
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    Ok(parse_options_file(&name, &text)?)
 }
 
 /// `TRAINERD_SET`, one assignment a line, and `TRAINERD_<OPTION>` for each option, which counts more.

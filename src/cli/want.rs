@@ -12,7 +12,9 @@ use trainerd_plan::plan::Purpose;
 
 use super::context::installed;
 use super::errors::Problem;
+use super::option_changes::{self, OptionChange, Patched, explained, patched, patched_text};
 use super::options::Given;
+use super::output::Verbosity;
 
 /// What is wanted, and by which way.
 pub(crate) struct Wanted {
@@ -21,6 +23,17 @@ pub(crate) struct Wanted {
     pub(crate) purpose: Purpose,
     /// Whether this is a stop on the way: an upgrade over several versions makes a revision of each.
     pub(crate) is_stop: bool,
+    /// The options that change, and why.
+    pub(crate) options: Vec<OptionChange>,
+    /// The patches, and what they change.
+    pub(crate) patched: Vec<Patched>,
+}
+
+impl Wanted {
+    /// The options that change and the patches, as people read it before the plan; empty where there is none.
+    pub(crate) fn about(&self, verbosity: Verbosity) -> String {
+        option_changes::text(&self.options, verbosity) + &patched_text(&self.patched)
+    }
 }
 
 /// Works out what the options want of this cluster, or the first stop on the way there.
@@ -39,14 +52,14 @@ pub(crate) async fn want(
         None => Vec::new(),
     };
     let is_stop = way.len() > 1;
+    let mut given = given.clone();
     if let [stop, _, ..] = way.as_slice() {
-        let mut stopping = given.clone();
         for (component, version) in stop {
             if let Some(option) = version_option(catalog, component) {
-                stopping.set_one(&option, &version.to_string());
+                given.set_one(&option, &version.to_string());
             }
         }
-        options = stopping.parse(catalog)?;
+        options = given.parse(catalog)?;
         resolution = catalog.resolve(&options, current)?;
     }
     let kubernetes = engine.cluster().version().await?;
@@ -56,8 +69,13 @@ pub(crate) async fn want(
     }
     let resolution = resolution.on(kubernetes.semver());
     let purpose = purpose(from.as_ref(), &resolution.versions());
-    let desired = render(catalog.clone(), options, resolution.clone(), engine.installation().clone()).await?;
-    Ok(Wanted { desired, resolution, purpose, is_stop })
+    let from = from.unwrap_or_default();
+    let installation = engine.installation().clone();
+    let desired = render(catalog.clone(), options.clone(), resolution.clone(), installation, from).await?;
+    let before = state.current.as_ref().map(|current| &current.header);
+    let changes = explained(before, &desired, &given);
+    let patched = patched(&options, &desired);
+    Ok(Wanted { desired, resolution, purpose, is_stop, options: changes, patched })
 }
 
 /// Renders aside: it takes a while, and what it leaves behind of the memory that it took is not among what stays.
@@ -66,8 +84,9 @@ async fn render(
     options: Options,
     resolution: Resolution,
     installation: Installation,
+    from: BTreeMap<String, Version>,
 ) -> Result<Desired, Problem> {
-    let rendered = move || catalog.render(&options, &resolution, &installation);
+    let rendered = move || catalog.render_change(&options, &resolution, &installation, &from);
     match tokio::task::spawn_blocking(rendered).await {
         Ok(rendered) => Ok(rendered?),
         Err(error) => Err(Problem::crashed(&error)),

@@ -5,6 +5,7 @@
 //! `tests/crds.rs`.
 
 pub mod crds;
+pub mod kinds;
 mod releases;
 mod roots;
 mod types;

@@ -16,6 +16,11 @@ pub(crate) struct Release {
 }
 
 impl Release {
+    /// The Kubernetes level that it was built with.
+    pub(crate) fn kubernetes(&self) -> &Version {
+        &self.kubernetes
+    }
+
     /// Where gates of the table stand for this release.
     pub(crate) fn levels(&self) -> Levels {
         let jobset = self.jobset.iter().map(|version| ("jobset", version.clone()));

@@ -12,16 +12,20 @@ macro_rules! files {
 
 static TABLE: LazyLock<Result<Table, ParseError>> = LazyLock::new(|| {
     Table::parse(files![
+        "admission",
         "affinity",
+        "apps",
         "autoscaling",
         "batch",
         "container",
+        "core",
         "jobset",
         "lws",
         "meta",
         "overrides",
         "pod",
         "probe",
+        "rbac",
         "runtime",
         "trainjob",
         "volume",

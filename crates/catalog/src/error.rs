@@ -167,6 +167,9 @@ pub enum CatalogError {
         /// What is wrong.
         source: Box<trainerd_api::crds::UnknownCrd>,
     },
+    /// The type table does not read: this build is broken.
+    #[error("failed to read the type table")]
+    Table(#[source] &'static trainerd_schema::ParseError),
     /// A file of the catalog is not what it should be: this build is broken.
     #[error("failed to read {file}")]
     Broken {

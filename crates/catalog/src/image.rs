@@ -33,6 +33,11 @@ impl ImageRef {
         self.tag.as_deref()
     }
 
+    /// Whether the reference says which registry it is at.
+    pub fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
     /// Whether the reference names one image rather than whatever `latest` is.
     pub fn is_pinned(&self) -> bool {
         self.tag.is_some() || self.digest.is_some()

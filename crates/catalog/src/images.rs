@@ -18,7 +18,7 @@ pub struct Image {
     pub component: String,
     /// Its name in the component; for a runtime's image the name of the runtime.
     pub name: String,
-    /// The reference as it is rendered: overridden, tagged, and rewritten to the registry.
+    /// The reference as it is rendered: overridden, or tagged and rewritten to the registry.
     pub reference: String,
     /// The option that overrides it.
     pub option: String,
@@ -76,7 +76,8 @@ fn images_of(
 }
 
 /// The reference of an image of a component: the override of `runtime` or of the image itself, else upstream's,
-/// with the component's version where upstream gives no tag; at the registry that is asked for.
+/// with the component's version where upstream gives no tag; at the registry that is asked for, unless an override
+/// names one of its own.
 pub(crate) fn reference(
     component: &Component,
     options: &Options,
@@ -96,6 +97,8 @@ pub(crate) fn reference(
         options.images.get(&image.option),
     ];
     let reference = match overrides.into_iter().flatten().next() {
+        // Who names a registry means it: only what has none is looked for at that of the option.
+        Some(given) if given.has_host() => return Ok(given.clone()),
         Some(given) => given.clone(),
         None => image
             .default

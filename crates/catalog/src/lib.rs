@@ -19,6 +19,7 @@ mod image;
 mod images;
 mod kubernetes;
 mod options;
+mod patches;
 mod pods;
 mod render;
 mod resolve;
@@ -38,6 +39,7 @@ pub use options::{
     Conflicts, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice, VersionChoice,
     parse_options_file,
 };
+pub use patches::{Patch, PatchFault, Target};
 pub use resolve::{Current, Needed, Resolution, Resolved, Why};
 pub use schema::{CONFIG_YAML, OptionSchema, OptionType, Schema};
 pub use upgrade::Versions;

@@ -41,6 +41,19 @@ pub(crate) fn images(value: &Value) -> Vec<&str> {
     }
 }
 
+/// The names of the containers of every pod of an object, in the order of the object.
+pub(crate) fn containers(value: &Value) -> Vec<&str> {
+    if is_pod_spec(value) {
+        let containers = CONTAINER_LISTS.iter().filter_map(|list| value[*list].as_array()).flatten();
+        return containers.map(|container| container["name"].as_str().unwrap_or_default()).collect();
+    }
+    match value {
+        Value::Object(fields) => fields.values().flat_map(containers).collect(),
+        Value::Array(items) => items.iter().flat_map(containers).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn images_of_container(container: &Value) -> impl Iterator<Item = &str> {
     let is_image =
         |variable: &&Value| variable["name"].as_str().is_some_and(|name| IMAGE_VARIABLES.contains(&name));

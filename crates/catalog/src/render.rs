@@ -15,6 +15,7 @@ use crate::component::{Component, KUBERNETES};
 use crate::error::{CatalogError, ObjectFault};
 use crate::images::reference;
 use crate::options::{Options, is_label};
+use crate::patches::Patch;
 use crate::resolve::Resolution;
 use crate::{pods, resource};
 
@@ -42,6 +43,10 @@ impl Catalog {
         resolution: &Resolution,
         installation: &Installation,
     ) -> Result<Desired, CatalogError> {
+        // The daemon is rendered elsewhere; what is wrong with its patches shall not wait until then.
+        if options.patches.iter().any(Patch::is_for_daemon) {
+            self.render_daemon(options, installation)?;
+        }
         self.render_for(options, resolution, installation, installation)
     }
 
@@ -77,6 +82,7 @@ impl Catalog {
                 objects.insert(key, object);
             }
         }
+        self.patch(options, resolution, keeps, &mut objects)?;
         Ok(Desired {
             installation: installation.clone(),
             components,

@@ -32,6 +32,11 @@ const BUILTIN: &[(&str, &str, &str, &str, bool)] = &[
     ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", true),
 ];
 
+/// Group and kind of each of [`builtin`].
+pub(crate) fn builtin_kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILTIN.iter().map(|(group, _, kind, _, _)| (*group, *kind))
+}
+
 /// The kinds of Kubernetes that the catalog renders.
 pub(crate) fn builtin() -> Vec<Resource> {
     let resource = |&(group, version, kind, plural, namespaced): &(&str, &str, &str, &str, bool)| Resource {

@@ -98,7 +98,7 @@ fn a_shared_image_gives_way_to_that_of_one_runtime() {
 }
 
 #[test]
-fn all_move_to_another_registry_overrides_too() {
+fn all_move_to_another_registry_but_those_given_with_one_of_their_own() {
     let registry = "mirror.local:5000/team";
     let digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let runtime_images = format!(
@@ -106,17 +106,36 @@ fn all_move_to_another_registry_overrides_too() {
     );
     let pairs = [("image-registry", registry), ("runtime-images", runtime_images.as_str())];
     let objects = found(&render_with("2.3.0", "kubeflow-system", &pairs));
-    assert!(objects.iter().all(|reference| reference.starts_with(&format!("{registry}/"))), "{objects:?}");
+    let own = format!("docker.io/library/jax@{digest}");
+    let moved = |reference: &&String| reference.starts_with(&format!("{registry}/"));
+    assert_eq!(objects.iter().filter(|reference| !moved(reference)).collect::<Vec<_>>(), [&own]);
     for expected in [
         "mirror.local:5000/team/pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime".to_owned(),
         "mirror.local:5000/team/jobset/jobset:v0.12.0".to_owned(),
         "mirror.local:5000/team/kubeflow/trainer/data-cache:v2.3.0".to_owned(),
         "mirror.local:5000/team/mpioperator/mpi-pi:openmpi".to_owned(),
-        format!("mirror.local:5000/team/library/jax@{digest}"),
         "mirror.local:5000/team/mlx:1".to_owned(),
         "mirror.local:5000/team/library/xgboost:1".to_owned(),
     ] {
         assert!(objects.contains(&expected), "{expected}");
+    }
+}
+
+/// One registry may have a proxy project for each upstream; and what is somewhere else is meant to be there.
+#[test]
+fn an_image_given_with_a_host_is_rendered_as_given() {
+    for given in [
+        "other.example.com/k8s-mirror/jobset/jobset:v0.12.0",
+        "harbor.example.com/k8s-mirror/jobset/jobset:v0.12.0",
+        "docker.io/me/jobset:v0.12.0",
+        "localhost:5000/jobset:v0.12.0",
+    ] {
+        let images = listed(&[("image-registry", "harbor.example.com/proxy"), ("jobset-image", given)]);
+        let jobset = images.iter().find(|image| image.component == "jobset").unwrap();
+        assert_eq!(jobset.reference, given);
+        let elsewhere =
+            images.iter().filter(|image| !image.reference.starts_with("harbor.example.com/proxy/"));
+        assert_eq!(elsewhere.count(), 1, "{given}");
     }
 }
 

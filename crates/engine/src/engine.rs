@@ -180,6 +180,11 @@ impl Prepared {
         self.plan.is_empty() && self.kept == Kept::Nothing
     }
 
+    /// What running the plan leads to.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
     /// Whether a new revision would be made, if only for changed options.
     pub fn makes_revision(&self) -> bool {
         self.kept == Kept::Revision

@@ -17,6 +17,9 @@ pub(crate) enum InputError {
         /// Why.
         source: io::Error,
     },
+    /// A daemon that is to follow standard input, which ends.
+    #[error("no daemon can follow standard input")]
+    FollowStdin,
     /// The ConfigMap that a daemon is to follow does not exist.
     #[error("failed to find the ConfigMap {namespace}/{name}")]
     NoConfigMap {
@@ -85,6 +88,9 @@ impl From<InputError> for Problem {
             InputError::ReadFile { source, .. } => input("unreadable-file")
                 .because(source.to_string())
                 .hint("check the path and its permissions"),
+            InputError::FollowStdin => input("follow-stdin")
+                .because("a daemon watches its file for changes")
+                .hint("write the options into a file, and name it with --config"),
             InputError::NoConfigMap { .. } => input("no-config-map")
                 .because("it does not exist, or may not be read")
                 .hint("create it with one key for each option that you want to give; an empty one will do"),

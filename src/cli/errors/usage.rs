@@ -6,12 +6,17 @@ use super::{Problem, one_line};
 use crate::cli::exit::Exit;
 
 /// The problem with a command line, in our words; clap's text stands in for kinds that have none. `verb` is the
-/// one that was given, if there is such a verb.
-pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Problem {
+/// one that was given, if there is such a verb; `giver` names the variable that gave an argument.
+pub(crate) fn usage(
+    error: &clap::Error,
+    verb: Option<&str>,
+    giver: &dyn Fn(&str) -> Option<String>,
+) -> Problem {
     let text = |kind| error.get(kind).and_then(shown);
     // clap marks what may be repeated with dots.
     let name = |kind| text(kind).map(|text| text.trim_end_matches("...").to_owned()).unwrap_or_default();
-    let argument = || name(ContextKind::InvalidArg);
+    let origin = |kind| text(kind).and_then(|shown| giver(&shown)).map(|name| format!(" (given by {name})"));
+    let argument = || name(ContextKind::InvalidArg) + &origin(ContextKind::InvalidArg).unwrap_or_default();
     let value = || text(ContextKind::InvalidValue).unwrap_or_default();
     let (message, why) = match error.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -35,7 +40,7 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Problem {
             (format!("invalid value {:?} for {}", value(), argument()), why.unwrap_or_default())
         }
         ErrorKind::ArgumentConflict => {
-            let prior = name(ContextKind::PriorArg);
+            let prior = name(ContextKind::PriorArg) + &origin(ContextKind::PriorArg).unwrap_or_default();
             (format!("{} does not go with {prior}", argument()), "only one of them can be given".to_owned())
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

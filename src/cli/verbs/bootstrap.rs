@@ -13,6 +13,7 @@ use crate::cli::change::{Change, change};
 use crate::cli::context::{Context, check_ruler, installed};
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::exit::Exit;
+use crate::cli::option_changes::{explained, patched};
 use crate::cli::options::{Given, Source, environment};
 use crate::cli::want::{Wanted, purpose, want};
 use crate::cli::way::source_in_cluster;
@@ -126,7 +127,10 @@ async fn wanted(
     catalog.check_kubernetes(&resolution, kubernetes.git_version())?;
     let purpose = purpose(from.as_ref(), &resolution.versions());
     let desired = catalog.render_daemon(&options, keeps)?;
-    Ok(Wanted { desired, resolution, purpose, is_stop: false })
+    let before = state.current.as_ref().map(|current| &current.header);
+    let changes = explained(before, &desired, given);
+    let patched = patched(&options, &desired);
+    Ok(Wanted { desired, resolution, purpose, is_stop: false, options: changes, patched })
 }
 
 async fn remove(

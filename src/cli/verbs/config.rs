@@ -8,7 +8,7 @@ use serde_json::Value;
 use trainerd_catalog::Catalog;
 use trainerd_engine::EngineError;
 
-use super::history::plain;
+use super::history::{in_line, plain};
 use crate::cli::args::{Format, OptionArgs};
 use crate::cli::context::Context;
 use crate::cli::errors::{InputError, Problem};
@@ -93,7 +93,7 @@ pub(crate) async fn run(context: &Context, args: &ConfigArgs) -> Result<Exit, Pr
                 .collect();
             context.printer.show(&rows, || {
                 let row = |(name, row): (&&str, &Row<'_>)| {
-                    vec![(*name).to_owned(), plain(row.value), row.source.to_string()]
+                    vec![(*name).to_owned(), in_line(row.value), row.source.to_string()]
                 };
                 columns(&["OPTION", "VALUE", "FROM"], rows.iter().map(row))
             })?;

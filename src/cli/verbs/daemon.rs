@@ -1,13 +1,14 @@
 //! `daemon`: keep an installation as its options say.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
+use crate::cli::errors::{InputError, Problem};
 use crate::cli::exit::Exit;
+use crate::cli::options::STDIN;
 use crate::daemon::{self, Setup, Source, Tls};
 
 /// Keep the installation as its options say, until told to end
@@ -92,6 +93,7 @@ pub(crate) struct DaemonArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Problem> {
     let source = match (&args.config, &args.config_map) {
+        (Some(path), _) if path == Path::new(STDIN) => return Err(InputError::FollowStdin.into()),
         // The same file is the same source, from whichever folder the daemon was started.
         (Some(path), _) => Source::File(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
         (None, Some(name)) => {

@@ -16,6 +16,7 @@ use crate::cli::args::revision;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
+use crate::cli::option_changes::{self, OptionChange, between};
 use crate::cli::output::{Printer, Tone};
 use crate::cli::plan_text::change_text;
 
@@ -24,7 +25,7 @@ const ITEM_KEYS: [&str; 2] = ["name", "containerPort"];
 
 /// Show what differs between two revisions
 ///
-/// Object by object and field by field; values of Secrets are masked. Read from the revisions alone.
+/// Options, then object by object and field by field; values of Secrets are masked. Read from the revisions alone.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -65,6 +66,7 @@ enum Kind {
 struct Shown<'a> {
     from: u64,
     to: u64,
+    options: &'a [OptionChange],
     objects: &'a [Difference],
 }
 
@@ -83,10 +85,12 @@ pub(crate) async fn run(context: &Context, args: &DiffArgs) -> Result<Exit, Prob
         }
     };
     let objects = differences(&from.desired, &to.desired);
+    let options = between(Some((&from.header).into()), (&to.header).into());
     let (from, to) = (args.from, to.header.number);
-    context
-        .printer
-        .show(&Shown { from, to, objects: &objects }, || text(&objects, &context.printer.for_stdout()))?;
+    context.printer.show(&Shown { from, to, options: &options, objects: &objects }, || {
+        option_changes::text(&options, context.printer.verbosity)
+            + &text(&objects, &context.printer.for_stdout())
+    })?;
     if objects.is_empty() {
         context.printer.note(&format!("no object differs between revisions {from} and {to}"));
     }

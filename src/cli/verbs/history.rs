@@ -115,7 +115,9 @@ fn table(rows: &[Row<'_>], whole: bool) -> String {
                 row.purpose.to_string(),
                 if whole { result(row) } else { glance(&result(row)) },
                 joined(row.versions.iter().map(|(name, version)| format!("{name}={version}")).collect()),
-                joined(row.options.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect()),
+                joined(
+                    row.options.iter().map(|(name, value)| format!("{name}={}", in_line(value))).collect(),
+                ),
                 row.by.to_owned(),
             ]
         }),
@@ -145,6 +147,14 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
         Outcome::Failed { reason } => format!("failed: {reason}"),
         Outcome::RolledBack { reason } => format!("rolled back: {reason}"),
         Outcome::Abandoned => "abandoned".to_owned(),
+    }
+}
+
+/// A value as `--set` takes it, on one line.
+pub(crate) fn in_line(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) if !text.contains('\n') => text.to_owned(),
+        _ => value.to_string(),
     }
 }
 

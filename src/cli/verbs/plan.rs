@@ -10,6 +10,7 @@ use crate::cli::args::{AllowArgs, OptionArgs};
 use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
+use crate::cli::option_changes::{OptionChange, Patched};
 use crate::cli::options::{Given, environment};
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::want::want;
@@ -41,6 +42,11 @@ struct Shown<'a> {
     journal: Option<&'a Journal>,
     /// Whether there is anything to do.
     pending: bool,
+    /// Options that get other values, and why.
+    options: &'a [OptionChange],
+    /// Patches, and what they change.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    patches: &'a [Patched],
     #[serde(flatten)]
     prepared: &'a Prepared,
 }
@@ -66,12 +72,15 @@ pub(crate) async fn show(
     let state = context.open(engine).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
     let wanted = context.interrupt.or(want(catalog, engine, &state, given)).await?;
+    let about = wanted.about(context.printer.verbosity);
     let prepared =
         context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
     let journal = state.journal();
     let pending = !prepared.is_empty() || journal.is_some();
-    context.printer.show(&Shown { journal, pending, prepared: &prepared }, || {
-        let mut text = plan_text(&prepared.plan, &context.printer.for_stdout());
+    let (options, patches) = (&wanted.options[..], &wanted.patched[..]);
+    context.printer.show(&Shown { journal, pending, options, patches, prepared: &prepared }, || {
+        let mut text = about;
+        text.push_str(&plan_text(&prepared.plan, &context.printer.for_stdout()));
         text.push_str(&outcome_text(&prepared));
         text.push('\n');
         text

@@ -9,6 +9,7 @@ use crate::cli::ask::confirm;
 use crate::cli::context::{Context, check_ruler};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
+use crate::cli::option_changes::{self, Values, between};
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::progress::{Last, Progress};
 
@@ -45,6 +46,12 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
             let prepared =
                 context.interrupt.or(engine.prepare_rollback(&state, args.revision, allow_lossy)).await?;
             if !prepared.is_empty() {
+                let before = state.current.as_ref().map(|current| Values::from(&current.header));
+                let options = between(before, prepared.desired().into());
+                let options = option_changes::text(&options, context.printer.verbosity);
+                if !options.is_empty() {
+                    context.printer.note(options.trim_end());
+                }
                 context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
             }
             context.printer.note(&outcome_text(&prepared));

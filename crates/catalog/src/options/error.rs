@@ -6,6 +6,7 @@ use semver::{Version, VersionReq};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::patches::PatchFault;
 use crate::schema::OptionType;
 
 /// The rule that a value breaks. Its text is the public one: the same in the charm's status, on the
@@ -102,6 +103,12 @@ pub enum Rule {
     /// The text names no registry.
     #[error("must be host[:port][/path] without scheme")]
     BadRegistry,
+    /// The text is no list of patches.
+    #[error("must be a list of patches in YAML: {0}")]
+    NotPatches(String),
+    /// A patch, counted from one, that cannot be applied.
+    #[error("entry {0}: {1}")]
+    Patch(usize, PatchFault),
     /// The text cannot be the name of a Secret.
     #[error("{0} is not a Secret name")]
     BadSecretName(String),
@@ -130,6 +137,11 @@ impl InvalidOptions {
     pub fn check(mut errors: Vec<OptionError>) -> Result<(), Self> {
         errors.sort_by(|a, b| a.option.cmp(&b.option));
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+
+    /// The same with each error told otherwise.
+    pub(crate) fn map(self, each: impl FnMut(OptionError) -> OptionError) -> Self {
+        Self(self.0.into_iter().map(each).collect())
     }
 
     /// The errors, sorted by option; at least one.

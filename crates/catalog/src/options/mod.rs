@@ -19,6 +19,7 @@ pub(crate) use read::is_label;
 
 use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
+use crate::patches::Patch;
 
 /// A component whose version and image are options, and which `components` selects.
 pub(crate) struct Versioned {
@@ -40,6 +41,9 @@ pub(crate) const VERSIONED: [Versioned; 3] = [
 
 /// The option that names the daemon's image.
 pub(crate) const DAEMON_IMAGE: &str = "trainerd-image";
+
+/// The option that holds patches of rendered objects.
+pub(crate) const PATCHES: &str = "patches";
 
 /// The value of an option as somebody gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,8 +139,10 @@ pub struct Options {
     pub runtime_images: BTreeMap<String, ImageRef>,
     /// Whether to install what the data cache needs.
     pub data_cache: bool,
-    /// The registry that replaces the host of every image.
+    /// The registry that replaces the host of every image that no option gives with a host of its own.
     pub image_registry: Option<Registry>,
+    /// Changes of what is rendered, in the order given.
+    pub patches: Vec<Patch>,
     /// Names of Secrets with registry credentials, in the order given.
     pub image_pull_secrets: Vec<String>,
     /// What to do about fields of other managers.
@@ -177,6 +183,11 @@ impl Options {
     /// Names of the options that were given rather than defaulted, sorted.
     pub fn given(&self) -> &[String] {
         &self.given
+    }
+
+    /// The same without patches.
+    pub(crate) fn without_patches(&self) -> Self {
+        Self { patches: Vec::new(), ..self.clone() }
     }
 
     /// An error about one of these options.

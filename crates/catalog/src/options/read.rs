@@ -7,12 +7,14 @@ use serde_json::Value;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
-    Conflicts, DAEMON_IMAGE, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice,
-    VERSIONED, VersionChoice, nearest,
+    Conflicts, DAEMON_IMAGE, InvalidOptions, OptionError, Options, PATCHES, Raw, Reconciler, Rule,
+    RuntimeChoice, VERSIONED, VersionChoice, nearest,
 };
 use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
+use crate::patches::{self, Patch, Unreadable};
 use crate::schema::OptionType;
+use crate::yaml;
 
 /// Longest DNS subdomain, the form of most names in Kubernetes.
 const MAX_SUBDOMAIN: usize = 253;
@@ -44,6 +46,7 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
         runtime_images: reader.runtime_images(),
         data_cache,
         image_registry: reader.registry(),
+        patches: reader.patches(),
         image_pull_secrets: reader.secrets(),
         conflicts: reader.conflicts(),
         drift_policy: reader.drift_policy(),
@@ -77,6 +80,10 @@ impl<'a> Reader<'a> {
         for (name, raw) in given {
             let typed = match raw {
                 Raw::Text(text) => schema.options.get(name).and_then(|option| option.kind.read(text)),
+                // A list of patches may stand in a file of options as it is.
+                Raw::Typed(value @ Value::Array(_)) if name == PATCHES => {
+                    Some(Value::String(yaml::document(value)))
+                }
                 Raw::Typed(value) => Some(value.clone()),
             };
             let shown = match raw {
@@ -253,6 +260,18 @@ impl<'a> Reader<'a> {
             self.fail("image-registry", Rule::BadRegistry, near);
         }
         registry
+    }
+
+    fn patches(&mut self) -> Vec<Patch> {
+        let components: Vec<&str> = self.catalog.components().collect();
+        match patches::read(&self.text(PATCHES), &components) {
+            Ok(patches) => return patches,
+            Err(Unreadable::NotAList(why)) => self.fail(PATCHES, Rule::NotPatches(why), None),
+            Err(Unreadable::Entry(entry, fault, near)) => {
+                self.fail(PATCHES, Rule::Patch(entry, fault), near);
+            }
+        }
+        Vec::new()
     }
 
     fn secrets(&mut self) -> Vec<String> {

@@ -1,0 +1,312 @@
+//! The option `patches`: what operators of real clusters must set, and how what cannot be set is refused.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use support::{catalog, given, render_with, rendered};
+use trainerd_api::kinds;
+use trainerd_catalog::{Catalog, CatalogError, Current, Options, Raw, Schema};
+use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::object::ObjectKey;
+
+fn installation() -> Installation {
+    Installation { name: "kubeflow-trainer".to_owned(), namespace: "kubeflow-system".to_owned() }
+}
+
+fn render_in(catalog: &Catalog, pairs: &[(&str, &str)]) -> Result<Desired, CatalogError> {
+    let options = Options::parse(catalog, &given(pairs))?;
+    catalog.render(&options, &catalog.resolve(&options, None)?, &installation())
+}
+
+fn render(patches: &str) -> Result<Desired, CatalogError> {
+    render_in(catalog(), &[("patches", patches)])
+}
+
+fn object(desired: &Desired, kind: &str, name: &str) -> Value {
+    let is = |key: &ObjectKey| key.kind == kind && key.name == name;
+    desired.objects.iter().find(|object| is(&object.key())).unwrap().manifest.clone()
+}
+
+/// Rule and nearest spelling of each fault.
+fn wrong(result: Result<Desired, CatalogError>) -> Vec<(String, Option<String>)> {
+    match result {
+        Err(CatalogError::Options(invalid)) => {
+            let row = |error: &trainerd_catalog::OptionError| {
+                assert_eq!(error.option, "patches");
+                (error.rule.to_string(), error.nearest.clone())
+            };
+            invalid.errors().iter().map(row).collect()
+        }
+        other => panic!("{:?}", other.map(|desired| desired.objects.len())),
+    }
+}
+
+const CONTROLLERS: [&str; 3] =
+    ["jobset-controller-manager", "kubeflow-trainer-controller-manager", "lws-controller-manager"];
+
+/// Tolerations, nodeSelector, affinity, annotations and labels of pods, resources, priority, seccomp and environment,
+/// for all controllers at once.
+const EVERYTHING: &str = r#"
+- target: {kind: Deployment}
+  patch:
+    spec:
+      template:
+        metadata:
+          annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}
+          labels: {team: ml}
+        spec:
+          priorityClassName: system-cluster-critical
+          nodeSelector: {node-role.kubernetes.io/infra: ""}
+          tolerations:
+          - {key: infra, operator: Exists, effect: NoSchedule, tolerationSeconds: 30}
+          affinity:
+            podAntiAffinity:
+              preferredDuringSchedulingIgnoredDuringExecution:
+              - weight: 1
+                podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {team: ml}}}
+          securityContext: {seccompProfile: {type: Localhost, localhostProfile: p.json}}
+          containers:
+          - name: manager
+            env: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
+            resources: {limits: {cpu: "2", memory: 512Mi}, requests: {cpu: 100m}}
+"#;
+
+#[test]
+fn what_operators_must_set_reaches_the_pods_of_every_controller() {
+    let before = render("").unwrap();
+    let desired = render(EVERYTHING).unwrap();
+    for name in CONTROLLERS {
+        let old = object(&before, "Deployment", name);
+        let new = object(&desired, "Deployment", name);
+        let template = &new["spec"]["template"];
+        let (pod, manager) = (&template["spec"], &template["spec"]["containers"][0]);
+        assert_eq!(template["metadata"]["labels"]["team"], "ml", "{name}");
+        assert_eq!(
+            template["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"],
+            "true"
+        );
+        assert_eq!(pod["priorityClassName"], "system-cluster-critical", "{name}");
+        assert_eq!(pod["nodeSelector"], json!({"node-role.kubernetes.io/infra": ""}), "{name}");
+        assert_eq!(pod["tolerations"][0]["tolerationSeconds"], 30, "{name}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["localhostProfile"], "p.json", "{name}");
+        assert_eq!(manager["env"][0]["name"], "HTTPS_PROXY", "{name}");
+        assert_eq!(manager["resources"]["limits"], json!({"cpu": "2", "memory": "512Mi"}), "{name}");
+        // What no patch names is as it was.
+        let was = &old["spec"]["template"]["spec"]["containers"];
+        assert_eq!(pod["containers"].as_array().unwrap().len(), was.as_array().unwrap().len(), "{name}");
+        for field in ["image", "args", "ports", "volumeMounts", "livenessProbe", "securityContext"] {
+            assert_eq!(manager[field], was[0][field], "{name} {field}");
+        }
+        assert_eq!(new["spec"]["selector"], old["spec"]["selector"], "{name}");
+    }
+    let changed =
+        before.objects.iter().zip(&desired.objects).filter(|(old, new)| old.manifest != new.manifest);
+    assert_eq!(changed.count(), CONTROLLERS.len());
+    assert_eq!(desired.options["patches"], EVERYTHING);
+}
+
+#[test]
+fn targets_are_chosen_by_kind_name_and_component_and_patches_go_in_their_order() {
+    let desired = render(
+        "- target: {kind: Deployment, component: jobset}\n  patch: {spec: {replicas: 2}}\n\
+         - target: {kind: Deployment, name: lws-controller-manager}\n  patch: '{spec: {replicas: 3}}'\n\
+         - target: {kind: Deployment, name: lws-controller-manager, component: lws}\n  patch:\n  \
+         - {op: test, path: /spec/replicas, value: 3}\n  - {op: replace, path: /spec/replicas, value: 4}\n\
+         - target: {kind: ClusterTrainingRuntime, name: torch-distributed}\n  patch:\n    spec: {template: {spec: {replicatedJobs: \
+         [{name: node, template: {spec: {template: {spec: {tolerations: [{operator: Exists}]}}}}}]}}}\n\
+         - target: {kind: Secret, name: jobset-webhook-server-cert}\n  patch: {metadata: {labels: {a: b}}}\n",
+    )
+    .unwrap();
+    let replicas = |name: &str| object(&desired, "Deployment", name)["spec"]["replicas"].clone();
+    assert_eq!(replicas("jobset-controller-manager"), 2);
+    assert_eq!(replicas("lws-controller-manager"), 4);
+    assert_eq!(replicas("kubeflow-trainer-controller-manager"), Value::Null);
+    let runtime = object(&desired, "ClusterTrainingRuntime", "torch-distributed");
+    let pod =
+        &runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"];
+    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]));
+    assert!(pod["containers"][0]["image"].is_string());
+}
+
+#[test]
+fn a_list_may_stand_in_a_file_of_options_as_it_is() {
+    let text = "- target: {kind: Deployment, component: jobset}\n  patch: {spec: {replicas: 2}}\n";
+    let list: Value = serde_yaml::from_str(text).unwrap();
+    let raw = BTreeMap::from([("patches".to_owned(), Raw::Typed(list))]);
+    let options = Options::parse(catalog(), &raw).unwrap();
+    assert!(options.values()["patches"].is_string());
+    let again = BTreeMap::from([("patches".to_owned(), Raw::Typed(options.values()["patches"].clone()))]);
+    assert_eq!(Options::parse(catalog(), &again).unwrap(), options);
+    let desired =
+        catalog().render(&options, &catalog().resolve(&options, None).unwrap(), &installation()).unwrap();
+    assert_eq!(object(&desired, "Deployment", "jobset-controller-manager")["spec"]["replicas"], 2);
+}
+
+/// An entry for the JobSet controller's container, with these fields.
+fn manager(fields: &str) -> String {
+    format!(
+        "- target: {{kind: Deployment, component: jobset}}\n  patch: {{spec: {{template: {{spec: {{containers: \
+         [{{name: manager, {fields}}}]}}}}}}}}\n"
+    )
+}
+
+/// The same in errors.
+const JOBSET: &str = "Deployment kubeflow-system/jobset-controller-manager";
+
+#[test]
+fn every_bad_patch_is_named_with_its_entry_and_cause() {
+    let deployment =
+        |patch: &str| format!("- target: {{kind: Deployment, component: jobset}}\n  patch: {patch}\n");
+    let good = deployment("{spec: {replicas: 2}}");
+    let at = "spec.template.spec.containers[manager]";
+    for (text, rule, nearest) in [
+        // Not read.
+        ("a: b".to_owned(), "must be a list of patches in YAML: it is no list".to_owned(), None),
+        ("- 1".to_owned(), "entry 1: it must be a mapping".to_owned(), None),
+        (format!("{good}- {{}}"), "entry 2: target must be given".to_owned(), None),
+        ("- {target: {kind: Deployment}}".to_owned(), "entry 1: patch must be a mapping (strategic merge) or a list (JSON patch, RFC 6902)".to_owned(), None),
+        ("- {target: {kind: Deployment}, patch: 7}".to_owned(), "entry 1: patch must be a mapping (strategic merge) or a list (JSON patch, RFC 6902)".to_owned(), None),
+        ("- {taget: {kind: Deployment}, patch: {a: b}}".to_owned(), "entry 1: unknown key taget; an entry has target, patch".to_owned(), Some("target")),
+        ("- {target: {kind: Deployment, nam: x}, patch: {a: b}}".to_owned(), "entry 1: unknown key nam; a target has kind, name, component".to_owned(), Some("name")),
+        ("- {target: {name: x}, patch: {a: b}}".to_owned(), "entry 1: target.kind must be given".to_owned(), None),
+        ("- {target: {kind: Deployment, name: 1}, patch: {a: b}}".to_owned(), "entry 1: target.name must be a text".to_owned(), None),
+        ("- {target: {kind: Deploymnt}, patch: {a: b}}".to_owned(), "entry 1: no object of kind Deploymnt is rendered".to_owned(), Some("Deployment")),
+        ("- {target: {kind: Deployment, component: job-set}, patch: {a: b}}".to_owned(), "entry 1: unknown component job-set".to_owned(), Some("jobset")),
+        ("- {target: {kind: Deployment}, patch: '{a: ['}".to_owned(), "entry 1: its patch is not YAML".to_owned(), None),
+        ("- {target: {kind: Deployment}, patch: [{op: put, path: /a}]}".to_owned(), "entry 1: its patch is not a JSON patch (RFC 6902): unknown variant `put`".to_owned(), None),
+        // No target.
+        ("- {target: {kind: Deployment, name: jobset-controller-manger}, patch: {spec: {replicas: 2}}}".to_owned(),
+            "entry 1: no target: there is no Deployment jobset-controller-manger (there is jobset-controller-manager, \
+             kubeflow-trainer-controller-manager, lws-controller-manager)".to_owned(), Some("jobset-controller-manager")),
+        (format!("{good}- {{target: {{kind: Deployment, component: runtimes}}, patch: {{spec: {{replicas: 2}}}}}}"),
+            "entry 2: no target: there is no Deployment of runtimes".to_owned(), None),
+        ("- {target: {kind: Deployment, name: trainerd}, patch: {spec: {replicas: 2}}}".to_owned(),
+            "entry 1: no target: Deployment trainerd belongs to the daemon; give `component: trainerd`".to_owned(), None),
+        // The type table.
+        (deployment("{spec: {replica: 2}}"), format!("entry 1: {JOBSET}: spec.replica: unknown field"), None),
+        (deployment("{spec: {replica: null}}"), format!("entry 1: {JOBSET}: spec.replica: unknown field"), None),
+        (deployment("{spec: {replicas: two}}"), format!("entry 1: {JOBSET}: spec.replicas: must be a whole number of 32 bits, not a string"), None),
+        (manager("resources: {limits: {memory: lots}}"), format!("entry 1: {JOBSET}: {at}.resources.limits.memory: does not match"), None),
+        (manager("env: {A: b}"), format!("entry 1: {JOBSET}: {at}.env: must be a list, not an object"), None),
+        (manager("env: [{value: b}]"), format!("entry 1: {JOBSET}: {at}.env[0].name: is required"), None),
+        (manager("env: [{name: A, value: 1}]"), format!("entry 1: {JOBSET}: {at}.env[A].value: must be a string, not a number"), None),
+        (deployment("{spec: {selector: null}}"), format!("entry 1: {JOBSET}: spec.selector: is required"), None),
+        (deployment("[{op: add, path: /spec/replica, value: 2}]"), format!("entry 1: {JOBSET}: spec.replica: unknown field"), None),
+        (deployment("[{op: add, path: /spec/paused, value: 'on'}]"), format!("entry 1: {JOBSET}: spec.paused: must be true or false, not a string"), None),
+        (deployment("[{op: remove, path: /spec/paused}]"), format!("entry 1: {JOBSET}: operation '/0' failed at path '/spec/paused'"), None),
+        (deployment("{spec: {strategy: {$patch: remove}}}"), format!("entry 1: {JOBSET}: spec.strategy: `$patch` must be delete, replace or merge"), None),
+        // What no patch may do.
+        (deployment("{metadata: {name: other}}"), format!("entry 1: {JOBSET}: metadata.name cannot be patched"), None),
+        (deployment("[{op: replace, path: /metadata/namespace, value: x}]"), format!("entry 1: {JOBSET}: metadata.namespace cannot be patched"), None),
+        (manager("image: evil.example.com/x:1"), format!("entry 1: {JOBSET}: image evil.example.com/x:1 cannot be set by a patch"), None),
+        (manager("").replace("manager,", "mangaer,"), format!("entry 1: {JOBSET}: there is no container mangaer (there is manager)"), None),
+        (deployment("{spec: {template: {metadata: {labels: {control-plane: null}}}}}"), format!("entry 1: {JOBSET}: the pods lose label control-plane"), None),
+        (deployment("{metadata: {labels: {applyset.kubernetes.io/part-of: x}}}"), format!("entry 1: {JOBSET}: applyset.kubernetes.io/part-of is trainerd's own"), None),
+        ("- {target: {kind: Secret, name: jobset-webhook-server-cert}, patch: {data: {a: Yg==}}}".to_owned(),
+            "entry 1: Secret kubeflow-system/jobset-webhook-server-cert: only labels and annotations can be patched of a Secret".to_owned(), None),
+        ("- {target: {kind: CustomResourceDefinition, name: trainjobs.trainer.kubeflow.org}, patch: {spec: {group: x}}}".to_owned(),
+            "entry 1: CustomResourceDefinition trainjobs.trainer.kubeflow.org: only labels and annotations can be patched of a CRD".to_owned(), None),
+        // The daemon's patches are judged although the daemon is rendered elsewhere.
+        (format!("{good}- {{target: {{kind: Deployment, component: trainerd}}, patch: {{spec: {{replica: 2}}}}}}"),
+            "entry 2: Deployment kubeflow-system/trainerd: spec.replica: unknown field".to_owned(), None),
+    ] {
+        let found = wrong(render(&text));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].0.starts_with(&rule), "{text}\n found {}\n not   {rule}", found[0].0);
+        assert_eq!(found[0].1.as_deref(), nearest, "{text}: {}", found[0].0);
+    }
+}
+
+#[test]
+fn every_entry_that_is_wrong_is_told() {
+    let text = "- {target: {kind: Deployment, name: a}, patch: {spec: {replicas: 1}}}\n\
+                - {target: {kind: Deployment}, patch: {spec: {replicas: 1}}}\n\
+                - {target: {kind: Service, name: b}, patch: {spec: {type: ClusterIP}}}\n";
+    let found = wrong(render(text));
+    assert!(
+        found[0].0.starts_with("entry 1: no target") && found[1].0.starts_with("entry 3: no target"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn patches_of_the_daemon_are_for_the_daemon_alone() {
+    let text = "- {target: {kind: Deployment, component: trainerd}, patch: {spec: {replicas: 2}}}\n\
+                - {target: {kind: Deployment, component: lws}, patch: {spec: {replicas: 5}}}\n";
+    let options = Options::parse(catalog(), &given(&[("patches", text)])).unwrap();
+    let daemon = catalog().render_daemon(&options, &installation()).unwrap();
+    assert_eq!(object(&daemon, "Deployment", "trainerd")["spec"]["replicas"], 2);
+    let stack = render(text).unwrap();
+    assert_eq!(object(&stack, "Deployment", "lws-controller-manager")["spec"]["replicas"], 5);
+}
+
+/// Two versions of a component; the later one has no ConfigMap `b` any more.
+fn two_versions() -> Catalog {
+    let component = |version: &str, files: &str| {
+        format!("name: trainer\nversion: {version}\nupgradesFrom: '*'\nfiles: [{files}]\n")
+    };
+    let map = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: \"{{{{ namespace }}}}\"}}\n"
+        )
+    };
+    let (old, new) =
+        (component("1.0.0", "trainer/a.yaml, trainer/b.yaml"), component("1.1.0", "trainer/a.yaml"));
+    let (a, b) = (map("a"), map("b"));
+    let files = [
+        ("trainer/1.0.0/component.yaml", old.as_str()),
+        ("trainer/1.1.0/component.yaml", new.as_str()),
+        ("trainer/a.yaml", a.as_str()),
+        ("trainer/b.yaml", b.as_str()),
+    ];
+    Catalog::new(Schema::builtin().unwrap(), &files).unwrap()
+}
+
+#[test]
+fn a_target_that_a_newer_version_no_longer_has_is_said() {
+    let catalog = two_versions();
+    let text = "- {target: {kind: ConfigMap, name: b}, patch: {data: {x: y}}}\n";
+    let base = [("components", "trainer"), ("runtimes", "none"), ("patches", text)];
+    assert!(render_in(&catalog, &[&base[..], &[("trainer-version", "1.0.0")]].concat()).is_ok());
+
+    let options =
+        Options::parse(&catalog, &given(&[&base[..], &[("trainer-version", "1.1.0")]].concat())).unwrap();
+    let installed = BTreeMap::from([("trainer".to_owned(), "1.0.0".parse().unwrap())]);
+    let resolution = catalog.resolve(&options, Some(Current { components: &installed })).unwrap();
+    let found = wrong(catalog.render_change(&options, &resolution, &installation(), &installed));
+    assert_eq!(
+        found[0].0,
+        "entry 1: no target any more: trainer 1.0.0 has ConfigMap b, trainer 1.1.0 has not"
+    );
+    // Where no installed version has it either, nothing is gone.
+    let never = BTreeMap::from([("trainer".to_owned(), "1.1.0".parse().unwrap())]);
+    let found = wrong(catalog.render_change(&options, &resolution, &installation(), &never));
+    assert_eq!(found[0].0, "entry 1: no target: there is no ConfigMap b (there is a)");
+}
+
+/// The table must know every field that is rendered, or a patch beside it would be refused for what it did not do.
+#[test]
+fn every_rendered_object_is_what_the_type_table_says() {
+    let table = trainerd_api::table().unwrap();
+    for version in ["2.2.1", "2.3.0"] {
+        let desired = render_with(version, "kubeflow-system", &[("image-pull-secrets", "a")]);
+        let daemon = catalog()
+            .render_daemon(&Options::parse(catalog(), &given(&[])).unwrap(), &installation())
+            .unwrap();
+        assert_eq!(desired.objects.len(), rendered(version).len());
+        for object in desired.objects.iter().chain(&daemon.objects) {
+            let key = object.key();
+            let described = kinds::describe(&key.group, &key.kind).unwrap();
+            let levels = match described.component {
+                Some(component) => kinds::levels(component, &desired.components[component].version).unwrap(),
+                None => kinds::kubernetes_levels(None),
+            };
+            let faults = table.check(described.type_name, &levels, &object.manifest).unwrap();
+            assert_eq!(faults, [], "{key}");
+        }
+    }
+}
