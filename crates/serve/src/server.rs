@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
+pub(crate) use body::ending_with;
 use connection::{Closing, answer};
+pub use connection::Peer;
 
 /// What a client may cost.
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ pub enum ServeError {
 
 /// Serves with the default [`Limits`]; see [`serve_within`].
 pub async fn serve(
-    listener: impl Listener,
+    listener: impl Listener<Io: Peer>,
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -74,10 +76,13 @@ pub async fn serve(
 /// under way have [`Limits::grace`] to be answered; what is open after that is cut off and reported as a warning.
 /// The listener is dropped before that wait, so that a successor may take its place.
 ///
+/// Where the other end of a connection is known to be a user of this machine, handlers find that user's
+/// [`Identity`](crate::auth::Identity) among the request's extensions.
+///
 /// Dropping the future cuts everything off at once.
 pub async fn serve_within(
     limits: &Limits,
-    mut listener: impl Listener,
+    mut listener: impl Listener<Io: Peer>,
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {

@@ -7,18 +7,25 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::cache::{Cache, Key, Verdict};
+use super::expiry::expires_in;
+use super::limit::Limit;
 use super::{Authenticator, Caching, Denied, Identity};
 use crate::problem::Problem;
+use crate::server::ending_with;
+
+/// Time between two looks whether the token of an event stream is still good.
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// See [`require`](super::require).
 pub struct Require<A> {
@@ -34,11 +41,13 @@ pub struct Required<S, A> {
 struct Door<A> {
     authenticator: A,
     cache: Mutex<Cache>,
+    limit: Limit,
 }
 
 impl<A: Authenticator> Require<A> {
     pub(super) fn new(authenticator: A, caching: Caching) -> Self {
-        Self { door: Arc::new(Door { authenticator, cache: Mutex::new(Cache::new(caching)) }) }
+        let (cache, limit) = (Mutex::new(Cache::new(caching)), Limit::new());
+        Self { door: Arc::new(Door { authenticator, cache, limit }) }
     }
 }
 
@@ -75,7 +84,8 @@ where
             match door.ask(&token.0).await {
                 Ok(identity) => {
                     request.extensions_mut().insert(identity);
-                    inner.call(request).await
+                    let response = inner.call(request).await?;
+                    Ok(ending_with(response, async move { door.outlived(&token.0).await }))
                 }
                 Err(refusal) => Ok(refusal),
             }
@@ -85,26 +95,56 @@ where
 
 impl<A: Authenticator> Door<A> {
     async fn ask(&self, token: &str) -> Result<Identity, Response> {
-        let (key, asked) = (Key::of(token), Instant::now());
-        let remembered = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key, asked);
-        let verdict = if let Some(verdict) = remembered {
-            verdict
-        } else {
-            let verdict = match self.authenticator.authenticate(token).await {
-                Ok(identity) => Verdict::Known(identity),
-                Err(Denied::BadToken) => Verdict::Bad,
-                Err(denied @ Denied::Forbidden { .. }) => Verdict::Forbidden(denied.to_string()),
-                Err(denied @ Denied::Unavailable { .. }) => return Err(unavailable(&denied)),
-            };
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(key, verdict.clone(), asked);
-            verdict
-        };
-        match verdict {
+        match self.verdict(token).await? {
             Verdict::Known(identity) => Ok(identity),
             Verdict::Bad => Err(unauthorized("Bearer error=\"invalid_token\"", "the token is not valid")),
             Verdict::Forbidden(message) => {
                 Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", message).into_response())
+            }
+        }
+    }
+
+    /// What is known of a token, or what the authenticator says of it now.
+    async fn verdict(&self, token: &str) -> Result<Verdict, Response> {
+        let key = Key::of(token);
+        if let Some(verdict) = self.remembered(key) {
+            return Ok(verdict);
+        }
+        let Some(_permit) = self.limit.ask(key, token).await else { return Err(too_many()) };
+        // Somebody may have asked about the same one meanwhile.
+        if let Some(verdict) = self.remembered(key) {
+            return Ok(verdict);
+        }
+        let asked = Instant::now();
+        let verdict = match self.authenticator.authenticate(token).await {
+            Ok(identity) => Verdict::Known(identity),
+            Err(Denied::BadToken) => Verdict::Bad,
+            Err(denied @ Denied::Forbidden { .. }) => Verdict::Forbidden(denied.to_string()),
+            Err(denied @ Denied::Unavailable { .. }) => return Err(unavailable(&denied)),
+        };
+        match &verdict {
+            Verdict::Known(_) => self.limit.good(key),
+            Verdict::Bad | Verdict::Forbidden(_) => self.limit.bad(key),
+        }
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.put(key, verdict.clone(), asked);
+        Ok(verdict)
+    }
+
+    fn remembered(&self, key: Key) -> Option<Verdict> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key, Instant::now())
+    }
+
+    /// Waits until a token that was good is so no more. Where nobody can tell, it is taken to be.
+    async fn outlived(&self, token: &str) {
+        let end = expires_in(token, SystemTime::now()).map(|time| Instant::now() + time);
+        loop {
+            let look = Instant::now() + RECHECK;
+            let wake = end.map_or(look, |end| end.min(look));
+            tokio::time::sleep_until(wake).await;
+            let is_over = end.is_some_and(|end| end <= wake);
+            if is_over || matches!(self.verdict(token).await, Ok(Verdict::Bad | Verdict::Forbidden(_))) {
+                return;
             }
         }
     }
@@ -127,6 +167,15 @@ fn token(headers: &HeaderMap) -> Option<Token> {
 fn unauthorized(challenge: &'static str, message: &str) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized", message).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    response
+}
+
+/// More is asked than the authenticator is to be bothered with.
+fn too_many() -> Response {
+    let message = "too many tokens that nobody knows yet: try again in a moment";
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyTokens", message);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 

@@ -27,8 +27,9 @@ pub(super) fn within(body: Body, time: Duration) -> Body {
     }))
 }
 
-/// An event stream ends when the server does: there is no last event to wait for. Other responses stay as they are.
-pub(super) fn ending_with(
+/// An event stream ends when the server does, or the token that it was asked for with: there is no last event to wait
+/// for. Other responses stay as they are.
+pub(crate) fn ending_with(
     response: Response,
     closing: impl Future<Output = ()> + Send + 'static,
 ) -> Response {

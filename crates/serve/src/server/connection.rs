@@ -12,11 +12,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
 use super::Limits;
 use super::body;
+use crate::auth::Identity;
 
 /// hyper takes no smaller buffer.
 const LEAST_BUFFER: usize = 8 << 10;
@@ -37,18 +40,48 @@ impl Closing {
     }
 }
 
+/// A connection whose other end may be known before it says anything.
+pub trait Peer {
+    /// Who that is, as the system vouches for it.
+    fn identity(&self) -> Option<Identity>;
+}
+
+impl Peer for UnixStream {
+    /// The user of the process that connected, as `uid N`: names are a matter of the machine's own tables.
+    fn identity(&self) -> Option<Identity> {
+        let user = self.peer_cred().ok()?.uid();
+        Some(Identity { name: format!("uid {user}"), groups: Vec::new() })
+    }
+}
+
+impl Peer for TcpStream {
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+}
+
+impl Peer for TlsStream<TcpStream> {
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+}
+
 /// Answers requests until the client is done, or the server closes and the request under way is answered.
 pub(super) async fn answer<I>(io: I, router: Router, limits: Limits, closing: Closing)
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
 {
+    let identity = io.identity();
     let told = closing.clone().told();
     let body_time = limits.body_time;
     let service = service_fn(move |request: Request<Incoming>| {
         let mut router = router.clone();
-        let closing = closing.clone();
+        let (closing, identity) = (closing.clone(), identity.clone());
         async move {
-            let request = request.map(|incoming| body::within(Body::new(incoming), body_time));
+            let mut request = request.map(|incoming| body::within(Body::new(incoming), body_time));
+            if let Some(identity) = identity {
+                request.extensions_mut().insert(identity);
+            }
             let response: Result<Response, Infallible> = router.call(request).await;
             response.map(|response| body::ending_with(response, closing.told()))
         }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use trainerd_serve::server::Peer;
 use trainerd_serve::{Limits, ServeError, listen, serve_within};
 
 /// Much more than anything here takes, and less than any limit that must not be reached.
@@ -22,7 +23,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(listener: impl Listener, router: Router, limits: Limits) -> Self {
+    pub(crate) fn start(listener: impl Listener<Io: Peer>, router: Router, limits: Limits) -> Self {
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;

@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use axum::Router;
+use axum::routing::get as on_get;
+use axum::{Extension, Router};
 use tokio::net::UnixStream;
+use trainerd_serve::auth::Identity;
 use trainerd_serve::listen::{self, ListenError};
 use trainerd_serve::{Limits, Probes, problem};
 
@@ -38,4 +40,16 @@ async fn what_a_killed_server_left_is_taken_over() {
     let _server = Server::start(listen::unix(&path, 0o660).await.unwrap(), router, Limits::default());
     let answer = get(UnixStream::connect(&path).await.unwrap(), "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_handler_is_told_whose_process_asks() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trainerd.sock");
+    let handler = async |Extension(identity): Extension<Identity>| identity.name;
+    let router = Router::new().route("/who", on_get(handler));
+    let _server = Server::start(listen::unix(&path, 0o600).await.unwrap(), router, Limits::default());
+    let answer = get(UnixStream::connect(&path).await.unwrap(), "/who").await;
+    let own = std::os::unix::fs::MetadataExt::uid(&fs::metadata(directory.path()).unwrap());
+    assert!(answer.ends_with(&format!("\r\n\r\nuid {own}")), "{answer}");
 }

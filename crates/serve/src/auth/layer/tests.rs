@@ -101,3 +101,86 @@ async fn nothing_shown_holds_the_token() {
     let shown = format!("{layer:?} {service:?} {identity:?} {refusals:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("s3cr3t"), "{shown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn random_tokens_are_asked_about_within_bounds_and_keep_out_nobody_who_was_in() {
+    let known = Known::default();
+    let mut router = router(&known);
+    let good = format!("Bearer {TOKEN}");
+    assert_eq!(ask(&mut router, &[&good]).await.0, 200);
+    let mut refused = 0;
+    for number in 0..1000 {
+        let (status, _, body) = ask(&mut router, &[&format!("Bearer random-{number}")]).await;
+        assert!(matches!(status, 401 | 429), "{status} {body}");
+        refused += usize::from(status == 429);
+    }
+    let asked = known.0.load(Ordering::Relaxed);
+    assert!(asked <= 21 && refused >= 979, "{asked} asked, {refused} refused");
+    // What is remembered of the good one counts no more, and it is asked about all the same.
+    tokio::time::advance(Duration::from_secs(11)).await;
+    for number in 0..100 {
+        ask(&mut router, &[&format!("Bearer more-{number}")]).await;
+    }
+    assert_eq!(ask(&mut router, &[&good]).await.0, 200);
+    let asked = known.0.load(Ordering::Relaxed);
+    assert!(asked <= 42, "{asked} asked in 11 s");
+}
+
+#[tokio::test]
+async fn a_token_of_no_length_that_any_has_is_not_asked_about() {
+    let known = Known::default();
+    let mut router = router(&known);
+    assert_eq!(ask(&mut router, &[&format!("Bearer {}", "x".repeat(20_000))]).await.0, 429);
+    assert_eq!(known.0.load(Ordering::Relaxed), 0);
+}
+
+/// Knows every token until it is told not to.
+#[derive(Clone, Default)]
+struct Revocable(Arc<std::sync::atomic::AtomicBool>);
+
+impl Authenticator for Revocable {
+    async fn authenticate(&self, _: &str) -> Result<Identity, Denied> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Denied::BadToken);
+        }
+        Ok(Identity { name: "somebody".to_owned(), groups: Vec::new() })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_stream_ends_when_its_token_does() {
+    use base64::Engine as _;
+    let claims = |seconds: u64| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let claims = format!("{{\"exp\":{}}}", now + seconds);
+        format!("h.{}.s", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims))
+    };
+    for (what, token, revoked_after, earliest, latest) in [
+        ("ends by itself", claims(100), None, 95, 105),
+        ("revoked", "opaque".to_owned(), Some(200), 200, 245),
+        ("revoked before its end", claims(1000), Some(50), 50, 95),
+    ] {
+        let known = Revocable::default();
+        let (sender, _) = tokio::sync::broadcast::channel::<crate::Event>(4);
+        let subscribe = sender.clone();
+        let handler = async move || crate::events::stream(subscribe.subscribe(), Vec::new());
+        let mut router = Router::new()
+            .route("/", get(handler))
+            .layer(crate::auth::require(known.clone(), Caching::default()));
+        let request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}"));
+        let response = router.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let began = Instant::now();
+        if let Some(seconds) = revoked_after {
+            let known = known.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                known.0.store(true, Ordering::Relaxed);
+            });
+        }
+        let read = tokio::time::timeout(Duration::from_secs(3000), to_bytes(response.into_body(), 100_000));
+        assert!(read.await.is_ok(), "{what}: the stream goes on");
+        let took = began.elapsed().as_secs();
+        assert!((earliest..=latest).contains(&took), "{what}: it ended after {took} s");
+    }
+}
