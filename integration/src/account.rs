@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
+use trainerd_plan::object::Resource;
 
 use crate::Error;
 use crate::cluster::TestCluster;
@@ -19,7 +20,28 @@ const SECONDS: u32 = 3600;
 impl TestCluster {
     /// A token of a service account.
     pub fn token(&self, namespace: &str, account: &str) -> Result<String, Error> {
-        Ok(self.block_on(self.api().token(namespace, account, SECONDS))?)
+        Ok(self.block_on(self.api().token(namespace, account, None, SECONDS))?)
+    }
+
+    /// A token of a new service account that may do this with the installation: `get` to look, `update` to change.
+    pub fn account(&self, namespace: &str, name: &str, verbs: &[&str]) -> Result<String, Error> {
+        let meta = json!({"name": name, "namespace": namespace});
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta});
+        self.create(&resource("", "ServiceAccount", "serviceaccounts"), &account)?;
+        let rbac = "rbac.authorization.k8s.io";
+        let role = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta,
+            "rules": [{"apiGroups": ["trainerd.dev"], "resources": ["installations"],
+                       "resourceNames": ["kubeflow-trainer"], "verbs": verbs}],
+        });
+        self.create(&resource(rbac, "Role", "roles"), &role)?;
+        let binding = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": meta,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        });
+        self.create(&resource(rbac, "RoleBinding", "rolebindings"), &binding)?;
+        self.token(namespace, name)
     }
 
     /// A kubeconfig in which everybody has that token, and nothing else to show.
@@ -35,6 +57,11 @@ impl TestCluster {
         std::fs::write(&path, config.to_string()).map_err(Error::io("write", &path))?;
         Ok(path)
     }
+}
+
+fn resource(group: &str, kind: &str, plural: &str) -> Resource {
+    let (version, text) = ("v1".to_owned(), str::to_owned);
+    Resource { group: text(group), version, kind: text(kind), plural: text(plural), namespaced: true }
 }
 
 /// The API of a daemon over TLS.

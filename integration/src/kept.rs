@@ -63,6 +63,18 @@ impl Kept {
         self.patch(&stack::deployment(), JOBSET, &json!({"spec": {"replicas": replicas}}))
     }
 
+    /// Changes that field through the subresource `scale`, as `kubectl scale` does.
+    pub fn scale_by_subresource(&self, manager: &str, replicas: u32) -> Result<(), Error> {
+        let path =
+            format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{JOBSET}/scale?fieldManager={manager}");
+        let request = http::Request::patch(path)
+            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(json!({"spec": {"replicas": replicas}}).to_string().into_bytes());
+        let request = request.map_err(|error| Error::Missing(format!("a request ({error})")))?;
+        let asked = self.cluster.block_on(self.cluster.api().client().request::<Value>(request));
+        asked.map(drop).map_err(|error| Error::Missing(format!("an answer ({error})")))
+    }
+
     /// As the field manager of the tests, by server-side apply, whoever owns the field.
     pub fn apply_replicas(&self, replicas: u32) -> Result<(), Error> {
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},

@@ -11,36 +11,8 @@ use trainerd_integration::account::Door;
 use trainerd_integration::daemon::{Answer, exchange};
 use trainerd_integration::kept::BOUND;
 use trainerd_integration::stack::NAMESPACE;
-use trainerd_plan::object::Resource;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
-
-fn resource(group: &str, kind: &str, plural: &str) -> Resource {
-    let text = str::to_owned;
-    let version = "v1".to_owned();
-    Resource { group: text(group), version, kind: text(kind), plural: text(plural), namespaced: true }
-}
-
-/// A token of a new service account that may do this with the installation.
-fn token(cluster: &TestCluster, name: &str, verbs: &[&str]) -> Result<String> {
-    let meta = json!({"name": name, "namespace": NAMESPACE});
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta});
-    cluster.create(&resource("", "ServiceAccount", "serviceaccounts"), &account)?;
-    let rbac = "rbac.authorization.k8s.io";
-    let role = json!({
-        "apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta,
-        "rules": [{"apiGroups": ["trainerd.dev"], "resources": ["installations"],
-                   "resourceNames": ["kubeflow-trainer"], "verbs": verbs}],
-    });
-    cluster.create(&resource(rbac, "Role", "roles"), &role)?;
-    let binding = json!({
-        "apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": meta,
-        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
-    });
-    cluster.create(&resource(rbac, "RoleBinding", "rolebindings"), &binding)?;
-    Ok(cluster.token(NAMESPACE, name)?)
-}
 
 #[test]
 fn whoever_kubernetes_lets_may_look_and_change() -> Result {
@@ -51,9 +23,9 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
     let mut daemon = cluster.daemon("daemon", &door.arguments())?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
 
-    let looker = token(&cluster, "looker", &["get"])?;
-    let changer = token(&cluster, "changer", &["get", "update"])?;
-    let stranger = token(&cluster, "stranger", &["list"])?;
+    let looker = cluster.account(NAMESPACE, "looker", &["get"])?;
+    let changer = cluster.account(NAMESPACE, "changer", &["get", "update"])?;
+    let stranger = cluster.account(NAMESPACE, "stranger", &["list"])?;
     for (method, path, token, code) in [
         ("GET", "/", None, 200),
         ("GET", "/v1/installation", None, 401),

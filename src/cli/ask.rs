@@ -10,7 +10,7 @@ pub(crate) async fn confirm(context: &Context, question: &str) -> Result<(), Pro
     if context.run.yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(());
     }
-    let question = format!("{question} [y/N] ");
+    let question = context.printer.drawn(None, &format!("{question} [y/N] "));
     // On a thread of its own: Ctrl-C must be heard while the terminal is waited for.
     let answer = tokio::task::spawn_blocking(move || {
         let mut stderr = io::stderr().lock();

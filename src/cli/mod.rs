@@ -13,6 +13,7 @@ mod output;
 mod panic;
 mod plan_text;
 mod progress;
+mod terminal;
 mod variables;
 pub(crate) mod verbs;
 pub(crate) mod want;
@@ -270,7 +271,12 @@ fn log(cli: &Cli) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours in a file are noise; NO_COLOR is heeded besides.
     let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let _ = log.with_ansi(is_terminal && !cli.output.no_color).try_init();
+    let log = log.with_ansi(is_terminal && !cli.output.no_color);
+    // Whoever reads documents reads the log as documents too: one a line.
+    let _ = match cli.output.output {
+        Some(Format::Json) => log.json().flatten_event(true).try_init(),
+        _ => log.try_init(),
+    };
 }
 
 /// How errors are to be printed, of a command line that does not parse.

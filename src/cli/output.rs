@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::args::{Format, OutputArgs};
 use super::errors::Problem;
+use super::terminal::{escaped_json, marked, shown};
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,11 +72,11 @@ impl Printer {
         self.terminal && self.verbosity > Verbosity::Quiet
     }
 
-    /// Data, to stdout, as it is. A reader that went away has seen enough.
+    /// Data, to stdout, without what would steer a terminal. A reader that went away has seen enough.
     #[expect(clippy::unused_self, reason = "whoever prints holds the printer, and nobody else prints")]
     pub(crate) fn data(&self, text: &str) -> Result<(), Problem> {
         let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let written = stdout.write_all(shown(text).as_bytes()).and_then(|()| stdout.flush());
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Problem::output(&error)),
             _ => Ok(()),
@@ -99,13 +99,20 @@ impl Printer {
     pub(crate) fn document<T: Serialize + ?Sized>(&self, format: Format, value: &T) -> Result<(), Problem> {
         let text = match format {
             Format::Json => {
-                serde_json::to_string_pretty(value).map_err(|error| Problem::output(&error))? + "\n"
+                let text = serde_json::to_string_pretty(value).map_err(|error| Problem::output(&error))?;
+                escaped_json(&text) + "\n"
             }
             Format::Table | Format::Yaml => {
                 serde_yaml::to_string(value).map_err(|error| Problem::output(&error))?
             }
         };
         self.data(&text)
+    }
+
+    /// Data, to stdout: a JSON document in one line, so that a reader can tell several apart.
+    pub(crate) fn line_of_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Problem> {
+        let text = serde_json::to_string(value).map_err(|error| Problem::output(&error))?;
+        self.data(&(escaped_json(&text) + "\n"))
     }
 
     /// Something for a person to know, to stderr; nothing when quiet.
@@ -118,10 +125,14 @@ impl Printer {
     /// An error, to stderr, quiet or not.
     pub(crate) fn problem(&self, problem: &Problem) {
         if self.format() == Format::Json {
-            eprint_line(&problem.to_json());
+            eprint_line(&escaped_json(&problem.to_json()));
             return;
         }
-        let line = |tone, head: &str, text: &str| eprint_line(&format!("{} {text}", self.paint(tone, head)));
+        // What goes on in another line must not look like one of ours.
+        let indented = |text: &str| text.replace('\n', "\n       ");
+        let line = |tone, head: &str, text: &str| {
+            eprint_line(&format!("{} {}", self.paint(tone, head), indented(text)));
+        };
         line(Tone::Bad, "error:", &problem.message);
         for cause in problem.why() {
             line(Tone::Faint, "  why:", &cause);
@@ -133,17 +144,12 @@ impl Printer {
 
     /// A text in a colour, where colours are wanted on stderr.
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
-        if !self.color {
-            return text.to_owned();
-        }
-        let style = match tone {
-            Tone::Bad => AnsiColor::Red.on_default().bold(),
-            Tone::Attention => AnsiColor::Yellow.on_default(),
-            Tone::Good => AnsiColor::Green.on_default(),
-            Tone::Faint => Style::new().dimmed(),
-            Tone::Strong => Style::new().bold(),
-        };
-        format!("{style}{text}{style:#}")
+        if self.color { marked(tone, text) } else { text.to_owned() }
+    }
+
+    /// A text for those who draw on the terminal themselves.
+    pub(crate) fn drawn(&self, tone: Option<Tone>, text: &str) -> String {
+        shown(&tone.map_or_else(|| text.to_owned(), |tone| self.paint(tone, text)))
     }
 
     /// The same printer for text that goes to stdout, which may be no terminal where stderr is one.
@@ -160,7 +166,7 @@ fn colors_unwanted() -> bool {
 /// A line to stderr. There is nobody left to tell when that fails.
 fn eprint_line(text: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{text}");
+    let _ = writeln!(stderr, "{}", shown(text));
 }
 
 /// Plain columns under headings; nothing where there are no rows.
@@ -170,7 +176,8 @@ pub(crate) fn columns(headings: &[&str], rows: impl IntoIterator<Item = Vec<Stri
     table.set_header(headings.to_vec());
     let mut empty = true;
     for row in rows {
-        table.add_row(row);
+        // A cell is one line, whoever wrote what is in it.
+        table.add_row(row.into_iter().map(|cell| cell.replace(['\n', '\r'], " ")));
         empty = false;
     }
     if empty {

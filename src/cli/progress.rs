@@ -13,6 +13,7 @@ use trainerd_plan::reason::WaitingOn;
 use super::args::Format;
 use super::output::{Printer, Tone, Verbosity};
 use super::plan_text;
+use super::terminal::escaped_json;
 
 /// Things that are waited for and have a line of their own under the bar.
 const WAITS: usize = 5;
@@ -61,6 +62,7 @@ impl Progress {
             Mode::Documents(format) => self.emit(*format, event),
             Mode::Lines(last) => {
                 if let Some(line) = line(event, self.printer.verbosity) {
+                    let line = line.replace('\n', " ");
                     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                     if *last != line {
                         self.printer.note(&line);
@@ -91,7 +93,7 @@ impl Progress {
 
     fn emit<T: Serialize>(&self, format: Format, value: &T) {
         let text = match format {
-            Format::Json => serde_json::to_string(value).map(|text| text + "\n").ok(),
+            Format::Json => serde_json::to_string(value).map(|text| escaped_json(&text) + "\n").ok(),
             Format::Yaml | Format::Table => {
                 serde_yaml::to_string(value).map(|text| format!("---\n{text}")).ok()
             }
@@ -179,8 +181,10 @@ impl Bars {
                 self.forget_all();
                 self.say(event, printer, Tone::Strong);
             }
-            Event::Started { object, verb, .. } => self.steps.set_message(format!("{verb} {object}")),
-            Event::Waiting { object, on } => self.wait(object.clone(), on),
+            Event::Started { object, verb, .. } => {
+                self.steps.set_message(printer.drawn(None, &format!("{verb} {object}")));
+            }
+            Event::Waiting { object, on } => self.wait(object.clone(), on, printer),
             Event::Done { object, verb, done, total, .. } => {
                 self.forget(object);
                 self.steps.set_length(*total as u64);
@@ -199,13 +203,13 @@ impl Bars {
     fn say(&self, event: &Event, printer: &Printer, tone: Tone) {
         if let Some(line) = line(event, Verbosity::Verbose) {
             // The terminal is gone when this fails; the plan goes on without it.
-            let _ = self.all.println(printer.paint(tone, &line));
+            let _ = self.all.println(printer.drawn(Some(tone), &line));
         }
     }
 
-    fn wait(&mut self, object: Option<ObjectKey>, on: &WaitingOn) {
+    fn wait(&mut self, object: Option<ObjectKey>, on: &WaitingOn, printer: &Printer) {
         if !self.waits.contains_key(&object) && self.waits.len() >= WAITS {
-            self.steps.set_message(format!("waiting for {on}"));
+            self.steps.set_message(printer.drawn(None, &format!("waiting for {on}")));
             return;
         }
         let bar = self.waits.entry(object).or_insert_with(|| {
@@ -216,7 +220,7 @@ impl Bars {
             bar.enable_steady_tick(TICK);
             bar
         });
-        bar.set_message(wait_lines(on));
+        bar.set_message(printer.drawn(None, &wait_lines(on)));
     }
 
     fn forget(&mut self, object: &ObjectKey) {

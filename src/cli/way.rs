@@ -137,7 +137,7 @@ impl Pod {
         {
             return Ok(token.clone());
         }
-        let token = self.cluster.token(&self.namespace, DAEMON_VIEWER, TOKEN_SECONDS).await?;
+        let token = self.cluster.token(&self.namespace, DAEMON_VIEWER, None, TOKEN_SECONDS).await?;
         let mut header = HeaderValue::from_str(&format!("Bearer {token}"))?;
         header.set_sensitive(true);
         *known = Some((header.clone(), Instant::now()));

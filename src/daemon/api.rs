@@ -8,22 +8,24 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use trainerd_catalog::{Catalog, Raw};
-use trainerd_cluster::{Cluster, ListParams};
+use trainerd_cluster::Cluster;
 use trainerd_engine::EngineError;
 use trainerd_engine::chunk::hex;
 use trainerd_plan::desired::Installation;
-use trainerd_plan::object::Resource;
+use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
 
 use super::auth::Reviewer;
-use super::board::{Board, View};
+use super::board::{Board, Phase, View};
 use super::declared::{Declared, Source, Wish};
+use super::desired::{Desired, Intent, Role};
+use super::jobs::{JobCount, Jobs};
 use super::keeper::Command;
 use super::page;
 use crate::cli;
@@ -45,7 +47,7 @@ const BACKLOG: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) board: Board,
-    pub(crate) cluster: Cluster,
+    pub(crate) jobs: JobCount,
     pub(crate) source: Source,
     pub(crate) declared: watch::Sender<Declared>,
     pub(crate) commands: mpsc::Sender<Command>,
@@ -192,13 +194,6 @@ struct DriftCount {
     first: String,
 }
 
-/// TrainJobs in all namespaces.
-#[derive(Debug, Default, Serialize)]
-struct Jobs {
-    running: usize,
-    total: usize,
-}
-
 async fn status(
     State(desk): State<Desk>,
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
@@ -219,7 +214,7 @@ async fn status(
     // The deadline, or the end of the daemon: what is known is the answer.
     let _ = tokio::time::timeout(wait, view.wait_for(|view| settled(view))).await.is_ok();
     let view = desk.board.view();
-    let jobs = jobs(&desk.cluster).await;
+    let jobs = desk.jobs.now().await;
     Ok(Json(answer(&view, settled(&view), jobs)))
 }
 
@@ -254,83 +249,22 @@ fn answer(view: &View, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
     }
 }
 
-/// Counts TrainJobs. Where the kind is not served, there are none.
-async fn jobs(cluster: &Cluster) -> Option<Jobs> {
-    let resource = Resource {
-        group: "trainer.kubeflow.org".to_owned(),
-        version: "v1alpha1".to_owned(),
-        kind: "TrainJob".to_owned(),
-        plural: "trainjobs".to_owned(),
-        namespaced: true,
-    };
-    match cluster.list(&resource, &ListParams::default()).await {
-        Ok(list) => {
-            let running = list.items.iter().filter(|job| is_running(job)).count();
-            Some(Jobs { running, total: list.items.len() })
-        }
-        Err(error) if error.is_absent() => Some(Jobs::default()),
-        Err(error) => {
-            tracing::warn!(%error, "failed to count TrainJobs");
-            None
-        }
-    }
-}
-
-/// Neither over nor suspended.
-fn is_running(job: &Value) -> bool {
-    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-    let holds = |condition: &Value| {
-        condition["status"] == "True"
-            && matches!(condition["type"].as_str(), Some("Complete" | "Failed" | "Suspended"))
-    };
-    job["spec"]["suspend"] != true && !conditions.into_iter().any(holds)
-}
-
-/// What shall be, as the charm says it.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Desired {
-    schema: u32,
-    generation: String,
-    #[serde(default)]
-    role: Role,
-    #[serde(default)]
-    intent: Intent,
-    options: BTreeMap<String, Value>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Role {
-    #[default]
-    Leader,
-    Standby,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Intent {
-    #[default]
-    Run,
-    Drain,
-    Remove,
-}
-
 async fn desire(
     State(desk): State<Desk>,
+    caller: Option<Extension<Identity>>,
     body: Result<Json<Value>, axum::extract::rejection::JsonRejection>,
 ) -> Response {
     let body = match body {
         Ok(Json(body)) => body,
         Err(rejection) => return Problem::from(rejection).into_response(),
     };
-    match desired(&desk, body) {
+    match desired(&desk, body, named(caller)) {
         Ok(()) => Json(json!({"accepted": true})).into_response(),
         Err(refusal) => *refusal,
     }
 }
 
-fn desired(desk: &Desk, body: Value) -> Result<(), Box<Response>> {
+fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box<Response>> {
     let refuse = |problem: Problem| Box::new(problem.into_response());
     let digest = generation(&body);
     let wanted: Desired = serde_json::from_value(body)
@@ -367,8 +301,8 @@ fn desired(desk: &Desk, body: Value) -> Result<(), Box<Response>> {
         return Err(Box::new(answer.into_response()));
     }
     let standby = wanted.role == Role::Standby;
-    let wish =
-        Wish { given: Given::of(values, &cli::options::Source::Api), generation: wanted.generation, standby };
+    let (given, generation) = (Given::of(values, &cli::options::Source::Api), wanted.generation);
+    let wish = Wish { given, generation, standby, asked_by, uid: None };
     // An equal generation is what is done already.
     desk.declared.send_if_modified(|declared| {
         let same = matches!(declared, Declared::Options(known) if known.generation == wish.generation);
@@ -406,18 +340,35 @@ fn canonical(value: &Value) -> String {
     }
 }
 
-async fn act(State(desk): State<Desk>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+/// Who asks, as revisions, notes and Events name them.
+fn named(caller: Option<Extension<Identity>>) -> Option<String> {
+    caller.map(|Extension(identity)| identity.name)
+}
+
+async fn act(
+    State(desk): State<Desk>,
+    Path(name): Path<String>,
+    caller: Option<Extension<Identity>>,
+) -> Result<Json<Value>, Problem> {
     let view = desk.board.view();
+    let asked_by = named(caller);
     let done = Json(json!({"revision": view.outlook.as_ref().map(|outlook| outlook.status.revision)}));
     let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
     match name.as_str() {
-        "pause" if ask(&desk, Command::Pause).await? => Ok(done),
-        "pause" => Err(conflict("AlreadyPaused", "Already paused")),
-        "resume" if ask(&desk, Command::Resume).await? => Ok(done),
-        "resume" => Err(conflict("NotPaused", "Not paused")),
+        "pause" | "resume" if view.phase == Phase::Standby => {
+            Err(conflict("Standby", "On standby: another daemon acts; ask that one"))
+        }
+        "pause" => {
+            let is_new = ask(&desk, |answer| Command::Pause { asked_by, answer }).await?;
+            is_new.then_some(done).ok_or_else(|| conflict("AlreadyPaused", "Already paused"))
+        }
+        "resume" => {
+            let was_paused = ask(&desk, |answer| Command::Resume { asked_by, answer }).await?;
+            was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"))
+        }
         "force-reconcile" if view.paused.is_some() => Err(conflict("Paused", "Paused")),
         "force-reconcile" => {
-            match tokio::time::timeout(ANSWER, desk.commands.send(Command::Reconcile)).await {
+            match tokio::time::timeout(ANSWER, desk.commands.send(Command::Reconcile { asked_by })).await {
                 Ok(Ok(())) => Ok(done),
                 Ok(Err(_)) => Err(ending()),
                 Err(_) => Err(unanswered()),
@@ -433,7 +384,7 @@ async fn act(State(desk): State<Desk>, Path(name): Path<String>) -> Result<Json<
 /// Asks the keeper, and waits for its answer.
 async fn ask(
     desk: &Desk,
-    command: fn(oneshot::Sender<Result<bool, EngineError>>) -> Command,
+    command: impl FnOnce(oneshot::Sender<Result<bool, EngineError>>) -> Command,
 ) -> Result<bool, Problem> {
     let (sender, answer) = oneshot::channel();
     let asked = async {
@@ -477,15 +428,5 @@ mod tests {
         let other = json!({"options": {"a": [true, null, "x"], "b": 1}, "schema": 1});
         assert_eq!(canonical(&other), r#"{"options":{"a":[true,null,"x"],"b":1},"schema":1}"#);
         assert_eq!(generation(&one), generation(&other));
-    }
-
-    #[test]
-    fn jobs_that_are_over_or_suspended_do_not_run() {
-        let job = |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True"}]}});
-        assert!(is_running(&json!({})) && is_running(&job("Created")));
-        for over in ["Complete", "Failed", "Suspended"] {
-            assert!(!is_running(&job(over)), "{over}");
-        }
-        assert!(!is_running(&json!({"spec": {"suspend": true}})));
     }
 }

@@ -140,6 +140,9 @@ pub(crate) struct RevisionView {
     pub(crate) number: u64,
     pub(crate) created: Timestamp,
     pub(crate) by: String,
+    /// Who asked a daemon for it over its API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_by: Option<String>,
     pub(crate) purpose: Purpose,
     /// Component versions.
     pub(crate) versions: BTreeMap<String, String>,

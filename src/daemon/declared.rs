@@ -60,6 +60,14 @@ impl Declared {
     pub(crate) fn is_standby(&self) -> bool {
         matches!(self, Self::Options(wish) if wish.standby)
     }
+
+    /// uid of the ConfigMap that declares it, where one does.
+    pub(crate) fn uid(&self) -> Option<String> {
+        match self {
+            Self::Options(wish) => wish.uid.clone(),
+            Self::Nothing | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// Options, and who they are known as.
@@ -71,6 +79,10 @@ pub(crate) struct Wish {
     pub(crate) generation: String,
     /// Somebody else is the one to act on them: this daemon only looks.
     pub(crate) standby: bool,
+    /// Who asked for them, where that is known: a caller of the API.
+    pub(crate) asked_by: Option<String>,
+    /// uid of the ConfigMap that declares them, where one does.
+    pub(crate) uid: Option<String>,
 }
 
 impl Wish {
@@ -84,7 +96,7 @@ impl Wish {
             })
             .collect();
         let generation = hex(&Sha256::digest(serde_json::to_vec(&text).unwrap_or_default()));
-        Self { given: Given::of(values, source), generation, standby: false }
+        Self { given: Given::of(values, source), generation, standby: false, asked_by: None, uid: None }
     }
 }
 
@@ -138,7 +150,9 @@ pub(crate) fn read_file(path: &Path) -> Declared {
 fn declare(declared: &watch::Sender<Declared>, now: Declared) {
     declared.send_if_modified(|known| {
         let same = match (&*known, &now) {
-            (Declared::Options(known), Declared::Options(now)) => known.generation == now.generation,
+            (Declared::Options(known), Declared::Options(now)) => {
+                known.generation == now.generation && known.uid == now.uid
+            }
             (Declared::Unreadable(known), Declared::Unreadable(now)) => known == now,
             _ => false,
         };
@@ -210,7 +224,8 @@ async fn follow_config_map(
 }
 
 fn of_config_map(object: &Value) -> Declared {
-    Declared::Options(Wish::of(values_of(object), &options::Source::ConfigMap))
+    let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+    Declared::Options(Wish { uid, ..Wish::of(values_of(object), &options::Source::ConfigMap) })
 }
 
 /// The options that a ConfigMap declares: each of its keys is one.

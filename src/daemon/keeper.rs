@@ -32,11 +32,11 @@ use crate::cli::want::want;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Plan over the current revision, whatever is known of it.
-    Reconcile,
+    Reconcile { asked_by: Option<String> },
     /// See [`Engine::pause`].
-    Pause(oneshot::Sender<Result<bool, EngineError>>),
+    Pause { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
     /// See [`Engine::resume`].
-    Resume(oneshot::Sender<Result<bool, EngineError>>),
+    Resume { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
 }
 
 /// What happened between passes.
@@ -87,8 +87,9 @@ pub(crate) struct Keeper {
     asked: Cancel,
     upkeep: Upkeep,
     state: Option<State>,
-    /// Why the current revision has to be put right by a plan.
+    /// Why the current revision has to be put right by a plan, and who asked for it.
     mend: Option<String>,
+    asked_by: Option<String>,
     obstacle: Option<Obstacle>,
     standby: bool,
     ruling: Ruling,
@@ -117,6 +118,7 @@ impl Keeper {
             asked,
             state: None,
             mend: None,
+            asked_by: None,
             obstacle: None,
             standby: false,
             ruling: Ruling::new(take_over),
@@ -137,13 +139,15 @@ impl Keeper {
                 Ok(()) => {
                     self.soon.reset();
                     self.late.reset();
-                    self.obstacle = None;
+                    if let Some(obstacle) = self.obstacle.take() {
+                        self.recorder.overcome(obstacle.phase, self.declared.borrow().uid());
+                    }
                     None
                 }
                 Err(Stop::Asked) => break,
                 Err(Stop::Anew) => continue,
                 Err(Stop::Obstacle(obstacle)) => {
-                    self.recorder.obstacle(obstacle.phase.word(), &obstacle.problem);
+                    self.recorder.obstacle(obstacle.phase, &obstacle.problem, self.declared.borrow().uid());
                     let again = obstacle.again;
                     self.obstacle = Some(*obstacle);
                     again
@@ -160,7 +164,8 @@ impl Keeper {
 
     /// Brings the installation to what is declared, as far as that differs from what it is.
     async fn pass(&mut self) -> Result<(), Stop> {
-        self.recorder.set_standby(self.declared.borrow().is_standby());
+        self.standby = self.declared.borrow().is_standby();
+        self.recorder.set_standby(self.standby);
         self.upkeep.step_aside().await;
         let engine = Arc::clone(&self.engine);
         let state = match self.aside(engine.open()).await? {
@@ -219,8 +224,9 @@ impl Keeper {
     async fn recover(&mut self) -> Result<(), Stop> {
         let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
         let engine = Arc::clone(&self.engine);
-        self.drive(async move |options: &mut RunOptions<'_>| Box::pin(engine.recover(state, options)).await)
-            .await
+        let recover =
+            async move |options: &mut RunOptions<'_>| Box::pin(engine.recover(state, options)).await;
+        self.drive(None, recover).await
     }
 
     /// Plans and runs the way to what is wished, stop by stop.
@@ -261,7 +267,7 @@ impl Keeper {
                 return Ok(());
             }
             let running = Arc::clone(&engine);
-            self.drive(async move |options: &mut RunOptions<'_>| {
+            self.drive(wish.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
                 Box::pin(running.run(state, prepared, options)).await
             })
             .await?;
@@ -279,17 +285,22 @@ impl Keeper {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.stopped(error)),
         };
-        self.drive(async move |options: &mut RunOptions<'_>| {
+        let asked_by = self.asked_by.take();
+        self.drive(asked_by, async move |options: &mut RunOptions<'_>| {
             Box::pin(engine.run(state, prepared, options)).await
         })
         .await
     }
 
-    /// Runs a plan, with the watches going on, until it ends or is broken off.
+    /// Runs a plan, with the watches going on, until it ends or is broken off. `asked_by`: who asked for it.
     async fn drive(
         &mut self,
+        asked_by: Option<String>,
         run: impl AsyncFnOnce(&mut RunOptions<'_>) -> Result<State, EngineError>,
     ) -> Result<(), Stop> {
+        if self.is_relieved() {
+            return Err(Stop::Anew);
+        }
         let (cancel, cancelled) = watch::channel(false);
         let board = self.board.clone();
         let recorder = self.recorder.clone();
@@ -299,6 +310,7 @@ impl Keeper {
         };
         self.board.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
         let mut options = RunOptions::new(None, &sink, cancelled);
+        options.asked_by.clone_from(&asked_by);
         let (mut asked, mut anew, mut told) = (false, false, false);
         let ended = {
             let mut run = pin!(run(&mut options));
@@ -319,13 +331,14 @@ impl Keeper {
                         _ => {}
                     },
                     Some(command) = self.commands.recv() => {
-                        self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), command)));
+                        self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), self.recorder.clone(), command)));
                     }
                     Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => {}
-                    // Other options wait for the end of the plan; a standby writes nothing from now on.
-                    _ = self.declared.changed(), if !told => {
+                    // Other options wait for the end of the plan; a standby writes nothing from now on, whatever was
+                    // declared before that.
+                    Ok(()) = self.declared.changed() => {
                         told = true;
-                        if self.declared.borrow().is_standby() {
+                        if self.declared.borrow_and_update().is_standby() {
                             anew = true;
                             cancel.send_replace(true);
                         }
@@ -343,11 +356,11 @@ impl Keeper {
         self.upkeep.plan_ran();
         self.recorder.ran(ended.as_ref().err());
         let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
-        let broken_off = matches!(ended, Err(EngineError::Interrupted));
-        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none() && !broken_off)
-        {
-            self.recorder.plan(&plan.purpose.to_string(), plan.revision, problem.as_deref());
+        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
+            self.recorder.plan(plan.purpose, plan.revision, ended.as_ref().err(), asked_by.as_deref());
         }
+        // What failed is told as the reason; the plan that brought the revision before it back did not.
+        let problem = problem.filter(|_| !matches!(ended, Err(EngineError::RolledBack { .. })));
         self.board.write(|view| {
             if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
                 plan.ended = Some(jiff::Timestamp::now());
@@ -380,13 +393,20 @@ impl Keeper {
         Ok(())
     }
 
-    /// Awaits something that changes nothing, unless the process is asked to end.
+    /// Awaits something, unless the process is asked to end, or it is another daemon's turn to act.
     async fn aside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        let mut asked = self.asked.clone();
+        let (mut asked, mut declared, standby) = (self.asked.clone(), self.declared.clone(), self.standby);
         tokio::select! {
-            done = work => Ok(done),
+            biased;
             _ = asked.wait_for(|asked| *asked) => Err(Stop::Asked),
+            Ok(_) = declared.wait_for(Declared::is_standby), if !standby => Err(Stop::Anew),
+            done = work => Ok(done),
         }
+    }
+
+    /// Whether it became another daemon's turn to act since this pass began.
+    fn is_relieved(&self) -> bool {
+        !self.standby && self.declared.borrow().is_standby()
     }
 
     fn take(&mut self, state: State) {
@@ -419,8 +439,10 @@ impl Keeper {
     /// The time between passes.
     async fn keep(&mut self, mut again: Option<Instant>) -> Wake {
         loop {
+            // The upkeep writes while it is awaited: what may end that comes first.
             let happened = tokio::select! {
-                news = self.upkeep.next() => Happened::News(Box::new(news)),
+                biased;
+                _ = self.asked.wait_for(|asked| *asked) => Happened::Asked,
                 changed = self.declared.changed() => match changed {
                     Ok(()) => Happened::Due,
                     // Whoever declares has ended, and with it the process.
@@ -429,17 +451,23 @@ impl Keeper {
                 Some(command) = self.commands.recv() => Happened::Command(command),
                 Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => continue,
                 () = at(again) => Happened::Due,
-                _ = self.asked.wait_for(|asked| *asked) => Happened::Asked,
+                news = self.upkeep.next() => Happened::News(Box::new(news)),
             };
             match happened {
                 Happened::Asked => return Wake::Asked,
                 Happened::Due => return Wake::Pass,
-                Happened::Command(Command::Reconcile) => {
+                Happened::Command(Command::Reconcile { asked_by }) => {
+                    self.recorder.asked("Reconciling", asked_by.as_deref());
                     self.mend = Some("somebody asked for it".to_owned());
+                    self.asked_by = asked_by;
                     return Wake::Pass;
                 }
                 Happened::Command(command) => {
-                    self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), command)));
+                    self.obeyed.push(Box::pin(obey(
+                        Arc::clone(&self.engine),
+                        self.recorder.clone(),
+                        command,
+                    )));
                 }
                 Happened::News(news) => {
                     self.recorder.news(&news);
@@ -511,13 +539,19 @@ impl Keeper {
 }
 
 /// Pauses or resumes; what is asked for beside that is done by the plan that runs.
-async fn obey(engine: Arc<Engine>, command: Command) {
-    // Whoever asked may have gone.
-    match command {
-        Command::Pause(answer) => drop(answer.send(engine.pause().await)),
-        Command::Resume(answer) => drop(answer.send(engine.resume().await)),
-        Command::Reconcile => {}
+async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Command) {
+    let (what, who, done, answer) = match command {
+        Command::Pause { asked_by, answer } => {
+            ("Paused", asked_by.clone(), engine.pause(asked_by).await, answer)
+        }
+        Command::Resume { asked_by, answer } => ("Resumed", asked_by, engine.resume().await, answer),
+        Command::Reconcile { .. } => return,
+    };
+    if matches!(done, Ok(true)) {
+        recorder.asked(what, who.as_deref());
     }
+    // Whoever asked may have gone.
+    drop(answer.send(done));
 }
 
 async fn at(moment: Option<Instant>) {
@@ -534,6 +568,7 @@ fn revisions(engine: &Engine, state: &State) -> Vec<RevisionView> {
             number: header.number,
             created: header.created,
             by: header.by,
+            asked_by: header.asked_by,
             purpose: header.purpose,
             versions: header
                 .components

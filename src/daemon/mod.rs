@@ -4,6 +4,8 @@ mod api;
 mod auth;
 pub(crate) mod board;
 pub(crate) mod declared;
+mod desired;
+mod jobs;
 mod keeper;
 pub(crate) mod metrics;
 mod page;
@@ -211,7 +213,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let instance = Identity::of_this_process().to_string();
     let (announcer, announcements) = announcer(cluster.clone(), "trainerd".to_owned(), instance);
     let traces = Traces::of_environment(&installation);
-    let recorder = Recorder::new(counts, announcer, traces.clone(), &installation);
+    let recorder = Recorder::new(counts, announcer, traces.clone(), &installation, &setup.source);
     tasks.spawn("the Kubernetes Events", async move {
         announcements.run().await;
         Ok(())
@@ -221,9 +223,19 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         declare.send_replace(declared::read_file(path));
     }
     let events = api::channel();
+    let (jobs, counter) = jobs::job_count();
+    let whose = cluster.clone();
+    tasks.spawn("the count of TrainJobs", async move {
+        let count = move || {
+            let cluster = whose.clone();
+            async move { jobs::count(&cluster).await }
+        };
+        counter.run(count).await;
+        Ok(())
+    });
     let doors = api::routes(Desk {
         board: board.clone(),
-        cluster: cluster.clone(),
+        jobs,
         source: setup.source.clone(),
         declared: declare.clone(),
         commands: command,

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trainerd_cluster::announce::{Announcement, Announcer, Tone};
+use trainerd_engine::error::one_line;
 use trainerd_engine::upkeep::{DriftState, DriftStatus, News};
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
+use trainerd_plan::plan::Purpose;
 
+use super::board::Phase;
+use super::declared::Source;
 use super::metrics::Counts;
 use crate::cli::errors::Problem;
 use crate::traces::Traces;
@@ -23,6 +27,8 @@ pub(crate) struct Recorder {
     traces: Traces,
     /// The Secret with the record: what Events about the installation as a whole are about.
     record: ObjectKey,
+    /// The ConfigMap in which the options are declared, where they are in one.
+    options: Option<ObjectKey>,
     /// On standby: another daemon tells the cluster.
     standby: Arc<AtomicBool>,
 }
@@ -34,6 +40,7 @@ impl Recorder {
         announcer: Announcer,
         traces: Traces,
         installation: &Installation,
+        source: &Source,
     ) -> Self {
         let record = ObjectKey {
             group: String::new(),
@@ -41,7 +48,16 @@ impl Recorder {
             namespace: Some(installation.namespace.clone()),
             name: applyset::parent_name(installation),
         };
-        Self { counts, announcer, traces, record, standby: Arc::default() }
+        let options = match source {
+            Source::ConfigMap { namespace, name } => Some(ObjectKey {
+                group: String::new(),
+                kind: "ConfigMap".to_owned(),
+                namespace: Some(namespace.clone()),
+                name: name.clone(),
+            }),
+            Source::File(_) | Source::Api => None,
+        };
+        Self { counts, announcer, traces, record, options, standby: Arc::default() }
     }
 
     /// Whether it is another daemon's turn, whose Events are not repeated.
@@ -55,29 +71,69 @@ impl Recorder {
         self.counts.pass_seconds.with([]).observe(took.as_secs_f64());
     }
 
-    /// Something stands in the way of a pass.
-    pub(crate) fn obstacle(&self, phase: &'static str, problem: &Problem) {
-        let why = problem.why().join("; ");
-        tracing::warn!(phase, code = problem.code, why, hint = problem.hint, "{}", problem.message);
+    /// Something stands in the way of a pass. `uid`: of the ConfigMap with the options, where they are in one.
+    pub(crate) fn obstacle(&self, phase: Phase, problem: &Problem, uid: Option<String>) {
+        let (word, why) = (phase.word(), problem.why().join("; "));
+        tracing::warn!(phase = word, code = problem.code, why, hint = problem.hint, "{}", problem.message);
         let note = format!("{}: {why}", problem.message);
+        if let Some((reason, what)) = options_event(phase) {
+            let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            self.tell_of_options(Tone::Warning, reason, format!("{what}: {note}{hint}"), uid);
+        }
         self.tell(Tone::Warning, "Obstacle", "Reconcile", note);
     }
 
-    /// A plan ended.
-    pub(crate) fn plan(&self, purpose: &str, revision: Option<u64>, error: Option<&str>) {
-        self.counts.plans.with([purpose, if error.is_none() { "done" } else { "failed" }]).inc();
-        let to = revision.map(|revision| format!(" to revision {revision}")).unwrap_or_default();
-        match error {
-            None => self.tell(Tone::Normal, "PlanDone", "Execute", format!("the {purpose}{to} is done")),
-            Some(error) => {
-                self.tell(
-                    Tone::Warning,
-                    "PlanFailed",
-                    "Execute",
-                    format!("the {purpose}{to} failed: {error}"),
-                );
-            }
+    /// Nothing stands in the way any more, where something in that phase did.
+    pub(crate) fn overcome(&self, phase: Phase, uid: Option<String>) {
+        if options_event(phase).is_some() {
+            self.tell_of_options(
+                Tone::Normal,
+                "OptionsApplied",
+                "these options are in force".to_owned(),
+                uid,
+            );
         }
+    }
+
+    /// Somebody asked for something over the API, and it was done.
+    pub(crate) fn asked(&self, what: &'static str, who: Option<&str>) {
+        let who = who.unwrap_or("somebody unknown");
+        tracing::info!(who, what, "asked for over the API");
+        let note = format!("{} by {who}, over the API of the daemon", what.to_lowercase());
+        self.tell(Tone::Normal, what, "Reconcile", note);
+    }
+
+    /// A plan ended: the last one of those that ran for this. A plan that was broken off did not.
+    pub(crate) fn plan(
+        &self,
+        purpose: Purpose,
+        revision: Option<u64>,
+        error: Option<&EngineError>,
+        asked_by: Option<&str>,
+    ) {
+        match error {
+            None => self.plan_done(purpose, revision, asked_by),
+            Some(EngineError::Interrupted) => {}
+            // The plan that failed was told as it went back; the last one is the one that brought it back.
+            Some(EngineError::RolledBack { purpose, revision, back, reason }) => {
+                self.plan_failed(*purpose, Some(*revision), reason);
+                self.plan_done(Purpose::Rollback, Some(*back), None);
+            }
+            Some(error) => self.plan_failed(purpose, revision, &one_line(error)),
+        }
+    }
+
+    fn plan_done(&self, purpose: Purpose, revision: Option<u64>, asked_by: Option<&str>) {
+        self.counts.plans.with([&purpose.to_string(), "done"]).inc();
+        let who = asked_by.map(|who| format!(", asked for by {who}")).unwrap_or_default();
+        let note = format!("the {purpose}{} is done{who}", to(revision));
+        self.tell(Tone::Normal, "PlanDone", "Execute", note);
+    }
+
+    fn plan_failed(&self, purpose: Purpose, revision: Option<u64>, why: &str) {
+        self.counts.plans.with([&purpose.to_string(), "failed"]).inc();
+        let note = format!("the {purpose}{} failed: {why}", to(revision));
+        self.tell(Tone::Warning, "PlanFailed", "Execute", note);
     }
 
     /// Nothing of a plan runs any more, whether it came to its end or not.
@@ -164,10 +220,52 @@ impl Recorder {
 
     /// An Event about the installation.
     fn tell(&self, tone: Tone, reason: &'static str, action: &'static str, note: String) {
+        self.announce(self.record.clone(), None, tone, (reason, action), note);
+    }
+
+    /// An Event about the ConfigMap with the options, where they are in one: `kubectl describe` shows it to whoever
+    /// edited it, for which it takes the uid.
+    fn tell_of_options(&self, tone: Tone, reason: &'static str, note: String, uid: Option<String>) {
+        if let Some(options) = self.options.clone() {
+            self.announce(options, uid, tone, (reason, "Reconcile"), note);
+        }
+    }
+
+    fn announce(
+        &self,
+        regarding: ObjectKey,
+        uid: Option<String>,
+        tone: Tone,
+        (reason, action): (&'static str, &'static str),
+        note: String,
+    ) {
         if self.standby.load(Ordering::Relaxed) {
             return;
         }
-        let (regarding, api_version) = (self.record.clone(), "v1".to_owned());
-        self.announcer.announce(Announcement { regarding, api_version, tone, reason, action, note });
+        let api_version = "v1".to_owned();
+        self.announcer.announce(Announcement { regarding, uid, api_version, tone, reason, action, note });
+    }
+}
+
+fn to(revision: Option<u64>) -> String {
+    revision.map(|revision| format!(" to revision {revision}")).unwrap_or_default()
+}
+
+/// What whoever edits the options is told of what stands in their way, in a word and in words; `None` where it is
+/// nothing about the options.
+fn options_event(phase: Phase) -> Option<(&'static str, &'static str)> {
+    match phase {
+        Phase::Invalid => Some(("OptionsInvalid", "these options are invalid, what was in force stays so")),
+        Phase::Refused => Some(("OptionsRefused", "these options are refused, what was in force stays so")),
+        Phase::Failed => Some(("OptionsFailed", "these options failed to be applied")),
+        Phase::Starting
+        | Phase::Absent
+        | Phase::Running
+        | Phase::Ready
+        | Phase::Waiting
+        | Phase::Paused
+        | Phase::Standby
+        | Phase::Held
+        | Phase::Disconnected => None,
     }
 }

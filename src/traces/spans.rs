@@ -36,7 +36,7 @@ const NAMESPACE: &str = "k8s.namespace.name";
 const MESSAGE: &str = "message";
 
 /// What is said in place of words that may quote a Secret.
-const UNTOLD: &str = "it is about a Secret: the log has the words";
+const UNTOLD: &str = "it is about a Secret: the words are withheld, for they may quote what it holds";
 
 /// How a plan, a step or a repair came to its end.
 #[derive(Clone, Copy)]

@@ -36,6 +36,8 @@ pub enum Tone {
 pub struct Announcement {
     /// What it is about.
     pub regarding: ObjectKey,
+    /// uid of that object, where it is known: `kubectl describe` looks for it.
+    pub uid: Option<String>,
     /// `apiVersion` of that object.
     pub api_version: String,
     /// How it is meant.
@@ -94,11 +96,11 @@ impl Announcements {
     }
 
     fn event(&self, announcement: &Announcement) -> Value {
-        let Announcement { regarding, api_version, tone, reason, action, note } = announcement;
+        let Announcement { regarding, uid, api_version, tone, reason, action, note } = announcement;
         // Events of cluster-scoped objects stand in the default namespace.
         let namespace = regarding.namespace.as_deref().unwrap_or("default");
         let note: String = note.chars().take(NOTE).collect();
-        json!({
+        let mut event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"generateName": "trainerd-", "namespace": namespace},
@@ -115,7 +117,11 @@ impl Announcements {
                 "namespace": regarding.namespace,
                 "name": regarding.name,
             },
-        })
+        });
+        if let Some(uid) = uid {
+            event["regarding"]["uid"] = json!(uid);
+        }
+        event
     }
 }
 

@@ -3,7 +3,7 @@
 use std::any::TypeId;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -33,6 +33,8 @@ kinds! {
     namespace = Namespace;
     /// Pods.
     pod = Pod;
+    /// ReplicaSets.
+    replica_set = ReplicaSet;
     /// Secrets.
     secret = Secret;
     /// Questions about what whoever asks may do.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::core::Status;
 
 use crate::error::{Cause, ConflictKind, FieldConflict, RequestError, Verb};
+use crate::withheld::without_words;
 
 /// `StatusCause` type of a server-side apply conflict.
 const FIELD_MANAGER_CONFLICT: &str = "FieldManagerConflict";
@@ -25,8 +26,12 @@ pub(crate) struct Asked {
 /// Reads an unsuccessful answer.
 ///
 /// `code` is the HTTP status, `retry_after` the header of that name. A body that is no `Status`, from a proxy
-/// or a path that is not served, is classified by its code.
+/// or a path that is not served, is classified by its code. Words about a Secret that was sent are left out.
 pub(crate) fn classify(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
+    without_words(asked, code, classify_body(asked, code, retry_after, body))
+}
+
+fn classify_body(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
     let status = serde_json::from_slice::<Status>(body).ok().filter(Status::is_failure);
     let status = match (status, code) {
         (Some(status), _) => status,

@@ -38,15 +38,23 @@ impl Cluster {
         forwarder.take_stream(port).ok_or(RequestError::Address { what: "a port" })
     }
 
-    /// A token of a service account, good for so many seconds.
+    /// A token of a service account, good for so many seconds. One for an audience is good for nobody else: whoever is
+    /// shown it cannot use it towards the API server, as one without can be.
     ///
     /// Needs `create` on `serviceaccounts/token`.
-    pub async fn token(&self, namespace: &str, account: &str, seconds: u32) -> Result<String, RequestError> {
+    pub async fn token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: Option<&str>,
+        seconds: u32,
+    ) -> Result<String, RequestError> {
         let path = format!("{}/token", path::object(&builtin::service_account(), Some(namespace), account)?);
+        let audiences: Vec<&str> = audience.into_iter().collect();
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"expirationSeconds": seconds},
+            "spec": {"audiences": audiences, "expirationSeconds": seconds},
         });
         let call = Call::new(Verb::Create, http::Method::POST, path.clone()).json(&request);
         let answer: Result<Answer, _> = serde_json::from_value(self.call(call).await?);

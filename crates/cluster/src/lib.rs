@@ -31,6 +31,7 @@ mod transport;
 mod verbs;
 mod version;
 pub mod watch;
+mod withheld;
 
 pub use cluster::Cluster;
 pub use connect::{ConnectError, ConnectOptions, Waits};

@@ -73,35 +73,76 @@ impl Cluster {
         params: &ListParams,
         limit: Option<&str>,
     ) -> Result<ObjectList, RequestError> {
-        let collection = path::collection(resource, params.namespace.as_deref());
         let mut list = ObjectList::default();
         let mut token: Option<String> = None;
         loop {
-            let mut query = Query::default();
-            query
-                .set_some("labelSelector", params.label_selector.as_deref())
-                .set_some("fieldSelector", params.field_selector.as_deref())
-                .set_some("limit", limit)
-                .set_some("continue", token.as_deref());
-            let mut call = Call::get(Verb::List, query.append_to(&collection));
-            if params.metadata_only {
-                call = call.accept(METADATA_LIST);
-            }
-            let mut page = self.call(call).await?;
-            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
-                list.items.extend(items.into_iter().map(|mut item| {
-                    name_kind(&mut item, resource);
-                    item
-                }));
-            }
-            let metadata = page.get("metadata");
-            let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)).and_then(Value::as_str);
-            text("resourceVersion").unwrap_or_default().clone_into(&mut list.resource_version);
-            token = text("continue").filter(|token| !token.is_empty()).map(str::to_owned);
+            let page = self.page(resource, params, limit, token.as_deref()).await?;
+            list.items.extend(page.items);
+            list.resource_version = page.resource_version;
+            token = page.next;
             if token.is_none() {
                 return Ok(list);
             }
         }
+    }
+
+    /// Lists objects page by page, of so many objects at most, as of one moment: no more than a page is in memory at a
+    /// time, however many there are.
+    ///
+    /// # Errors
+    /// [`RequestError::Expired`] where the pages take so long that the moment has been compacted away.
+    pub async fn for_each(
+        &self,
+        resource: &Resource,
+        params: &ListParams,
+        page: usize,
+        mut each: impl FnMut(Value),
+    ) -> Result<(), RequestError> {
+        let limit = page.to_string();
+        let mut token: Option<String> = None;
+        loop {
+            let page = self.page(resource, params, Some(&limit), token.as_deref()).await?;
+            page.items.into_iter().for_each(&mut each);
+            token = page.next;
+            if token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        resource: &Resource,
+        params: &ListParams,
+        limit: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Page, RequestError> {
+        let collection = path::collection(resource, params.namespace.as_deref());
+        let mut query = Query::default();
+        query
+            .set_some("labelSelector", params.label_selector.as_deref())
+            .set_some("fieldSelector", params.field_selector.as_deref())
+            .set_some("limit", limit)
+            .set_some("continue", token);
+        let mut call = Call::get(Verb::List, query.append_to(&collection));
+        if params.metadata_only {
+            call = call.accept(METADATA_LIST);
+        }
+        let mut page = self.call(call).await?;
+        let mut items = match page.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            _ => Vec::new(),
+        };
+        for item in &mut items {
+            name_kind(item, resource);
+        }
+        let metadata = page.get("metadata");
+        let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)).and_then(Value::as_str);
+        Ok(Page {
+            items,
+            resource_version: text("resourceVersion").unwrap_or_default().to_owned(),
+            next: text("continue").filter(|token| !token.is_empty()).map(str::to_owned),
+        })
     }
 
     /// Server-side apply. Answers with the object as stored, or as it would be under `dry_run`.
@@ -250,6 +291,14 @@ impl Cluster {
         }
         query
     }
+}
+
+/// A page of a list.
+struct Page {
+    items: Vec<Value>,
+    resource_version: String,
+    /// Where the next one begins; `None` after the last.
+    next: Option<String>,
 }
 
 /// Sets `apiVersion` and `kind`: items of lists lack them, and metadata answers say `PartialObjectMetadata`.

@@ -5,6 +5,7 @@
 //! same chunks. A revision names its chunks and, for each, which of its lines it uses.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,16 @@ pub const MAX_CHUNK: usize = 900 * 1024;
 /// not, the chunk is split by its compressed size.
 const TARGET: usize = 4 * 1024 * 1024;
 
+/// Uncompressed bytes that something stored may have. A chunk is closed at 4 MiB, and one object that the API server
+/// takes has 3 MiB at most; zstd makes gigabytes of a Secret that somebody means us harm with.
+pub(crate) const MOST: usize = 16 * 1024 * 1024;
+
+/// Uncompressed bytes that the chunks of one revision may have together: five times of what is meant to work.
+pub(crate) const MOST_OF_REVISION: usize = 256 * 1024 * 1024;
+
+/// Logarithm of the bytes that reading may remember: 16 MiB.
+const WINDOW: u32 = 24;
+
 /// Chunks from which on a revision may be scattered over too many: each is a request to read.
 const SCATTERED: usize = 8;
 
@@ -30,6 +41,12 @@ pub enum ChunkError {
     /// zstd refused.
     #[error("failed to compress or decompress")]
     Compression(#[from] std::io::Error),
+    /// It decompresses to more than anything of ours.
+    #[error("it decompresses to more than {most} bytes")]
+    Inflated {
+        /// How many are read.
+        most: usize,
+    },
     /// The content is not what its name says.
     #[error("chunk {digest} is damaged: its content has digest {found}")]
     Damaged {
@@ -109,7 +126,7 @@ impl Fresh {
 impl Chunk {
     /// Reads compressed bytes, and believes them only if they are what the digest says.
     pub fn decompress(digest: &str, bytes: &[u8]) -> Result<Self, ChunkError> {
-        let text = zstd::decode_all(bytes)?;
+        let text = decompressed(bytes)?;
         let found = hex(&Sha256::digest(&text));
         if found != digest {
             return Err(ChunkError::Damaged { digest: digest.to_owned(), found });
@@ -117,6 +134,20 @@ impl Chunk {
         let text = String::from_utf8_lossy(&text);
         Ok(Self { digest: found, lines: text.split('\n').map(str::to_owned).collect() })
     }
+}
+
+/// Decompresses bytes, and no more of them than anything of ours has.
+pub(crate) fn decompressed(bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
+    let mut text = Vec::new();
+    let most = u64::try_from(MOST).unwrap_or(u64::MAX);
+    let mut decoder = zstd::Decoder::new(bytes)?;
+    // What is remembered while reading is chosen by the writer, up to 128 MiB; ours needs 8.
+    decoder.window_log_max(WINDOW)?;
+    decoder.take(most.saturating_add(1)).read_to_end(&mut text)?;
+    if text.len() > MOST {
+        return Err(ChunkError::Inflated { most: MOST });
+    }
+    Ok(text)
 }
 
 /// Packs the lines of objects, using lines of the chunks of the parent revision where they are the same.
@@ -344,5 +375,20 @@ mod tests {
         let bytes = &other[0].bytes;
         assert!(matches!(Chunk::decompress(&chunks[0].digest, bytes), Err(ChunkError::Damaged { .. })));
         assert!(matches!(Chunk::decompress(&chunks[0].digest, b"noise"), Err(ChunkError::Compression(_))));
+    }
+
+    #[test]
+    fn what_decompresses_to_gigabytes_is_refused_at_the_bound() {
+        let mut bomb = zstd::Encoder::new(Vec::new(), 19).unwrap();
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..1024 {
+            std::io::Write::write_all(&mut bomb, &zeros).unwrap();
+        }
+        let bomb = bomb.finish().unwrap();
+        assert!(bomb.len() < MAX_CHUNK, "{} bytes fit into a Secret", bomb.len());
+        let refused = Chunk::decompress("0", &bomb);
+        assert!(matches!(refused, Err(ChunkError::Inflated { .. })), "{refused:?}");
+        let (_, fresh) = pack(lines(&[object("a", "x")]), &[]).unwrap();
+        assert!(decompressed(&fresh[0].bytes).is_ok());
     }
 }

@@ -10,6 +10,7 @@ use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::retry::Backoff;
 use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::elsewhere;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner::{self};
@@ -22,7 +23,7 @@ use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase, Record};
 use crate::revision::{self, Header, Revision};
-use crate::store::{About, Note, Package, Standing, Store, Stored};
+use crate::store::{Note, Package, Standing, Store, Stored};
 use crate::terms::Terms;
 
 /// Brings one installation to what is desired of it.
@@ -88,6 +89,8 @@ pub struct RunOptions<'a> {
     pub sink: Sink<'a>,
     /// Turns true when the run shall stop.
     pub cancel: Cancel,
+    /// Who asked a daemon for it over its API, for the account that revisions keep.
+    pub asked_by: Option<String>,
     /// When the patience is over: one deadline for all that a command runs.
     pub(crate) deadline: Option<Instant>,
     /// How often a plan may still be made again because somebody else changed what it was made for.
@@ -103,7 +106,7 @@ impl<'a> RunOptions<'a> {
     /// Options of a run that begins now.
     pub fn new(timeout: Option<Duration>, sink: Sink<'a>, cancel: Cancel) -> Self {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Self { timeout, sink, cancel, deadline, tries: TRIES, pause: Backoff::default() }
+        Self { timeout, sink, cancel, asked_by: None, deadline, tries: TRIES, pause: Backoff::default() }
     }
 
     /// The same with the end of the caller's patience given as a moment: what was read and planned before the run
@@ -262,7 +265,8 @@ impl Engine {
         let before = last.map(|revision| &*revision.desired);
         let terms = Terms::of(&desired.options);
         let request = self.request(purpose, &desired, before, &observed, &terms, allow_lossy);
-        let plan = planner::plan(&request).map_err(EngineError::Refused)?;
+        let plan = planner::plan(&request);
+        let plan = plan.map_err(|refused| EngineError::Refused(elsewhere::gathered(refused, &observed)))?;
         let mut package = packing.done().await?;
         if planner::is_yielding(&desired, &plan) {
             desired = Arc::new(planner::with_yielded(Arc::unwrap_or_clone(desired), &plan));
@@ -371,7 +375,8 @@ impl Engine {
         }
         let Prepared { plan, revision, from, desired, package, observed, kept, allow_lossy } = prepared;
         if kept == Kept::Revision {
-            let header = self.header(&state, revision, &plan, &desired);
+            let asked_by = options.asked_by.clone();
+            let header = Header { asked_by, ..self.header(&state, revision, &plan, &desired) };
             self.store.save(header, package).await?;
         }
         let journal = Journal {
@@ -384,6 +389,7 @@ impl Engine {
             allow_lossy,
             started: Timestamp::now(),
             by: self.by.clone(),
+            asked_by: options.asked_by.clone(),
         };
         let mut stored = state.stored;
         stored.record = stored.record.open(journal)?;
@@ -428,6 +434,7 @@ impl Engine {
             parent: state.record().current,
             created: Timestamp::now(),
             by: self.by.clone(),
+            asked_by: None,
             purpose: plan.purpose,
             installation: desired.installation.clone(),
             components: desired.components.clone(),
@@ -479,51 +486,6 @@ impl Engine {
             history.push((self.store.header(number).await?, record.results.get(&number).cloned()));
         }
         Ok(history)
-    }
-
-    /// The daemon's hand off the installation, until [`Engine::resume`]; whether it was on it.
-    ///
-    /// # Errors
-    /// [`EngineError::NotInstalled`] where there is nothing to keep it off.
-    pub async fn pause(&self) -> Result<bool, EngineError> {
-        if self.store.record().await?.version.is_none() {
-            return Err(self.not_installed());
-        }
-        self.store.note(About::Paused, self.noted(String::new())).await.map(|note| note.is_some())
-    }
-
-    /// Takes back what [`Engine::pause`] said; whether it was said.
-    pub async fn resume(&self) -> Result<bool, EngineError> {
-        self.store.take_back(About::Paused, None).await
-    }
-
-    /// Says that a daemon brings the installation to the options of this source, in place of the one of which that was
-    /// said before; what is said now. Nothing is written where it is said already.
-    ///
-    /// # Errors
-    /// [`EngineError::ChangedMeanwhile`] where somebody else was faster.
-    pub async fn rule(&self, standing: &Standing, source: &str) -> Result<Note, EngineError> {
-        match &standing.ruler {
-            Some(ruler) if ruler.what == source => return Ok(ruler.clone()),
-            Some(ruler) => drop(self.store.take_back(About::Ruler, Some(&ruler.uid)).await?),
-            None => {}
-        }
-        let noted = self.store.note(About::Ruler, self.noted(source.to_owned())).await?;
-        noted.ok_or(EngineError::ChangedMeanwhile)
-    }
-
-    /// Takes back what [`Engine::rule`] said of a source; what is said of another one stays.
-    pub async fn rule_no_more(&self, source: &str) -> Result<(), EngineError> {
-        match self.store.open().await?.standing.ruler {
-            Some(ruler) if ruler.what == source => {
-                self.store.take_back(About::Ruler, Some(&ruler.uid)).await.map(drop)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn noted(&self, what: String) -> Note {
-        Note { what, by: self.by.clone(), since: Timestamp::now(), uid: String::new() }
     }
 
     /// Lets go of what was kept so that it need not be read again.

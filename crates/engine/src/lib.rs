@@ -21,6 +21,7 @@ mod removal;
 mod retry;
 pub mod revision;
 mod rollback;
+mod standing;
 mod status;
 mod store;
 mod terms;

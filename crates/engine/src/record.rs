@@ -57,6 +57,9 @@ pub struct Journal {
     pub started: Timestamp,
     /// Which command opened it.
     pub by: String,
+    /// Who asked a daemon for it over its API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
 }
 
 /// Which way a plan goes.
@@ -209,6 +212,7 @@ mod tests {
             allow_lossy: false,
             started: Timestamp::UNIX_EPOCH,
             by: "test".into(),
+            asked_by: None,
         }
     }
 

@@ -187,6 +187,7 @@ fn begun(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, E
         allow_lossy: false,
         started: Timestamp::now(),
         by: by.to_owned(),
+        asked_by: None,
     };
     Ok(Some(record.open(journal)?))
 }
@@ -222,6 +223,7 @@ mod tests {
             allow_lossy: false,
             started: Timestamp::UNIX_EPOCH,
             by: "test".to_owned(),
+            asked_by: None,
         }
     }
 

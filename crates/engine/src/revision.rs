@@ -26,6 +26,9 @@ pub struct Header {
     pub created: Timestamp,
     /// Which command made it.
     pub by: String,
+    /// Who asked a daemon for it over its API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// What for.
     pub purpose: Purpose,
     /// Whose it is.

@@ -103,6 +103,7 @@ impl Engine {
             parent: state.record().current,
             created: Timestamp::now(),
             by: self.by.clone(),
+            asked_by: options.asked_by.clone(),
             purpose: Purpose::Rollback,
             taken: Vec::new(),
             ..wanted.header
@@ -120,6 +121,7 @@ impl Engine {
             allow_lossy,
             started: Timestamp::now(),
             by: self.by.clone(),
+            asked_by: options.asked_by.clone(),
         };
         state.stored.record = state.stored.record.open(journal)?;
         self.include(&mut state.stored, &[&*desired]);

@@ -292,8 +292,18 @@ impl Store {
     /// The chunks of a revision that exist, read side by side.
     async fn read_chunks(&self, header: &Header) -> Result<BTreeMap<String, Arc<Chunk>>, EngineError> {
         let chunks = stream::iter(&header.chunks).map(|used| self.chunk(&used.digest));
-        let chunks: Vec<Option<Arc<Chunk>>> = chunks.buffer_unordered(IN_FLIGHT).try_collect().await?;
-        Ok(chunks.into_iter().flatten().map(|chunk| (chunk.digest.clone(), chunk)).collect())
+        let mut chunks = chunks.buffer_unordered(IN_FLIGHT);
+        let (mut read, mut bytes) = (BTreeMap::new(), 0);
+        while let Some(chunk) = chunks.try_next().await? {
+            let Some(chunk) = chunk else { continue };
+            bytes += chunk.lines.iter().map(String::len).sum::<usize>();
+            if bytes > chunk::MOST_OF_REVISION {
+                let inflated = chunk::ChunkError::Inflated { most: chunk::MOST_OF_REVISION };
+                return Err(damaged(&self.revision_name(header.number))(inflated.into()));
+            }
+            read.insert(chunk.digest.clone(), chunk);
+        }
+        Ok(read)
     }
 
     /// A chunk that is what its digest says; `None` where it is missing.
@@ -363,7 +373,7 @@ fn decompressed<T: DeserializeOwned>(secret: &Value, key: &'static str) -> Resul
 }
 
 fn unpacked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoredError> {
-    Ok(serde_json::from_slice(&zstd::decode_all(bytes)?)?)
+    Ok(serde_json::from_slice(&chunk::decompressed(bytes)?)?)
 }
 
 fn compressed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoredError> {

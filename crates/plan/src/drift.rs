@@ -91,7 +91,8 @@ pub enum Verdict {
 pub struct Drifted {
     /// The fields that differ; values of Secrets are masked. None where the object is gone.
     pub changes: Vec<FieldChange>,
-    /// The managers that own these fields, sorted. None where nobody does.
+    /// The managers that own these fields, sorted, with the subresource that they wrote through, if any: `kubectl
+    /// (scale)`; `unknown` where the entry names nobody but us. None where nobody owns them.
     pub by: Vec<String>,
     /// What is to be done.
     pub remedy: Remedy,
@@ -302,11 +303,17 @@ fn kept(conflicts: Conflicts, path: String, manager: String) -> Leave {
     }
 }
 
-/// Who owns what differs.
+/// Who owns what differs; and through what, where that was no write of the object itself: `kubectl (scale)`.
 fn managers(rules: &Rules<'_>, live: &Value, changes: &[FieldChange]) -> Vec<String> {
-    let theirs =
-        changes.iter().filter_map(|change| ownership::foreign(live, rules.field_manager, &change.path));
-    theirs.flat_map(|theirs| theirs.managers).collect::<BTreeSet<_>>().into_iter().collect()
+    let mut names = BTreeSet::new();
+    for change in changes {
+        let through = ownership::through_subresource(live, rules.field_manager, &change.path);
+        let theirs = ownership::foreign(live, rules.field_manager, &change.path);
+        let plain = theirs.into_iter().flat_map(|theirs| theirs.managers);
+        names.extend(plain.filter(|name| through.iter().all(|(through, _)| through != name)));
+        names.extend(through.iter().map(|(name, subresource)| format!("{name} ({subresource})")));
+    }
+    names.into_iter().collect()
 }
 
 fn repair(

@@ -5,6 +5,7 @@
 pub mod applyset;
 pub mod desired;
 pub mod drift;
+pub mod elsewhere;
 pub mod immutable;
 pub mod lint;
 pub mod mask;

@@ -127,6 +127,30 @@ pub fn foreign(live: &Value, manager: &str, path: &FieldPath) -> Option<Foreign>
     })
 }
 
+/// Who owns the field at `path` through a subresource of the object, such as `scale`: names with the subresource. An
+/// entry of `manager` itself counts too, for only its server-side applies of the object are ours; who wrote it is not
+/// known by that name.
+pub fn through_subresource(live: &Value, manager: &str, path: &FieldPath) -> Vec<(String, String)> {
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
+    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+    let mut found = BTreeSet::new();
+    for entry in entries.filter(|entry| !text(entry, "subresource").is_empty()) {
+        // As if it were the only one, and its manager nobody we know.
+        let mut alone = entry.clone();
+        alone["manager"] = Value::from("");
+        let alone = serde_json::json!({"metadata": {"managedFields": [alone]}});
+        if owners::Owners::of(&alone, manager).others_own(path) {
+            let who = match entry["manager"].as_str() {
+                None => "an unnamed manager",
+                Some(name) if name == manager => "unknown",
+                Some(name) => name,
+            };
+            found.insert((who.to_owned(), text(entry, "subresource")));
+        }
+    }
+    found.into_iter().collect()
+}
+
 /// Whether `manager` owns every field of `intent` by its server-side applies, as far as `metadata.managedFields`
 /// of `live` tells. A field that the API server does not store counts as not owned.
 pub fn owns(live: &Value, manager: &str, intent: &Value) -> bool {

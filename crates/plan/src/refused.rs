@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::desired::Installation;
 use crate::lint::Finding;
 use crate::object::ObjectKey;
 
@@ -16,6 +17,14 @@ pub enum Refused {
         object: ObjectKey,
         /// Who has it: another installation, a Helm release, a field manager.
         owner: String,
+    },
+    /// Objects of which there can be one a cluster are another installation's.
+    #[error("installation {} is in this cluster already, in namespace {} ({} {} to it), and there can be one a cluster", installation.name, installation.namespace, objects.len(), if objects.len() == 1 { "object belongs" } else { "objects belong" })]
+    InstalledElsewhere {
+        /// The other one.
+        installation: Installation,
+        /// What it has.
+        objects: Vec<ObjectKey>,
     },
     /// A field that no update may change.
     #[error("{object}: {path} cannot be changed in place: {why}")]
@@ -93,6 +102,9 @@ impl Refused {
         match self {
             Self::Collision { .. } => {
                 "remove it with the tool that made it, or install under another name or namespace"
+            }
+            Self::InstalledElsewhere { .. } => {
+                "name that one with --namespace and --name; or remove it there first, with `trainerd remove`"
             }
             Self::ImmutableField { .. } => {
                 "change the option back, or remove the installation and install it anew"

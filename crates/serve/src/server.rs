@@ -15,8 +15,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 pub(crate) use body::ending_with;
-use connection::{Closing, answer};
 pub use connection::Peer;
+use connection::{Closing, answer};
 
 /// What a client may cost.
 #[derive(Clone, Debug)]

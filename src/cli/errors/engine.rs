@@ -102,6 +102,7 @@ fn refusal_hint(refused: &[Refused]) -> String {
 fn code_of(refused: &Refused) -> &'static str {
     match refused {
         Refused::Collision { .. } => "collision",
+        Refused::InstalledElsewhere { .. } => "installed-elsewhere",
         Refused::ImmutableField { .. } => "immutable-field",
         Refused::FieldConflict { .. } => "field-conflict",
         Refused::LossyRollback { .. } => "lossy-rollback",
@@ -120,7 +121,9 @@ fn object_of(refused: &Refused) -> Option<&ObjectKey> {
         | Refused::ImmutableField { object, .. }
         | Refused::FieldConflict { object, .. }
         | Refused::Terminating { object, .. } => Some(object),
-        Refused::WorkloadRefInUse { objects } | Refused::CustomObjectsExist { objects } => objects.first(),
+        Refused::WorkloadRefInUse { objects }
+        | Refused::CustomObjectsExist { objects }
+        | Refused::InstalledElsewhere { objects, .. } => objects.first(),
         Refused::Cycle { circle } => circle.first(),
         Refused::Lint { finding } => Some(&finding.object),
         Refused::LossyRollback { .. } | Refused::NamespaceTerminating { .. } => None,

@@ -37,6 +37,9 @@ struct Row<'a> {
     parent: Option<u64>,
     created: Timestamp,
     by: &'a str,
+    /// Who asked a daemon for it over its API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_by: Option<&'a str>,
     purpose: Purpose,
     /// Component versions.
     versions: BTreeMap<&'a str, &'a Version>,
@@ -73,6 +76,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
             parent: header.parent,
             created: header.created,
             by: &header.by,
+            asked_by: header.asked_by.as_deref(),
             purpose: header.purpose,
             versions: header
                 .components
@@ -118,7 +122,8 @@ fn table(rows: &[Row<'_>], whole: bool) -> String {
                 joined(
                     row.options.iter().map(|(name, value)| format!("{name}={}", in_line(value))).collect(),
                 ),
-                row.by.to_owned(),
+                row.asked_by
+                    .map_or_else(|| row.by.to_owned(), |who| format!("{who}, over the API of {}", row.by)),
             ]
         }),
     )

@@ -28,7 +28,7 @@ pub(crate) struct ResumeArgs {}
 /// Runs `pause`.
 pub(crate) async fn pause(context: &Context, _: &PauseArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
-    let said = if context.interrupt.or(engine.pause()).await? {
+    let said = if context.interrupt.or(engine.pause(None)).await? {
         "paused: no daemon changes this installation until `trainerd resume`"
     } else {
         "paused already"

@@ -127,9 +127,7 @@ fn print(printer: &Printer, status: &Told, again: bool) -> Result<(), Problem> {
     match printer.format() {
         Format::Table => printer.data(&text(status, &printer.for_stdout())),
         // One a line, so that a reader can tell them apart.
-        Format::Json if again => {
-            printer.data(&(serde_json::to_string(status).map_err(|error| Problem::output(&error))? + "\n"))
-        }
+        Format::Json if again => printer.line_of_json(status),
         Format::Yaml if again => {
             printer.data("---\n")?;
             printer.document(Format::Yaml, status)
@@ -182,8 +180,9 @@ fn text(told: &Told, printer: &Printer) -> String {
 fn standing_text(standing: &Standing, daemon: Option<&Word>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    if let Some(Note { by, since, .. }) = &standing.paused {
-        let _ = writeln!(text, "paused by `trainerd {by}` since {since:.0}; `trainerd resume` goes on");
+    if let Some(Note { by, asked_by, since, .. }) = &standing.paused {
+        let who = asked_by.as_ref().map(|who| format!("{who}, over the API of ")).unwrap_or_default();
+        let _ = writeln!(text, "paused by {who}`trainerd {by}` since {since:.0}; `trainerd resume` goes on");
     }
     if let Some(Note { what, since, .. }) = &standing.ruler {
         let _ = writeln!(text, "kept by a daemon as {what} says, since {since:.0}");

@@ -149,9 +149,9 @@ function headline() {
 }
 
 function paused(note) {
-  const { by, since } = note ?? {};
+  const { by, askedBy, since } = note ?? {};
   const time = when(since, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
-  return { tone: "idle", mark: "‖", text: `Paused by ${by} since ${time}`, lead: "Nothing is changed until `trainerd resume`; it is still observed." };
+  return { tone: "idle", mark: "‖", text: `Paused by ${askedBy ?? by} since ${time}`, lead: "Nothing is changed until `trainerd resume`; it is still observed." };
 }
 
 function readyLead() {
@@ -417,14 +417,14 @@ function revisionsPart() {
 }
 
 /** `before`: the versions of the revision before it; what is new is marked. */
-function revisionEntry({ number, created, by, purpose, versions = {}, outcome }, before) {
+function revisionEntry({ number, created, by, askedBy, purpose, versions = {}, outcome }, before) {
   const isCurrent = number === view.outlook?.revision;
   const came = number === runningPlan()?.revision ? "under way" : outcome;
   const entries = Object.entries(versions).map(([name, version]) =>
     h("li", before && before[name] !== version && { class: "new" }, `${name} ${version}`));
   return h("li", isCurrent && { "aria-current": "true" },
     row(h("h3", null, `Revision ${number}`, isCurrent && h("span", { class: "current" }, "current")), timeAgo(created)),
-    h("p", { title: by && `by ${by}` }, [purpose, came].filter(Boolean).join(", ")),
+    h("p", { title: by && `by ${askedBy ? `${askedBy}, over the API of ${by}` : by}` }, [purpose, came].filter(Boolean).join(", ")),
     list("versions", entries));
 }
 

@@ -219,3 +219,50 @@ fn the_header_outweighs_the_body() {
     let error = classify(&asked(false, false), 429, Some(Duration::from_secs(9)), &body);
     assert_eq!(error.retry().and_then(|retry| retry.after), Some(Duration::from_secs(9)));
 }
+
+#[test]
+fn what_is_said_of_a_secret_that_was_sent_is_withheld() {
+    let secret = "/api/v1/namespaces/ns/secrets/a?fieldManager=x";
+    let collection = "/api/v1/namespaces/ns/secrets";
+    let other = "/api/v1/namespaces/ns/configmaps/secrets";
+    let word = "hunter2-hunter2";
+    let named = json!({"name": "a", "kind": "Secret", "causes": [
+        {"reason": "FieldValueInvalid", "message": format!("Invalid value: {word}"), "field": "data[key]"}]});
+    let cases = [
+        (422, "Invalid", named.clone()),
+        (400, "BadRequest", Value::Null),
+        (400, "Denied", json!({"causes": [{"message": word}]})),
+        (403, "Forbidden", Value::Null),
+        (422, "Invalid", json!({"causes": [{"message": word}]})),
+        (500, "InternalError", json!({"causes": [{"message": word}]})),
+        (500, "", Value::Null),
+        (418, "Teapot", Value::Null),
+    ];
+    for (code, reason, details) in cases {
+        let body = status(code, reason, &format!("no: {word}"), details);
+        for (verb, path, withheld) in [
+            (Verb::Patch, secret, true),
+            (Verb::Create, collection, true),
+            (Verb::Update, secret, true),
+            (Verb::Get, secret, false),
+            (Verb::Patch, other, false),
+        ] {
+            let asked = Asked { verb, path: path.to_owned(), uid: false, resource_version: false };
+            for body in [&body[..], format!("no: {word}").as_bytes()] {
+                let error = classify(&asked, code, None, body);
+                let told = format!("{error} {error:?}");
+                assert_eq!(!told.contains(word), withheld, "{verb} {path} {code} {reason}: {told}");
+            }
+        }
+    }
+    let asked = Asked { verb: Verb::Patch, path: secret.to_owned(), uid: false, resource_version: false };
+    let error = classify(&asked, 422, None, &status(422, "Invalid", word, named));
+    assert_eq!(
+        error.to_string(),
+        "the API server refused the Secret (422, about data[key]); its words are withheld, for they may quote what it \
+         holds"
+    );
+    // Quota and permissions are the server's own words.
+    let quota = status(403, "Forbidden", "exceeded quota", json!({"name": "a", "kind": "secrets"}));
+    assert_eq!(classify(&asked, 403, None, &quota).to_string(), "exceeded quota");
+}

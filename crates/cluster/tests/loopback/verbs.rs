@@ -200,3 +200,21 @@ async fn served_kinds_are_known_by_their_group() {
         assert_eq!(cluster.serves(&resource(version, plural)).await.unwrap(), expected, "{version} {plural}");
     }
 }
+
+#[tokio::test]
+async fn many_objects_are_gone_through_page_by_page() {
+    let server = Server::start(|asked| match asked.query.get("continue").map(String::as_str) {
+        None => page(&["a", "b"], "5", "second"),
+        Some("second") => page(&["c"], "5", "third"),
+        Some(_) => status(410, "Expired", &json!({})),
+    })
+    .await;
+    let cluster = server.connect().await;
+    let mut seen = Vec::new();
+    let each = |item: Value| seen.push(item["metadata"]["name"].as_str().unwrap_or_default().to_owned());
+    let gone = cluster.for_each(&configmaps(), &ListParams::default(), 2, each).await;
+    assert!(matches!(gone, Err(RequestError::Expired { .. })), "{gone:?}");
+    assert_eq!(seen, ["a", "b", "c"]);
+    let limits: Vec<_> = server.log().iter().map(|asked| asked.query.get("limit").cloned()).collect();
+    assert_eq!(limits, vec![Some("2".to_owned()); 3], "never without a bound");
+}

@@ -162,8 +162,8 @@ impl Store {
         // An interrupted run that wanted the same may have left it, at another time and by another command.
         let same = |found: &[u8]| {
             unpacked::<Header>(found).is_ok_and(|found| {
-                let (created, by) = (header.created, header.by.clone());
-                Header { created, by, ..found } == header
+                let (created, by, asked_by) = (header.created, header.by.clone(), header.asked_by.clone());
+                Header { created, by, asked_by, ..found } == header
             })
         };
         self.create(manifest, "revision", same).await?;

@@ -22,6 +22,9 @@ pub struct Note {
     pub what: String,
     /// Which command, or which daemon, wrote it.
     pub by: String,
+    /// Who asked a daemon for it over its API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// When.
     pub since: Timestamp,
     /// Of the Secret that says so: the same words said anew are another note.

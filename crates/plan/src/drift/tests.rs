@@ -212,3 +212,32 @@ fn a_fight_is_known_by_field_and_manager() {
     assert_eq!(fights(vec![change(".a"), change(".b")], &["x"]), [".a x", ".b x"]);
     assert_eq!(fights(vec![], &[]), [". somebody who deletes it"]);
 }
+
+#[test]
+fn who_changed_something_is_named_with_the_subresource_he_went_through() {
+    let desired = desired();
+    let rules = Rules {
+        installation: &desired.installation,
+        policy: Policy::Report,
+        ignored: &[],
+        conflicts: Conflicts::Refuse,
+        field_manager: US,
+    };
+    for (manager, subresource, expected) in [
+        (Some("kubectl"), Some("scale"), vec!["kubectl (scale)"]),
+        (Some("kubectl"), None, vec!["kubectl"]),
+        // Under our own name, or none, nobody knows who it was; but through what is known.
+        (Some(US), Some("scale"), vec!["unknown (scale)"]),
+        (None, Some("scale"), vec!["an unnamed manager (scale)"]),
+    ] {
+        let mut live = scaled("Update");
+        let entries = live.value["metadata"]["managedFields"].as_array_mut().unwrap();
+        let entry = entries.last_mut().unwrap();
+        entry["manager"] = json!(manager);
+        entry["subresource"] = json!(subresource);
+        match judge(&rules, &desired, &desired.objects[0], Some(&live)) {
+            Verdict::Drifted(drifted) => assert_eq!(drifted.by, expected, "{manager:?} {subresource:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
