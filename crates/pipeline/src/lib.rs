@@ -5,12 +5,14 @@
 //! * [`status::reconcile`]: TrainJob, JobSet and the time → the status to write, what else to do, and when to look again.
 //!
 //! Around them, as pure: defaulting of TrainJobs ([`defaulting`]), admission of runtimes ([`runtime_admission`]), the
-//! snapshot of a runtime ([`snapshot`]) and the status server's requests ([`status_server`]).
+//! snapshot of a runtime ([`snapshot`]), the configuration file ([`config`]) and the requests of the status server
+//! ([`status_server`]).
 //!
 //! Behaviour is that of Kubeflow Trainer 2.3 in [`Mode::Upstream`]; [`Mode::Extended`] mends what its users report.
 //! Nothing here reads a clock, an environment or a cluster: the same arguments give the same answer.
 
 mod build;
+pub mod config;
 pub mod defaulting;
 mod domain_path;
 mod facts;
