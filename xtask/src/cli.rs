@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::terminal::say;
-use crate::{bench, cluster, demo, foreground, generate, image, lint, test, torture};
+use crate::{bench, cluster, demo, foreground, generate, image, lint, test, torture, vectors};
 
 /// Exit code of anything that failed.
 pub const FAILED: u8 = 1;
@@ -45,6 +45,10 @@ enum Verb {
     Image(image::product::Arguments),
     /// Kills trainerd at every request boundary, where `test` takes a sample
     Torture(torture::Arguments),
+    /// Compares the Trainer's pipeline with recorded cases of upstream's
+    ///
+    /// A case a line, as JSON. The last line is `N passed, N failed`; ends 1 when one failed.
+    Vectors(vectors::Arguments),
     /// Measures trainerd's figures on a real API server, next to a bare client and kubectl
     Bench(bench::Arguments),
 }
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Image(arguments) => image::product::run(&arguments),
         Verb::Torture(arguments) => torture::run(&arguments),
+        Verb::Vectors(arguments) => vectors::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {

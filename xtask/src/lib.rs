@@ -17,3 +17,4 @@ pub mod steps;
 pub mod terminal;
 pub mod test;
 pub mod torture;
+pub mod vectors;

@@ -44,4 +44,6 @@ pub use runtime_ref::{
     RuntimeError, RuntimeKind, UnsupportedRuntime, is_runtime_of, not_found, runtime_kind, runtime_location,
     runtime_not_found,
 };
+pub use ssh::FixedSshKey;
+pub use trainerd_schema::Quantity;
 pub use validate::{Verdict, needs_runtime, validate};

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::SshKey;
+use crate::{SshKey, SshKeySource};
 
 /// Key of the Secret: the private key, as Kubernetes' type `kubernetes.io/ssh-auth` names it.
 pub(crate) const PRIVATE_KEY: &str = "ssh-privatekey";
@@ -52,4 +52,43 @@ pub(crate) fn authorized_key(key: &SshKey) -> String {
         blob.extend(part);
     }
     format!("ecdsa-sha2-nistp521 {}\n", STANDARD.encode(blob))
+}
+
+/// The one key of renderings without a cluster, which must not differ from run to run. It is public, and no secret.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FixedSshKey;
+
+/// In hexadecimal.
+const FIXED_SCALAR: &str = "006bb2831a3b8c0a5d4669b9cf8e64028544a98b5e69cd906c5ccd13f3a48e83985371ad8659a49bbb06770c3a92f95500f0d90e905df2f8304070544914e23d5049";
+const FIXED_POINT: &str = "0401527bfe08c850b28967ca7768a561387b8c7ce9ced424c968432c50cc5f452f50d6cbf7d2c5819958b48112dc6e53f5df3e46cea5216dc0d1a7178bab1bacee9f6a00713009b2230f4d70537219466574aba463c2b51a6a36f879efc2d349af1d1e0207e87b896eed2d7678b08bf683d4ffcb6ffa70835f2936bc81d8f1b0f033728909";
+
+impl SshKeySource for FixedSshKey {
+    fn generate(&self) -> Result<SshKey, String> {
+        let bytes = |text: &str| -> Vec<u8> {
+            let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)?.try_into().ok()).collect();
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
+        };
+        Ok(SshKey { scalar: bytes(FIXED_SCALAR), point: bytes(FIXED_POINT) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As OpenSSL and OpenSSH write the fixed key.
+    #[test]
+    fn keys_are_those_that_ssh_reads() {
+        let key = FixedSshKey.generate().unwrap();
+        let pem = private_pem(&key);
+        assert!(pem.starts_with("-----BEGIN EC PRIVATE KEY-----\nMIHcAgEBBEIAa7KDGjuMCl1GabnPjmQChUSpi15pzZBsXM0T86SOg5hTca2GWaSb\nuwZ3DDqS+VUA8NkOkF3y+DBAcFRJFOI9UEmgBwYFK4EEACOhgYkDgYYABAFSe/4I\n"), "{pem}");
+        assert!(
+            pem.ends_with("e4lu7S12eLCL9oPU/8tv+nCDXyk2vIHY8bDwM3KJCQ==\n-----END EC PRIVATE KEY-----\n"),
+            "{pem}"
+        );
+        assert_eq!(
+            authorized_key(&key),
+            "ecdsa-sha2-nistp521 AAAAE2VjZHNhLXNoYTItbmlzdHA1MjEAAAAIbmlzdHA1MjEAAACFBAFSe/4IyFCyiWfKd2ilYTh7jHzpztQkyWhDLFDMX0UvUNbL99LFgZlYtIES3G5T9d8+Rs6lIW3A0acXi6sbrO6fagBxMAmyIw9NcFNyGUZldKukY8K1Gmo2+HnvwtNJrx0eAgfoe4lu7S12eLCL9oPU/8tv+nCDXyk2vIHY8bDwM3KJCQ==\n"
+        );
+    }
 }

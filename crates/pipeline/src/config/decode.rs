@@ -171,9 +171,10 @@ fn decode_value(
     }
     let whole = |value: &Value| value.as_i64().and_then(|number| i32::try_from(number).ok()).map(Value::from);
     let decoded = match (kind, value) {
-        (Kind::Text, Value::String(_)) | (Kind::Boolean, Value::Bool(_)) => value.clone(),
         (Kind::OptionalText, Value::String(text)) if text.is_empty() => return Ok(None),
-        (Kind::OptionalText, Value::String(_)) => value.clone(),
+        (Kind::Text | Kind::OptionalText, Value::String(_)) | (Kind::Boolean, Value::Bool(_)) => {
+            value.clone()
+        }
         (Kind::Text | Kind::OptionalText, _) => return mismatch("string"),
         (Kind::Boolean, _) => return mismatch("bool"),
         (Kind::Integer, _) => match whole(value) {
