@@ -16,7 +16,7 @@ fn an_empty_file_is_the_default() {
     assert_eq!(config.webhook(), ("", 9443));
     assert_eq!(config.metrics(), (":8443", true, false));
     assert_eq!(config.health(), (":8081", "readyz", "healthz"));
-    assert_eq!(config.certificates().0, true);
+    assert!(config.certificates().0);
     assert_eq!((config.client_rate(), config.status_rate()), ((50.0, 100), (5.0, 10)));
     assert_eq!((config.status_port(), config.leader_election()), (10443, None));
     assert_eq!(config.tls().next_protocols, ["http/1.1"]);
