@@ -10,6 +10,7 @@ use crate::classify::Asked;
 use crate::connect::ConnectError;
 use crate::observer::Observer;
 use crate::proxy::Proxy;
+use crate::rate::Rate;
 use crate::version::{KubernetesVersion, VersionError};
 
 /// Time limit of a request that is not a watch, unless [`Cluster::with_timeout`] says otherwise. The API
@@ -21,6 +22,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     shared: Arc<Shared>,
     timeout: Duration,
+    rate: Option<Arc<Rate>>,
 }
 
 pub(crate) struct Shared {
@@ -38,13 +40,27 @@ pub(crate) struct Shared {
 
 impl Cluster {
     pub(crate) fn new(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared), timeout: REQUEST_TIMEOUT }
+        Self { shared: Arc::new(shared), timeout: REQUEST_TIMEOUT, rate: None }
     }
 
     /// The same connection with another time limit for each request, watches aside.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), timeout }
+        Self { timeout, ..self.clone() }
+    }
+
+    /// The same connection with a bound on requests a second, which all its clones share: `burst` at once, and then
+    /// so many `a_second`. Watches do not count.
+    #[must_use]
+    pub fn with_rate(&self, a_second: f64, burst: u32) -> Self {
+        Self { rate: Some(Arc::new(Rate::new(a_second, burst))), ..self.clone() }
+    }
+
+    /// Waits until a request may be sent.
+    pub(crate) async fn turn(&self) {
+        if let Some(rate) = &self.rate {
+            rate.turn().await;
+        }
     }
 
     /// The API server's version when it was first asked for: one request, then none.

@@ -26,6 +26,7 @@ mod params;
 mod path;
 pub mod permissions;
 mod proxy;
+mod rate;
 pub mod retry;
 mod transport;
 mod verbs;

@@ -25,6 +25,7 @@ impl FieldValidation {
 }
 
 /// Options of a server-side apply.
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of the request by itself")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyParams {
     /// Take fields over from other managers instead of answering with a conflict.
@@ -37,6 +38,8 @@ pub struct ApplyParams {
     pub field_manager: Option<String>,
     /// Answer with `apiVersion`, `kind` and `metadata` only.
     pub metadata_only: bool,
+    /// Apply the `status` subresource, and nothing else of the object.
+    pub status: bool,
 }
 
 /// Options of a create, a replace or a merge patch.
@@ -48,6 +51,8 @@ pub struct CreateParams {
     pub field_validation: FieldValidation,
     /// Answer with `apiVersion`, `kind` and `metadata` only.
     pub metadata_only: bool,
+    /// Patch the `status` subresource, and nothing else of the object. A create and a replace do not look at it.
+    pub status: bool,
 }
 
 /// What happens to the objects that the deleted one owns.

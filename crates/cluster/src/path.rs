@@ -67,6 +67,17 @@ pub(crate) fn object(
     Ok(format!("{}/{}", home(resource, namespace)?, segment(name)))
 }
 
+/// One object, or only its `status` subresource.
+pub(crate) fn part(
+    resource: &Resource,
+    namespace: Option<&str>,
+    name: &str,
+    status: bool,
+) -> Result<String, RequestError> {
+    let object = object(resource, namespace, name)?;
+    Ok(if status { format!("{object}/status") } else { object })
+}
+
 /// Query parameters, in the order given; nothing when there are none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(String);
@@ -141,6 +152,13 @@ mod tests {
         for (resource, namespace, name, expected) in cases {
             assert_eq!(object(&resource, namespace, name).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_status_has_a_path_of_its_own() {
+        let pods = resource("", "pods", true);
+        assert_eq!(part(&pods, Some("ns"), "a", false).unwrap(), "/api/v1/namespaces/ns/pods/a");
+        assert_eq!(part(&pods, Some("ns"), "a", true).unwrap(), "/api/v1/namespaces/ns/pods/a/status");
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Cluster {
     /// Sends a request and reads the answer, within the connection's time limit.
     pub(crate) async fn call(&self, call: Call) -> Result<Value, RequestError> {
         let (asked, request) = call.into_request()?;
+        self.turn().await;
         let limit = self.request_timeout();
         let exchange = async {
             let answer =

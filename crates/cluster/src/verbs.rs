@@ -155,7 +155,7 @@ impl Cluster {
         params: &ApplyParams,
     ) -> Result<Value, RequestError> {
         let name = text(manifest, "/metadata/name").unwrap_or_default();
-        let path = path::object(resource, text(manifest, "/metadata/namespace"), name)?;
+        let path = path::part(resource, text(manifest, "/metadata/namespace"), name, params.status)?;
         let mut query = Query::default();
         query
             .set("fieldManager", params.field_manager.as_deref().unwrap_or_else(|| self.field_manager()))
@@ -213,7 +213,7 @@ impl Cluster {
         patch: &Value,
         params: CreateParams,
     ) -> Result<Value, RequestError> {
-        let object = path::object(resource, namespace, name)?;
+        let object = path::part(resource, namespace, name, params.status)?;
         let (uid, version) = preconditions(patch);
         let call = Call::new(Verb::Patch, Method::PATCH, self.write_query(params).append_to(&object))
             .content(MERGE_PATCH, patch)

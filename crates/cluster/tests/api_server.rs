@@ -249,6 +249,7 @@ async fn a_lease_has_one_holder() {
         margin: Duration::from_millis(500),
         wait: Duration::from_secs(10),
         identity: Identity::of_this_process(),
+        holder: None,
         after: None,
     };
     let take =

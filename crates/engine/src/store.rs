@@ -40,8 +40,12 @@ pub(crate) const RECORD: &str = "trainerd.dev/record";
 const CHUNKS: &str = "trainerd.dev/chunks";
 
 /// Nobody wants back what was just sent.
-const QUIETLY: CreateParams =
-    CreateParams { dry_run: false, field_validation: FieldValidation::Strict, metadata_only: true };
+const QUIETLY: CreateParams = CreateParams {
+    dry_run: false,
+    field_validation: FieldValidation::Strict,
+    metadata_only: true,
+    status: false,
+};
 
 /// Access to what is stored of one installation.
 pub(crate) struct Store {

@@ -65,7 +65,7 @@ impl LeaseGuard {
         config: LeaseConfig,
         mut waiting: impl FnMut(&WaitingOn),
     ) -> Result<Self, LeaseError> {
-        let me = config.identity.to_string();
+        let me = config.holder.clone().unwrap_or_else(|| config.identity.to_string());
         let deadline = clock::now() + config.wait;
         // Often enough to notice a renewal soon, seldom enough not to be a burden.
         let poll = (config.renew / 5).max(Duration::from_millis(20));

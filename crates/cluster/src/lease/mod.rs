@@ -45,6 +45,9 @@ pub struct LeaseConfig {
     pub wait: Duration,
     /// Who we are.
     pub identity: Identity,
+    /// What the lease calls us, where the others that take part in an election expect another form than
+    /// [`Identity`]'s. Such a holder is only seen to be dead when its lease has run out.
+    pub holder: Option<String>,
     /// The last tenure that is known of. A lease that was given up in it, and that nobody took since, is taken
     /// in one request, without a look before; it makes no other difference.
     pub after: Option<FencingToken>,
@@ -59,6 +62,7 @@ impl LeaseConfig {
             margin: Duration::from_secs(2),
             wait: Duration::from_secs(20),
             identity,
+            holder: None,
             after: None,
         }
     }

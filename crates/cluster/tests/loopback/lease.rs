@@ -151,6 +151,7 @@ fn config() -> LeaseConfig {
         margin: 400 * MS,
         wait: 6000 * MS,
         identity: Identity::of_this_process(),
+        holder: None,
         after: None,
     }
 }
