@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use files::Files;
@@ -24,6 +25,24 @@ use self_signed::SelfSigned;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// What a TLS port offers.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// TLS 1.3 and nothing before it.
+    pub only_tls13: bool,
+    /// Cipher suites of TLS 1.2; empty for all that are known to be safe. Those of TLS 1.3 are not chosen.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// Protocols that ALPN offers.
+    pub protocols: Vec<Vec<u8>>,
+}
+
+impl Default for TlsSettings {
+    /// TLS 1.2 and 1.3, every safe suite, HTTP/1.1.
+    fn default() -> Self {
+        Self { only_tls13: false, cipher_suites: Vec::new(), protocols: vec![b"http/1.1".to_vec()] }
+    }
+}
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +99,16 @@ struct State {
     source: Source,
     /// The last complaint, so that it is not repeated with every handshake.
     complaint: Option<String>,
+    reads: Reads,
+}
+
+/// How often there was a certificate to take into use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// Certificates that were taken into use, the first among them.
+    pub read: u64,
+    /// Looks that failed, so that the one before stayed in use.
+    pub failed: u64,
 }
 
 /// Where the next certificate comes from.
@@ -117,7 +146,7 @@ impl Certificates {
     }
 
     fn new(source: Source, current: Pair, clock: Clock) -> Self {
-        let state = State { current, source, complaint: None };
+        let state = State { current, source, complaint: None, reads: Reads { read: 1, failed: 0 } };
         Self(Arc::new(Inner { clock, state: Mutex::new(state) }))
     }
 
@@ -131,6 +160,11 @@ impl Certificates {
         self.current().leaf
     }
 
+    /// How often there was one to take into use so far.
+    pub fn reads(&self) -> Reads {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).reads
+    }
+
     /// The newest certificate. Reading files or making a key takes less than a handshake does.
     fn current(&self) -> Pair {
         let now = (self.0.clock)();
@@ -141,12 +175,20 @@ impl Certificates {
 
     /// TLS that shows the newest certificate at every handshake: sessions are not resumed, which also saves the memory
     /// to remember them.
-    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
+    pub(crate) fn server_config(&self, settings: &TlsSettings) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut provider = aws_lc_rs::default_provider();
+        if !settings.cipher_suites.is_empty() {
+            // As in Go, only TLS 1.2 has suites to choose from.
+            provider
+                .cipher_suites
+                .retain(|suite| suite.version() == &TLS13 || settings.cipher_suites.contains(&suite.suite()));
+        }
+        let versions: &[_] = if settings.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.clone()));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols.clone_from(&settings.protocols);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -165,9 +207,11 @@ impl State {
             Ok(Newer::New(certificate)) => {
                 self.current = certificate;
                 self.complaint = None;
+                self.reads.read += 1;
                 tracing::info!(fingerprint = fingerprint(&self.current.leaf), "a new certificate is in use");
             }
             Err(error) => {
+                self.reads.failed += 1;
                 let complaint = format!("{error:?}");
                 if self.complaint.as_ref() != Some(&complaint) {
                     let error = &error as &dyn std::error::Error;

@@ -18,7 +18,7 @@ pub mod probes;
 pub mod problem;
 pub mod server;
 
-pub use certificates::Certificates;
+pub use certificates::{Certificates, TlsSettings};
 pub use events::Event;
 pub use metrics::Metrics;
 pub use probes::Probes;

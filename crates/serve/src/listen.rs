@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use tcp::{Tcp, tcp};
-pub use tls::{Tls, tls};
+pub use tls::{Tls, tls, tls_with};
 pub use unix::{Unix, unix};
 
 /// Why nobody can reach us.

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{ListenError, Tcp, tcp};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, TlsSettings};
 
 /// Time limit of a handshake: two round trips and an elliptic signature, with room for a bad network.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -33,7 +33,16 @@ pub struct Tls {
 ///
 /// Handshakes run beside each other, 5 s at most: a client that is slow, or never speaks, holds up nobody.
 pub async fn tls(addr: SocketAddr, certificates: Certificates) -> Result<Tls, ListenError> {
-    let config = certificates.server_config().map_err(|source| ListenError::Tls { addr, source })?;
+    tls_with(addr, certificates, &TlsSettings::default()).await
+}
+
+/// [`tls`], offering something else.
+pub async fn tls_with(
+    addr: SocketAddr,
+    certificates: Certificates,
+    settings: &TlsSettings,
+) -> Result<Tls, ListenError> {
+    let config = certificates.server_config(settings).map_err(|source| ListenError::Tls { addr, source })?;
     let acceptor = Acceptor(TlsAcceptor::from(config));
     Ok(Tls { tcp: tcp(addr).await?, acceptor, handshakes: JoinSet::new() })
 }
