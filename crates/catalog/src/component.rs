@@ -6,6 +6,8 @@ use semver::{Version, VersionReq};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::options::Reconciler;
+
 /// The name under which `needs` lists the Kubernetes range.
 pub(crate) const KUBERNETES: &str = "kubernetes";
 
@@ -59,6 +61,19 @@ pub(crate) struct ImageEntry {
     /// Its key in an option that holds several images.
     #[serde(default)]
     pub(crate) key: Option<String>,
+    /// The image that takes its place where the reconciler is native.
+    #[serde(default)]
+    pub(crate) native: Option<Box<ImageEntry>>,
+}
+
+impl ImageEntry {
+    /// The one of both that is used.
+    pub(crate) fn of(&self, reconciler: Reconciler) -> &Self {
+        match (reconciler, &self.native) {
+            (Reconciler::Native, Some(native)) => native,
+            _ => self,
+        }
+    }
 }
 
 /// A CRD, which the type table emits without labels.

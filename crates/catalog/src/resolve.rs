@@ -6,10 +6,11 @@ use std::fmt;
 use semver::{Version, VersionReq};
 
 use crate::catalog::Catalog;
+use crate::component::Component;
 use crate::error::CatalogError;
 use crate::image::ImageRef;
 use crate::options::{
-    InvalidOptions, OptionError, Options, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
+    InvalidOptions, OptionError, Options, Reconciler, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
 };
 use crate::tag::TagVersion;
 
@@ -143,6 +144,13 @@ impl Catalog {
         let mut errors = Vec::new();
         let trainer = self.trainer(options, current)?;
         let manifest = &self.component(TRAINER, &trainer.version)?.manifest;
+        if options.reconciler == Reconciler::Native && !has_native(self.component(TRAINER, &trainer.version)?)
+        {
+            let fits = |version: &Version| self.component(TRAINER, version).is_ok_and(has_native);
+            let fitting = self.versions(TRAINER).into_iter().filter(fits).collect();
+            let rule = Rule::NoNative { trainer: trainer.version.clone(), fitting };
+            errors.push(options.error("reconciler", rule, Some("upstream".to_owned())));
+        }
         let mut components = BTreeMap::new();
         let mut external = BTreeMap::new();
         for row in VERSIONED.iter().filter(|row| row.component != TRAINER) {
@@ -313,6 +321,11 @@ impl Catalog {
         }
         Ok(chosen.clone())
     }
+}
+
+/// Whether a version of the trainer has an image of ours that takes the place of its controller.
+fn has_native(trainer: &Component) -> bool {
+    trainer.manifest.images.values().any(|image| image.native.is_some())
 }
 
 /// Overrides whose tag says that they hold another minor version than the chosen one.

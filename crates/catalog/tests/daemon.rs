@@ -90,7 +90,7 @@ fn follows(right: &Right, held: &BTreeSet<Right>) -> bool {
 fn the_daemon_holds_every_right_that_any_version_grants() -> Result {
     let catalog = Catalog::builtin()?;
     let mut seen = 0;
-    for cache in ["false", "true"] {
+    for (cache, reconciler) in [("false", "upstream"), ("true", "upstream"), ("false", "native")] {
         let own = daemon(&catalog, &[("data-cache", cache)])?;
         // What it holds, and not what it lets others do.
         let mut own_roles = own.clone();
@@ -98,9 +98,16 @@ fn the_daemon_holds_every_right_that_any_version_grants() -> Result {
         let held = rights(&own_roles);
         for version in catalog.versions("trainer") {
             let version = version.to_string();
-            let given = [("trainer-version", version.as_str()), ("data-cache", cache), ("runtimes", "all")];
+            let given = [
+                ("trainer-version", version.as_str()),
+                ("data-cache", cache),
+                ("runtimes", "all"),
+                ("reconciler", reconciler),
+            ];
             let options = options(&catalog, &given)?;
-            let stack = catalog.render(&options, &catalog.resolve(&options, None)?, &installation())?;
+            // Not every version has a native one.
+            let Ok(resolution) = catalog.resolve(&options, None) else { continue };
+            let stack = catalog.render(&options, &resolution, &installation())?;
             let granted = rights(&stack);
             assert!(granted.len() > 100, "{granted:#?}");
             for right in &granted {

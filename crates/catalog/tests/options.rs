@@ -78,7 +78,11 @@ fn every_rule_has_its_text() {
         ),
         (&[("lws-version", "1.0")], "unknown version 1.0; known: 0.8.0", None),
         (&[("reconciler", "natve")], "must be native or upstream", Some("native")),
-        (&[("reconciler", "native")], "native is not available yet; must be upstream", Some("upstream")),
+        (
+            &[("reconciler", "native"), ("trainer-version", "2.2")],
+            "native does not fit trainer 2.2.1; use trainer 2.3.0",
+            Some("upstream"),
+        ),
         (&[("components", "trainer,jobsett")], "unknown component jobsett", Some("jobset")),
         (&[("components", "trainer,runtimes")], "unknown component runtimes", None),
         (&[("components", "jobset")], "trainer is required", None),

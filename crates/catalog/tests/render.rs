@@ -209,6 +209,35 @@ fn pods_of_the_controllers_satisfy_pod_security_restricted() {
     }
 }
 
+/// Names, ports, selectors and webhooks stay: from one reconciler to the other is an ordinary upgrade.
+#[test]
+fn the_native_reconciler_takes_the_place_of_the_other() {
+    let by_key = |more: &[(&str, &str)]| -> BTreeMap<_, _> {
+        let desired = render_with("2.3.0", "kubeflow-system", more);
+        desired.objects.into_iter().map(|object| (object.key().to_string(), object.manifest)).collect()
+    };
+    let (upstream, native) = (by_key(&[]), by_key(&[("reconciler", "native")]));
+    let only = |a: &BTreeMap<String, Value>, b: &BTreeMap<String, Value>| -> Vec<String> {
+        a.keys().filter(|key| !b.contains_key(*key)).cloned().collect()
+    };
+    assert_eq!(only(&upstream, &native), Vec::<String>::new());
+    let name = "kubeflow-system/kubeflow-trainer-controller-manager";
+    assert_eq!(only(&native, &upstream), [format!("Role {name}"), format!("RoleBinding {name}")]);
+    let changed: Vec<&String> = native
+        .iter()
+        .filter(|(key, manifest)| upstream.get(*key).is_some_and(|other| other != *manifest))
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(changed, ["ClusterRole kubeflow-trainer-controller-manager", &format!("Deployment {name}")]);
+    let mut pod = native[&format!("Deployment {name}")].clone();
+    let container = &mut pod["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], format!("localhost/trainerd:v{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(container["args"][0], "reconciler");
+    container["image"] = json!("ghcr.io/kubeflow/trainer/trainer-controller-manager:v2.3.0");
+    container["args"].as_array_mut().unwrap().remove(0);
+    assert_eq!(pod, upstream[&format!("Deployment {name}")]);
+}
+
 #[test]
 fn what_controllers_write_is_never_rendered() {
     for version in ["2.2.1", "2.3.0"] {
@@ -236,24 +265,36 @@ fn components_list_the_options_that_change_them() {
         ("kubeflow-trainer-image", "a.io/t:x"),
         ("lws-image", "a.io/l:x"),
         ("progress-deadline", "60"),
+        ("reconciler", "native"),
         ("revision-history", "5"),
         ("runtime-images", "torch-distributed=a.io/t:1"),
         ("runtimes", "none"),
         ("settle", "0"),
         ("small-footprint", "true"),
+        ("trainerd-image", "a.io/d:x"),
     ];
     let catalog = catalog();
     let before = render_with("2.3.0", "kubeflow-system", &[]);
     let objects = |desired: &Desired, component: &str| -> Vec<DesiredObject> {
         desired.objects.iter().filter(|object| object.component == component).cloned().collect()
     };
-    let after: Vec<(&str, Desired)> = changes
+    // The daemon's image is the trainer's where the reconciler is native.
+    let native = render_with("2.3.0", "kubeflow-system", &[("reconciler", "native")]);
+    let after: Vec<(&str, &Desired, Desired)> = changes
         .iter()
-        .map(|change| (change.0, render_with("2.3.0", "kubeflow-system", std::slice::from_ref(change))))
+        .map(|change| match change.0 {
+            "trainerd-image" => (
+                change.0,
+                &native,
+                render_with("2.3.0", "kubeflow-system", &[("reconciler", "native"), *change]),
+            ),
+            _ => (change.0, &before, render_with("2.3.0", "kubeflow-system", std::slice::from_ref(change))),
+        })
         .collect();
     for (name, component) in &before.components {
-        let changing = after.iter().filter(|(_, after)| objects(&before, name) != objects(after, name));
-        let changing: Vec<&str> = changing.map(|(option, _)| *option).collect();
+        let changing =
+            after.iter().filter(|(_, before, after)| objects(before, name) != objects(after, name));
+        let changing: Vec<&str> = changing.map(|(option, ..)| *option).collect();
         let mut listed = catalog.options_of(name, &component.version).unwrap().to_vec();
         listed.sort();
         assert_eq!(changing, listed, "{name}");

@@ -22,13 +22,13 @@ pub enum Rule {
     /// The value is none of the few that the option takes.
     #[error("must be {}", Alternatives(.0))]
     OneOf(&'static [&'static str]),
-    /// The value is planned, and not built.
-    #[error("{value} is not available yet; must be {only}")]
-    NotYet {
-        /// The value.
-        value: &'static str,
-        /// The value that can be had.
-        only: &'static str,
+    /// The native reconciler does not take the place of this version's controller.
+    #[error("native does not fit trainer {trainer}; use trainer {}", Listed(.fitting))]
+    NoNative {
+        /// The chosen version of the trainer.
+        trainer: Version,
+        /// The versions that it fits, oldest first.
+        fitting: Vec<Version>,
     },
     /// The number is too small or too big.
     #[error("must be {min} to {max}{unit}")]

@@ -107,6 +107,8 @@ pub enum RuntimeChoice {
 pub enum Reconciler {
     /// Kubeflow's controller manager.
     Upstream,
+    /// trainerd's own, from its own image.
+    Native,
 }
 
 /// What to do about a field that another field manager set and that trainerd never owned.

@@ -134,11 +134,10 @@ impl<'a> Reader<'a> {
     }
 
     fn reconciler(&mut self) -> Reconciler {
-        if self.one_of("reconciler", &["native", "upstream"]) == "native" {
-            let rule = Rule::NotYet { value: "native", only: "upstream" };
-            self.fail("reconciler", rule, Some("upstream".to_owned()));
+        match self.one_of("reconciler", &["native", "upstream"]).as_str() {
+            "native" => Reconciler::Native,
+            _ => Reconciler::Upstream,
         }
-        Reconciler::Upstream
     }
 
     fn conflicts(&mut self) -> Conflicts {
