@@ -5,6 +5,7 @@
 //! * [`cluster`] is the cluster that a test runs against, emptied; its state can be kept and put back.
 //! * [`product`] runs the binary under test, [`stack`] knows what it installs.
 //! * [`daemon`] runs it as a daemon, [`kept`] is an installation that one keeps.
+//! * [`reconciler`] runs it as the Trainer controller.
 //! * [`account`] is what a service account can do: its token, its kubeconfig, and the daemon's API over TLS.
 //! * [`torture`] kills it at every request boundary.
 
@@ -16,6 +17,7 @@ mod error;
 pub mod kept;
 pub mod product;
 pub mod proxy;
+pub mod reconciler;
 pub mod stack;
 pub mod standin;
 pub mod torture;

@@ -37,7 +37,7 @@ use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
     bootstrap, completions, config, daemon, diff, doctor, export, history, images, monitoring, pause, plan,
-    reference, remove, render, rollback, status, up, upgrade, version,
+    reconciler, reference, remove, render, rollback, status, up, upgrade, version,
 };
 
 /// Columns beyond which help is not stretched, however wide the terminal.
@@ -101,6 +101,7 @@ enum Verb {
     Resume(pause::ResumeArgs),
     Daemon(daemon::DaemonArgs),
     Bootstrap(bootstrap::BootstrapArgs),
+    Reconciler(reconciler::ReconcilerArgs),
     Monitoring(monitoring::MonitoringArgs),
     Completions(completions::CompletionsArgs),
     Version(version::VersionArgs),
@@ -130,6 +131,7 @@ impl Verb {
             Self::Resume(_) => "resume",
             Self::Daemon(_) => "daemon",
             Self::Bootstrap(_) => "bootstrap",
+            Self::Reconciler(_) => "reconciler",
             Self::Monitoring(_) => "monitoring",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
@@ -141,6 +143,9 @@ impl Verb {
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(flags) = reconciler::flags(&arguments) {
+        return reconciler::run(flags);
+    }
     run(&arguments).into()
 }
 
@@ -246,6 +251,13 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         Verb::Resume(args) => pause::resume(context, args).await,
         Verb::Daemon(args) => daemon::run(context, args).await,
         Verb::Bootstrap(args) => bootstrap::run(context, args).await,
+        // Where it comes first, it is started before the command line is read.
+        Verb::Reconciler(_) => Err(Problem::new(
+            Exit::Input,
+            "usage",
+            "reconciler takes flags of its own, and comes first: trainerd reconciler --config FILE"
+                .to_owned(),
+        )),
         Verb::Monitoring(args) => monitoring::run(context, args),
         Verb::Completions(args) => completions::run(context, args),
         Verb::Version(args) => version::run(context, args),

@@ -65,6 +65,7 @@ pub struct TestCluster {
 /// What only the local cluster has.
 struct Local {
     standin: StandIn,
+    address: std::net::IpAddr,
     etcd: Etcd,
     audit: AuditLog,
     empty: Snapshot,
@@ -177,6 +178,13 @@ impl TestCluster {
     /// Runs a future to its end.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
+    }
+
+    /// An address of this machine that the API server reaches: the host's end of the cluster's own pair of interfaces,
+    /// or, of a cluster that somebody else keeps, the loopback interface.
+    pub fn host_address(&self) -> std::net::IpAddr {
+        let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
+        self.local.as_ref().map_or(loopback, |local| local.address)
     }
 
     /// Whether the stand-in is the node: whether pods can be told how to behave, and state put back.
@@ -321,7 +329,7 @@ impl Local {
             empty
         };
         etcd.restore(&empty, BOUND).await?;
-        Ok(Self { standin, etcd, audit: AuditLog::new(sheet.audit_log.clone()), empty })
+        Ok(Self { standin, address, etcd, audit: AuditLog::new(sheet.audit_log.clone()), empty })
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod monitoring;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod reconciler;
 pub(crate) mod reference;
 pub(crate) mod remove;
 pub(crate) mod render;
