@@ -129,5 +129,8 @@ fn tell(story: &mut Story<'_>) -> Result {
             Ok(())
         })?;
     }
+    // Its options rule no more: whoever clears the cluster may.
+    drop(daemon);
+    story.cluster.run(&["pause"])?.expect_code(0)?;
     Ok(())
 }

@@ -102,6 +102,9 @@ async fn run(
         }
         context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
     }
+    for note in prepared.plan.notes.iter().filter(|_| prepared.is_empty()) {
+        context.printer.note(&format!("note: {note}"));
+    }
     context.printer.note(&outcome_text(&prepared));
     if !prepared.is_empty() {
         confirm(context, "Go ahead?").await?;

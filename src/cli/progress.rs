@@ -121,6 +121,9 @@ fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
         Event::Retrying { object, error, after_ms } => {
             format!("trying {object} again in {}: {error}", seconds(*after_ms))
         }
+        Event::ChangedByAdmission { object, fields } => {
+            format!("{object}: changed by the API server's admission, and left so: {}", fields.join(", "))
+        }
         Event::Done { verb: "keep", .. } if !closer => return None,
         Event::Done { object, verb, millis, done, total } => {
             format!("[{done}/{total}] {} {object} ({})", past(verb), seconds(*millis))
@@ -193,7 +196,10 @@ impl Bars {
                     self.say(event, printer, Tone::Good);
                 }
             }
-            Event::Recovering { .. } | Event::Retrying { .. } | Event::Overtaken { .. } => {
+            Event::Recovering { .. }
+            | Event::Retrying { .. }
+            | Event::ChangedByAdmission { .. }
+            | Event::Overtaken { .. } => {
                 self.say(event, printer, Tone::Attention);
             }
             Event::Failed { .. } | Event::RollingBack { .. } => self.say(event, printer, Tone::Bad),

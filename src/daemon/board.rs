@@ -289,6 +289,7 @@ fn take(view: &mut View, event: &Event) {
         Event::Overtaken { .. }
         | Event::Recovering { .. }
         | Event::Started { .. }
+        | Event::ChangedByAdmission { .. }
         | Event::Retrying { .. } => {}
     }
 }

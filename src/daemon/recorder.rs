@@ -160,6 +160,9 @@ impl Recorder {
             Event::Retrying { object, error, after_ms } => {
                 tracing::info!(%object, error, after_ms, "trying again");
             }
+            Event::ChangedByAdmission { object, fields } => {
+                tracing::warn!(%object, ?fields, "changed by the API server's admission, and left so");
+            }
             Event::Overtaken { why, .. } => {
                 tracing::warn!(why, "planning again");
                 self.tell(Tone::Warning, "Overtaken", "Execute", format!("planning again: {why}"));

@@ -103,6 +103,9 @@ impl Spans {
                 let error = words(is_secret(object), error).into_owned();
                 self.note(Some(object), "retrying", error, Vec::new());
             }
+            Event::ChangedByAdmission { object, fields } => {
+                self.note(Some(object), "changed by admission", fields.join(", "), Vec::new());
+            }
             Event::Overtaken { object, why } => self.overtaken(object, why),
             Event::Done { object, .. } => self.finish(object, Outcome::Done, None),
             Event::Failed { object: Some(object), error } => self.fail(object, error),

@@ -54,6 +54,13 @@ pub enum Event {
         /// Milliseconds until the next try.
         after_ms: u64,
     },
+    /// The answer to an apply differs from what was sent: the API server's admission changed it, and would again.
+    ChangedByAdmission {
+        /// The object.
+        object: ObjectKey,
+        /// The fields that differ.
+        fields: Vec<String>,
+    },
     /// A step is done.
     Done {
         /// Its object.

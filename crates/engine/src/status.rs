@@ -7,12 +7,13 @@ use semver::Version;
 use serde::Serialize;
 use serde_json::Value;
 use trainerd_cluster::{ListParams, builtin, endpoints};
+use trainerd_plan::admission::{self, Judged};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Component, Desired, DesiredObject};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
-use trainerd_plan::ownership;
+use trainerd_plan::ownership::FieldChange;
 use trainerd_plan::readiness::{self, Readiness};
 use trainerd_plan::reason::WaitingOn;
 
@@ -72,6 +73,9 @@ pub struct ObjectStatus {
     pub waiting: Option<String>,
     /// The fields that the cluster changed.
     pub drift: Vec<String>,
+    /// The fields that the API server's admission changes in every write, which is no drift.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admission: Vec<String>,
 }
 
 impl Status {
@@ -88,7 +92,7 @@ impl Status {
                 component.total += 1;
                 component.ready += usize::from(status.waiting.is_none());
             }
-            if status.waiting.is_some() || !status.drift.is_empty() {
+            if status.waiting.is_some() || !status.drift.is_empty() || !status.admission.is_empty() {
                 troubled.push(status);
             }
         }
@@ -142,20 +146,23 @@ impl Engine {
                 object: key,
                 waiting,
                 drift: Vec::new(),
+                admission: Vec::new(),
             };
         };
         let pods = observed.objects.iter().filter(|(key, _)| key.kind == "Pod");
         let pods = pods.map(|(key, live)| (key, &live.value));
         let waiting = waits(&key, &live.value, |service| answering.contains(service), pods, now);
-        let drift = if role(&key) == Role::Namespace {
-            Vec::new()
+        let judged = if role(&key) == Role::Namespace {
+            Judged::default()
         } else {
             let intent = applyset::owned(&current.desired, object);
-            let judgement =
-                ownership::judge(&intent, Some(&intent), &live.value, self.cluster.field_manager());
-            judgement.changes.iter().map(|change| change.path.to_string()).collect()
+            admission::judge(&intent, Some(&intent), &live.value, self.cluster.field_manager(), &[])
         };
-        ObjectStatus { component: object.component.clone(), object: key, waiting, drift }
+        let paths = |changes: &[FieldChange]| {
+            changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>()
+        };
+        let (drift, admission) = (paths(&judged.judgement.changes), paths(&judged.admitted));
+        ObjectStatus { component: object.component.clone(), object: key, waiting, drift, admission }
     }
 
     /// The Services (`namespace/name`) behind the webhook configurations that have a ready endpoint.

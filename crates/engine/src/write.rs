@@ -8,10 +8,9 @@ use tokio::time::Instant;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, Deletion, RequestError};
-use trainerd_plan::applyset;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Step, Verb};
-use trainerd_plan::readiness::by_existence;
+use trainerd_plan::{admission, applyset};
 
 use crate::error::one_line;
 use crate::event::{Event, Sink, millis};
@@ -62,7 +61,11 @@ pub(crate) async fn write(
             return Written { index, answer: Err(WriteError::LeaseLost(error)) };
         }
         let error = match send(cluster, step, namespace, guard).await {
-            Ok(answer) => return Written { index, answer: Ok(answer) },
+            Ok(Some(answer)) => {
+                let answer = proven(cluster, step, guard, sink, answer).await;
+                return Written { index, answer: Ok(Some(answer)) };
+            }
+            Ok(None) => return Written { index, answer: Ok(None) },
             Err(WriteError::Request(error)) => error,
             Err(error) => return Written { index, answer: Err(error) },
         };
@@ -80,6 +83,44 @@ pub(crate) async fn write(
             _ = halt.wait_for(|halt| *halt) => {
                 return Written { index, answer: Err(WriteError::Request(error)) };
             }
+        }
+    }
+}
+
+/// Notes with the object what admission changed of it, where the answer to an apply proves that: one more write, so that
+/// no other is made in vain. Whether or not it succeeds the object is what it can be.
+async fn proven(
+    cluster: &Cluster,
+    step: &Step,
+    guard: Option<&Fence>,
+    sink: Sink<'_>,
+    answer: Value,
+) -> Value {
+    let force = match &step.verb {
+        Verb::Apply { force, .. } => *force,
+        Verb::Create => false,
+        Verb::Keep | Verb::Delete { .. } => return answer,
+    };
+    let Some(manifest) = step.manifest.as_ref().filter(|_| role(&step.object) != Role::Namespace) else {
+        return answer;
+    };
+    let Some((again, differ)) = admission::proven(manifest, &answer, cluster.field_manager()) else {
+        return answer;
+    };
+    if !differ.is_empty() {
+        let fields = differ.iter().map(|change| change.path.to_string()).collect();
+        sink(Event::ChangedByAdmission { object: step.object.clone(), fields });
+    }
+    if guard.is_some_and(|guard| guard.check().is_err()) {
+        return answer;
+    }
+    let params = ApplyParams { force, ..ApplyParams::default() };
+    match cluster.apply(&step.resource, &again, &params).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            // The next apply proves it again.
+            tracing::debug!(object = %step.object, %error, "not noted what admission changed");
+            answer
         }
     }
 }
@@ -110,12 +151,12 @@ async fn send(
             Ok(Some(cluster.get(&step.resource, None, &key.name).await?))
         }
         (Verb::Create, Some(manifest)) => {
-            let params = ApplyParams { metadata_only: by_existence(key), ..ApplyParams::default() };
+            // The whole answer: what differs from what was sent was changed on the way.
+            let params = ApplyParams::default();
             Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
         }
         (Verb::Apply { force, .. }, Some(manifest)) => {
-            let (force, metadata_only) = (*force, by_existence(key));
-            let params = ApplyParams { force, metadata_only, ..ApplyParams::default() };
+            let params = ApplyParams { force: *force, ..ApplyParams::default() };
             Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
         }
         (Verb::Delete { uid, resource_version, part_of }, _) => {

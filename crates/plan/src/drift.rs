@@ -6,6 +6,7 @@
 mod contention;
 mod ignored;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 pub use self::contention::{Contended, Contention, Fight};
 pub use self::ignored::{Ignored, NotAnEntry};
+use crate::admission::Judged;
 use crate::desired::{Desired, DesiredObject, Installation};
 use crate::immutable;
 use crate::mask;
@@ -24,7 +26,7 @@ use crate::order::{Role, role};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Step, Until, Verb};
 use crate::planner::Conflicts;
-use crate::{applyset, seal, yielding};
+use crate::{admission, applyset, seal, yielding};
 
 /// Annotation of a live object: how drift of this one object is treated, whatever the installation's option says.
 pub const POLICY: &str = "trainerd.dev/drift-policy";
@@ -101,8 +103,8 @@ pub struct Drifted {
 impl Drifted {
     /// Who fights over what, if this is repaired and comes again: one for each field and manager.
     pub fn fights(&self, object: &ObjectKey) -> Vec<Fight> {
-        let nobody = || vec!["somebody who deletes it".to_owned()];
-        let managers = if self.by.is_empty() { nobody() } else { self.by.clone() };
+        let unknown = if self.changes.is_empty() { "somebody who deletes it" } else { "somebody unknown" };
+        let managers = if self.by.is_empty() { vec![unknown.to_owned()] } else { self.by.clone() };
         let paths: Vec<String> = if self.changes.is_empty() {
             vec![".".to_owned()]
         } else {
@@ -153,6 +155,11 @@ pub enum Leave {
         /// The field.
         path: String,
     },
+    /// The API server's admission sets another value than ours in every write.
+    Admission {
+        /// The field.
+        path: String,
+    },
     /// The object was replaced by somebody else's.
     Foreign {
         /// Whose it is.
@@ -169,6 +176,7 @@ impl fmt::Display for Leave {
                 write!(f, "{path} was applied by {manager} and is not taken by force (conflicts=refuse)")
             }
             Self::Immutable { path } => write!(f, "{path} cannot be changed back"),
+            Self::Admission { path } => write!(f, "{path} is changed by the API server's admission"),
             Self::Foreign { owner } => write!(f, "replaced by an object of {owner}"),
         }
     }
@@ -205,15 +213,22 @@ pub fn judge(
         return drifted(Vec::new(), Vec::new(), Remedy::Leave(leave));
     }
     let mut intent = applyset::owned(desired, object);
-    let (judgement, left) = judge_ours(rules, &key, &mut intent, &live.value);
+    let (Judged { judgement, admitted }, left) = judge_ours(rules, &key, &mut intent, &live.value);
     let by = managers(rules, &live.value, &judgement.changes);
     let violated =
         judgement.changes.iter().find(|change| immutable::violates(&key, &live.value, change).is_some());
     let remedy = if let Some(change) = violated {
         Remedy::Leave(Leave::Immutable { path: change.path.to_string() })
     } else if judgement.holds() {
-        let Some((path, by, leave)) = left else { return Verdict::Holds };
-        return drifted(vec![path], by, Remedy::Leave(leave));
+        return match (left, admitted.first()) {
+            (Some((path, by, leave)), _) => drifted(vec![path], by, Remedy::Leave(leave)),
+            (None, Some(first)) => {
+                let leave = Leave::Admission { path: first.path.to_string() };
+                let admitted = admitted.into_iter().map(|change| mask::masked(&key, change));
+                drifted(admitted.collect(), Vec::new(), Remedy::Leave(leave))
+            }
+            (None, None) => Verdict::Holds,
+        };
     } else if policy == Policy::Report {
         Remedy::Leave(Leave::Reported)
     } else {
@@ -250,13 +265,13 @@ fn judge_ours(
     key: &ObjectKey,
     intent: &mut Value,
     live: &Value,
-) -> (Judgement, Option<Left>) {
+) -> (Judged, Option<Left>) {
     let manager = rules.field_manager;
     let ignored = ignored_paths(rules.ignored, key, intent);
-    let judgement = ownership::judge(intent, Some(intent), live, manager);
+    let judged = admission::judge(intent, Some(intent), live, manager, &ignored);
     let mut left: Option<Left> = None;
     let mut leaves = false;
-    for change in &judgement.changes {
+    for change in &judged.judgement.changes {
         let Some(theirs) = ownership::foreign(live, manager, &change.path) else { continue };
         match theirs.applier {
             _ if is_among(&ignored, &change.path) => {}
@@ -270,10 +285,10 @@ fn judge_ours(
         leaves = true;
     }
     if !leaves {
-        return (judgement, None);
+        return (judged, None);
     }
     keep_seal(intent, live);
-    (ownership::judge(intent, Some(intent), live, manager), left)
+    (admission::judge(intent, Some(intent), live, manager, &ignored), left)
 }
 
 /// The fields of an object that the option `drift-ignore` names.
@@ -326,6 +341,7 @@ fn repair(
     let (verb, why) = match live {
         None => (Verb::Create, "was deleted"),
         Some(live) => {
+            manifest = admission::carried(Cow::Owned(manifest), &live.value).into_owned();
             manifest["metadata"]["uid"] = json!(live.uid());
             (Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested }, "changed in the cluster")
         }

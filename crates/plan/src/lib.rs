@@ -2,6 +2,7 @@
 //!
 //! Pure: no client, no clock, no randomness. Time and observations are arguments.
 
+pub mod admission;
 pub mod applyset;
 pub mod desired;
 pub mod drift;

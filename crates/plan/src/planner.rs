@@ -1,11 +1,11 @@
 //! Desired and Observed become a Plan, or the list of everything that stands against it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::applyset;
 use crate::desired::{Desired, DesiredObject};
 use crate::drift::{self, Ignored};
 use crate::immutable;
@@ -18,6 +18,7 @@ use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
 use crate::prune;
 use crate::refused::Refused;
+use crate::{admission, applyset};
 use crate::{seal, yielding};
 
 /// What happens to a field that another manager set and that we never owned.
@@ -95,7 +96,7 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         }
     }
     refused.extend(stored_data(request, &steps));
-    let pruned = prune::prune(request, resuming).unwrap_or_else(|objects| {
+    let mut pruned = prune::prune(request, resuming).unwrap_or_else(|objects| {
         refused.push(Refused::CustomObjectsExist { objects });
         prune::Pruned::default()
     });
@@ -103,6 +104,7 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         return Err(refused);
     }
     steps.extend(prune::deletes(pruned.objects, steps.len(), prune::sinks(&steps)));
+    pruned.notes.extend(admission::notes(request.desired, request.observed, request.field_manager));
     let plan = Plan {
         purpose: request.purpose,
         installation: request.desired.installation.clone(),
@@ -238,17 +240,20 @@ fn existing(
         }
         seal::seal(&mut manifest);
     }
-    let mut judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
+    let ignored = drift::ignored_paths(request.ignored, key, &manifest);
+    let judge = |manifest: &Value| {
+        admission::judge(manifest, previous.as_ref(), &live.value, manager, &ignored).judgement
+    };
+    let mut judgement = judge(&manifest);
     if request.conflicts == Conflicts::Yield && !judgement.conflicts.is_empty() {
         for conflict in &judgement.conflicts {
             leave(&mut manifest, &conflict.path);
         }
         seal::seal(&mut manifest);
-        judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
+        judgement = judge(&manifest);
     }
     yielded.sort_by_cached_key(ToString::to_string);
     yielded.dedup();
-    let ignored = drift::ignored_paths(request.ignored, key, &manifest);
     let theirs: Vec<FieldPath> = judgement
         .changes
         .iter()
@@ -260,7 +265,7 @@ fn existing(
             yielding::remove(&mut manifest, path);
         }
         drift::keep_seal(&mut manifest, &live.value);
-        judgement = ownership::judge(&manifest, previous.as_ref(), &live.value, manager);
+        judgement = judge(&manifest);
     }
     let refused = against(request, key, &live.value, &judgement);
     if !refused.is_empty() {
@@ -272,6 +277,7 @@ fn existing(
         return Ok(Decision { verb: Verb::Keep, manifest, why, changes, yielded, taken });
     }
     let why = why(&judgement, previous.as_ref(), &manifest);
+    manifest = admission::carried(Cow::Owned(manifest), &live.value).into_owned();
     manifest["metadata"]["uid"] = json!(live.uid());
     // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
     // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.

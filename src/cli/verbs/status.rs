@@ -169,6 +169,11 @@ fn text(told: &Told, printer: &Printer) -> String {
         .map(|object| vec![object.component.clone(), object.object.to_string(), object.drift.join(", ")])
         .collect();
     section(&mut text, &columns(&["COMPONENT", "OBJECT", "CHANGED IN THE CLUSTER"], drifted));
+    let admitted = status.objects.iter().filter(|object| !object.admission.is_empty());
+    let admitted: Vec<Vec<String>> = admitted
+        .map(|object| vec![object.component.clone(), object.object.to_string(), object.admission.join(", ")])
+        .collect();
+    section(&mut text, &columns(&["COMPONENT", "OBJECT", "CHANGED BY THE API SERVER'S ADMISSION"], admitted));
     if let Some(journal) = &status.journal {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal));

@@ -340,6 +340,7 @@ const LEFT = {
   Yielded: ({ path, manager }) => `\`${path}\` is left to ${manager}, as \`conflicts=yield\` says.`,
   Refused: ({ path, manager }) =>
     `\`${path}\` was applied by ${manager} and is not taken by force. \`conflicts=force\` takes it, \`conflicts=yield\` leaves it to ${manager}.`,
+  Admission: ({ path }) => `\`${path}\` is changed by the API server's admission in every write.`,
   Immutable: ({ path }) => `\`${path}\` cannot be changed back: the object would have to be made anew.`,
   Foreign: ({ owner }) => `It was replaced by an object of ${owner}.`,
 };

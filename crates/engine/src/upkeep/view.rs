@@ -125,16 +125,15 @@ impl Upkeep {
         let now = Timestamp::now();
         let (account, packed) = (self.account.as_ref()?, self.follow.packed()?);
         let objects = packed.objects().map(|(key, component, _)| {
-            let drift = self
-                .drift
-                .get(key)
-                .map(|drift| drift.changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>());
-            ObjectStatus {
-                component: component.to_owned(),
-                waiting: self.follow.waiting(key, now),
-                drift: drift.unwrap_or_default(),
-                object: key.clone(),
-            }
+            let drift = self.drift.get(key);
+            let paths = drift.iter().flat_map(|drift| &drift.changes).map(|change| change.path.to_string());
+            let paths: Vec<String> = paths.collect();
+            let by_admission = drift.is_some_and(|drift| {
+                matches!(drift.state, DriftState::Left { why: Leave::Admission { .. } })
+            });
+            let (drift, admission) = if by_admission { (Vec::new(), paths) } else { (paths, Vec::new()) };
+            let (component, waiting) = (component.to_owned(), self.follow.waiting(key, now));
+            ObjectStatus { component, object: key.clone(), waiting, drift, admission }
         });
         let mut status = Status::of(account.number, packed.frame(), objects);
         status.outcome.clone_from(&account.outcome);

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
-use trainerd_plan::drift::{Drifted, Fight, Remedy, Verdict};
+use trainerd_plan::drift::{Drifted, Fight, Leave, Remedy, Verdict};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
@@ -168,15 +168,19 @@ impl Upkeep {
     ) {
         match written.answer {
             Ok(value) => {
-                self.contention.repaired(fights, self.began.elapsed());
                 self.follow.put(key, value, !by_existence(key));
                 let noticed = self.noticed.remove(key).unwrap_or_else(Instant::now);
-                self.news.push_back(News::Repaired {
-                    object: key.clone(),
-                    verb: verb_name(&step.verb),
-                    by: drifted.by.clone(),
-                    took: noticed.elapsed(),
-                });
+                if self.is_changed_by_admission(key, drifted) {
+                    tracing::warn!(object = %key, "changed by the API server's admission, and left so");
+                } else {
+                    self.contention.repaired(fights, self.began.elapsed());
+                    self.news.push_back(News::Repaired {
+                        object: key.clone(),
+                        verb: verb_name(&step.verb),
+                        by: drifted.by.clone(),
+                        took: noticed.elapsed(),
+                    });
+                }
                 self.again.remove(key);
                 self.drift.remove(key);
                 self.look(key);
@@ -202,6 +206,14 @@ impl Upkeep {
             Err(WriteError::Request(error)) => self.failed(key, Some(drifted), &one_line(&error)),
             Err(WriteError::ChangedHands) => self.look(key),
         }
+    }
+
+    /// Whether a repair was answered with all that it was to change as it was before: nothing was put right.
+    fn is_changed_by_admission(&self, key: &ObjectKey, repaired: &Drifted) -> bool {
+        let Look::Clear(Verdict::Drifted(now)) = self.sight(key) else { return false };
+        matches!(now.remedy, Remedy::Leave(Leave::Admission { .. }))
+            && !repaired.changes.is_empty()
+            && repaired.changes.iter().all(|change| now.changes.iter().any(|left| left.path == change.path))
     }
 
     /// Whether something that may be a coincidence is the first of its kind in a row: then it is looked at again at

@@ -241,3 +241,35 @@ fn who_changed_something_is_named_with_the_subresource_he_went_through() {
         }
     }
 }
+
+#[test]
+fn what_admission_changes_is_tried_once_and_then_left_and_named() {
+    // Nobody else has taken the field: admission sets it, in whatever write.
+    let mut live = applied();
+    live.value["spec"]["replicas"] = json!(3);
+    assert_eq!(verdict(&DEFAULTS, Some(&live)), ".spec.replicas by : apply force=false replicas=1");
+    let ignored = With { ignored: "Deployment:/spec/replicas", ..DEFAULTS };
+    assert_eq!(verdict(&ignored, Some(&live)), "holds");
+    // The answer to that says the same: it is the proof, and stands with the object.
+    let sent = applyset::owned(&desired(), &deployment());
+    let (again, _) = admission::proven(&sent, &live.value, US).unwrap();
+    live.value["metadata"]["annotations"] = again["metadata"]["annotations"].clone();
+    let left = ".spec.replicas by : .spec.replicas is changed by the API server's admission";
+    assert_eq!(verdict(&DEFAULTS, Some(&live)), left);
+    // Something else is put right, and the proof is not taken away by that.
+    live.value["spec"]["paused"] = json!(true);
+    let desired = desired();
+    let rules = Rules {
+        installation: &desired.installation,
+        policy: Policy::Enforce,
+        ignored: &[],
+        conflicts: Conflicts::Refuse,
+        field_manager: US,
+    };
+    let Verdict::Drifted(drifted) = judge(&rules, &desired, &desired.objects[0], Some(&live)) else {
+        panic!("it drifted")
+    };
+    let Remedy::Repair(step) = drifted.remedy else { panic!("it is put right") };
+    let annotations = &step.manifest.unwrap()["metadata"]["annotations"];
+    assert_eq!(annotations[admission::CHANGED], again["metadata"]["annotations"][admission::CHANGED]);
+}
