@@ -183,6 +183,11 @@ impl AllowArgs {
     pub(crate) fn lossy(&self) -> bool {
         self.allow.contains(&Allow::Lossy)
     }
+
+    /// Whether the version of a component that is left to others may be unknown.
+    pub(crate) fn unknown_version(&self) -> bool {
+        self.allow.contains(&Allow::UnknownVersion)
+    }
 }
 
 /// A rule that `--allow` lifts.
@@ -190,6 +195,8 @@ impl AllowArgs {
 pub(crate) enum Allow {
     /// Going back may change CRDs, which may drop what newer fields hold
     Lossy,
+    /// The version of a component that is left to others may be unknown
+    UnknownVersion,
 }
 
 /// How data is printed.

@@ -6,6 +6,7 @@ mod change;
 pub(crate) mod context;
 pub(crate) mod errors;
 pub(crate) mod exit;
+mod external;
 mod interrupt;
 mod option_changes;
 pub(crate) mod options;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use trainerd_catalog::{Catalog, Options, Raw, parse_options_file};
 
-use super::args::{Assignment, OptionArgs, SetArgs};
+use super::args::{AllowArgs, Assignment, OptionArgs, SetArgs};
 use super::errors::{InputError, Problem, given_somewhere};
 
 /// Where a value comes from.
@@ -62,6 +62,8 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Given {
     values: BTreeMap<String, (Raw, Source)>,
+    /// Whether the version of a component that is left to others may be unknown.
+    unknown_version: bool,
 }
 
 impl Given {
@@ -107,8 +109,20 @@ impl Given {
         self.add([(name.to_owned(), Raw::from(value))], &Source::Flag);
     }
 
+    /// The same with what the command line allows.
+    #[must_use]
+    pub(crate) fn allowing(self, allow: &AllowArgs) -> Self {
+        Self { unknown_version: allow.unknown_version(), ..self }
+    }
+
+    /// Whether the version of a component that is left to others may be unknown.
+    pub(crate) fn allows_unknown_version(&self) -> bool {
+        self.unknown_version
+    }
+
     /// What was given elsewhere and counts more.
     pub(crate) fn override_with(&mut self, other: Self) {
+        self.unknown_version |= other.unknown_version;
         self.values.extend(other.values);
     }
 

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
-use serde_json::Value;
-use trainerd_catalog::{Catalog, Current, ImageRef, Options, Resolution};
-use trainerd_cluster::{Cluster, ListParams, builtin};
-use trainerd_engine::{Engine, EngineError, State};
+use trainerd_catalog::{Catalog, Current, Options, Resolution};
+use trainerd_engine::{Engine, State};
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::plan::Purpose;
 
 use super::context::installed;
 use super::errors::Problem;
+use super::external;
 use super::option_changes::{self, OptionChange, Patched, explained, patched, patched_text};
 use super::options::Given;
 use super::output::Verbosity;
@@ -64,9 +63,10 @@ pub(crate) async fn want(
     }
     let kubernetes = engine.cluster().version().await?;
     catalog.check_kubernetes(&resolution, kubernetes.git_version())?;
-    if !resolution.external.is_empty() {
-        resolution.check_external(&found(engine.cluster()).await?)?;
-    }
+    // What was left to others before was let through then, or has told its version.
+    let was_left = |component: &str| from.as_ref().is_some_and(|from| !from.contains_key(component));
+    let lenient = |component: &str| given.allows_unknown_version() || was_left(component);
+    external::check(engine.cluster(), catalog, &resolution, engine.installation(), lenient).await?;
     let resolution = resolution.on(kubernetes.semver());
     let purpose = purpose(from.as_ref(), &resolution.versions());
     let from = from.unwrap_or_default();
@@ -110,50 +110,9 @@ pub(crate) fn purpose(from: Option<&BTreeMap<String, Version>>, to: &BTreeMap<St
     }
 }
 
-/// Controllers of the stack that run in the cluster, by the image of their Deployment: `…/jobset:v0.12.0`.
-async fn found(cluster: &Cluster) -> Result<BTreeMap<String, Version>, Problem> {
-    let list = cluster
-        .list(&builtin::deployment(), &ListParams::default())
-        .await
-        .map_err(|source| EngineError::Request { action: "list", what: "Deployments".to_owned(), source })?;
-    Ok(list.items.iter().flat_map(controllers).collect())
-}
-
-/// Name and version as the images of a Deployment tell them.
-fn controllers(deployment: &Value) -> Vec<(String, Version)> {
-    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
-    let images = containers.into_iter().flatten().filter_map(|container| container["image"].as_str());
-    images
-        .filter_map(|text| {
-            let image: ImageRef = text.parse().ok()?;
-            let tag = image.tag()?;
-            let version = tag.strip_prefix('v').unwrap_or(tag).parse().ok()?;
-            let name = text.split(['@']).next()?.rsplit('/').next()?.split(':').next()?;
-            Some((name.to_owned(), version))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn a_controller_is_known_by_its_image() {
-        for (image, expected) in [
-            ("registry.k8s.io/jobset/jobset:v0.12.0", Some(("jobset", Version::new(0, 12, 0)))),
-            ("localhost:5000/lws:0.8.0", Some(("lws", Version::new(0, 8, 0)))),
-            ("registry.k8s.io/jobset/jobset:main", None),
-            ("registry.k8s.io/jobset/jobset", None),
-        ] {
-            let deployment = json!({"spec": {"template": {"spec": {"containers": [{"image": image}]}}}});
-            let expected: Vec<_> =
-                expected.into_iter().map(|(name, version)| (name.to_owned(), version)).collect();
-            assert_eq!(controllers(&deployment), expected, "{image}");
-        }
-    }
 
     #[test]
     fn only_a_higher_version_makes_an_upgrade() {

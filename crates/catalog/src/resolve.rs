@@ -110,24 +110,6 @@ impl Resolution {
     pub fn versions(&self) -> BTreeMap<String, Version> {
         self.components.iter().map(|(name, resolved)| (name.clone(), resolved.version.clone())).collect()
     }
-
-    /// Whether the components that are left to others are in the cluster at versions that fit.
-    ///
-    /// # Errors
-    /// [`CatalogError::UnmetNeed`] for the first that is not.
-    pub fn check_external(&self, in_cluster: &BTreeMap<String, Version>) -> Result<(), CatalogError> {
-        let unmet = self.external.iter().find(|(component, needed)| {
-            !in_cluster.get(*component).is_some_and(|version| needed.range.matches(version))
-        });
-        match unmet {
-            None => Ok(()),
-            Some((component, needed)) => Err(CatalogError::UnmetNeed {
-                component: component.clone(),
-                needed: Box::new(needed.clone()),
-                found: in_cluster.get(component).cloned(),
-            }),
-        }
-    }
 }
 
 impl Catalog {

@@ -297,14 +297,16 @@ fn runtimes_follow_version_and_data_cache() {
 fn what_is_left_out_must_be_in_the_cluster() {
     let (_, resolution) = chosen(&[("components", "trainer")]);
     assert_eq!(resolution.external.keys().collect::<Vec<_>>(), ["jobset"]);
-    let in_cluster = |version: &str| BTreeMap::from([("jobset".to_owned(), version.parse().unwrap())]);
-    assert!(resolution.check_external(&in_cluster("0.12.3")).is_ok());
-    let text = |found: &BTreeMap<String, Version>| resolution.check_external(found).unwrap_err().to_string();
-    assert_eq!(text(&BTreeMap::new()), "jobset is not in the cluster; trainer 2.3.0 needs >=0.12.0, <0.13.0");
+    let unmet = |found: Option<Version>| {
+        let needed = Box::new(resolution.external["jobset"].clone());
+        CatalogError::UnmetNeed { component: "jobset".to_owned(), needed, found }.to_string()
+    };
+    assert_eq!(unmet(None), "jobset is not in the cluster; trainer 2.3.0 needs >=0.12.0, <0.13.0");
     assert_eq!(
-        text(&in_cluster("0.11.1")),
+        unmet(Some(Version::new(0, 11, 1))),
         "jobset 0.11.1 in the cluster does not fit; trainer 2.3.0 needs >=0.12.0, <0.13.0"
     );
+    assert_eq!(catalog().crds_of("jobset").collect::<Vec<_>>(), ["jobsets.jobset.x-k8s.io"]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ struct Shown<'a> {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    let given = Given::read(&catalog, &args.options, &environment)?;
+    let given = Given::read(&catalog, &args.options, &environment)?.allowing(&args.allow);
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;

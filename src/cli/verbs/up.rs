@@ -40,7 +40,7 @@ pub(crate) struct UpArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    let given = Given::read(&catalog, &args.options, &environment)?;
+    let given = Given::read(&catalog, &args.options, &environment)?.allowing(&args.allow);
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;

@@ -85,7 +85,8 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
             .into());
         };
         let header = &current.header;
-        let given = changed(&catalog, args, Given::of_revision(&header.given, &header.options))?;
+        let given = Given::of_revision(&header.given, &header.options).allowing(&args.allow);
+        let given = changed(&catalog, args, given)?;
         want(&catalog, &engine, state, &given).await
     };
     change(context, &engine, Change { allow_lossy: args.allow.lossy(), show_way: true }, wanted).await
