@@ -7,6 +7,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::process::Command;
 use trainerd_cluster::ApplyParams;
 use trainerd_engine::{Event, RunOptions};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 
 use crate::audit::Requests;
@@ -86,7 +87,7 @@ async fn engine(world: &World, load: &Load) -> Result<Took, Error> {
     let clock = Clock::start();
     let engine = world.engine(load.installation()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
-    let prepared = engine.prepare(&state, desired, purpose, false).await;
+    let prepared = engine.prepare(&state, desired, purpose, Allowed::default()).await;
     let prepared = prepared.map_err(Error::engine("plan"))?;
     run(&engine, state, prepared, &|_| {}).await.map_err(Error::engine("run the plan"))?;
     Ok(clock.took())

@@ -273,8 +273,9 @@ fn the_rights_of_the_daemon_are_what_it_uses_and_what_it_grants() -> Result {
     declare(&cluster, &json!({"trainer-version": "2.3.0"}))?;
     settled_at(&mut daemon, 2)?;
     granted.extend(rights(&cluster, &stack_label)?);
-    let fewer =
-        json!({"runtimes": "torch-distributed", "components": "trainer,jobset", "data-cache": "false"});
+    let fewer = json!({
+        "runtimes": "torch-distributed", "components": "trainer,jobset", "data-cache": "false", "crd-policy": "delete",
+    });
     declare(&cluster, &fewer)?;
     settled_at(&mut daemon, 3)?;
     drop(daemon);

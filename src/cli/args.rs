@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use jiff::SignedDuration;
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Installation;
 
 /// Which cluster and which installation.
@@ -72,7 +73,7 @@ impl ClusterArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Running")]
 pub(crate) struct RunArgs {
-    /// Go ahead without asking; off a terminal nothing is asked anyway
+    /// Go ahead without asking; off a terminal, needed by remove and --allow
     #[arg(
         short,
         long,
@@ -179,9 +180,9 @@ pub(crate) struct AllowArgs {
 }
 
 impl AllowArgs {
-    /// Whether going back may change CRDs.
-    pub(crate) fn lossy(&self) -> bool {
-        self.allow.contains(&Allow::Lossy)
+    /// What is allowed.
+    pub(crate) fn allowed(&self) -> Allowed {
+        Allowed { lossy: self.allow.contains(&Allow::Lossy), in_use: self.allow.contains(&Allow::InUse) }
     }
 
     /// Whether the version of a component that is left to others may be unknown.
@@ -197,6 +198,8 @@ pub(crate) enum Allow {
     Lossy,
     /// The version of a component that is left to others may be unknown
     UnknownVersion,
+    /// What is in use may be deleted: a training runtime that TrainJobs name
+    InUse,
 }
 
 /// How data is printed.

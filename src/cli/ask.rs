@@ -2,13 +2,40 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use trainerd_plan::allowed::Allowed;
+
 use super::context::Context;
 use super::errors::Problem;
 
+/// What is lost where the answer is yes by mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Risk {
+    /// Nothing that another command does not bring back.
+    Reversible,
+    /// What does not come back: somebody has to say yes, wherever the command runs.
+    Destructive,
+}
+
+impl Risk {
+    /// Of a plan that may do what is refused otherwise.
+    pub(crate) fn of(allowed: Allowed) -> Self {
+        if allowed == Allowed::default() { Self::Reversible } else { Self::Destructive }
+    }
+}
+
 /// Asks whether to go ahead; on a terminal only, and not with `--yes`. Anything but `y` or `yes` is no.
-pub(crate) async fn confirm(context: &Context, question: &str) -> Result<(), Problem> {
-    if context.run.yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+///
+/// # Errors
+/// [`Problem::declined`]; [`Problem::unconfirmed`] where nobody can be asked and what would be done is destructive.
+pub(crate) async fn confirm(context: &Context, question: &str, risk: Risk) -> Result<(), Problem> {
+    if context.run.yes {
         return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return match risk {
+            Risk::Reversible => Ok(()),
+            Risk::Destructive => Err(Problem::unconfirmed()),
+        };
     }
     let question = context.printer.drawn(None, &format!("{question} [y/N] "));
     // On a thread of its own: Ctrl-C must be heard while the terminal is waited for.

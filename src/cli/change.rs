@@ -1,8 +1,9 @@
 //! Bringing an installation to what the options want: what `up` and `upgrade` have in common.
 
 use trainerd_engine::{Engine, EngineError, State, revision};
+use trainerd_plan::allowed::Allowed;
 
-use super::ask::confirm;
+use super::ask::{Risk, confirm};
 use super::context::{Context, check_ruler, installed};
 use super::errors::Problem;
 use super::exit::Exit;
@@ -13,8 +14,8 @@ use super::want::Wanted;
 /// How a command asks for a change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    /// Whether going back may change CRDs.
-    pub(crate) allow_lossy: bool,
+    /// What is allowed that is refused otherwise.
+    pub(crate) allow: Allowed,
     /// Whether to print the versions, and why they are these, before the plan.
     pub(crate) show_way: bool,
 }
@@ -55,7 +56,7 @@ pub(crate) async fn change(
             show_way(context, &state, &wanted);
         }
         let is_stop = wanted.is_stop;
-        state = run(context, engine, state, wanted, asked.allow_lossy, &progress).await?;
+        state = run(context, engine, state, wanted, asked.allow, &progress).await?;
         if !is_stop {
             break;
         }
@@ -90,12 +91,12 @@ async fn run(
     engine: &Engine,
     state: State,
     wanted: Wanted,
-    allow_lossy: bool,
+    allow: Allowed,
     progress: &Progress,
 ) -> Result<State, Problem> {
     let about = wanted.about(context.printer.verbosity);
     let prepared =
-        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
+        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow)).await?;
     if !prepared.is_empty() {
         if !about.is_empty() {
             context.printer.note(about.trim_end());
@@ -107,7 +108,7 @@ async fn run(
     }
     context.printer.note(&outcome_text(&prepared));
     if !prepared.is_empty() {
-        confirm(context, "Go ahead?").await?;
+        confirm(context, "Go ahead?", Risk::of(allow)).await?;
     }
     let sink = |event| progress.event(&event);
     let done = engine.run(state, prepared, &mut context.run_options(&sink)).await;

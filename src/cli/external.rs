@@ -4,13 +4,15 @@
 //! known by the label `app.kubernetes.io/name`: by their label `app.kubernetes.io/version`, else by the tag of an image.
 //! An image's name tells nothing: mirrors and operators rename it, and something else may be called alike.
 
-use semver::Version;
+use std::collections::BTreeSet;
+
+use semver::{Version, VersionReq};
 use serde_json::Value;
 use trainerd_catalog::{Catalog, CatalogError, ImageRef, Needed, Resolution};
-use trainerd_cluster::{Cluster, ListParams, builtin};
-use trainerd_engine::EngineError;
+use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
+use trainerd_engine::{Engine, EngineError};
 use trainerd_plan::applyset;
-use trainerd_plan::desired::Installation;
+use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::Resource;
 
 use super::errors::Problem;
@@ -60,24 +62,54 @@ pub(crate) async fn check(
     if resolution.external.is_empty() {
         return Ok(());
     }
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |source| EngineError::Request { action: "read", what, source }
-    };
-    let deployments = cluster.list(&builtin::deployment(), &ListParams::default()).await;
-    let deployments = deployments.map_err(failed("Deployments"))?.items;
+    let deployments = deployments(cluster).await?;
     for (component, needed) in &resolution.external {
-        let mut crds = Vec::new();
-        for name in catalog.crds_of(component) {
-            crds.push(cluster.get_opt(&crd(), None, name).await.map_err(failed(name))?);
-        }
-        let crds: Option<Vec<Value>> = crds.into_iter().collect();
+        let crds = crds(cluster, catalog, component).await?;
         let found = judge(component, needed, crds.as_deref(), &deployments, installation);
         if let Some(problem) = problem(component, needed, found, lenient(component)) {
             return Err(problem);
         }
     }
     Ok(())
+}
+
+/// The components that a revision needs, that are left to others, and that nobody runs, whatever the version.
+pub(crate) async fn absent(engine: &Engine, desired: &Desired) -> Result<Vec<String>, Problem> {
+    let left: BTreeSet<&str> = desired.left_to_others().collect();
+    if left.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (catalog, cluster) = (Catalog::builtin()?, engine.cluster());
+    let deployments = deployments(cluster).await?;
+    let mut absent = Vec::new();
+    for component in left {
+        let any = Needed { by: String::new(), version: Version::new(0, 0, 0), range: VersionReq::STAR };
+        let crds = crds(cluster, &catalog, component).await?;
+        let found = judge(component, &any, crds.as_deref(), &deployments, engine.installation());
+        if matches!(found, Found::Absent | Found::Stopped(_)) {
+            absent.push(component.to_owned());
+        }
+    }
+    Ok(absent)
+}
+
+async fn deployments(cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+    let list = cluster.list(&builtin::deployment(), &ListParams::default()).await;
+    Ok(list.map_err(failed("Deployments"))?.items)
+}
+
+/// The CRDs of a component; `None` where one of them is missing.
+async fn crds(cluster: &Cluster, catalog: &Catalog, component: &str) -> Result<Option<Vec<Value>>, Problem> {
+    let mut crds = Vec::new();
+    for name in catalog.crds_of(component) {
+        crds.push(cluster.get_opt(&crd(), None, name).await.map_err(failed(name))?);
+    }
+    Ok(crds.into_iter().collect())
+}
+
+fn failed(what: &str) -> impl FnOnce(RequestError) -> EngineError {
+    let what = what.to_owned();
+    move |source| EngineError::Request { action: "read", what, source }
 }
 
 fn crd() -> Resource {

@@ -1,9 +1,11 @@
 //! A plan as people read it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
 use trainerd_engine::Prepared;
+use trainerd_plan::object::ObjectKey;
 use trainerd_plan::ownership::FieldChange;
 use trainerd_plan::plan::{Counts, Plan, Step, Verb};
 
@@ -27,6 +29,9 @@ pub(crate) fn plan_text(plan: &Plan, printer: &Printer) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "point of no return: {} {}", verb(&step.verb), step.object);
     }
+    for held in &plan.held {
+        let _ = writeln!(text, "held: {held}: left out, and made anew once it is gone");
+    }
     for note in &plan.notes {
         let _ = writeln!(text, "note: {note}");
     }
@@ -37,7 +42,7 @@ pub(crate) fn plan_text(plan: &Plan, printer: &Printer) -> String {
 fn step_text(text: &mut String, step: &Step, printer: &Printer) {
     let (sign, tone) = match step.verb {
         Verb::Create => ("+", Tone::Good),
-        Verb::Apply { .. } => ("~", Tone::Attention),
+        Verb::Apply { .. } | Verb::Release { .. } => ("~", Tone::Attention),
         Verb::Delete { .. } => ("-", Tone::Bad),
         Verb::Keep => ("=", Tone::Faint),
     };
@@ -66,6 +71,7 @@ pub(crate) fn verb(verb: &Verb) -> &'static str {
         Verb::Create => "create",
         Verb::Apply { .. } => "change",
         Verb::Keep => "keep",
+        Verb::Release { .. } => "let go of",
         Verb::Delete { .. } => "delete",
     }
 }
@@ -85,6 +91,16 @@ fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// `3 CustomResourceDefinitions, 1 ClusterRole`.
+pub(crate) fn counted(objects: &[ObjectKey]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in objects {
+        *counts.entry(object.kind.as_str()).or_default() += 1;
+    }
+    let text = |(kind, count): (&str, usize)| format!("{count} {kind}{}", if count == 1 { "" } else { "s" });
+    counts.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// `2 to create, 1 to change, 0 to delete, 40 unchanged`.

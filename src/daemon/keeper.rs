@@ -16,6 +16,7 @@ use trainerd_catalog::Catalog;
 use trainerd_cluster::retry::Backoff;
 use trainerd_engine::upkeep::{News, Outlook, RecordSeen, Stance, Upkeep};
 use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 
 use self::obstacle::{Obstacle, Stop, obstacle};
@@ -23,7 +24,7 @@ use self::ruling::{Ruling, is_news};
 use super::board::{Board, Phase, RevisionView};
 use super::declared::{Declared, Source, Wish};
 use super::recorder::Recorder;
-use crate::cli::errors::Problem;
+use crate::cli::errors::{HELD, Problem};
 use crate::cli::exit::Exit;
 use crate::cli::verbs::history::outcome_text;
 use crate::cli::want::want;
@@ -257,7 +258,7 @@ impl Keeper {
                 return Err(self.stopped(error));
             }
             let is_stop = wanted.is_stop;
-            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, false);
+            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, Allowed::default());
             let prepared = match self.aside(prepared).await? {
                 Ok(prepared) => prepared,
                 Err(error) => return Err(self.stopped(error)),
@@ -281,10 +282,11 @@ impl Keeper {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let Some(current) = &state.current else { return Ok(()) };
         let desired = Arc::clone(&current.desired);
-        let prepared = match self.aside(engine.prepare(&state, desired, Purpose::Change, false)).await? {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(self.stopped(error)),
-        };
+        let prepared =
+            match self.aside(engine.prepare(&state, desired, Purpose::Change, Allowed::default())).await? {
+                Ok(prepared) => prepared,
+                Err(error) => return Err(self.stopped(error)),
+            };
         let asked_by = self.asked_by.take();
         self.drive(asked_by, async move |options: &mut RunOptions<'_>| {
             Box::pin(engine.run(state, prepared, options)).await
@@ -415,6 +417,11 @@ impl Keeper {
         self.state = Some(state);
     }
 
+    /// Whether a plan has left out what is being deleted and held by that.
+    fn is_held(&self) -> bool {
+        self.obstacle.as_ref().is_some_and(|obstacle| obstacle.problem.code == HELD)
+    }
+
     fn is_paused(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.standing().paused.is_some())
     }
@@ -472,6 +479,8 @@ impl Keeper {
                 Happened::News(news) => {
                     self.recorder.news(&news);
                     match *news {
+                        // What a plan has left out may be there now.
+                        News::Repaired { .. } | News::Gone(_) if self.is_held() => return Wake::Pass,
                         News::Changed | News::Drifted(_) | News::Repaired { .. } | News::Gone(_) => {
                             self.show();
                         }

@@ -1,6 +1,7 @@
 //! How long it takes to see that nothing changed.
 
 use trainerd_engine::{Engine, State};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Desired;
 use trainerd_plan::plan::Purpose;
 
@@ -26,7 +27,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
         let desired = load.desired();
         let engine = world.engine(load.installation()).await?;
         let state = engine.open().await.map_err(Error::engine("open the installation"))?;
-        let prepared = engine.prepare(&state, desired.clone(), Purpose::Install, false).await;
+        let prepared = engine.prepare(&state, desired.clone(), Purpose::Install, Allowed::default()).await;
         let prepared = prepared.map_err(Error::engine("plan"))?;
         run(&engine, state, prepared, &|_| {}).await.map_err(Error::engine("run the plan"))?;
         tell(&format!("{count} ConfigMaps"), &rounds(world, &desired).await?, report);
@@ -51,7 +52,7 @@ pub(crate) async fn rounds(world: &World, desired: &Desired) -> Result<Vec<Round
         let (state, open) = open(&engine).await?;
         let desired = desired.clone();
         let clock = Clock::start();
-        let prepared = engine.prepare(&state, desired, Purpose::Change, false).await;
+        let prepared = engine.prepare(&state, desired, Purpose::Change, Allowed::default()).await;
         let prepare = clock.took();
         let prepared = prepared.map_err(Error::engine("plan"))?;
         if !prepared.plan.is_empty() {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use trainerd_cluster::Cluster;
 use trainerd_engine::{EngineError, Event, RunOptions};
 use trainerd_integration::cluster::{AuditLog, Span};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Component, Desired, DesiredObject, Installation};
 use trainerd_plan::object::Resource;
 use trainerd_plan::plan::Purpose;
@@ -44,7 +45,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
     world.namespace(NAMESPACE).await?;
     let engine = world.engine(installation()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
-    let prepared = engine.prepare(&state, desired(), Purpose::Install, false).await;
+    let prepared = engine.prepare(&state, desired(), Purpose::Install, Allowed::default()).await;
     let prepared = prepared.map_err(Error::engine("plan"))?;
 
     let audit = AuditLog::new(world.audit.path().to_owned());

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use trainerd_cluster::ListParams;
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
@@ -88,7 +89,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
     let engine = world.engine(load.installation()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
     let clock = Clock::start();
-    let prepared = engine.prepare(&state, desired.clone(), Purpose::Install, false).await;
+    let prepared = engine.prepare(&state, desired.clone(), Purpose::Install, Allowed::default()).await;
     let prepared = prepared.map_err(Error::engine("plan"))?;
     run(&engine, state, prepared, &|_| {}).await.map_err(Error::engine("run the plan"))?;
     let install = clock.took();

@@ -6,6 +6,7 @@ use serde_json::json;
 use trainerd_catalog::{Catalog, Options, Raw};
 use trainerd_cluster::{ApplyParams, RequestError};
 use trainerd_engine::EngineError;
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Purpose, Step};
@@ -74,7 +75,7 @@ fn render(given: &[(&str, &str)]) -> Result<Desired, Error> {
 async fn install(world: &World, desired: &Desired, purpose: Purpose) -> Result<(), Error> {
     let engine = world.engine(desired.installation.clone()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
-    let prepared = engine.prepare(&state, desired.clone(), purpose, false).await;
+    let prepared = engine.prepare(&state, desired.clone(), purpose, Allowed::default()).await;
     let prepared = prepared.map_err(Error::engine("plan"))?;
     match run(&engine, state, prepared, &|_| {}).await {
         Err(EngineError::Failed { .. }) => Ok(()),
@@ -87,7 +88,7 @@ async fn install(world: &World, desired: &Desired, purpose: Purpose) -> Result<(
 async fn complete(world: &World, desired: &Desired) -> Result<(), Error> {
     let engine = world.engine(desired.installation.clone()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
-    let prepared = engine.prepare(&state, desired.clone(), Purpose::Change, false).await;
+    let prepared = engine.prepare(&state, desired.clone(), Purpose::Change, Allowed::default()).await;
     let mut steps = prepared.map_err(Error::engine("plan"))?.plan.steps;
     steps.retain(|step| step.verb.writes());
     steps.sort_by_key(|step| role(&step.object) == Role::Webhook);

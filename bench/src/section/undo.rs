@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trainerd_engine::{EngineError, Event};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 
 use crate::audit::{Mark, Requests};
@@ -36,7 +37,7 @@ pub(crate) async fn measure(world: &World, ours: &Load, bare: &Load) -> Result<U
     let engine = world.engine(ours.installation()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
     let desired = ours.next().desired_and_one_refused();
-    let prepared = engine.prepare(&state, desired, Purpose::Change, false).await;
+    let prepared = engine.prepare(&state, desired, Purpose::Change, Allowed::default()).await;
     let prepared = prepared.map_err(Error::engine("plan"))?;
     match run(&engine, state, prepared, &sink).await {
         Err(EngineError::RolledBack { .. }) => {}

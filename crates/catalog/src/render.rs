@@ -119,9 +119,7 @@ impl Render<'_> {
 
     fn component(&self, kinds: &[Resource]) -> Result<desired::Component, CatalogError> {
         let manifest = &self.component.manifest;
-        let here =
-            |name: &&String| name.as_str() != KUBERNETES && self.resolution.components.contains_key(*name);
-        let needs = manifest.needs.keys().filter(here).cloned().collect();
+        let needs = manifest.needs.keys().filter(|name| *name != KUBERNETES).cloned().collect();
         let mut probes = Vec::new();
         if let Some(file) = &manifest.probes {
             let (variables, _) = self.variables()?;

@@ -112,6 +112,7 @@ fn every_rule_has_its_text() {
         (&[("image-registry", "mirror")], "must be host[:port][/path] without scheme", None),
         (&[("image-pull-secrets", "ok,Not_Ok")], "Not_Ok is not a Secret name", Some("not-ok")),
         (&[("conflicts", "forced")], "must be force, refuse or yield", Some("force")),
+        (&[("crd-policy", "deleted")], "must be keep or delete", Some("delete")),
         (&[("drift-policy", "enforced")], "must be enforce, report or ignore", Some("enforce")),
         (
             &[("drift-ignore", "Deployment:/spec/replicas,x")],

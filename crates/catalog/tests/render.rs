@@ -114,7 +114,7 @@ fn only_what_is_asked_for_is_rendered() {
     };
     let desired = render(&[("components", "trainer"), ("runtimes", "torch-distributed")]);
     assert_eq!(desired.components.keys().collect::<Vec<_>>(), ["runtimes", "trainer"]);
-    assert!(desired.components["trainer"].needs.is_empty(), "what is not installed here is not waited for");
+    assert_eq!(desired.left_to_others().collect::<Vec<_>>(), ["jobset"], "what somebody else has to provide");
     assert!(desired.objects.iter().all(|object| !object.key().name.starts_with("jobset")));
     let runtimes = desired.objects.iter().filter(|object| object.component == "runtimes");
     assert_eq!(runtimes.map(|object| object.key().name).collect::<Vec<_>>(), ["torch-distributed"]);

@@ -16,6 +16,14 @@ impl Cluster {
     /// The kinds that live in a namespace and can be listed, each in the version that its group prefers of
     /// those that serve it.
     pub async fn namespaced_resources(&self) -> Result<Vec<Resource>, RequestError> {
+        let mut resources = self.resources().await?;
+        resources.retain(|resource| resource.namespaced);
+        Ok(resources)
+    }
+
+    /// The kinds of both scopes that can be listed, each in the version that its group prefers of those that serve
+    /// it.
+    pub async fn resources(&self) -> Result<Vec<Resource>, RequestError> {
         let mut resources = Vec::new();
         for path in ["/api", "/apis"] {
             let answer = self.call(Call::get(Verb::List, path.to_owned()).accept(AGGREGATED)).await?;
@@ -37,15 +45,15 @@ fn listable(discovery: &Value) -> Vec<Resource> {
         for (version, resource) in served {
             let listable = items(&resource["verbs"]).any(|verb| verb == "list");
             let text = |value: &Value| value.as_str().map(str::to_owned);
-            if let (true, "Namespaced", Some(kind), Some(plural), Some(version)) = (
+            if let (true, Some(kind), Some(plural), Some(version)) = (
                 listable,
-                resource["scope"].as_str().unwrap_or_default(),
                 text(&resource["responseKind"]["kind"]),
                 text(&resource["resource"]),
                 text(&version["version"]),
             ) && known.insert(plural.clone())
             {
-                resources.push(Resource { group: name.to_owned(), version, kind, plural, namespaced: true });
+                let namespaced = resource["scope"] == "Namespaced";
+                resources.push(Resource { group: name.to_owned(), version, kind, plural, namespaced });
             }
         }
     }
@@ -63,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_listed_in_a_namespace_is_found() {
+    fn what_can_be_listed_is_found() {
         let resource = |name: &str, kind: &str, scope: &str, verbs: &[&str]| json!({"resource": name, "responseKind": {"kind": kind}, "scope": scope, "verbs": verbs});
         let discovery = json!({"items": [{
             "metadata": {"name": "apps"},
@@ -79,8 +87,13 @@ mod tests {
                 ]},
             ],
         }]});
-        let found: Vec<_> = listable(&discovery).into_iter().map(|r| (r.api_version(), r.plural)).collect();
-        let expected = [("apps/v1", "deployments"), ("apps/v1beta1", "old")];
-        assert_eq!(found, expected.map(|(version, plural)| (version.to_owned(), plural.to_owned())));
+        let found: Vec<_> =
+            listable(&discovery).into_iter().map(|r| (r.api_version(), r.plural, r.namespaced)).collect();
+        let expected =
+            [("apps/v1", "deployments", true), ("apps/v1", "nodes", false), ("apps/v1beta1", "old", true)];
+        assert_eq!(
+            found,
+            expected.map(|(version, plural, scope)| (version.to_owned(), plural.to_owned(), scope))
+        );
     }
 }

@@ -40,7 +40,8 @@ pub use credentials::CredentialsError;
 pub use error::{Cause, ConflictKind, FieldConflict, RequestError, Retry, TransportFailure, Verb};
 pub use observer::{Observer, Request};
 pub use params::{
-    ApplyParams, CreateParams, DeleteParams, Deletion, FieldValidation, ListParams, ObjectList, Propagation,
+    Applied, ApplyParams, CreateParams, DeleteParams, Deletion, FieldValidation, ListParams, ObjectList,
+    Propagation,
 };
 pub use proxy::{NamedBy, NotAProxy, Proxy};
 pub use version::{KubernetesVersion, VersionError};

@@ -42,6 +42,15 @@ pub struct ApplyParams {
     pub status: bool,
 }
 
+/// What a server-side apply did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The object as stored.
+    pub object: Value,
+    /// Whether it was made by this very request.
+    pub created: bool,
+}
+
 /// Options of a create, a replace or a merge patch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CreateParams {

@@ -81,6 +81,11 @@ impl Call {
 impl Cluster {
     /// Sends a request and reads the answer, within the connection's time limit.
     pub(crate) async fn call(&self, call: Call) -> Result<Value, RequestError> {
+        self.call_with_code(call).await.map(|(_, answer)| answer)
+    }
+
+    /// As [`Self::call`], with the status code of the answer.
+    pub(crate) async fn call_with_code(&self, call: Call) -> Result<(u16, Value), RequestError> {
         let (asked, request) = call.into_request()?;
         self.turn().await;
         let limit = self.request_timeout();
@@ -105,11 +110,12 @@ impl Cluster {
         };
         self.note(&asked, code);
         if (200..300).contains(&code) {
-            decoded(body).await.map_err(|source| RequestError::Decode {
+            let answer = decoded(body).await.map_err(|source| RequestError::Decode {
                 verb: asked.verb,
                 path: asked.path,
                 source: Arc::new(source),
-            })
+            });
+            answer.map(|answer| (code, answer))
         } else {
             Err(classify(&asked, code, retry_after, &body))
         }

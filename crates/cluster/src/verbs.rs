@@ -6,7 +6,7 @@ use trainerd_plan::object::Resource;
 
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};
-use crate::params::{ApplyParams, CreateParams, DeleteParams, Deletion, ListParams, ObjectList};
+use crate::params::{Applied, ApplyParams, CreateParams, DeleteParams, Deletion, ListParams, ObjectList};
 use crate::path::{self, Query};
 use crate::transport::Call;
 
@@ -17,6 +17,8 @@ const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=met
 /// JSON is YAML; the server knows server-side apply by this media type only.
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The answer to an apply that made its object; one that met an object is answered with 200.
+const CREATED: u16 = 201;
 const JSON_PATCH: &str = "application/json-patch+json";
 
 impl Cluster {
@@ -154,6 +156,16 @@ impl Cluster {
         manifest: &Value,
         params: &ApplyParams,
     ) -> Result<Value, RequestError> {
+        self.apply_telling(resource, manifest, params).await.map(|applied| applied.object)
+    }
+
+    /// As [`Self::apply`], and tells whether the object was made or was there already.
+    pub async fn apply_telling(
+        &self,
+        resource: &Resource,
+        manifest: &Value,
+        params: &ApplyParams,
+    ) -> Result<Applied, RequestError> {
         let name = text(manifest, "/metadata/name").unwrap_or_default();
         let path = path::part(resource, text(manifest, "/metadata/namespace"), name, params.status)?;
         let mut query = Query::default();
@@ -170,7 +182,12 @@ impl Cluster {
         let call = Call::new(Verb::Patch, Method::PATCH, query.append_to(&path))
             .content(APPLY_PATCH, manifest)
             .preconditions(uid, version);
-        self.write(call, resource, params.metadata_only).await
+        let call = if params.metadata_only { call.accept(METADATA) } else { call };
+        let (code, mut object) = self.call_with_code(call).await?;
+        if params.metadata_only {
+            name_kind(&mut object, resource);
+        }
+        Ok(Applied { object, created: code == CREATED })
     }
 
     /// Creates an object and answers with it as stored.

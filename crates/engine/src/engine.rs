@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::retry::Backoff;
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::elsewhere;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner::{self};
 
+use crate::confirmed::but_for;
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::{Event, Sink};
 use crate::execute::{self, Cancel, Ended, Limits};
@@ -163,7 +165,10 @@ pub struct Prepared {
     #[serde(skip)]
     pub(crate) kept: Kept,
     #[serde(skip)]
-    pub(crate) allow_lossy: bool,
+    pub(crate) allow: Allowed,
+    /// When the cluster was observed.
+    #[serde(skip)]
+    pub(crate) observed_at: Instant,
 }
 
 /// What running a plan has to write down.
@@ -252,7 +257,7 @@ impl Engine {
         state: &State,
         desired: impl Into<Arc<Desired>>,
         purpose: Purpose,
-        allow_lossy: bool,
+        allow: Allowed,
     ) -> Result<Prepared, EngineError> {
         let (last, record) = (state.current.as_ref(), state.record());
         let leftover = self.leftover(record).await?;
@@ -261,10 +266,11 @@ impl Engine {
         let mut states: Vec<&Desired> =
             leftover.iter().chain(last).map(|revision| &*revision.desired).collect();
         states.push(&desired);
+        let observed_at = Instant::now();
         let observed = self.observe(&states).await?;
         let before = last.map(|revision| &*revision.desired);
         let terms = Terms::of(&desired.options);
-        let request = self.request(purpose, &desired, before, &observed, &terms, allow_lossy);
+        let request = self.request(purpose, &desired, before, &observed, &terms, allow);
         let plan = planner::plan(&request);
         let plan = plan.map_err(|refused| EngineError::Refused(elsewhere::gathered(refused, &observed)))?;
         let mut package = packing.done().await?;
@@ -282,7 +288,7 @@ impl Engine {
             None => (next_number(record), Kept::Revision),
         };
         let from = record.current;
-        Ok(Prepared { plan, revision, from, desired, package, observed, kept, allow_lossy })
+        Ok(Prepared { plan, revision, from, desired, package, observed, kept, allow, observed_at })
     }
 
     pub(crate) async fn observe(&self, states: &[&Desired]) -> Result<Observed, EngineError> {
@@ -296,7 +302,7 @@ impl Engine {
         last: Option<&'a Desired>,
         observed: &'a Observed,
         terms: &'a Terms,
-        allow_lossy: bool,
+        allow: Allowed,
     ) -> planner::Request<'a> {
         planner::Request {
             purpose,
@@ -305,7 +311,7 @@ impl Engine {
             observed,
             conflicts: terms.conflicts,
             ignored: &terms.drift_ignore,
-            allow_lossy,
+            allow,
             field_manager: self.cluster.field_manager(),
         }
     }
@@ -321,11 +327,15 @@ impl Engine {
     /// Runs a prepared plan, and keeps the account: namespace, lease, revision, journal, steps, journal
     /// closed.
     ///
+    /// A plan that waited, at a prompt say, is made anew from what is there now, and runs only where that adds nothing
+    /// to what was seen.
+    ///
     /// A plan that meets what somebody else deleted or made meanwhile is made again, a few times; one that fails is
     /// undone if it left a revision and the option `auto-rollback` says so.
     ///
     /// # Errors
     /// [`EngineError::RolledBack`], [`EngineError::Failed`]: the plan did not succeed, the journal is closed.
+    /// [`EngineError::Held`]: all of it succeeded that can be done now, and the journal is closed.
     /// [`EngineError::TimedOut`], [`EngineError::Interrupted`], a lost lease: the journal stays open, and
     /// [`Engine::recover`] goes on from there.
     pub async fn run(
@@ -339,11 +349,12 @@ impl Engine {
             revision: Some(prepared.revision),
             counts: prepared.plan.counts(),
         });
+        let held = prepared.plan.held.clone();
         if prepared.is_empty() {
             self.walk(&prepared.plan, prepared.observed, None, &prepared.desired, options)
                 .await?
                 .into_result(prepared.plan.purpose, prepared.revision, options)?;
-            return Ok(state);
+            return but_for(held, state);
         }
         self.check_permissions(&prepared).await?;
         // Where there is a record, or the plan saw it, the namespace exists: what is written next would tell.
@@ -354,7 +365,7 @@ impl Engine {
         self.store.hold(guard.fence());
         let answer = Box::pin(self.run_with_lease(state, prepared, &guard.fence(), options)).await;
         self.store.let_go();
-        released(guard, answer).await
+        released(guard, answer).await.and_then(|state| but_for(held, state))
     }
 
     async fn run_with_lease(
@@ -367,13 +378,14 @@ impl Engine {
         // The plan was made before the lease was taken, perhaps long ago at a prompt.
         let is_successor = state.record().token.as_ref().is_some_and(|token| guard.token().follows(token));
         if !is_successor && self.store.record().await?.version != state.stored.version {
-            return Err(EngineError::ChangedMeanwhile);
+            return Err(EngineError::ChangedMeanwhile { added: Vec::new() });
         }
+        let prepared = self.as_of_now(&state, prepared).await?;
         if prepared.kept == Kept::Nothing {
             self.put_right(&state, prepared, guard, options).await?;
             return Ok(state);
         }
-        let Prepared { plan, revision, from, desired, package, observed, kept, allow_lossy } = prepared;
+        let Prepared { plan, revision, from, desired, package, observed, kept, allow, .. } = prepared;
         if kept == Kept::Revision {
             let asked_by = options.asked_by.clone();
             let header = Header { asked_by, ..self.header(&state, revision, &plan, &desired) };
@@ -386,7 +398,8 @@ impl Engine {
             touched: Vec::new(),
             phase: Phase::Forward,
             extent: None,
-            allow_lossy,
+            allow_lossy: allow.lossy,
+            allow_in_use: allow.in_use,
             started: Timestamp::now(),
             by: self.by.clone(),
             asked_by: options.asked_by.clone(),
@@ -414,15 +427,15 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (purpose, revision) = (prepared.plan.purpose, prepared.revision);
         loop {
-            let Prepared { plan, observed, desired, allow_lossy, .. } = prepared;
+            let Prepared { plan, observed, desired, allow, .. } = prepared;
             match self.walk(&plan, observed, Some(guard), &desired, options).await? {
                 Ended::Failed { failure, .. } if options.may_plan_again(&failure).await => {
-                    prepared = self.prepare(state, desired, purpose, allow_lossy).await?;
+                    prepared = self.prepare(state, desired, purpose, allow).await?;
                 }
                 ended => return ended.into_result(purpose, revision, options),
             }
             if prepared.kept != Kept::Nothing {
-                return Err(EngineError::ChangedMeanwhile);
+                return Err(EngineError::ChangedMeanwhile { added: Vec::new() });
             }
         }
     }

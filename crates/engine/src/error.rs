@@ -4,6 +4,7 @@ use std::fmt;
 
 use trainerd_cluster::lease::{LeaseError, LeaseLost};
 use trainerd_cluster::{ConflictKind, ConnectError, RequestError};
+use trainerd_plan::in_use::Held;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::refused::Refused;
 
@@ -105,9 +106,19 @@ pub enum EngineError {
     /// The record does not allow what was asked.
     #[error("failed to write the journal")]
     Journal(#[from] IllegalTransition),
-    /// Somebody else changed the installation between planning and the first write. Nothing was written.
+    /// The installation is not what it was when the plan was made: somebody else wrote its record, or more would be done
+    /// now than was planned. Nothing of that was done.
     #[error("the installation changed while this plan waited")]
-    ChangedMeanwhile,
+    ChangedMeanwhile {
+        /// What would be done now and was not planned; empty where the record was written.
+        added: Vec<ObjectKey>,
+    },
+    /// The plan is done but for objects that are being deleted and are held by that.
+    #[error("{} cannot be made anew yet", held.iter().map(|held| held.object.to_string()).collect::<Vec<_>>().join(", "))]
+    Held {
+        /// Them.
+        held: Vec<Held>,
+    },
     /// Permissions are missing.
     #[error("permission missing: {}", .0.join("; "))]
     Permissions(Vec<String>),
@@ -161,6 +172,23 @@ pub enum Failure {
         /// Which.
         object: ObjectKey,
     },
+    /// An object that the plan was to make was made by somebody else meanwhile; it is as they made it.
+    #[error("{object} was made by {owner} while the plan ran")]
+    Overtaken {
+        /// Which.
+        object: ObjectKey,
+        /// By whom.
+        owner: String,
+    },
+    /// As [`Self::Overtaken`], and what was added to it could not be taken back.
+    #[error("failed to take back what was added to {object}, which somebody else made while the plan ran")]
+    NotGivenBack {
+        /// Which.
+        object: ObjectKey,
+        /// The answer.
+        #[source]
+        source: RequestError,
+    },
     /// Going on with a plan that was broken off is refused, for these reasons.
     #[error("refused: {}", Listed(.0))]
     Refused(Vec<Refused>),
@@ -210,7 +238,7 @@ impl Failure {
     pub fn overtaken(&self) -> Option<&ObjectKey> {
         use ConflictKind::{ResourceVersion, Uid, UidOrResourceVersion};
         let (object, source) = match self {
-            Self::Deleted { object } => return Some(object),
+            Self::Deleted { object } | Self::Overtaken { object, .. } => return Some(object),
             Self::Write { object, source, .. } => (object, source),
             _ => return None,
         };

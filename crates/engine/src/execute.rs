@@ -237,6 +237,14 @@ impl Run<'_> {
                 let failure = Failure::ChangedHands { object: step.object.clone() };
                 self.fail(Some(step.object.clone()), failure);
             }
+            Err(WriteError::Overtaken { owner }) => {
+                let failure = Failure::Overtaken { object: step.object.clone(), owner };
+                self.fail(Some(step.object.clone()), failure);
+            }
+            Err(WriteError::NotGivenBack(source)) => {
+                let failure = Failure::NotGivenBack { object: step.object.clone(), source };
+                self.fail(Some(step.object.clone()), failure);
+            }
             Err(WriteError::Request(source)) => {
                 let failure =
                     Failure::Write { verb: verb_name(&step.verb), object: step.object.clone(), source };

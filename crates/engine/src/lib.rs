@@ -5,7 +5,9 @@
 //! next one finds the journal open and finishes what was begun.
 
 mod admission;
+mod adoption;
 pub mod chunk;
+mod confirmed;
 mod engine;
 pub mod error;
 pub mod event;
@@ -17,7 +19,7 @@ mod pods;
 mod preflight;
 pub mod record;
 mod recover;
-mod removal;
+pub mod removal;
 mod retry;
 pub mod revision;
 mod rollback;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::in_use;
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::order::{Role, role};
@@ -93,7 +94,72 @@ pub(crate) async fn observe(
             .map(|(key, _)| key)
             .collect();
     }
+    if let Some(desired) = states.last()
+        && prune::needs_users(desired, &observed)
+    {
+        let jobs = stored(cluster, &train_job()).await?;
+        let jobs: Vec<Value> = jobs.into_iter().map(|(_, live)| live.value).collect();
+        observed.users = in_use::users(&observed, &jobs);
+    }
+    observed.removed = removed(cluster, installation, &observed).await?;
     Ok(observed)
+}
+
+/// The ApplySet ids of other installations that observed objects carry and that are gone: no Secret of theirs, no lease
+/// and no Deployment is left in their namespace. Where that may not be looked at, they count as there.
+async fn removed(
+    cluster: &Cluster,
+    installation: &Installation,
+    observed: &Observed,
+) -> Result<BTreeSet<String>, EngineError> {
+    let others = observed.objects.values().filter_map(LiveObject::installation);
+    let others: BTreeMap<String, Installation> =
+        others.filter(|other| other != installation).map(|other| (applyset::id(&other), other)).collect();
+    let mut removed = BTreeSet::new();
+    for (id, other) in others {
+        if !is_there(cluster, &other, &id).await? {
+            removed.insert(id);
+        }
+    }
+    Ok(removed)
+}
+
+async fn is_there(cluster: &Cluster, other: &Installation, id: &str) -> Result<bool, EngineError> {
+    let of_record = format!("{}={}", applyset::INSTALLATION, other.name);
+    let of_set = format!("{}={id}", applyset::PART_OF);
+    for (resource, selector) in [(builtin::secret(), of_record), (builtin::deployment(), of_set)] {
+        let params = ListParams {
+            namespace: Some(other.namespace.clone()),
+            label_selector: Some(selector),
+            metadata_only: true,
+            ..ListParams::default()
+        };
+        match patiently(async || cluster.list(&resource, &params).await).await {
+            Ok(list) if list.items.is_empty() => {}
+            Ok(_) | Err(RequestError::Forbidden { .. }) => return Ok(true),
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(EngineError::request("list", &resource.plural)(error)),
+        }
+    }
+    let (lease, name) = (builtin::lease(), applyset::parent_name(other));
+    match patiently(async || cluster.get_opt(&lease, Some(&other.namespace), &name).await).await {
+        Ok(lease) => Ok(lease.is_some()),
+        Err(RequestError::Forbidden { .. }) => Ok(true),
+        Err(error) => {
+            Err(EngineError::request("read", format!("the lease of installation {}", other.name))(error))
+        }
+    }
+}
+
+/// TrainJobs, which name the runtimes that they use.
+fn train_job() -> Resource {
+    Resource {
+        group: "trainer.kubeflow.org".to_owned(),
+        version: "v1alpha1".to_owned(),
+        kind: "TrainJob".to_owned(),
+        plural: "trainjobs".to_owned(),
+        namespaced: true,
+    }
 }
 
 /// JobSets, whose stored objects a CRD change may concern.

@@ -4,7 +4,7 @@ use serde_json::json;
 use trainerd_cluster::lease::{FencingToken, Identity, LeaseConfig, LeaseGuard};
 use trainerd_cluster::{CreateParams, RequestError, builtin};
 use trainerd_plan::applyset;
-use trainerd_plan::observed::Observed;
+use trainerd_plan::observed::{Observed, true_conditions};
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::reason::WaitingOn;
 use trainerd_plan::refused::Refused;
@@ -22,7 +22,11 @@ impl Engine {
         let found = observe::namespace(&self.cluster, name).await;
         match found.map_err(EngineError::request("read", format!("namespace {name}")))? {
             Some(found) if !found["metadata"]["deletionTimestamp"].is_null() => {
-                Err(EngineError::Refused(vec![Refused::NamespaceTerminating { name: name.clone() }]))
+                let conditions = true_conditions(&found);
+                Err(EngineError::Refused(vec![Refused::NamespaceTerminating {
+                    name: name.clone(),
+                    conditions,
+                }]))
             }
             Some(_) => Ok(()),
             None => {

@@ -79,7 +79,7 @@ impl Rules {
                     self.need("patch", &step.resource, None);
                 }
                 Verb::Delete { .. } => self.delete(&step.resource, None),
-                Verb::Keep => {}
+                Verb::Keep | Verb::Release { .. } => {}
             }
             return;
         }
@@ -98,6 +98,10 @@ impl Rules {
                 self.need("patch", &step.resource, namespace);
             }
             Verb::Apply { .. } => self.need("patch", &step.resource, namespace),
+            Verb::Release { .. } => {
+                self.need("get", &step.resource, namespace);
+                self.need("patch", &step.resource, namespace);
+            }
             Verb::Delete { .. } => self.delete(&step.resource, namespace),
             Verb::Keep => {}
         }
@@ -164,6 +168,7 @@ async fn not_grantable(cluster: &Cluster, plan: &Plan) -> Result<Vec<String>, En
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use trainerd_plan::allowed::Allowed;
     use trainerd_plan::desired::{Component, Desired, DesiredObject, Installation};
     use trainerd_plan::observed::{LiveObject, Observed};
     use trainerd_plan::plan::Probe;
@@ -233,7 +238,7 @@ mod tests {
             observed: &Observed::default(),
             conflicts: Conflicts::Refuse,
             ignored: &[],
-            allow_lossy: false,
+            allow: Allowed::default(),
             field_manager: "trainerd",
         };
         let texts = texts(&planner::plan(&request).unwrap());

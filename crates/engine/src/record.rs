@@ -53,6 +53,9 @@ pub struct Journal {
     /// Whether going back may change CRDs.
     #[serde(default)]
     pub allow_lossy: bool,
+    /// Whether what is in use may be deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_in_use: bool,
     /// When it was opened.
     pub started: Timestamp,
     /// Which command opened it.
@@ -210,6 +213,7 @@ mod tests {
             phase: Phase::Forward,
             extent: None,
             allow_lossy: false,
+            allow_in_use: false,
             started: Timestamp::UNIX_EPOCH,
             by: "test".into(),
             asked_by: None,

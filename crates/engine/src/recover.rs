@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trainerd_cluster::lease::Fence;
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, DesiredObject};
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 
+use crate::confirmed::but_for;
 use crate::engine::{Engine, RunOptions, State};
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
@@ -17,6 +19,7 @@ use crate::execute::Ended;
 use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase};
+use crate::removal::Confirmed;
 use crate::revision::Revision;
 use crate::terms::Terms;
 
@@ -119,14 +122,14 @@ impl Engine {
         if state.journal().is_none() {
             return Ok(state);
         }
-        self.recover_allowing(state, false, options).await
+        self.recover_allowing(state, Allowed::default(), options).await
     }
 
-    /// Finishes the open journal; `lossy` adds the word that it may have been opened without.
+    /// Finishes the open journal; `allow` adds what it may have been opened without.
     pub(crate) async fn recover_allowing(
         &self,
         state: State,
-        lossy: bool,
+        allow: Allowed,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
         self.ensure_namespace().await?;
@@ -136,7 +139,8 @@ impl Engine {
         let answer = match self.open_damaged().await {
             Ok(mut state) => {
                 if let Some(journal) = &mut state.stored.record.journal {
-                    journal.allow_lossy |= lossy;
+                    journal.allow_lossy |= allow.lossy;
+                    journal.allow_in_use |= allow.in_use;
                 }
                 Box::pin(self.finish(state, None, &guard.fence(), options)).await
             }
@@ -171,7 +175,8 @@ impl Engine {
             return Ok(state);
         };
         if let Some(extent) = journal.extent {
-            return self.finish_removal(state, extent, guard, options).await;
+            let confirmed = Confirmed::Before(journal.started);
+            return self.finish_removal(state, extent, &confirmed, guard, options).await;
         }
         let undo = matches!(journal.phase, Phase::Undo { .. });
         let mut known: Vec<Revision> = state.current.take().into_iter().chain(known).collect();
@@ -190,6 +195,7 @@ impl Engine {
             }
         }
         let purpose = if undo { Purpose::Rollback } else { journal.purpose };
+        let mut held = Vec::new();
         let ended = loop {
             if let Some(failure) = overtaken.take_if(|_| options.is_out_of_tries()) {
                 break Ended::Failed { failure, pruning: false };
@@ -223,6 +229,7 @@ impl Engine {
                 (Ok(plan), _) => plan,
             };
             preflight::check(&self.cluster, &plan).await?;
+            held.clone_from(&plan.held);
             (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
             match self.walk(&plan, observed, Some(guard), &target.desired, options).await? {
                 Ended::Failed { failure, .. } if failure.overtaken().is_some() => overtaken = Some(failure),
@@ -238,7 +245,7 @@ impl Engine {
                 back: heading,
                 reason,
             }),
-            _ => Ok(state),
+            _ => but_for(held, state),
         }
     }
 
@@ -266,8 +273,9 @@ impl Engine {
         let observed = self.observe(&states).await?;
         // An automatic rollback was allowed by its option when the plan began.
         let lossy = matches!(journal.phase, Phase::Undo { .. }) || journal.allow_lossy;
+        let allow = Allowed { lossy, in_use: journal.allow_in_use };
         let terms = Terms::of(&target.desired.options);
-        let request = self.request(purpose, &target.desired, Some(&last), &observed, &terms, lossy);
+        let request = self.request(purpose, &target.desired, Some(&last), &observed, &terms, allow);
         let plan = planner::resume(&request);
         Ok((plan, observed))
     }

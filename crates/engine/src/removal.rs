@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::Desired;
-use trainerd_plan::object::GroupKind;
-use trainerd_plan::observed::Observed;
+use trainerd_plan::object::{GroupKind, ObjectKey};
+use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::order::{Role, role};
-use trainerd_plan::plan::{Plan, Purpose};
+use trainerd_plan::plan::{Plan, Purpose, Verb};
 use trainerd_plan::removal;
 
 use crate::engine::{Engine, RunOptions, State};
@@ -25,33 +25,140 @@ use crate::preflight;
 use crate::record::{Journal, Phase, Record, Removal};
 use crate::terms::Terms;
 
+/// A removal as it was shown: what runs is this, and nothing beyond it.
+#[derive(Clone, Debug)]
+pub struct PreparedRemoval {
+    /// The plan.
+    pub plan: Plan,
+    extent: Removal,
+    /// Whether there is a record of the installation.
+    recorded: bool,
+}
+
+impl PreparedRemoval {
+    /// Whether there is neither a record of the installation nor anything that would be deleted.
+    pub fn is_empty(&self) -> bool {
+        !self.recorded && self.plan.is_empty()
+    }
+}
+
+/// What became of the namespace of an installation that was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamespaceLeft {
+    /// It was seen to be gone.
+    Gone,
+    /// It is being deleted; what it says of that, where something stands against it.
+    Going {
+        /// Its conditions that are true.
+        conditions: Vec<String>,
+    },
+    /// It stays: trainerd did not make it, or something else is in it.
+    Stays,
+}
+
+/// What may be deleted by a removal.
+pub(crate) enum Confirmed<'p> {
+    /// What a person has seen.
+    Seen(&'p Plan),
+    /// What users had stored before the removal began at that time, and everything of the installation's own.
+    Before(Timestamp),
+}
+
+impl Confirmed<'_> {
+    /// What a plan would delete without being asked.
+    fn added(&self, plan: &Plan, observed: &Observed) -> Vec<ObjectKey> {
+        match self {
+            Self::Seen(confirmed) => {
+                let uids = confirmed.steps.iter().filter_map(|step| match &step.verb {
+                    Verb::Delete { uid, .. } => Some(uid.as_str()),
+                    _ => None,
+                });
+                let uids: BTreeSet<&str> = uids.collect();
+                let added = plan.beyond(confirmed).into_iter();
+                // What a controller made for something that goes would go with it anyway.
+                added.filter(|key| !is_owned_by(observed, key, |uid| uids.contains(uid))).collect()
+            }
+            Self::Before(started) => {
+                let is_later = |live: &LiveObject| {
+                    let created = live.value["metadata"]["creationTimestamp"].as_str();
+                    created.and_then(|text| text.parse::<Timestamp>().ok()).is_some_and(|at| at > *started)
+                };
+                let stored = observed.custom_objects.values();
+                let earlier: BTreeSet<&str> =
+                    stored.filter(|live| !is_later(live)).map(LiveObject::uid).collect();
+                let later = |key: &&ObjectKey| {
+                    observed.custom_objects.get(*key).is_some_and(is_later)
+                        && !is_owned_by(observed, key, |uid| earlier.contains(uid))
+                };
+                plan.steps.iter().map(|step| &step.object).filter(later).cloned().collect()
+            }
+        }
+    }
+}
+
+/// Whether an object has an owner of whom that is true, or one that has.
+fn is_owned_by(observed: &Observed, key: &ObjectKey, goes: impl Fn(&str) -> bool) -> bool {
+    let owners = |live: &LiveObject| -> Vec<String> {
+        let owners = live.value["metadata"]["ownerReferences"].as_array();
+        let uids = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str());
+        uids.map(str::to_owned).collect()
+    };
+    let by_uid = |uid: &str| observed.custom_objects.values().find(|live| live.uid() == uid);
+    let mut seen = BTreeSet::new();
+    let mut queue: Vec<String> = observed.custom_objects.get(key).map(owners).unwrap_or_default();
+    while let Some(uid) = queue.pop() {
+        if goes(&uid) {
+            return true;
+        }
+        if seen.insert(uid.clone()) {
+            queue.extend(by_uid(&uid).map(owners).unwrap_or_default());
+        }
+    }
+    false
+}
+
 impl Engine {
-    /// Plans the removal of the installation; nothing is written.
-    pub async fn prepare_removal(&self, state: &State, extent: Removal) -> Result<Plan, EngineError> {
+    /// Plans the removal of the installation; nothing is written. Where there is no record of it, what carries its
+    /// label is looked for: its namespace may have been deleted, and an earlier removal may have left something.
+    pub async fn prepare_removal(
+        &self,
+        state: &State,
+        extent: Removal,
+    ) -> Result<PreparedRemoval, EngineError> {
         let (plan, _) = self.removal(state, extent).await?;
-        Ok(plan)
+        let recorded = !concerned(state.record()).is_empty();
+        Ok(PreparedRemoval { plan, extent, recorded })
+    }
+
+    /// Everything in the cluster that is this installation's by label and that trainerd applied, whatever is recorded
+    /// of it.
+    pub async fn left_behind(&self) -> Result<Vec<ObjectKey>, EngineError> {
+        let found = self.labelled_anywhere().await?;
+        let manager = self.cluster.field_manager();
+        let ours = found.into_iter().filter(|(_, live)| live.is_member(self.installation(), manager));
+        Ok(ours.map(|(key, _)| key).collect())
     }
 
     /// Plans from the revisions that can be read, and from the record's list of kinds where they cannot:
     /// whatever is damaged or was erased already does not stand against a removal.
     async fn removal(&self, state: &State, extent: Removal) -> Result<(Plan, Observed), EngineError> {
-        let numbers = concerned(state.record());
-        if numbers.is_empty() {
-            return Err(self.not_installed());
-        }
         let mut revisions = Vec::new();
-        for number in numbers {
+        for number in concerned(state.record()) {
             revisions.extend(self.store.load_if_sound(number).await?);
         }
         let states: Vec<&Desired> = revisions.iter().map(|revision| &*revision.desired).collect();
         let mut observed = self.observe(&states).await?;
-        let known: BTreeSet<GroupKind> = states
-            .iter()
-            .flat_map(|state| &state.objects)
-            .map(|object| object.resource.group_kind())
-            .collect();
-        let unknown = state.stored.group_kinds.difference(&known).cloned().collect();
-        observed.objects.extend(self.labelled(&unknown).await?);
+        if state.stored.group_kinds.is_empty() {
+            observed.objects.extend(self.labelled_anywhere().await?);
+        } else {
+            let known: BTreeSet<GroupKind> = states
+                .iter()
+                .flat_map(|state| &state.objects)
+                .map(|object| object.resource.group_kind())
+                .collect();
+            let unknown = state.stored.group_kinds.difference(&known).cloned().collect();
+            observed.objects.extend(self.labelled(&unknown).await?);
+        }
         // What a CRD change would drop is no concern of a removal.
         observed.workload_refs.clear();
         if extent != Removal::KeepStored {
@@ -65,20 +172,30 @@ impl Engine {
     /// Removes the installation: the planned objects, then trainerd's own records, then the namespace if
     /// trainerd made it and nothing else is in it, then the lease under which all that was done.
     ///
-    /// A plan under way is replaced, not finished. Returns whether the namespace went.
+    /// A plan under way is replaced, not finished. Where the namespace is gone and something is left to delete, it is
+    /// made for as long as that takes: lease and journal are kept there.
     ///
     /// # Errors
     /// As [`Engine::run`]; a removal that fails or is broken off keeps its journal and is finished by the
-    /// next call, with the extent of that call. [`EngineError::NotInstalled`] where nothing is left at all.
-    pub async fn remove(&self, extent: Removal, options: &mut RunOptions<'_>) -> Result<bool, EngineError> {
+    /// next call, with the extent of that call. [`EngineError::ChangedMeanwhile`] where more would go than was shown.
+    /// [`EngineError::NotInstalled`] where nothing is left at all.
+    pub async fn remove(
+        &self,
+        confirmed: &PreparedRemoval,
+        options: &mut RunOptions<'_>,
+    ) -> Result<NamespaceLeft, EngineError> {
         let state = self.open_damaged().await?;
-        if concerned(state.record()).is_empty() && self.namespace_is_going().await? {
-            return Ok(true);
+        if concerned(state.record()).is_empty() {
+            if !confirmed.plan.is_empty() {
+                self.ensure_namespace().await?;
+            } else if self.namespace_is_going().await? {
+                return self.namespace_left(true).await;
+            }
         }
         let guard = self.lease(state.stored.record.token, options.sink).await?;
         let fence = guard.fence();
         self.store.hold(fence.clone());
-        let answer = match self.remove_with_lease(extent, &fence, options).await {
+        let answer = match self.remove_with_lease(confirmed, &fence, options).await {
             Ok(()) => self.remove_namespace(&fence).await,
             Err(error) => Err(error),
         };
@@ -86,46 +203,56 @@ impl Engine {
         match answer {
             Ok(went) => {
                 let failed = EngineError::request("delete", "the installation's lease");
-                guard.delete().await.map_err(failed).map(|()| went)
+                guard.delete().await.map_err(failed)?;
+                self.namespace_left(went).await
             }
-            error => released(guard, error).await,
+            Err(error) => released(guard, Err(error)).await,
         }
     }
 
     async fn remove_with_lease(
         &self,
-        extent: Removal,
+        confirmed: &PreparedRemoval,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<(), EngineError> {
         let mut state = self.open_damaged().await?;
-        if concerned(state.record()).is_empty() {
+        if concerned(state.record()).is_empty() && confirmed.plan.is_empty() {
             // What a run left that was killed before its journal was open, or at the very end of a removal.
             return self.store.erase(&state.stored).await;
         }
         // Refused before the journal says that anything is under way.
-        let (plan, _) = self.removal(&state, extent).await?;
+        let extent = confirmed.extent;
+        let confirmed = Confirmed::Seen(&confirmed.plan);
+        let (plan, observed) = self.removal(&state, extent).await?;
+        check(&confirmed, &plan, &observed)?;
         preflight::check(&self.cluster, &plan).await?;
         if let Some(record) = begun(state.record(), extent, &self.by)? {
             state.stored.record = record;
+            // Where no revision tells, whoever finishes this looks for the kinds that were found.
+            let kinds = plan.steps.iter().map(|step| step.object.group_kind());
+            state.stored.group_kinds.extend(kinds);
             state.stored = self.store.write(&state.stored).await?;
         }
-        self.finish_removal(state, extent, guard, options).await.map(drop)
+        self.finish_removal(state, extent, &confirmed, guard, options).await.map(drop)
     }
 
     pub(crate) async fn finish_removal(
         &self,
         state: State,
         extent: Removal,
+        confirmed: &Confirmed<'_>,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
         let (mut plan, mut observed) = self.removal(&state, extent).await?;
+        check(confirmed, &plan, &observed)?;
         (options.sink)(Event::Planned { purpose: Purpose::Remove, revision: None, counts: plan.counts() });
         if let Some(first) = before_crds(&plan) {
             self.carry_out(&state, &first, observed, guard, options).await?;
             // A CRD takes along what is stored under it: what came to be meanwhile is looked for once more.
             (plan, observed) = self.removal(&state, extent).await?;
+            check(confirmed, &plan, &observed)?;
         }
         self.carry_out(&state, &plan, observed, guard, options).await?;
         self.store.erase(&state.stored).await?;
@@ -157,6 +284,12 @@ impl Engine {
     }
 }
 
+/// Refuses what nobody asked for.
+fn check(confirmed: &Confirmed<'_>, plan: &Plan, observed: &Observed) -> Result<(), EngineError> {
+    let added = confirmed.added(plan, observed);
+    if added.is_empty() { Ok(()) } else { Err(EngineError::ChangedMeanwhile { added }) }
+}
+
 /// The revisions whose objects may be in the cluster; none where nothing is installed or under way.
 fn concerned(record: &Record) -> BTreeSet<u64> {
     let journal = record.journal.iter();
@@ -185,6 +318,7 @@ fn begun(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, E
         phase: Phase::Forward,
         extent: Some(extent),
         allow_lossy: false,
+        allow_in_use: false,
         started: Timestamp::now(),
         by: by.to_owned(),
         asked_by: None,
@@ -206,8 +340,7 @@ mod tests {
     use serde_json::json;
     use trainerd_plan::applyset;
     use trainerd_plan::desired::Installation;
-    use trainerd_plan::object::{ObjectKey, Resource};
-    use trainerd_plan::observed::LiveObject;
+    use trainerd_plan::object::Resource;
     use trainerd_plan::removal::Extent;
 
     use super::*;
@@ -221,6 +354,7 @@ mod tests {
             phase: Phase::Forward,
             extent,
             allow_lossy: false,
+            allow_in_use: false,
             started: Timestamp::UNIX_EPOCH,
             by: "test".to_owned(),
             asked_by: None,
@@ -260,6 +394,64 @@ mod tests {
         let wider = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
         assert_eq!(wider.journal, Some(Journal { extent: Some(Removal::Purge), ..open }));
         assert!(concerned(&Record::default()).is_empty());
+    }
+
+    #[test]
+    fn what_was_stored_since_it_was_shown_is_not_deleted_unless_it_goes_with_what_was() {
+        let installation = Installation { name: "t".into(), namespace: "ns".into() };
+        let resource = |group: &str, kind: &str| Resource {
+            group: group.into(),
+            version: "v1".into(),
+            kind: kind.into(),
+            plural: kind.to_lowercase(),
+            namespaced: kind != "CustomResourceDefinition",
+        };
+        let crd = resource("apiextensions.k8s.io", "CustomResourceDefinition");
+        let mut observed = Observed::default();
+        let key = ObjectKey {
+            group: crd.group.clone(),
+            kind: crd.kind.clone(),
+            namespace: None,
+            name: "crd".into(),
+        };
+        let value = json!({
+            "metadata": {
+                "uid": "crd", "labels": {applyset::PART_OF: applyset::id(&installation)},
+                "managedFields": [{"manager": "trainerd", "operation": "Apply"}],
+            },
+            "spec": {"group": "x", "names": {"kind": "Job"}},
+        });
+        observed.objects.insert(key, LiveObject { resource: crd, value });
+        let store = |observed: &mut Observed, name: &str, created: &str, owner: Option<&str>| {
+            let key = ObjectKey {
+                group: "x".into(),
+                kind: "Job".into(),
+                namespace: Some("team".into()),
+                name: name.into(),
+            };
+            let mut value = json!({"metadata": {"uid": name, "creationTimestamp": created}});
+            if let Some(owner) = owner {
+                value["metadata"]["ownerReferences"] = json!([{"uid": owner}]);
+            }
+            observed.custom_objects.insert(key.clone(), LiveObject { resource: resource("x", "Job"), value });
+            key
+        };
+        let planned = |observed: &Observed| {
+            removal::plan(&installation, observed, Extent::PurgeWithJobs, "trainerd").unwrap()
+        };
+        store(&mut observed, "seen", "2026-01-01T00:00:00Z", None);
+        let seen = planned(&observed);
+        let started: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        for confirmed in [Confirmed::Seen(&seen), Confirmed::Before(started)] {
+            assert_eq!(confirmed.added(&planned(&observed), &observed), []);
+        }
+        // What controllers make of what goes would go with it.
+        store(&mut observed, "child", "2026-01-01T00:02:00Z", Some("seen"));
+        store(&mut observed, "grandchild", "2026-01-01T00:02:00Z", Some("child"));
+        let unseen = store(&mut observed, "unseen", "2026-01-01T00:02:00Z", None);
+        for confirmed in [Confirmed::Seen(&seen), Confirmed::Before(started)] {
+            assert_eq!(confirmed.added(&planned(&observed), &observed), std::slice::from_ref(&unseen));
+        }
     }
 
     #[test]

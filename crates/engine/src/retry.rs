@@ -8,7 +8,7 @@ use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::{RetryPolicy, with_retry};
 
 /// How long reads, and writes of trainerd's own records, are repeated: an API server restarts in less.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Repeats a request for as long as a passing fault may last.
 pub(crate) async fn patiently<T>(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use trainerd_cluster::lease::Fence;
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 use trainerd_plan::planner;
 
@@ -23,7 +24,7 @@ impl Engine {
         &self,
         state: &State,
         to: Option<u64>,
-        allow_lossy: bool,
+        allow: Allowed,
     ) -> Result<Prepared, EngineError> {
         let current = state.current.as_ref();
         let number = match (to, current) {
@@ -38,7 +39,7 @@ impl Engine {
             },
         };
         let target = self.store.load(number).await?;
-        self.prepare(state, target.desired, Purpose::Rollback, allow_lossy).await
+        self.prepare(state, target.desired, Purpose::Rollback, allow).await
     }
 
     /// Runs a rollback. Unlike other plans it may replace one that was broken off.
@@ -46,15 +47,15 @@ impl Engine {
         &self,
         state: State,
         to: Option<u64>,
-        allow_lossy: bool,
+        allow: Allowed,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
         let Some(journal) = state.journal().cloned() else {
-            let prepared = self.prepare_rollback(&state, to, allow_lossy).await?;
+            let prepared = self.prepare_rollback(&state, to, allow).await?;
             return self.run(state, prepared, options).await;
         };
         if to.is_none() && journal.purpose == Purpose::Rollback {
-            return self.recover_allowing(state, allow_lossy, options).await;
+            return self.recover_allowing(state, allow, options).await;
         }
         let number = to.or(journal.from).ok_or(EngineError::NothingBefore(journal.target))?;
         let wanted = self.store.load(number).await?;
@@ -62,12 +63,12 @@ impl Engine {
         let broken = self.store.load_if_sound(heading).await?;
         let leads_there = broken.as_ref().is_some_and(|broken| broken.header.digest == wanted.header.digest);
         if journal.extent.is_none() && leads_there {
-            return self.recover_allowing(state, allow_lossy, options).await;
+            return self.recover_allowing(state, allow, options).await;
         }
-        self.check_replacement(broken, &wanted, allow_lossy).await?;
+        self.check_replacement(broken, &wanted, allow).await?;
         let guard = self.lease(state.record().token.clone(), options.sink).await?;
         self.store.hold(guard.fence());
-        let answer = Box::pin(self.replace_with_lease(wanted, allow_lossy, &guard.fence(), options)).await;
+        let answer = Box::pin(self.replace_with_lease(wanted, allow, &guard.fence(), options)).await;
         self.store.let_go();
         released(guard, answer).await
     }
@@ -77,22 +78,21 @@ impl Engine {
         &self,
         broken: Option<Revision>,
         wanted: &Revision,
-        allow_lossy: bool,
+        allow: Allowed,
     ) -> Result<(), EngineError> {
         let others: Vec<Revision> = broken.into_iter().collect();
         let states: Vec<_> = others.iter().chain([wanted]).map(|revision| &*revision.desired).collect();
         let observed = self.observe(&states).await?;
         let last = written_before(&wanted.desired, &others);
         let terms = Terms::of(&wanted.desired.options);
-        let request =
-            self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, &terms, allow_lossy);
+        let request = self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, &terms, allow);
         planner::resume(&request).map(drop).map_err(EngineError::Refused)
     }
 
     async fn replace_with_lease(
         &self,
         wanted: Revision,
-        allow_lossy: bool,
+        allow: Allowed,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
@@ -118,7 +118,8 @@ impl Engine {
             touched: Vec::new(),
             phase: Phase::Forward,
             extent: None,
-            allow_lossy,
+            allow_lossy: allow.lossy,
+            allow_in_use: allow.in_use,
             started: Timestamp::now(),
             by: self.by.clone(),
             asked_by: options.asked_by.clone(),

@@ -47,7 +47,7 @@ impl Engine {
             None => {}
         }
         let noted = self.store.note(About::Ruler, self.noted(source.to_owned())).await?;
-        noted.ok_or(EngineError::ChangedMeanwhile)
+        noted.ok_or(EngineError::ChangedMeanwhile { added: Vec::new() })
     }
 
     /// Takes back what [`Engine::rule`] said of a source; what is said of another one stays.

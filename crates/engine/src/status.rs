@@ -10,6 +10,7 @@ use trainerd_cluster::{ListParams, builtin, endpoints};
 use trainerd_plan::admission::{self, Judged};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Component, Desired, DesiredObject};
+use trainerd_plan::in_use::{self, Held};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
@@ -42,6 +43,12 @@ pub struct Status {
     pub components: BTreeMap<String, ComponentStatus>,
     /// Objects that are not ready, or differ from the revision.
     pub objects: Vec<ObjectStatus>,
+    /// Components that are needed, left to others, and not in the cluster, as far as whoever asked has looked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Objects of the installation that are being deleted, wanted or not, and what holds them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deleting: Vec<Held>,
     /// The plan under way, if any.
     pub journal: Option<Journal>,
     /// Who has the say.
@@ -104,6 +111,8 @@ impl Status {
             ready: troubled.iter().all(|object| object.waiting.is_none()),
             components,
             objects: troubled,
+            missing: Vec::new(),
+            deleting: Vec::new(),
             journal: None,
             standing: Standing::default(),
         }
@@ -126,8 +135,14 @@ impl Engine {
             outcome: state.record().results.get(&number).cloned(),
             journal: state.journal().cloned(),
             standing: state.standing().clone(),
+            deleting: self.deleting(&observed),
             ..Status::of(number, desired, objects)
         })
+    }
+
+    fn deleting(&self, observed: &Observed) -> Vec<Held> {
+        let own = observed.objects.iter().filter(|(_, live)| live.belongs_to(self.installation()));
+        own.filter_map(|(key, live)| in_use::held(observed, key, live)).collect()
     }
 
     fn object(

@@ -12,6 +12,7 @@ use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Step, Verb};
 use trainerd_plan::{admission, applyset};
 
+use crate::adoption;
 use crate::error::one_line;
 use crate::event::{Event, Sink, millis};
 
@@ -34,6 +35,13 @@ pub(crate) enum WriteError {
     Request(RequestError),
     /// The object that was to go is no longer the installation's.
     ChangedHands,
+    /// The object that was to be made was made by somebody else, and is as they made it.
+    Overtaken {
+        /// By whom.
+        owner: String,
+    },
+    /// As [`Self::Overtaken`], and what was added to it could not be taken back.
+    NotGivenBack(RequestError),
     /// The right to write was lost before it was sent.
     LeaseLost(LeaseLost),
 }
@@ -99,7 +107,7 @@ async fn proven(
     let force = match &step.verb {
         Verb::Apply { force, .. } => *force,
         Verb::Create => false,
-        Verb::Keep | Verb::Delete { .. } => return answer,
+        Verb::Keep | Verb::Release { .. } | Verb::Delete { .. } => return answer,
     };
     let Some(manifest) = step.manifest.as_ref().filter(|_| role(&step.object) != Role::Namespace) else {
         return answer;
@@ -153,8 +161,9 @@ async fn send(
         (Verb::Create, Some(manifest)) => {
             // The whole answer: what differs from what was sent was changed on the way.
             let params = ApplyParams::default();
-            Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
+            Ok(Some(adoption::create(cluster, step, manifest, &params, guard).await?))
         }
+        (Verb::Release { uid }, _) => adoption::release(cluster, step, uid, guard).await,
         (Verb::Apply { force, .. }, Some(manifest)) => {
             let params = ApplyParams { force: *force, ..ApplyParams::default() };
             Ok(Some(cluster.apply(&step.resource, manifest, &params).await?))
@@ -217,6 +226,7 @@ pub(crate) fn verb_name(verb: &Verb) -> &'static str {
         Verb::Create => "create",
         Verb::Apply { .. } => "apply",
         Verb::Keep => "keep",
+        Verb::Release { .. } => "release",
         Verb::Delete { .. } => "delete",
     }
 }

@@ -24,7 +24,8 @@ pub struct Installation {
 pub struct Component {
     /// Its version.
     pub version: Version,
-    /// The components that it needs: their CRDs before its workloads, their workloads before its objects.
+    /// The components that it needs, installed here or not: their CRDs before its workloads, their workloads before
+    /// its objects.
     pub needs: Vec<String>,
     /// Objects whose dry-run creation shows that its webhooks answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -93,4 +94,17 @@ pub struct Desired {
     pub given: Vec<String>,
     /// The objects, sorted by [`ObjectKey`].
     pub objects: Vec<DesiredObject>,
+}
+
+impl Desired {
+    /// Whether a component is needed here and not installed here: somebody else provides it.
+    pub fn leaves_to_others(&self, component: &str) -> bool {
+        self.left_to_others().any(|name| name == component)
+    }
+
+    /// The components that installed ones need and that somebody else provides.
+    pub fn left_to_others(&self) -> impl Iterator<Item = &str> {
+        let needed = self.components.values().flat_map(|component| &component.needs);
+        needed.filter(|name| !self.components.contains_key(*name)).map(String::as_str)
+    }
 }

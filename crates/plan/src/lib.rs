@@ -3,11 +3,14 @@
 //! Pure: no client, no clock, no randomness. Time and observations are arguments.
 
 pub mod admission;
+pub mod allowed;
 pub mod applyset;
+pub mod crd_policy;
 pub mod desired;
 pub mod drift;
 pub mod elsewhere;
 pub mod immutable;
+pub mod in_use;
 pub mod lint;
 pub mod mask;
 pub mod object;

@@ -1,6 +1,6 @@
 //! What the cluster looks like: the facts that a plan is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -29,6 +29,20 @@ pub struct Observed {
     /// Stored objects of the kinds that our CRDs define, whoever made them; looked up only where a plan would
     /// delete the CRD: all of them for a removal, those of [`crate::prune::pruned_crds`] otherwise.
     pub custom_objects: BTreeMap<ObjectKey, LiveObject>,
+    /// Who uses an object: the TrainJobs that name a training runtime. Looked up only for runtimes that a plan would
+    /// delete, and for those that are being deleted.
+    pub users: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    /// ApplySet ids of installations that are known to be gone, with no record and no lease, and that objects here
+    /// still carry.
+    pub removed: BTreeSet<String>,
+}
+
+impl Observed {
+    /// Whether an object was left by an installation that is gone: whoever wants it may take it.
+    pub fn is_left(&self, live: &LiveObject, field_manager: &str) -> bool {
+        let id = applyset::label(&live.value, applyset::PART_OF);
+        id.is_some_and(|id| self.removed.contains(id)) && ownership::applied_by(&live.value, field_manager)
+    }
 }
 
 impl LiveObject {
@@ -79,6 +93,14 @@ impl LiveObject {
             && ownership::applied_by(&self.value, field_manager)
     }
 
+    /// The installation of trainerd whose labels it carries.
+    pub fn installation(&self) -> Option<Installation> {
+        let label = |name| applyset::label(&self.value, name).map(str::to_owned);
+        let installation =
+            Installation { name: label(applyset::INSTALLATION)?, namespace: label(applyset::NAMESPACE)? };
+        self.belongs_to(&installation).then_some(installation)
+    }
+
     /// Who controls it, as far as the object itself tells.
     pub fn owner(&self) -> String {
         let metadata = &self.value["metadata"];
@@ -107,4 +129,15 @@ impl LiveObject {
             names => format!("field manager {}", names.join(", ")),
         }
     }
+}
+
+/// The conditions in the status of an object that are true, with what they say.
+pub fn true_conditions(object: &Value) -> Vec<String> {
+    let conditions = object["status"]["conditions"].as_array();
+    let is_true = |condition: &&Value| condition["status"] == "True";
+    let text = |condition: &Value| {
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}", text("type"), text("message"))
+    };
+    conditions.into_iter().flatten().filter(is_true).map(text).collect()
 }

@@ -102,6 +102,38 @@ pub fn applied_by(live: &Value, manager: &str) -> bool {
     entries.into_iter().flatten().any(|entry| owners::is_apply_of(entry, manager))
 }
 
+/// Whether a CRD is applied by others, too: another manager owns a part of what it defines. What controllers set of it
+/// while it is served (the conversion webhook's CA bundle, the status) does not count.
+pub fn is_shared(crd: &Value, manager: &str) -> bool {
+    let entries = crd.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let others = entries.into_iter().flatten().filter(|entry| {
+        entry["manager"].as_str() != Some(manager)
+            && entry["subresource"].as_str().unwrap_or_default().is_empty()
+    });
+    let defines = |entry: &Value| {
+        ["f:group", "f:names", "f:scope", "f:versions"]
+            .iter()
+            .any(|field| !entry["fieldsV1"]["f:spec"][field].is_null())
+    };
+    others.into_iter().any(defines)
+}
+
+/// Whether `manager` made the object by a server-side apply, as far as `metadata` tells: its fields were there from
+/// the beginning, and nobody else's were.
+///
+/// Times are the API server's, in seconds, and the one of an entry may be a second before that of the object.
+pub fn made_by(live: &Value, manager: &str) -> bool {
+    let created = live["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let at_first = entries.into_iter().flatten().filter(|entry| {
+        entry["subresource"].as_str().unwrap_or_default().is_empty()
+            && entry["time"].as_str().is_some_and(|time| time <= created)
+    });
+    let (ours, theirs): (Vec<&Value>, Vec<&Value>) =
+        at_first.partition(|entry| owners::is_apply_of(entry, manager));
+    !ours.is_empty() && theirs.is_empty()
+}
+
 /// Whether a manager other than `manager` owns what is at `path`, or a part of it, or the whole that it is in.
 pub fn others_own(live: &Value, manager: &str, path: &FieldPath) -> bool {
     owners::Owners::of(live, manager).others_own(path)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::desired::Installation;
+use crate::in_use::Held;
 use crate::object::{ObjectKey, Resource};
 use crate::ownership::{FieldChange, FieldPath};
 
@@ -53,6 +54,12 @@ pub enum Verb {
     /// It exists and is as it should be; no request. It may still have to become ready. With [`Until::Gone`]:
     /// it is being deleted, and a later step makes it anew.
     Keep,
+    /// It exists and is no longer wanted here, but others rely on it: the installation's labels and our entry in its
+    /// `managedFields` go, every other field stays as it is.
+    Release {
+        /// The uid that was observed.
+        uid: String,
+    },
     /// It exists and is no longer wanted; delete exactly the object with this uid, as it was observed. One that
     /// changed since goes only if it still belongs to the set that it belonged to.
     Delete {
@@ -86,7 +93,8 @@ pub enum Until {
         services: Vec<String>,
     },
     /// It no longer exists, or is another object than the one that goes: that of the uid of a
-    /// [`Verb::Delete`]; for a [`Verb::Keep`], the one that is being deleted.
+    /// [`Verb::Delete`]; for a [`Verb::Keep`], the one that is being deleted. For a [`Verb::Release`]: it is no longer
+    /// the installation's.
     Gone,
 }
 
@@ -156,12 +164,33 @@ pub struct Plan {
     pub probes: Vec<Probe>,
     /// The step after which going back is no longer exact; `None`: all of it can be undone.
     pub point_of_no_return: Option<usize>,
+    /// Objects that are wanted but being deleted, and held by that: no step of this plan concerns them, and no step
+    /// that writes waits for them. They are made anew once they are gone, by another plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
     /// What the plan leaves as it is although it looks like ours to change, in sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 impl Plan {
+    /// What this plan would write that is not in `confirmed`, the plan that somebody saw: other objects, and other
+    /// changes of the same. An object may have changed in what a plan does not go by.
+    pub fn beyond(&self, confirmed: &Self) -> Vec<ObjectKey> {
+        let same = |step: &Step, seen: &Step| {
+            step.object == seen.object
+                && match (&step.verb, &seen.verb) {
+                    (Verb::Delete { uid, .. }, Verb::Delete { uid: was, .. }) => uid == was,
+                    (verb, was) => {
+                        verb == was && step.manifest == seen.manifest && step.changes == seen.changes
+                    }
+                }
+        };
+        let writes = self.steps.iter().filter(|step| step.verb.writes());
+        let added = writes.filter(|step| !confirmed.steps.iter().any(|seen| same(step, seen)));
+        added.map(|step| step.object.clone()).collect()
+    }
+
     /// Whether nothing would be written.
     pub fn is_empty(&self) -> bool {
         self.steps.iter().all(|step| !step.verb.writes())
@@ -173,7 +202,7 @@ impl Plan {
         for step in &self.steps {
             match step.verb {
                 Verb::Create => counts.create += 1,
-                Verb::Apply { .. } => counts.change += 1,
+                Verb::Apply { .. } | Verb::Release { .. } => counts.change += 1,
                 Verb::Delete { .. } => counts.delete += 1,
                 // The wait for an object to go is part of making it anew.
                 Verb::Keep if step.until == Until::Gone => {}

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::allowed::Allowed;
 use crate::desired::{Desired, DesiredObject};
 use crate::drift::{self, Ignored};
 use crate::immutable;
+use crate::in_use::{self, Held};
 use crate::lint::{self, Severity};
 use crate::mask;
 use crate::object::ObjectKey;
-use crate::observed::{LiveObject, Observed};
+use crate::observed::{LiveObject, Observed, true_conditions};
 use crate::order::{self, Edges, Role, role};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
@@ -49,8 +51,8 @@ pub struct Request<'a> {
     pub conflicts: Conflicts,
     /// Fields that are left to another manager while one owns them; unlike yielded ones they stay in the intent.
     pub ignored: &'a [Ignored],
-    /// Whether a rollback may change CRDs.
-    pub allow_lossy: bool,
+    /// What a person has allowed that is refused otherwise.
+    pub allow: Allowed,
     /// The field manager that writes.
     pub field_manager: &'a str,
 }
@@ -79,31 +81,48 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
 
     let mut refused = Vec::new();
     let mut steps = Vec::with_capacity(edges.len());
-    let mut position = vec![0; edges.len()];
+    let mut held = Vec::new();
+    let mut position: Vec<Option<usize>> = vec![None; edges.len()];
+    // Whether an object, or something that it waits for, is held.
+    let mut stuck = vec![false; edges.len()];
+    let mut blocked = false;
     for index in topological(&edges) {
         let object = &request.desired.objects[index];
+        stuck[index] = edges[index].iter().any(|&before| stuck[before]);
         match step(request, object, last.get(&object.key()).copied(), resuming) {
-            Ok((wait, mut step)) => {
-                step.after = edges[index].iter().map(|&before| position[before]).collect();
+            // It cannot be written before what is held has been made anew.
+            Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
+            Ok(Planned::Step(wait, mut step)) => {
+                step.after = edges[index].iter().filter_map(|&before| position[before]).collect();
                 if let Some(wait) = wait {
                     step.after.push(steps.len());
-                    steps.push(wait);
+                    steps.push(*wait);
                 }
-                position[index] = steps.len();
-                steps.push(step);
+                position[index] = Some(steps.len());
+                steps.push(*step);
+            }
+            Ok(Planned::Held(object)) => {
+                stuck[index] = true;
+                held.push(object);
             }
             Err(reasons) => refused.extend(reasons),
         }
     }
+    if blocked {
+        refused.extend(held.iter().map(terminating));
+    }
     refused.extend(stored_data(request, &steps));
-    let mut pruned = prune::prune(request, resuming).unwrap_or_else(|objects| {
-        refused.push(Refused::CustomObjectsExist { objects });
+    let mut pruned = prune::prune(request, resuming).unwrap_or_else(|reasons| {
+        refused.extend(reasons);
         prune::Pruned::default()
     });
     if !refused.is_empty() {
         return Err(refused);
     }
+    pruned.notes.extend(taken_over(request));
     steps.extend(prune::deletes(pruned.objects, steps.len(), prune::sinks(&steps)));
+    let last = prune::sinks(&steps);
+    steps.extend(prune::releases(pruned.released, &last));
     pruned.notes.extend(admission::notes(request.desired, request.observed, request.field_manager));
     let plan = Plan {
         purpose: request.purpose,
@@ -111,6 +130,7 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         steps,
         probes: probes(request.desired),
         point_of_no_return: None,
+        held,
         notes: pruned.notes,
     };
     checked(Plan { point_of_no_return: point_of_no_return(&plan), ..plan })
@@ -146,13 +166,38 @@ pub(crate) fn checked(plan: Plan) -> Result<Plan, Vec<Refused>> {
     if errors.is_empty() { Ok(plan) } else { Err(errors) }
 }
 
-/// The step of an object, and the wait before it where it is being deleted.
+/// What is to be done about one object.
+enum Planned {
+    /// This, after the wait where it is being deleted.
+    Step(Option<Box<Step>>, Box<Step>),
+    /// Nothing: it is being deleted, and something holds it.
+    Held(Held),
+}
+
+fn terminating(held: &Held) -> Refused {
+    Refused::Terminating { object: held.object.clone(), finalizers: held.finalizers.clone() }
+}
+
+/// What is said of objects that an installation which is gone has left, and that this one takes over.
+fn taken_over(request: &Request<'_>) -> Vec<String> {
+    let wanted =
+        request.desired.objects.iter().filter_map(|object| request.observed.objects.get(&object.key()));
+    let left = wanted.filter(|live| request.observed.is_left(live, request.field_manager));
+    let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+    for live in left {
+        *owners.entry(live.owner()).or_default() += 1;
+    }
+    let note = |(owner, count)| format!("{count} objects are taken over from {owner}, which was removed");
+    owners.into_iter().map(note).collect()
+}
+
+/// What is to be done about one object.
 fn step(
     request: &Request<'_>,
     object: &DesiredObject,
     last: Option<&DesiredObject>,
     resuming: bool,
-) -> Result<(Option<Step>, Step), Vec<Refused>> {
+) -> Result<Planned, Vec<Refused>> {
     let key = object.key();
     let create = |why: &str| Decision {
         verb: Verb::Create,
@@ -167,16 +212,28 @@ fn step(
         None => create("does not exist"),
         Some(live) if role(&key) == Role::Namespace => {
             if live.terminating() {
-                return Err(vec![Refused::NamespaceTerminating { name: key.name }]);
+                let conditions = true_conditions(&live.value);
+                return Err(vec![Refused::NamespaceTerminating { name: key.name, conditions }]);
             }
             // Somebody else's namespace stays as it is, and ours carries nothing that could change.
             Decision { verb: Verb::Keep, ..create("exists") }
         }
-        Some(live) if live.is_foreign(&request.desired.installation, request.field_manager) => {
+        Some(live)
+            if live.is_foreign(&request.desired.installation, request.field_manager)
+                && !request.observed.is_left(live, request.field_manager) =>
+        {
             return Err(vec![Refused::Collision { object: key, owner: live.owner() }]);
         }
         Some(live) if live.terminating() && !resuming => {
-            return Err(vec![Refused::Terminating { object: key, finalizers: live.finalizers() }]);
+            return match in_use::held(request.observed, &key, live) {
+                Some(held) => Ok(Planned::Held(held)),
+                None => Err(vec![Refused::Terminating { object: key, finalizers: live.finalizers() }]),
+            };
+        }
+        Some(live) if live.terminating() && request.observed.users.contains_key(&key) => {
+            let finalizers = live.finalizers();
+            let users = request.observed.users.get(&key).cloned().unwrap_or_default();
+            return Ok(Planned::Held(Held { object: key, finalizers, users }));
         }
         Some(live) if live.terminating() => {
             waits = true;
@@ -205,7 +262,7 @@ fn step(
         why: "is being deleted".to_owned(),
         ..step.clone()
     });
-    Ok((wait, step))
+    Ok(Planned::Step(wait.map(Box::new), Box::new(step)))
 }
 
 /// What is done to one object.
@@ -276,7 +333,10 @@ fn existing(
         let (changes, taken) = (Vec::new(), Vec::new());
         return Ok(Decision { verb: Verb::Keep, manifest, why, changes, yielded, taken });
     }
-    let why = why(&judgement, previous.as_ref(), &manifest);
+    let why = match live.installation() {
+        Some(other) if other != request.desired.installation => format!("left by {}", live.owner()),
+        _ => why(&judgement, previous.as_ref(), &manifest),
+    };
     manifest = admission::carried(Cow::Owned(manifest), &live.value).into_owned();
     manifest["metadata"]["uid"] = json!(live.uid());
     // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
@@ -349,7 +409,7 @@ fn stored_data(request: &Request<'_>, steps: &[Step]) -> Vec<Refused> {
         changed.map(|step| step.object.name.clone()).collect::<Vec<_>>()
     };
     let changed = crds(|verb| matches!(verb, Verb::Apply { .. }));
-    if request.purpose == Purpose::Rollback && !changed.is_empty() && !request.allow_lossy {
+    if request.purpose == Purpose::Rollback && !changed.is_empty() && !request.allow.lossy {
         refused.push(Refused::LossyRollback { crds: changed });
     }
     if !request.observed.workload_refs.is_empty() {

@@ -3,18 +3,23 @@
 use std::collections::BTreeSet;
 
 use crate::applyset;
+use crate::crd_policy::{self, Fate};
 use crate::desired::{Desired, DesiredObject};
+use crate::in_use;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
 use crate::order::{Role, defines, role};
 use crate::plan::{Purpose, Step, Until, Verb};
 use crate::planner::Request;
+use crate::refused::Refused;
 
 /// What pruning does, and what it leaves on purpose.
 #[derive(Debug, Default)]
 pub(crate) struct Pruned<'a> {
     /// What goes, and why.
-    pub(crate) objects: Vec<(&'a ObjectKey, &'a LiveObject, &'static str)>,
+    pub(crate) objects: Vec<(&'a ObjectKey, &'a LiveObject, String)>,
+    /// What stays and is no longer ours, and why.
+    pub(crate) released: Vec<(&'a ObjectKey, &'a LiveObject, &'static str)>,
     /// What stays although nobody wants it, in sentences.
     pub(crate) notes: Vec<String>,
 }
@@ -24,22 +29,54 @@ const UNWANTED: &str = "no longer part of the installation";
 
 /// Every object that is ours and no longer desired.
 ///
-/// A CRD under which anything is stored but what this very plan deletes never goes. A plan that would drop it
-/// is refused (the error: what is stored); one that only goes on or back (`settling`: [`Purpose::Rollback`], an
-/// open journal) leaves it, for it must not end in a refusal; and so does one that finds it left like that.
-pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<'a>, Vec<ObjectKey>> {
+/// What is in use goes only where that is allowed, and a CRD only where the option `crd-policy` says so and nothing
+/// is stored under it but what this very plan deletes: a plan that would do otherwise is refused. One that only goes
+/// on or back (`settling`: [`Purpose::Rollback`], an open journal) leaves these, for it must not end in a refusal.
+pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<'a>, Vec<Refused>> {
     let (desired, observed) = (request.desired, request.observed);
+    let settling = settling || request.purpose == Purpose::Rollback;
     let mut pruned = Pruned::default();
+    let mut refused = Vec::new();
     for (key, live) in unwanted(desired, observed) {
-        if live.is_member(&desired.installation, request.field_manager) {
-            pruned.objects.push((key, live, UNWANTED));
-        } else {
+        if !live.is_member(&desired.installation, request.field_manager) {
             // A copy of one of our objects keeps the label, whoever made it.
             pruned.notes.push(left_alone(key));
+            continue;
+        }
+        if let Some(held) = in_use::held(observed, key, live) {
+            // Nothing is left to do about it.
+            pruned.notes.push(format!("{held}: it goes once it is let go of"));
+            continue;
+        }
+        if role(key) == Role::Crd {
+            match crd_policy::fate(desired, live, request.field_manager) {
+                Fate::Deleted => {
+                    pruned.objects.push((key, live, format!("{UNWANTED}, and crd-policy is delete")));
+                }
+                Fate::Released(why) => {
+                    pruned.notes.push(format!("{key} stays and is let go of: {why}"));
+                    pruned.released.push((key, live, why));
+                }
+                Fate::Stays => pruned.notes.push(format!(
+                    "{key} stays, with what is stored under it: {UNWANTED}, and crd-policy is keep"
+                )),
+            }
+            continue;
+        }
+        match observed.users.get(key) {
+            Some(users) if !request.allow.in_use && settling => {
+                pruned.notes.push(format!("{key} stays: it is used by {}", in_use::list(users)));
+            }
+            Some(users) if !request.allow.in_use => {
+                refused.push(Refused::InUse { object: key.clone(), users: users.clone() });
+            }
+            Some(users) => {
+                let why = format!("{UNWANTED}; used by {}", in_use::list(users));
+                pruned.objects.push((key, live, why));
+            }
+            None => pruned.objects.push((key, live, UNWANTED.to_owned())),
         }
     }
-    let going: BTreeSet<&ObjectKey> = pruned.objects.iter().map(|(key, ..)| *key).collect();
-    let settling = settling || request.purpose == Purpose::Rollback;
     let known: BTreeSet<ObjectKey> =
         request.last.iter().flat_map(|last| &last.objects).map(DesiredObject::key).collect();
     let wanted: BTreeSet<ObjectKey> = desired.objects.iter().map(DesiredObject::key).collect();
@@ -49,6 +86,19 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
     pruned.notes.extend(
         let_go.map(|(key, _)| format!("{key} stays: somebody has taken this installation's label from it")),
     );
+    refused.extend(keep_stored(&mut pruned, observed, settling, &known));
+    if refused.is_empty() { Ok(pruned) } else { Err(refused) }
+}
+
+/// Takes the CRDs under which something is stored from what goes; with the refusal that this is to a plan which
+/// knew of them and goes forward.
+fn keep_stored(
+    pruned: &mut Pruned<'_>,
+    observed: &Observed,
+    settling: bool,
+    known: &BTreeSet<ObjectKey>,
+) -> Option<Refused> {
+    let going: BTreeSet<&ObjectKey> = pruned.objects.iter().map(|(key, ..)| *key).collect();
     let mut kept = BTreeSet::new();
     let mut stored = Vec::new();
     for (crd, live, _) in pruned.objects.iter().filter(|(key, ..)| role(key) == Role::Crd) {
@@ -65,11 +115,8 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
             stored.extend(below);
         }
     }
-    if !stored.is_empty() {
-        return Err(stored);
-    }
     pruned.objects.retain(|(key, ..)| !kept.contains(*key));
-    Ok(pruned)
+    (!stored.is_empty()).then_some(Refused::CustomObjectsExist { objects: stored })
 }
 
 /// What is said of an object that only bears our label.
@@ -77,7 +124,7 @@ pub(crate) fn left_alone(key: &ObjectKey) -> String {
     format!("{key} carries this installation's label but was never applied by trainerd: it stays")
 }
 
-/// The CRDs of ours that a plan towards `desired` would prune. What is stored under them has to be looked up
+/// The CRDs of ours that a plan towards `desired` would delete. What is stored under them has to be looked up
 /// before planning: [`Observed::custom_objects`].
 pub fn pruned_crds<'a>(
     desired: &Desired,
@@ -86,8 +133,16 @@ pub fn pruned_crds<'a>(
 ) -> Vec<&'a LiveObject> {
     unwanted(desired, observed)
         .filter(|(key, live)| role(key) == Role::Crd && live.is_member(&desired.installation, field_manager))
+        .filter(|(_, live)| crd_policy::fate(desired, live, field_manager) == Fate::Deleted)
         .map(|(_, live)| live)
         .collect()
+}
+
+/// Whether a plan towards `desired` needs to know who uses something: whether it would delete what others may use, or
+/// finds it being deleted. See [`Observed::users`].
+pub fn needs_users(desired: &Desired, observed: &Observed) -> bool {
+    unwanted(desired, observed).any(|(key, _)| in_use::may_be_used(key))
+        || observed.objects.iter().any(|(key, live)| live.terminating() && in_use::may_be_used(key))
 }
 
 /// What carries the installation's label and is not desired.
@@ -108,7 +163,7 @@ fn unwanted<'a>(
 /// what stops admitting, then custom objects while their controller still lives, then workloads, then the
 /// rest, then CRDs. The first rank waits for `after`.
 pub(crate) fn deletes(
-    mut objects: Vec<(&ObjectKey, &LiveObject, &'static str)>,
+    mut objects: Vec<(&ObjectKey, &LiveObject, String)>,
     first: usize,
     after: Vec<usize>,
 ) -> Vec<Step> {
@@ -132,13 +187,33 @@ pub(crate) fn deletes(
             manifest: None,
             after: previous.clone(),
             until: Until::Gone,
-            why: why.to_owned(),
+            why,
             changes: Vec::new(),
             yielded: Vec::new(),
             taken: Vec::new(),
         });
     }
     steps
+}
+
+/// The steps that let go of objects, each after `after`.
+pub(crate) fn releases(
+    objects: Vec<(&ObjectKey, &LiveObject, &'static str)>,
+    after: &[usize],
+) -> impl Iterator<Item = Step> {
+    objects.into_iter().map(|(key, live, why)| Step {
+        component: applyset::label(&live.value, applyset::COMPONENT).unwrap_or_default().to_owned(),
+        object: key.clone(),
+        resource: live.resource.clone(),
+        verb: Verb::Release { uid: live.uid().to_owned() },
+        manifest: None,
+        after: after.to_vec(),
+        until: Until::Gone,
+        why: why.to_owned(),
+        changes: Vec::new(),
+        yielded: Vec::new(),
+        taken: Vec::new(),
+    })
 }
 
 /// The steps that no other step waits for: when they are done, everything is.

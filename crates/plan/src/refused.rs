@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::desired::Installation;
+use crate::in_use::list;
 use crate::lint::Finding;
 use crate::object::ObjectKey;
 
@@ -63,10 +64,13 @@ pub enum Refused {
         objects: Vec<ObjectKey>,
     },
     /// The namespace is going away.
-    #[error("namespace {name} is being deleted")]
+    #[error("namespace {name} is being deleted{}", if conditions.is_empty() { String::new() } else { format!(": {}", conditions.join("; ")) })]
     NamespaceTerminating {
         /// Its name.
         name: String,
+        /// What it says of its own deletion: the conditions that are true.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        conditions: Vec<String>,
     },
     /// An object that the plan needs is being deleted.
     #[error("{object} is being deleted{}", if finalizers.is_empty() { String::new() } else { format!("; finalizers: {}", finalizers.join(", ")) })]
@@ -75,6 +79,14 @@ pub enum Refused {
         object: ObjectKey,
         /// What holds it.
         finalizers: Vec<String>,
+    },
+    /// An object that would be deleted is in use.
+    #[error("{object} would be deleted and is in use: {}", list(users))]
+    InUse {
+        /// The object.
+        object: ObjectKey,
+        /// Who uses it.
+        users: Vec<ObjectKey>,
     },
     /// Objects of kinds whose CRD would go still exist.
     #[error("{} still exist: {}", kind_count(objects), list(objects))]
@@ -117,10 +129,13 @@ impl Refused {
             }
             Self::WorkloadRefInUse { .. } => "wait for these JobSets to end, or delete them, then upgrade",
             Self::NamespaceTerminating { .. } => {
-                "wait until the namespace is gone, then run the command again"
+                "wait until the namespace is gone, or remove what its conditions name, then run the command again"
             }
             Self::Terminating { .. } => {
                 "let the controller that set the finalizers finish, then run the command again"
+            }
+            Self::InUse { .. } => {
+                "keep it in the options until its users are gone, or add --allow in-use to have it deleted all the same"
             }
             Self::CustomObjectsExist { .. } => {
                 "delete them first, or keep the component that defines their kind; \
@@ -132,12 +147,6 @@ impl Refused {
             }
         }
     }
-}
-
-fn list(objects: &[ObjectKey]) -> String {
-    const SHOWN: usize = 10;
-    let text = objects.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if objects.len() > SHOWN { format!("{text} and {} more", objects.len() - SHOWN) } else { text }
 }
 
 fn kind_count(objects: &[ObjectKey]) -> String {

@@ -4,10 +4,14 @@ use crate::desired::Installation;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
 use crate::order::{Role, defines, role};
+use crate::ownership;
 use crate::plan::{Plan, Purpose};
 use crate::planner::checked;
-use crate::prune::{deletes, left_alone};
+use crate::prune::{deletes, left_alone, releases, sinks};
 use crate::refused::Refused;
+
+/// Why a CRD of ours is let go of.
+const SHARED: &str = "another field manager has applied it too";
 
 /// What may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +27,8 @@ pub enum Extent {
 
 /// Plans the removal of an installation: of what carries its label and was applied by `field_manager`.
 ///
-/// What carries the label alone stays, with a note, unless it is stored under a CRD of ours that goes. The
+/// What carries the label alone stays, with a note, unless it is stored under a CRD of ours that goes; a CRD that
+/// others have applied too is let go of. The
 /// namespace is not part of the plan: whether it is empty is known only at the end.
 pub fn plan(
     installation: &Installation,
@@ -39,6 +44,10 @@ pub fn plan(
     let labelled = observed.objects.iter().filter(|(key, live)| goes(key) && live.belongs_to(installation));
     let (ours, copies): (Vec<_>, Vec<_>) =
         labelled.partition(|(_, live)| live.is_member(installation, field_manager));
+    // Who else applied a CRD relies on it.
+    let (shared, ours): (Vec<_>, Vec<_>) = ours
+        .into_iter()
+        .partition(|(key, live)| role(key) == Role::Crd && ownership::is_shared(&live.value, field_manager));
     let crds: Vec<&LiveObject> =
         ours.iter().filter(|(key, _)| role(key) == Role::Crd).map(|(_, live)| *live).collect();
     let stored: Vec<(&ObjectKey, &LiveObject)> = observed
@@ -51,20 +60,26 @@ pub fn plan(
         let objects = stored.into_iter().map(|(key, _)| key.clone()).collect();
         return Err(vec![Refused::CustomObjectsExist { objects }]);
     }
-    let notes = copies
+    let mut notes: Vec<String> = copies
         .into_iter()
         .filter(|(key, _)| !stored.iter().any(|(stored, _)| stored == key))
         .map(|(key, _)| left_alone(key))
         .collect();
+    notes.extend(shared.iter().map(|(key, _)| format!("{key} stays and is let go of: {SHARED}")));
     let mut going: Vec<_> =
-        ours.into_iter().map(|(key, live)| (key, live, "part of the installation")).collect();
-    going.extend(stored.into_iter().map(|(key, live)| (key, live, "stored under a CRD that goes")));
+        ours.into_iter().map(|(key, live)| (key, live, "part of the installation".to_owned())).collect();
+    going
+        .extend(stored.into_iter().map(|(key, live)| (key, live, "stored under a CRD that goes".to_owned())));
+    let mut steps = deletes(going, 0, Vec::new());
+    let last = sinks(&steps);
+    steps.extend(releases(shared.into_iter().map(|(key, live)| (key, live, SHARED)).collect(), &last));
     checked(Plan {
         purpose: Purpose::Remove,
         installation: installation.clone(),
-        steps: deletes(going, 0, Vec::new()),
+        steps,
         probes: Vec::new(),
         point_of_no_return: Some(0),
+        held: Vec::new(),
         notes,
     })
 }

@@ -9,6 +9,9 @@ use super::Problem;
 use super::cluster::{of_lease, of_lost_lease, of_request};
 use crate::cli::exit::Exit;
 
+/// The code of a plan that has left out what is being deleted.
+pub(crate) const HELD: &str = "held";
+
 const GO_ON: &str =
     "the plan is journalled: run the same command again to go on (`trainerd status` shows where it is)";
 
@@ -62,7 +65,16 @@ impl From<EngineError> for Problem {
                 .hint("`trainerd history` lists the revisions; a first install is finished by `up` or taken away by `remove`"),
             EngineError::Journal(_) => of(Exit::Failed, "journal")
                 .hint("somebody else changed the installation meanwhile: run the command again"),
-            EngineError::ChangedMeanwhile => of(Exit::Failed, "changed-meanwhile")
+            EngineError::ChangedMeanwhile { added } if !added.is_empty() => {
+                let added = added.iter().map(|object| format!("{object} was not part of the plan that was shown"));
+                of(Exit::Failed, "changed-meanwhile")
+                    .because_all(added.collect())
+                    .hint("run the command again: it shows what would be done now")
+            }
+            EngineError::Held { held } => of(Exit::Failed, HELD)
+                .because_all(held.iter().map(ToString::to_string).collect())
+                .hint("everything else is done; run the command again when what holds it is gone (a daemon does so by itself)"),
+            EngineError::ChangedMeanwhile { .. } => of(Exit::Failed, "changed-meanwhile")
                 .because("another command changed it between this plan and its first write; nothing was written")
                 .hint("run the command again: it plans from what is there now"),
             EngineError::Permissions(missing) => {
@@ -109,6 +121,7 @@ fn code_of(refused: &Refused) -> &'static str {
         Refused::WorkloadRefInUse { .. } => "workload-ref-in-use",
         Refused::NamespaceTerminating { .. } => "namespace-terminating",
         Refused::Terminating { .. } => "terminating",
+        Refused::InUse { .. } => "in-use",
         Refused::CustomObjectsExist { .. } => "custom-objects-exist",
         Refused::Cycle { .. } => "cycle",
         Refused::Lint { .. } => "lint",
@@ -120,6 +133,7 @@ fn object_of(refused: &Refused) -> Option<&ObjectKey> {
         Refused::Collision { object, .. }
         | Refused::ImmutableField { object, .. }
         | Refused::FieldConflict { object, .. }
+        | Refused::InUse { object, .. }
         | Refused::Terminating { object, .. } => Some(object),
         Refused::WorkloadRefInUse { objects }
         | Refused::CustomObjectsExist { objects }
@@ -141,6 +155,15 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             let hint =
                 "somebody changed its labels meanwhile: run the command again to plan from what is there now";
             Problem { code: "changed-hands", ..problem.about(object).hint(hint) }
+        }
+        Failure::Overtaken { object, .. } => {
+            let hint =
+                "it was left as it is: remove it with the tool that made it, then run the command again";
+            Problem { code: "collision", ..problem.about(object).hint(hint) }
+        }
+        Failure::NotGivenBack { object, .. } => {
+            let hint = "take away its labels applyset.kubernetes.io/part-of and trainerd.dev/*, or `remove` would delete it";
+            Problem { code: "not-given-back", ..problem.about(object).hint(hint) }
         }
         Failure::Refused(refused) => {
             let problem = Problem { code: refusal_code(refused), ..problem.hint(refusal_hint(refused)) };

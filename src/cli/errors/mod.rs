@@ -15,6 +15,7 @@ use serde::Serialize;
 use trainerd_plan::object::ObjectKey;
 
 pub(crate) use self::catalog::given_somewhere;
+pub(crate) use self::engine::HELD;
 pub(crate) use self::input::InputError;
 pub(crate) use self::usage::usage;
 use super::exit::Exit;
@@ -108,6 +109,13 @@ impl Problem {
         Self::new(Exit::Failed, "declined", "nothing was changed")
             .because("the plan was not confirmed")
             .hint("answer y, or give --yes, to go ahead")
+    }
+
+    /// Nobody can be asked.
+    pub(crate) fn unconfirmed() -> Self {
+        Self::new(Exit::Input, "unconfirmed", "this needs a confirmation; nothing was changed")
+            .because("it deletes what does not come back, and stdin or stderr is no terminal to ask on")
+            .hint("give --yes to go ahead without being asked")
     }
 
     /// Why, a line each: a chain is one line.

@@ -5,6 +5,7 @@ use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS, daemon_that_keeps};
 use trainerd_cluster::{Cluster, builtin};
 use trainerd_engine::record::Removal;
 use trainerd_engine::{Engine, EngineError, State};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Installation;
 
 use super::remove::take_away;
@@ -83,7 +84,8 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
 
     let engine = Engine::new(cluster, own, context.by.clone());
     let wanted = async |state: &State| wanted(&catalog, &engine, state, &given, &keeps).await;
-    let exit = change(context, &engine, Change { allow_lossy: false, show_way: false }, wanted).await?;
+    let exit =
+        change(context, &engine, Change { allow: Allowed::default(), show_way: false }, wanted).await?;
     if let Some(other) = state.standing().other_ruler(&source) {
         // Let through because it is paused: whoever resumes it wants the new daemon to rule.
         context.interrupt.or(stack.rule(state.standing(), &source)).await?;

@@ -6,6 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use trainerd_catalog::Catalog;
 use trainerd_engine::{Engine, PodsChecked, State};
+use trainerd_plan::allowed::Allowed;
+use trainerd_plan::object::ObjectKey;
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::{Context, ahead};
@@ -13,7 +15,7 @@ use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
 use crate::cli::output::{Tone, columns};
-use crate::cli::plan_text::counts;
+use crate::cli::plan_text::{counted, counts};
 use crate::cli::want::want;
 
 /// Check what stands in the way of an installation, without change
@@ -128,7 +130,8 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
             return Ok(checks);
         }
     };
-    checks.push(records(&state));
+    let left = if is_absent(&state) { context.interrupt.or(engine.left_behind()).await? } else { Vec::new() };
+    checks.push(records(&state, &left));
     let state = context.interrupt.or(ahead(&engine, state)).await?;
     let wanted = match context.interrupt.or(want(catalog, &engine, &state, given)).await {
         Ok(wanted) => wanted,
@@ -144,7 +147,8 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
     // Rendering refuses an image without tag, or one that is not listed.
     let images = catalog.images(&given.parse(catalog)?, &wanted.resolution)?;
     checks.push(Check::ok("images", format!("{} images, all with tag or digest", images.len())));
-    match context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, true)).await {
+    let allow = Allowed { lossy: true, ..Allowed::default() };
+    match context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow)).await {
         Err(problem) => checks.push(Check::fail("collisions", &problem)),
         Ok(prepared) => {
             checks.push(Check::ok("collisions", format!("none; {}", counts(&prepared.plan.counts()))));
@@ -184,13 +188,29 @@ fn pods(checked: &PodsChecked) -> Check {
     Check::fail("pods", &problem)
 }
 
-fn records(state: &State) -> Check {
+/// Whether there is neither a record nor a plan under way.
+fn is_absent(state: &State) -> bool {
+    state.journal().is_none() && state.current.is_none()
+}
+
+fn records(state: &State, left: &[ObjectKey]) -> Check {
     match (state.journal(), &state.current) {
         (Some(journal), _) => {
             Check::warn("records", super::plan::journal_text(journal), super::plan::GOES_ON)
         }
         (None, Some(current)) => {
             Check::ok("records", format!("installed, at revision {}", current.header.number))
+        }
+        (None, None) if !left.is_empty() => {
+            let message = format!(
+                "nothing is installed here, but {} of an earlier installation are left",
+                counted(left)
+            );
+            Check::warn(
+                "records",
+                message,
+                "`trainerd up` takes them over; `trainerd remove --purge` deletes them",
+            )
         }
         (None, None) => Check::ok("records", "nothing is installed here yet"),
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use trainerd_catalog::Catalog;
 use trainerd_engine::record::{Journal, Phase};
 use trainerd_engine::{Engine, Prepared};
+use trainerd_plan::allowed::Allowed;
 
 use crate::cli::args::{AllowArgs, OptionArgs};
 use crate::cli::context::{Context, ahead};
@@ -58,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Prob
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
-    show(context, &engine, &catalog, &given, args.allow.lossy()).await
+    show(context, &engine, &catalog, &given, args.allow.allowed()).await
 }
 
 /// Plans and prints; also what `up --dry-run` does.
@@ -67,14 +68,14 @@ pub(crate) async fn show(
     engine: &Engine,
     catalog: &Catalog,
     given: &Given,
-    allow_lossy: bool,
+    allow: Allowed,
 ) -> Result<Exit, Problem> {
     let state = context.open(engine).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
     let wanted = context.interrupt.or(want(catalog, engine, &state, given)).await?;
     let about = wanted.about(context.printer.verbosity);
     let prepared =
-        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow_lossy)).await?;
+        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow)).await?;
     let journal = state.journal();
     let pending = !prepared.is_empty() || journal.is_some();
     let (options, patches) = (&wanted.options[..], &wanted.patched[..]);

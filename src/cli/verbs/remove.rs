@@ -2,19 +2,21 @@
 
 use clap::Args;
 use trainerd_engine::record::Removal;
+use trainerd_engine::removal::NamespaceLeft;
 use trainerd_engine::{Engine, EngineError};
 
-use crate::cli::ask::confirm;
+use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::{Context, check_ruler};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
-use crate::cli::plan_text::plan_text;
+use crate::cli::plan_text::{counted, plan_text};
 use crate::cli::progress::{Last, Progress};
 
 /// Take the installation away
 ///
-/// Shows what goes, and asks (on a terminal, without --yes). CRDs and what is stored under them stay, unless --purge
-/// is given. The namespace goes only if trainerd made it and nothing else is in it.
+/// Shows what goes, and asks; where there is no terminal to ask on, --yes is needed. CRDs and what is stored under them
+/// stay, unless --purge is given. The namespace goes only if trainerd made it and nothing else is in it. Where nothing
+/// is recorded of the installation, because its namespace was deleted say, what carries its label is taken away.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -51,36 +53,48 @@ pub(crate) async fn take_away(
 ) -> Result<Exit, Problem> {
     let state = context.open_damaged(engine).await?;
     check_ruler(&state)?;
-    match context
-        .interrupt
-        .or(async { Ok::<_, Problem>(engine.prepare_removal(&state, extent).await) })
-        .await?
-    {
-        Ok(plan) => {
-            context.printer.note(plan_text(&plan, &context.printer).trim_end());
-            confirm(context, question).await?;
-        }
-        // Leftovers of a removal that was broken off at its very end may still be there.
-        Err(EngineError::NotInstalled { .. }) => {}
-        Err(error) => return Err(error.into()),
+    let confirmed = context.interrupt.or(engine.prepare_removal(&state, extent)).await?;
+    if !confirmed.is_empty() {
+        context.printer.note(plan_text(&confirmed.plan, &context.printer).trim_end());
+        confirm(context, question, Risk::Destructive).await?;
     }
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
-    let removed = engine.remove(extent, &mut context.run_options(&sink)).await;
+    let removed = engine.remove(&confirmed, &mut context.run_options(&sink)).await;
     progress.clear();
-    let installation = engine.installation();
+    let name = &engine.installation().namespace;
     match removed {
-        Ok(namespace_went) => {
+        Ok(namespace) => {
             progress.last(&Last::Finished { revision: None });
-            let namespace = if namespace_went { "went too" } else { "stays" };
-            context.printer.note(&format!("removed; namespace {} {namespace}", installation.namespace));
+            context.printer.note(&format!("removed; namespace {name} {}", namespace_text(&namespace)));
+            left_text(context, engine).await?;
             Ok(Exit::Done)
         }
         // What is wanted is so already; a script that tries again after a kill must not fail here.
         Err(error @ EngineError::NotInstalled { .. }) => {
             context.printer.note(&format!("nothing to remove: {error}"));
+            left_text(context, engine).await?;
             Ok(Exit::Done)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn namespace_text(namespace: &NamespaceLeft) -> String {
+    match namespace {
+        NamespaceLeft::Gone => "went too".to_owned(),
+        NamespaceLeft::Going { conditions } if conditions.is_empty() => "is going".to_owned(),
+        NamespaceLeft::Going { conditions } => format!("is going, but not yet: {}", conditions.join("; ")),
+        NamespaceLeft::Stays => "stays".to_owned(),
+    }
+}
+
+/// Says what stays of the installation, and how to be rid of it.
+async fn left_text(context: &Context, engine: &Engine) -> Result<(), Problem> {
+    let left = context.interrupt.or(engine.left_behind()).await?;
+    if !left.is_empty() {
+        let counted = counted(&left);
+        context.printer.note(&format!("{counted} of it are left; `trainerd remove --purge` takes them away"));
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use trainerd_engine::{Engine, EngineError, State};
 
 use super::plan::journal_text;
 use crate::cli::args::{AllowArgs, revision};
-use crate::cli::ask::confirm;
+use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::{Context, check_ruler};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
@@ -40,11 +40,11 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
     check_ruler(&state)?;
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
-    let allow_lossy = args.allow.lossy();
+    let allow = args.allow.allowed();
     let done = match state.journal().cloned() {
         None => {
             let prepared =
-                context.interrupt.or(engine.prepare_rollback(&state, args.revision, allow_lossy)).await?;
+                context.interrupt.or(engine.prepare_rollback(&state, args.revision, allow)).await?;
             if !prepared.is_empty() {
                 let before = state.current.as_ref().map(|current| Values::from(&current.header));
                 let options = between(before, prepared.desired().into());
@@ -56,16 +56,15 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
             }
             context.printer.note(&outcome_text(&prepared));
             if !prepared.is_empty() {
-                confirm(context, "Go ahead?").await?;
+                confirm(context, "Go ahead?", Risk::of(allow)).await?;
             }
             engine.run(state, prepared, &mut context.run_options(&sink)).await
         }
         Some(journal) => {
             context.printer.note(&journal_text(&journal));
-            confirm(context, "Go back all the same?").await?;
+            confirm(context, "Go back all the same?", Risk::of(allow)).await?;
             let wanted = args.revision.or(journal.from);
-            let done =
-                engine.replace(state, args.revision, allow_lossy, &mut context.run_options(&sink)).await;
+            let done = engine.replace(state, args.revision, allow, &mut context.run_options(&sink)).await;
             arrived(context, &engine, wanted, done).await?
         }
     };

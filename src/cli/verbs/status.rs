@@ -15,7 +15,9 @@ use crate::cli::args::Format;
 use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
+use crate::cli::external::absent;
 use crate::cli::output::{Printer, Tone, columns};
+use crate::cli::plan_text::counted;
 use crate::cli::way::Way;
 use crate::cli::web;
 use crate::cli::word::{Ear, Word};
@@ -114,7 +116,22 @@ async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told,
     let heard = async { Ok::<_, Problem>(ear.listen(engine, &state).await) };
     let daemon = context.interrupt.or(heard).await?;
     match context.interrupt.or(engine.status(&state)).await {
-        Ok(status) => Ok(Told { status, daemon }),
+        Ok(mut status) => {
+            if let Some(current) = &state.current {
+                let absent = context.interrupt.or(absent(engine, &current.desired)).await?;
+                status.ready &= absent.is_empty();
+                status.missing = absent;
+            }
+            Ok(Told { status, daemon })
+        }
+        Err(problem @ Problem { code: "not-installed", .. }) => {
+            let left = context.interrupt.or(engine.left_behind()).await?;
+            if left.is_empty() {
+                return Err(problem);
+            }
+            let hint = "`trainerd up` takes over what is left; `trainerd remove --purge` takes it away";
+            Err(problem.because(format!("{} of an earlier installation are left", counted(&left))).hint(hint))
+        }
         Err(error) => {
             let mut problem: Problem = error;
             problem.causes.extend(daemon.map(|word| format!("the daemon: {}", word.text())));
@@ -174,6 +191,10 @@ fn text(told: &Told, printer: &Printer) -> String {
         .map(|object| vec![object.component.clone(), object.object.to_string(), object.admission.join(", ")])
         .collect();
     section(&mut text, &columns(&["COMPONENT", "OBJECT", "CHANGED BY THE API SERVER'S ADMISSION"], admitted));
+    let missing = status.missing.iter().map(|name| vec![name.clone()]).collect::<Vec<_>>();
+    section(&mut text, &columns(&["NEEDED, AND NOT IN THE CLUSTER"], missing));
+    let deleting = status.deleting.iter().map(|held| vec![held.object.to_string(), held.by()]);
+    section(&mut text, &columns(&["BEING DELETED", "HELD BY"], deleting.collect::<Vec<_>>()));
     if let Some(journal) = &status.journal {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal));

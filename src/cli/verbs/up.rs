@@ -44,11 +44,11 @@ pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Proble
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
-    let allow_lossy = args.allow.lossy();
+    let allow = args.allow.allowed();
     if args.dry_run {
-        plan::show(context, &engine, &catalog, &given, allow_lossy).await?;
+        plan::show(context, &engine, &catalog, &given, allow).await?;
         return Ok(Exit::Done);
     }
     let wanted = async |state: &_| want(&catalog, &engine, state, &given).await;
-    change(context, &engine, Change { allow_lossy, show_way: false }, wanted).await
+    change(context, &engine, Change { allow, show_way: false }, wanted).await
 }

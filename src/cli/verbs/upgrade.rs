@@ -89,7 +89,7 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
         let given = changed(&catalog, args, given)?;
         want(&catalog, &engine, state, &given).await
     };
-    change(context, &engine, Change { allow_lossy: args.allow.lossy(), show_way: true }, wanted).await
+    change(context, &engine, Change { allow: args.allow.allowed(), show_way: true }, wanted).await
 }
 
 /// The options that are started from, with what the command line changes.

@@ -34,7 +34,7 @@ impl Keeper {
             EngineError::Interrupted => return Stop::Anew,
             EngineError::Lease(_) => (Phase::Held, Some(Duration::from_secs(5))),
             EngineError::LeaseLost(_) => (Phase::Held, Some(self.soon.next_wait())),
-            EngineError::ChangedMeanwhile | EngineError::Journal(_) => {
+            EngineError::ChangedMeanwhile { .. } | EngineError::Journal(_) => {
                 (Phase::Running, Some(self.soon.next_wait()))
             }
             EngineError::Connect(_) => (Phase::Disconnected, Some(self.soon.next_wait())),
@@ -44,6 +44,7 @@ impl Keeper {
             EngineError::Refused(_) | EngineError::Permissions(_) => {
                 (Phase::Refused, Some(self.late.next_wait()))
             }
+            EngineError::Held { .. } => (Phase::Waiting, Some(self.late.next_wait())),
             EngineError::RolledBack { .. } => (Phase::Failed, None),
             _ => (Phase::Failed, Some(self.late.next_wait())),
         };

@@ -10,6 +10,7 @@ use std::fmt;
 
 use semver::Version;
 use serde_json::Value;
+use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
 
 pub use error::{InvalidOptions, OptionError, Rule};
@@ -149,6 +150,8 @@ pub struct Options {
     pub image_pull_secrets: Vec<String>,
     /// What to do about fields of other managers.
     pub conflicts: Conflicts,
+    /// What becomes of the CRDs of a component that leaves.
+    pub crd_policy: CrdPolicy,
     /// What the daemon does about drift.
     pub drift_policy: Policy,
     /// Fields that are left to other managers once one owns them.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
 use serde_json::Value;
+use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
@@ -49,6 +50,7 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
         patches: reader.patches(),
         image_pull_secrets: reader.secrets(),
         conflicts: reader.conflicts(),
+        crd_policy: reader.crd_policy(),
         drift_policy: reader.drift_policy(),
         drift_ignore: reader.drift_ignore(),
         settle: reader.number("settle", 0, 300, " seconds"),
@@ -145,6 +147,13 @@ impl<'a> Reader<'a> {
             "force" => Conflicts::Force,
             "yield" => Conflicts::Yield,
             _ => Conflicts::Refuse,
+        }
+    }
+
+    fn crd_policy(&mut self) -> CrdPolicy {
+        match self.one_of("crd-policy", &["keep", "delete"]).as_str() {
+            "delete" => CrdPolicy::Delete,
+            _ => CrdPolicy::Keep,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use trainerd_cluster::ListParams;
+use trainerd_cluster::{ListParams, RequestError};
 use trainerd_plan::applyset;
 use trainerd_plan::object::{GroupKind, ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
@@ -34,22 +34,39 @@ impl Engine {
             .await?;
         let resources =
             served.into_iter().flatten().filter(|resource| kinds.contains(&resource.group_kind()));
-        let params = &ListParams {
+        let lists = stream::iter(resources).map(async |resource| self.labelled_of(&resource).await);
+        let lists: Vec<_> = lists.buffer_unordered(IN_FLIGHT).try_collect().await?;
+        Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// Every object that carries the installation's ApplySet label, of whatever kind: for where nothing says which
+    /// kinds its members have. Kinds that may not be listed are left out.
+    pub(crate) async fn labelled_anywhere(&self) -> Result<BTreeMap<ObjectKey, LiveObject>, EngineError> {
+        let resources = patiently(async || self.cluster.resources().await).await;
+        let resources =
+            resources.map_err(EngineError::request("list", "the kinds that the API server serves"))?;
+        let resources = resources.into_iter().filter(|resource| resource.kind != "Namespace");
+        let lists = stream::iter(resources).map(async |resource| match self.labelled_of(&resource).await {
+            Err(EngineError::Request { source: RequestError::Forbidden { message, .. }, .. }) => {
+                tracing::warn!(kind = resource.kind, message, "what is left of this kind is not known");
+                Ok(Vec::new())
+            }
+            answer => answer,
+        });
+        let lists: Vec<_> = lists.buffer_unordered(IN_FLIGHT).try_collect().await?;
+        Ok(lists.into_iter().flatten().collect())
+    }
+
+    async fn labelled_of(&self, resource: &Resource) -> Result<Vec<(ObjectKey, LiveObject)>, EngineError> {
+        let params = ListParams {
             label_selector: Some(format!("{}={}", applyset::PART_OF, applyset::id(self.installation()))),
             ..ListParams::default()
         };
-        let lists: Vec<Vec<(ObjectKey, LiveObject)>> = stream::iter(resources)
-            .map(|resource| async move {
-                match patiently(async || self.cluster.list(&resource, params).await).await {
-                    Ok(list) => Ok(keyed(&resource, list.items)),
-                    Err(error) if error.is_absent() => Ok(Vec::new()),
-                    Err(error) => Err(EngineError::request("list", &resource.plural)(error)),
-                }
-            })
-            .buffer_unordered(IN_FLIGHT)
-            .try_collect()
-            .await?;
-        Ok(lists.into_iter().flatten().collect())
+        match patiently(async || self.cluster.list(resource, &params).await).await {
+            Ok(list) => Ok(keyed(resource, list.items)),
+            Err(error) if error.is_absent() => Ok(Vec::new()),
+            Err(error) => Err(EngineError::request("list", &resource.plural)(error)),
+        }
     }
 }
 

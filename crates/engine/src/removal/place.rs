@@ -8,7 +8,9 @@ use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{DeleteParams, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::object::Resource;
+use trainerd_plan::observed::true_conditions;
 
+use super::NamespaceLeft;
 use crate::engine::Engine;
 use crate::error::{EngineError, one_line};
 use crate::observe::{self, IN_FLIGHT};
@@ -39,6 +41,20 @@ impl Engine {
             return Err(self.not_installed());
         }
         Ok(!namespace["metadata"]["deletionTimestamp"].is_null())
+    }
+
+    /// What became of the namespace, as far as it can be seen now; `deleted`: its deletion was accepted.
+    pub(super) async fn namespace_left(&self, deleted: bool) -> Result<NamespaceLeft, EngineError> {
+        if !deleted {
+            return Ok(NamespaceLeft::Stays);
+        }
+        let name = &self.installation().namespace;
+        let found = observe::namespace(&self.cluster, name).await;
+        let found = found.map_err(EngineError::request("read", format!("namespace {name}")))?;
+        Ok(match found {
+            None => NamespaceLeft::Gone,
+            Some(value) => NamespaceLeft::Going { conditions: true_conditions(&value) },
+        })
     }
 
     /// Whether trainerd made that namespace for this installation.

@@ -113,7 +113,7 @@ impl Store {
         match patiently(delete).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
-            Err(RequestError::Conflict { .. }) => Err(EngineError::ChangedMeanwhile),
+            Err(RequestError::Conflict { .. }) => Err(EngineError::ChangedMeanwhile { added: Vec::new() }),
             Err(error) => Err(EngineError::request("delete", format!("Secret {name}"))(error)),
         }
     }

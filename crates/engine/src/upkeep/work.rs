@@ -192,18 +192,24 @@ impl Upkeep {
                 self.look(key);
             }
             // Somebody changed it again meanwhile: a look tells. A second time in a row waits.
-            Err(WriteError::Request(RequestError::Conflict { .. } | RequestError::AlreadyExists { .. }))
-                if self.is_first_time(key) =>
-            {
+            Err(
+                WriteError::Overtaken { .. }
+                | WriteError::Request(RequestError::Conflict { .. } | RequestError::AlreadyExists { .. }),
+            ) if self.is_first_time(key) => {
                 self.follow.doubt(key);
                 self.look(key);
+            }
+            Err(WriteError::Overtaken { owner }) => {
+                self.failed(key, Some(drifted), &format!("it was made by {owner} meanwhile"));
             }
             Err(WriteError::Request(error)) if error.is_absent() => {
                 self.failed(key, Some(drifted), &one_line(&error));
                 let why = format!("{key} cannot be put right by itself: {}", one_line(&error));
                 self.news.push_back(News::NeedsPlan { why });
             }
-            Err(WriteError::Request(error)) => self.failed(key, Some(drifted), &one_line(&error)),
+            Err(WriteError::Request(error) | WriteError::NotGivenBack(error)) => {
+                self.failed(key, Some(drifted), &one_line(&error));
+            }
             Err(WriteError::ChangedHands) => self.look(key),
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-use super::{FieldPath, Judgement, Segment, applied_by, judge, others_own};
+use super::{FieldPath, Judgement, Segment, applied_by, judge, made_by, others_own};
 
 const US: &str = "trainerd";
 
@@ -444,4 +444,25 @@ fn only_an_apply_of_ours_to_the_object_itself_counts() {
         assert_eq!(applied_by(&stored(&json!({}), std::slice::from_ref(&entry)), US), applied, "{entry}");
     }
     assert!(!applied_by(&json!({}), US));
+}
+
+#[test]
+fn who_made_an_object_is_told_by_the_times_of_its_entries() {
+    let entry = |manager: &str, operation: &str, subresource: &str, time: &str| json!({"manager": manager, "operation": operation, "subresource": subresource, "time": time});
+    let at = |second: u8| format!("2026-01-01T00:00:{second:02}Z");
+    let ours = |second| entry("trainerd", "Apply", "", &at(second));
+    for (what, entries, made) in [
+        ("made by an apply of ours", vec![ours(5)], true),
+        ("its entry a second older", vec![ours(4)], true),
+        ("changed by a controller later", vec![ours(5), entry("c", "Update", "", &at(7))], true),
+        ("its status written at once", vec![ours(5), entry("c", "Update", "status", &at(5))], true),
+        ("made by others, merged into later", vec![entry("kubectl", "Update", "", &at(5)), ours(8)], false),
+        ("made by others in that very second", vec![entry("kubectl", "Apply", "", &at(5)), ours(5)], false),
+        ("made by others without a field of theirs", vec![ours(8)], false),
+        ("an update of ours", vec![entry("trainerd", "Update", "", &at(5))], false),
+        ("nobody's", vec![], false),
+    ] {
+        let live = json!({"metadata": {"creationTimestamp": at(5), "managedFields": entries}});
+        assert_eq!(made_by(&live, "trainerd"), made, "{what}");
+    }
 }

@@ -1,7 +1,10 @@
 //! Prune and removal: what goes, what stays, in which order.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::applyset;
+use trainerd_plan::desired::Desired;
+use trainerd_plan::in_use;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose, Verb};
@@ -70,7 +73,7 @@ fn what_somebody_took_the_label_from_stays_and_is_named() {
 #[test]
 fn a_crd_goes_only_when_nothing_is_stored_under_it_but_what_the_plan_deletes() {
     let old = stack();
-    let new = without(&["CustomResourceDefinition", "Runtime"]);
+    let new = deleting_crds(without(&["CustomResourceDefinition", "Runtime"]));
     let empty = all_applied(&old);
     let mut in_use = all_applied(&old);
     let mine = users_runtime(&mut in_use);
@@ -106,6 +109,127 @@ fn a_crd_goes_only_when_nothing_is_stored_under_it_but_what_the_plan_deletes() {
             }
         }
     }
+}
+
+fn deleting_crds(mut desired: Desired) -> Desired {
+    desired.options.insert("crd-policy".into(), json!("delete"));
+    desired
+}
+
+/// The step that an object has in a plan, as a word.
+fn fate(plan: &Plan, key: &ObjectKey) -> &'static str {
+    match plan.steps.iter().find(|step| step.object == *key).map(|step| &step.verb) {
+        Some(Verb::Delete { .. }) => "deleted",
+        Some(Verb::Release { .. }) => "released",
+        Some(_) => "written",
+        None => "stays",
+    }
+}
+
+#[test]
+fn a_crd_stays_unless_the_policy_deletes_it_and_nobody_else_relies_on_it() {
+    let old = stack();
+    let new = without(&["CustomResourceDefinition", "Runtime"]);
+    let mut left_to_others = new.clone();
+    // Another component needs the one that leaves.
+    let mut other = left_to_others.components.remove("trainer").unwrap();
+    other.needs = vec!["trainer".into()];
+    left_to_others.components.insert("other".into(), other);
+    let own = all_applied(&old);
+    let crd = find(&old, "CustomResourceDefinition").key();
+    let with = |entry: Value| {
+        let mut observed = own.clone();
+        let live = &mut observed.objects.get_mut(&crd).unwrap().value;
+        live["metadata"]["managedFields"].as_array_mut().unwrap().push(entry);
+        observed
+    };
+    let spec = json!({"f:spec": {"f:versions": {}}});
+    let shared = with(json!({"manager": "kubectl", "operation": "Apply", "fieldsV1": spec.clone()}));
+    let updated = with(json!({"manager": "helm", "operation": "Update", "fieldsV1": spec}));
+    let served =
+        with(json!({"manager": "c", "operation": "Update", "fieldsV1": {"f:spec": {"f:conversion": {}}}}));
+    for (what, observed, desired, expected) in [
+        ("kept by default", &own, new.clone(), "stays"),
+        ("deleted by policy", &own, deleting_crds(new.clone()), "deleted"),
+        ("applied by others too", &shared, deleting_crds(new.clone()), "released"),
+        ("applied by others too, kept", &shared, new.clone(), "released"),
+        ("installed by others", &updated, deleting_crds(new.clone()), "released"),
+        ("served by a controller", &served, deleting_crds(new), "deleted"),
+        ("left to others", &own, deleting_crds(left_to_others), "released"),
+    ] {
+        let planned = plan(&request(&desired, Some(&old), observed)).unwrap();
+        assert_eq!(fate(&planned, &crd), expected, "{what}");
+        let noted = planned.notes.iter().any(|note| note.starts_with(&crd.to_string()));
+        assert_eq!(noted, expected != "deleted", "{what}: {:?}", planned.notes);
+    }
+    let purge = removal::plan(&installation(), &shared, Extent::Purge, MANAGER).unwrap();
+    assert_eq!(fate(&purge, &crd), "released");
+    let step = purge.steps.iter().find(|step| step.object == crd).unwrap();
+    assert!(!step.after.is_empty(), "it is let go of at the end");
+}
+
+#[test]
+fn a_runtime_in_use_is_deleted_only_where_that_is_allowed() {
+    let old = stack();
+    let new = without(&["Runtime"]);
+    let mut observed = all_applied(&old);
+    let runtime = find(&old, "Runtime").key();
+    let user = ObjectKey { kind: "TrainJob".into(), name: "long".into(), ..runtime.clone() };
+    observed.users.insert(runtime.clone(), vec![user.clone()]);
+    let request = request(&new, Some(&old), &observed);
+    let refused = plan(&request).unwrap_err();
+    assert_eq!(refused, [Refused::InUse { object: runtime.clone(), users: vec![user] }]);
+    let allowed = Request { allow: Allowed { in_use: true, lossy: false }, ..request };
+    let planned = plan(&allowed).unwrap();
+    assert_eq!(fate(&planned, &runtime), "deleted");
+    assert!(planned.steps.iter().any(|step| step.object == runtime && step.why.contains("TrainJob long")));
+    // What only goes on or back does not end in a refusal.
+    for planned in [planner::resume(&request), plan(&Request { purpose: Purpose::Rollback, ..request })] {
+        let planned = planned.unwrap();
+        assert_eq!(fate(&planned, &runtime), "stays");
+        assert!(planned.notes.iter().any(|note| note.contains("TrainJob long")), "{:?}", planned.notes);
+    }
+    // Once it is being deleted there is nothing left to do.
+    let metadata = &mut observed.objects.get_mut(&runtime).unwrap().value["metadata"];
+    metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    metadata["finalizers"] = json!(["trainer.kubeflow.org/resource-in-use"]);
+    let planned = plan(&self::request(&new, Some(&old), &observed)).unwrap();
+    assert!(planned.is_empty() && planned.notes.iter().any(|note| note.contains("TrainJob long")));
+}
+
+#[test]
+fn a_train_job_uses_the_runtime_that_it_names_until_it_has_finished() {
+    let job = |name: &str, reference: Value, finished: &str| {
+        json!({
+            "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob",
+            "metadata": {"name": name, "namespace": "team"}, "spec": {"runtimeRef": reference},
+            "status": {"conditions": [{"type": "Complete", "status": finished}]},
+        })
+    };
+    let jobs = [
+        job("a", json!({"name": "torch"}), "False"),
+        job("b", json!({"name": "torch", "kind": "TrainingRuntime"}), "False"),
+        job("c", json!({"name": "torch", "kind": "ClusterTrainingRuntime"}), "True"),
+    ];
+    let key = |kind: &str, namespace: Option<&str>, name: &str| ObjectKey {
+        group: "trainer.kubeflow.org".into(),
+        kind: kind.into(),
+        namespace: namespace.map(str::to_owned),
+        name: name.into(),
+    };
+    let cluster_wide = key("ClusterTrainingRuntime", None, "torch");
+    let names = |observed: &Observed, runtime: &ObjectKey| {
+        let users = in_use::users(observed, &jobs).remove(runtime).unwrap_or_default();
+        users.into_iter().map(|user| user.name).collect::<Vec<_>>()
+    };
+    let mut observed = Observed::default();
+    assert_eq!(names(&observed, &cluster_wide), ["a"]);
+    assert_eq!(names(&observed, &key("TrainingRuntime", Some("team"), "torch")), ["b"]);
+    // A finalizer holds it for the finished one as well.
+    let mut live = applied(&stack(), find(&stack(), "Runtime"));
+    live.value["metadata"]["finalizers"] = json!(["trainer.kubeflow.org/resource-in-use"]);
+    observed.objects.insert(cluster_wide.clone(), live);
+    assert_eq!(names(&observed, &cluster_wide), ["a", "c"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use semver::Version;
 use serde_json::{Value, json};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Component, Desired, DesiredObject, Installation};
 use trainerd_plan::object::{ObjectKey, Resource};
@@ -153,7 +154,7 @@ pub(crate) fn request<'a>(
         observed,
         conflicts: Conflicts::Refuse,
         ignored: &[],
-        allow_lossy: false,
+        allow: Allowed::default(),
         field_manager: MANAGER,
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use trainerd_plan::applyset;
-use trainerd_plan::desired::{Desired, DesiredObject};
+use trainerd_plan::desired::{Desired, DesiredObject, Installation};
+use trainerd_plan::in_use::Held;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose, Until, Verb};
@@ -150,7 +151,7 @@ fn a_field_of_ours_that_an_edit_took_is_enforced_even_under_yield() {
 }
 
 #[test]
-fn what_is_being_deleted_is_refused_but_waited_for_when_a_broken_off_plan_goes_on() {
+fn what_is_held_in_deletion_is_left_out_but_waited_for_when_a_broken_off_plan_goes_on() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let key = find(&desired, "ServiceAccount").key();
@@ -158,9 +159,11 @@ fn what_is_being_deleted_is_refused_but_waited_for_when_a_broken_off_plan_goes_o
     metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     metadata["finalizers"] = json!(["example.org/hold"]);
     let request = request(&desired, Some(&desired), &observed);
-    let refused = plan(&request).unwrap_err();
     let finalizers = vec!["example.org/hold".to_owned()];
-    assert_eq!(refused, [Refused::Terminating { object: key.clone(), finalizers }]);
+    let left_out = plan(&request).unwrap();
+    let held = Held { object: key.clone(), finalizers: finalizers.clone(), users: Vec::new() };
+    assert_eq!((left_out.held.as_slice(), left_out.is_empty()), (&[held][..], true));
+    assert!(left_out.steps.iter().all(|step| step.object != key));
 
     let resumed = planner::resume(&request).unwrap();
     let steps: Vec<usize> = (0..resumed.steps.len()).filter(|i| resumed.steps[*i].object == key).collect();
@@ -171,6 +174,95 @@ fn what_is_being_deleted_is_refused_but_waited_for_when_a_broken_off_plan_goes_o
     let deployment = &resumed.steps[position(&resumed, "Deployment")];
     assert!(deployment.after.contains(create), "what needs it waits for the new one");
     assert_eq!(resumed.counts().keep, desired.objects.len() - 1);
+
+    // What would have to be written after it cannot be.
+    let mut changed = stack();
+    set(&mut changed, "Deployment", "/spec/replicas", json!(2));
+    let request = self::request(&changed, Some(&desired), &observed);
+    assert_eq!(plan(&request).unwrap_err(), [Refused::Terminating { object: key.clone(), finalizers }]);
+
+    // What nothing holds is about to be gone.
+    let mut going = observed.clone();
+    going.objects.get_mut(&key).unwrap().value["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+    let request = self::request(&desired, Some(&desired), &going);
+    let finalizers = vec!["foregroundDeletion".to_owned()];
+    assert_eq!(plan(&request).unwrap_err(), [Refused::Terminating { object: key, finalizers }]);
+}
+
+#[test]
+fn a_plan_made_again_goes_beyond_what_was_seen_by_what_it_would_do_more_or_otherwise() {
+    let (old, mut new) = (stack(), without(&["ConfigMap"]));
+    set(&mut new, "Deployment", "/spec/replicas", json!(2));
+    let observed = all_applied(&old);
+    let seen = plan(&request(&new, Some(&old), &observed)).unwrap();
+    let (config, deployment) = (find(&old, "ConfigMap").key(), find(&old, "Deployment").key());
+    let account = find(&old, "ServiceAccount").key();
+    let again = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = observed.clone();
+        change(&mut observed);
+        plan(&request(&new, Some(&old), &observed)).unwrap().beyond(&seen)
+    };
+    let of = |observed: &mut Observed, key: &ObjectKey, field: &str, value: Value| {
+        observed.objects.get_mut(key).unwrap().value["metadata"][field] = value;
+    };
+    assert_eq!(again(&|_| {}), []);
+    assert_eq!(again(&|now| of(now, &config, "resourceVersion", json!("8"))), [], "its status, say");
+    assert_eq!(again(&|now| drop(now.objects.remove(&config))), [], "there is less to do");
+    assert_eq!(again(&|now| of(now, &config, "uid", json!("another"))), std::slice::from_ref(&config));
+    assert_eq!(again(&|now| drop(now.objects.remove(&account))), std::slice::from_ref(&account));
+    assert_eq!(again(&|now| drop(now.objects.remove(&deployment))), std::slice::from_ref(&deployment));
+    let edited = |now: &mut Observed| edit(now, &deployment, "kubectl", ["spec", "replicas"], json!(3));
+    assert_eq!(
+        again(&edited),
+        std::slice::from_ref(&deployment),
+        "another change than the one that was seen"
+    );
+}
+
+#[test]
+fn what_can_be_put_right_is_while_a_runtime_is_held_by_its_users() {
+    let desired = stack();
+    let mut observed = all_applied(&desired);
+    let (runtime, config) = (find(&desired, "Runtime").key(), find(&desired, "ConfigMap").key());
+    let metadata = &mut observed.objects.get_mut(&runtime).unwrap().value["metadata"];
+    metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    metadata["finalizers"] = json!(["trainer.kubeflow.org/resource-in-use"]);
+    let user = ObjectKey { kind: "TrainJob".into(), name: "long".into(), ..runtime.clone() };
+    observed.users.insert(runtime.clone(), vec![user]);
+    observed.objects.remove(&config);
+    let request = request(&desired, Some(&desired), &observed);
+    for planned in [plan(&request), planner::resume(&request)] {
+        let planned = planned.unwrap();
+        let writes: Vec<_> = planned.steps.iter().filter(|step| step.verb.writes()).collect();
+        assert_eq!(writes.iter().map(|step| &step.object).collect::<Vec<_>>(), [&config]);
+        let [held] = planned.held.as_slice() else { panic!("{:?}", planned.held) };
+        let said = held.to_string();
+        assert!(said.contains("Runtime torch") && said.contains("used by TrainJob long"), "{said}");
+    }
+}
+
+#[test]
+fn what_a_removed_installation_left_is_taken_over_with_a_note() {
+    let mut old = stack();
+    old.installation = Installation { name: "old".into(), namespace: "gone".into() };
+    let desired = stack();
+    let crd = find(&desired, "CustomResourceDefinition").key();
+    let left = applied(&old, find(&old, "CustomResourceDefinition"));
+    let mut observed = Observed { objects: BTreeMap::from([(crd.clone(), left)]), ..Observed::default() };
+    let refused = plan(&request(&desired, None, &observed)).unwrap_err();
+    let owner = "trainerd installation gone/old".to_owned();
+    assert_eq!(refused, [Refused::Collision { object: crd.clone(), owner }]);
+
+    observed.removed.insert(applyset::id(&old.installation));
+    let planned = plan(&request(&desired, None, &observed)).unwrap();
+    let step = planned.steps.iter().find(|step| step.object == crd).unwrap();
+    assert!(matches!(step.verb, Verb::Apply { .. }) && step.why.contains("gone/old"), "{step:?}");
+    assert!(matches!(planned.notes.as_slice(), [note] if note.contains("gone/old")), "{:?}", planned.notes);
+
+    // The label alone is no proof that trainerd made it.
+    observed.objects.get_mut(&crd).unwrap().value["metadata"]["managedFields"][0]["manager"] =
+        json!("kubectl");
+    assert!(plan(&request(&desired, None, &observed)).is_err());
 }
 
 #[test]
@@ -218,9 +310,12 @@ fn the_namespace_may_be_anybodys_but_must_not_be_going_away() {
     assert_eq!(planned.steps[position(&planned, "Namespace")].verb, Verb::Keep);
 
     live.value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "message": "stale"});
+    live.value["status"]["conditions"] = json!([condition("A", "True"), condition("B", "False")]);
+    let conditions = vec!["A: stale".to_owned()];
     observed.objects.insert(namespace.key(), live);
     let refused = plan(&request(&desired, None, &observed)).unwrap_err();
-    assert_eq!(refused, [Refused::NamespaceTerminating { name: "kf".into() }]);
+    assert_eq!(refused, [Refused::NamespaceTerminating { name: "kf".into(), conditions }]);
 }
 
 #[test]
@@ -238,7 +333,7 @@ fn a_rollback_that_changes_a_crd_needs_a_word() {
     request.purpose = Purpose::Rollback;
     let refused = plan(&request).unwrap_err();
     assert_eq!(refused, [Refused::LossyRollback { crds: vec!["runtimes.trainer.example.org".into()] }]);
-    request.allow_lossy = true;
+    request.allow.lossy = true;
     let planned = plan(&request).unwrap();
     assert_eq!(planned.point_of_no_return, Some(position(&planned, "CustomResourceDefinition")));
 }

@@ -1,0 +1,36 @@
+//! A plan that was seen: it runs as it was seen, by what is there now, and what it leaves out is said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trainerd_plan::in_use::Held;
+
+use crate::engine::{Engine, Prepared, State};
+use crate::error::EngineError;
+
+/// How long what was observed is believed: longer than a request takes, and shorter than a person needs to read a plan.
+const FRESH: Duration = Duration::from_secs(3);
+
+impl Engine {
+    /// A plan that waited is made anew, so that nothing is believed of what was seen before the wait.
+    ///
+    /// # Errors
+    /// [`EngineError::ChangedMeanwhile`] where it would do more now than what was seen.
+    pub(crate) async fn as_of_now(&self, state: &State, prepared: Prepared) -> Result<Prepared, EngineError> {
+        if prepared.observed_at.elapsed() < FRESH {
+            return Ok(prepared);
+        }
+        let (desired, purpose) = (Arc::clone(&prepared.desired), prepared.plan.purpose);
+        let again = self.prepare(state, desired, purpose, prepared.allow).await?;
+        let added = again.plan.beyond(&prepared.plan);
+        if !added.is_empty() || (again.revision, again.kept) != (prepared.revision, prepared.kept) {
+            return Err(EngineError::ChangedMeanwhile { added });
+        }
+        Ok(again)
+    }
+}
+
+/// The state that a plan has led to, unless something was left out of it.
+pub(crate) fn but_for(held: Vec<Held>, state: State) -> Result<State, EngineError> {
+    if held.is_empty() { Ok(state) } else { Err(EngineError::Held { held }) }
+}
