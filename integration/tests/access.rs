@@ -40,6 +40,17 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
         assert_eq!(answer.code, code, "{method} {path}: {}", answer.body);
         assert!(token.is_none_or(|token| !answer.body.contains(token)), "{}", answer.body);
     }
+
+    // A token for this daemon opens it, and is of no use towards the API server; one for another opens nothing.
+    let ours = cluster.token_for(NAMESPACE, "looker", "trainerd.dev/kubeflow-system/kubeflow-trainer")?;
+    assert_eq!(door.ask("GET", "/v1/installation", Some(&ours))?.code, 200);
+    let useless = cluster.kubeconfig_with(&ours)?;
+    let refused = cluster.run_as(&useless, &["status"])?.expect_code(5)?;
+    assert!(refused.stderr.contains("Unauthorized"), "{}", refused.stderr);
+    for audience in ["trainerd.dev/kubeflow-system/another", "vault"] {
+        let theirs = cluster.token_for(NAMESPACE, "looker", audience)?;
+        assert_eq!(door.ask("GET", "/v1/installation", Some(&theirs))?.code, 401, "{audience}");
+    }
     let log = daemon.log();
     for token in [looker, changer, stranger] {
         assert!(!log.contains(&token), "a token is in the log");

@@ -41,6 +41,8 @@ pub(crate) async fn change(
     if state.journal().is_some() {
         stopped = recover(context, engine, state, &progress).await?;
         state = context.open(engine).await?;
+        // A daemon may have taken over while that went on.
+        check_ruler(&state)?;
     }
     loop {
         let wanted = context.interrupt.or(want(&state)).await?;

@@ -15,13 +15,15 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use trainerd_catalog::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER};
-use trainerd_cluster::{Cluster, ListParams, builtin};
+use trainerd_catalog::{DAEMON_OPTIONS, DAEMON_VIEWER, daemon_audience};
+use trainerd_cluster::Cluster;
 use trainerd_engine::error::one_line;
+use trainerd_plan::desired::Installation;
 
 use super::errors::Problem;
 use super::exit::Exit;
 
+mod pod;
 mod trust;
 
 /// Where the daemon in a pod listens, as its template has it.
@@ -50,6 +52,8 @@ pub(crate) struct Pod {
     cluster: Cluster,
     namespace: String,
     name: String,
+    /// For whom tokens are asked for.
+    audience: String,
     tls: TlsConnector,
     token: Mutex<Option<(HeaderValue, Instant)>>,
 }
@@ -61,22 +65,15 @@ pub(crate) fn source_in_cluster(namespace: &str) -> String {
 
 impl Way {
     /// The way to the daemon in the cluster; `None` where none was put there.
-    pub(crate) async fn into_cluster(cluster: &Cluster, namespace: &str) -> Result<Option<Self>, Failure> {
-        let params = ListParams {
-            namespace: Some(namespace.to_owned()),
-            label_selector: Some(format!("app.kubernetes.io/name={DAEMON}")),
-            ..ListParams::default()
-        };
-        let found = cluster.list(&builtin::pod(), &params).await?.items;
-        let Some(pod) = found.iter().find(|pod| runs(pod)).or(found.first()) else { return Ok(None) };
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        if !runs(pod) {
-            let phase = pod["status"]["phase"].as_str().unwrap_or("unknown");
-            return Err(format!("its pod {namespace}/{name} does not run (phase {phase})").into());
-        }
-        let (cluster, namespace) = (cluster.clone(), namespace.to_owned());
-        let (tls, token) = (trust::connector()?, Mutex::default());
-        let pod = Pod { cluster, namespace, name, tls, token };
+    pub(crate) async fn into_cluster(
+        cluster: &Cluster,
+        keeps: &Installation,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(trusted) = pod::trusted(cluster, keeps).await? else { return Ok(None) };
+        let (cluster, namespace) = (cluster.clone(), keeps.namespace.clone());
+        let (tls, token) = (trust::connector(trusted.fingerprint)?, Mutex::default());
+        let pod =
+            Pod { cluster, namespace, name: trusted.name, audience: daemon_audience(keeps), tls, token };
         Ok(Some(Self::Pod(Arc::new(pod))))
     }
 
@@ -137,17 +134,13 @@ impl Pod {
         {
             return Ok(token.clone());
         }
-        let token = self.cluster.token(&self.namespace, DAEMON_VIEWER, None, TOKEN_SECONDS).await?;
+        let audience = Some(self.audience.as_str());
+        let token = self.cluster.token(&self.namespace, DAEMON_VIEWER, audience, TOKEN_SECONDS).await?;
         let mut header = HeaderValue::from_str(&format!("Bearer {token}"))?;
         header.set_sensitive(true);
         *known = Some((header.clone(), Instant::now()));
         Ok(header)
     }
-}
-
-/// Whether a pod runs, and is not on its way out.
-fn runs(pod: &Value) -> bool {
-    pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
 async fn exchange(
@@ -158,25 +151,4 @@ async fn exchange(
     // Ends with the answer's body, or with whoever reads it.
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_pod_runs_while_it_is_not_on_its_way_out() {
-        for (pod, expected) in [
-            (json!({"status": {"phase": "Running"}}), true),
-            (json!({"status": {"phase": "Pending"}}), false),
-            (
-                json!({"status": {"phase": "Running"}, "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-                false,
-            ),
-        ] {
-            assert_eq!(runs(&pod), expected, "{pod}");
-        }
-    }
 }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[serde(rename_all = "camelCase")]
 pub(super) enum Word {
     /// What it knows.
-    Says(Knows),
+    Says(Box<Knows>),
     /// Why it cannot be asked.
     Unreachable(String),
 }
@@ -28,6 +28,9 @@ pub(super) enum Word {
 pub(super) struct Knows {
     /// Its version.
     version: String,
+    /// Where the options are declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     /// How the installation is, in a word.
     phase: String,
     /// Why it is not ready.
@@ -59,7 +62,7 @@ impl Word {
     pub(super) fn text(&self) -> String {
         let Knows { phase, reason, plan, .. } = match self {
             Self::Unreachable(why) => return format!("it cannot be asked: {why}"),
-            Self::Says(knows) => knows,
+            Self::Says(knows) => &**knows,
         };
         let running = plan.as_ref().filter(|plan| plan.ended.is_none());
         let progress = running
@@ -67,6 +70,23 @@ impl Word {
             .unwrap_or_default();
         let why = reason.as_ref().map(Reason::text).unwrap_or_default();
         format!("{phase}{progress}{why}")
+    }
+}
+
+impl Word {
+    /// That the options which are declared are not in force, and why; `None` where nothing is wrong with them, or nobody
+    /// says.
+    pub(super) fn options_not_in_force(&self) -> Option<String> {
+        let Self::Says(knows) = self else { return None };
+        let Knows { source, phase, reason: Some(reason), .. } = &**knows else { return None };
+        let what = match phase.as_str() {
+            "invalid" => "are invalid",
+            "refused" => "are refused",
+            "failed" => "failed to be applied",
+            _ => return None,
+        };
+        let source = source.as_ref().map(|source| format!(" in {source}")).unwrap_or_default();
+        Some(format!("the options declared{source} {what}; those of before stay in force{}", reason.text()))
     }
 }
 
@@ -93,7 +113,7 @@ impl Ear {
     /// What the daemon says; `None` where there is none to ask.
     pub(super) async fn listen(&mut self, engine: &Engine, state: &State) -> Option<Word> {
         match tokio::time::timeout(PATIENCE, self.ask(engine, state)).await {
-            Ok(Ok(word)) => word.map(Word::Says),
+            Ok(Ok(word)) => word.map(|knows| Word::Says(Box::new(knows))),
             Ok(Err(error)) => {
                 // It may have moved to another pod.
                 if matches!(self.way, Some(Way::Pod(_))) {
@@ -117,7 +137,7 @@ impl Ear {
             if !is_there {
                 return Ok(None);
             }
-            match Way::into_cluster(engine.cluster(), namespace).await? {
+            match Way::into_cluster(engine.cluster(), engine.installation()).await? {
                 Some(way) => self.way = Some(way),
                 // It is said to rule, and is not there.
                 None if ruler.is_some() => return Err("its pod is not there".into()),
@@ -153,6 +173,16 @@ mod tests {
             "plan": {"purpose": "upgrade", "done": 9, "total": 9, "ended": "2026-01-01T00:00:00Z"},
         });
         assert_eq!(knows(view).text(), "invalid: invalid option settle; must be 0 to 300 (h)");
+        let view = json!({
+            "version": "0.1.0", "phase": "invalid", "source": "ConfigMap ns/o", "plan": null,
+            "reason": {"code": "c", "message": "invalid option settle", "causes": [], "hint": null},
+        });
+        assert_eq!(
+            knows(view).options_not_in_force().as_deref(),
+            Some(
+                "the options declared in ConfigMap ns/o are invalid; those of before stay in force: invalid option settle"
+            )
+        );
         let word = Word::Unreachable("no pod".to_owned());
         assert_eq!(word.text(), "it cannot be asked: no pod");
     }

@@ -5,10 +5,11 @@
 //! resource is served; a Role grants it all the same.
 
 use serde_json::{Value, json};
+use trainerd_catalog::daemon_audience;
 use trainerd_cluster::{Cluster, CreateParams, RequestError, builtin};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
-use trainerd_serve::auth::{Authenticator, Denied, Identity};
+use trainerd_serve::auth::{Authenticator, Denied, Identity, audiences};
 
 /// Group of the resource that stands for an installation.
 pub(crate) const GROUP: &str = "trainerd.dev";
@@ -25,12 +26,24 @@ pub(crate) struct Reviewer {
 
 impl Authenticator for Reviewer {
     async fn authenticate(&self, token: &str) -> Result<Identity, Denied> {
+        // A token that was made for us is good for nothing else. One without, as everybody has it who talks to the API
+        // server, is reviewed for that one.
+        let ours = daemon_audience(&self.installation);
+        let is_ours = audiences(token).contains(&ours);
+        let mut spec = json!({"token": token});
+        if is_ours {
+            spec["audiences"] = json!([ours]);
+        }
         let review = json!({
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token},
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec,
         });
         let answer = self.ask(&builtin::token_review(), &review).await?;
         let status = &answer["status"];
-        if status["authenticated"] != true {
+        let good_for = status["audiences"].as_array().into_iter().flatten();
+        // Whoever does not know of audiences says nothing of them.
+        let is_good =
+            status["authenticated"] == true && (!is_ours || good_for.into_iter().any(|one| *one == ours));
+        if !is_good {
             return Err(Denied::BadToken);
         }
         let user = &status["user"];

@@ -9,6 +9,7 @@ mod jobs;
 mod keeper;
 pub(crate) mod metrics;
 mod page;
+mod published;
 mod recorder;
 
 use std::future::Future;
@@ -319,6 +320,10 @@ async fn open_doors<E: Future<Output = ()> + Send + 'static>(
     if let Some(tls) = &setup.tls {
         let certificates = tls.certificates().map_err(crashed)?;
         tracing::info!(address = %tls.address, fingerprint = certificates.fingerprint(), "the API listens");
+        if let Some(pod) = published::Pod::of_environment(installation) {
+            let publish = published::publish(cluster.clone(), pod, certificates.clone());
+            tasks.spawn("the fingerprint of the certificate", publish);
+        }
         let listener = trainerd_serve::listen::tls(tls.address, certificates).await.map_err(crashed)?;
         let (router, ended) = (doors.guarded(cluster, installation), end());
         tasks.spawn("the server of the API over TLS", async move {

@@ -18,6 +18,16 @@ pub const DAEMON_OPTIONS: &str = "trainerd-options";
 /// The ServiceAccount that may look at its API.
 pub const DAEMON_VIEWER: &str = "trainerd-viewer";
 
+/// For whom a token is that opens the API of the daemon of an installation, and nothing else.
+pub fn daemon_audience(keeps: &Installation) -> String {
+    format!("trainerd.dev/{}/{}", keeps.namespace, keeps.name)
+}
+
+/// The Secret in which the daemon of a pod says by which certificate it is known.
+pub fn daemon_certificate(pod: &str) -> String {
+    format!("{pod}-certificate")
+}
+
 /// The installation that a daemon is, given the one that it keeps: in the same namespace.
 pub fn daemon_that_keeps(keeps: &Installation) -> Installation {
     Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() }

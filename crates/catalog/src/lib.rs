@@ -31,7 +31,9 @@ mod upgrade;
 pub mod yaml;
 
 pub use catalog::Catalog;
-pub use daemon::{DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER, daemon_that_keeps};
+pub use daemon::{
+    DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER, daemon_audience, daemon_certificate, daemon_that_keeps,
+};
 pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
 pub use images::Image;

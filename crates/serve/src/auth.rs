@@ -9,6 +9,7 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+pub use expiry::audiences;
 pub use layer::{Require, Required};
 
 /// Who asks: somebody whose token was good, or, on a unix socket, the user of the process at the other end. Handlers

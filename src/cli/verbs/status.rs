@@ -1,8 +1,9 @@
 //! `status`: where the installation is, and what it waits for.
 
+mod watch;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -21,9 +22,6 @@ use crate::cli::plan_text::counted;
 use crate::cli::way::Way;
 use crate::cli::web;
 use crate::cli::word::{Ear, Word};
-
-/// Time between two looks with `--watch`.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// Show components, versions, readiness, and what each object waits for
 ///
@@ -62,22 +60,12 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Pr
     }
     let engine = context.engine().await?;
     let mut ear = Ear::new(args.socket.clone());
-    let mut last = None;
-    loop {
-        let status = look(context, &engine, &mut ear).await?;
-        if last.as_ref() != Some(&status) {
-            print(&context.printer, &status, args.watch)?;
-            last = Some(status);
-        }
-        if !args.watch {
-            return Ok(Exit::Done);
-        }
-        let pause = async {
-            tokio::time::sleep(LOOK).await;
-            Ok::<_, Problem>(())
-        };
-        context.interrupt.or(pause).await?;
+    if args.watch {
+        return Box::pin(watch::watch(context, &engine, &mut ear)).await;
     }
+    let status = look(context, &engine, &mut ear).await?;
+    print(&context.printer, &status, false)?;
+    Ok(Exit::Done)
 }
 
 async fn way_to_page(context: &Context, socket: Option<&PathBuf>) -> Result<Way, Problem> {
@@ -85,7 +73,8 @@ async fn way_to_page(context: &Context, socket: Option<&PathBuf>) -> Result<Way,
         return Ok(Way::Socket(socket.clone()));
     }
     let cluster = context.connect().await?;
-    let found = async { Ok::<_, Problem>(Way::into_cluster(&cluster, &context.cluster.namespace).await) };
+    let found =
+        async { Ok::<_, Problem>(Way::into_cluster(&cluster, &context.cluster.installation()).await) };
     match context.interrupt.or(found).await? {
         Ok(Some(way)) => Ok(way),
         Ok(None) => {
@@ -162,9 +151,14 @@ fn text(told: &Told, printer: &Printer) -> String {
     };
     let outcome = status.outcome.as_ref().map_or_else(|| "under way".to_owned(), outcome_text);
     let mut text = format!(
-        "{} in {}: {ready}, revision {} ({outcome})\n\n",
+        "{} in {}: {ready}, revision {} ({outcome})\n",
         status.name, status.namespace, status.revision
     );
+    // What the options want and what is installed are two things: the second line says so at once.
+    if let Some(why) = daemon.as_ref().and_then(Word::options_not_in_force) {
+        let _ = writeln!(text, "{}", printer.paint(Tone::Bad, &why));
+    }
+    text.push('\n');
     text.push_str(&standing_text(&status.standing, daemon.as_ref()));
     text.push_str(&columns(
         &["COMPONENT", "VERSION", "READY"],

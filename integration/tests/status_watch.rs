@@ -1,0 +1,64 @@
+//! `status --watch` is told what changes, and asks for nothing while nothing does.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use trainerd_integration::kept::{BOUND, JOBSET, Kept};
+
+type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// The user agent of the command.
+const STATUS: &str = "trainerd/0.1.0 (status)";
+
+#[test]
+fn what_changes_is_shown_and_what_does_not_costs_nothing() -> Result {
+    let mut kept = Kept::new()?;
+    kept.set("drift-policy: report\n")?;
+    let (command, mut child) =
+        kept.cluster.spawn(kept.cluster.kubeconfig(), &["status", "--watch", "-o", "json"])?;
+    let stdout = child.stdout.take().ok_or(command)?;
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+            // The test has ended.
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let first: Value = serde_json::from_str(&lines.recv_timeout(BOUND)?)?;
+    assert_eq!(first["ready"], true, "{first:#}");
+    if let Some(audit) = kept.cluster.audit().cloned() {
+        // The watches are there by then.
+        std::thread::sleep(Duration::from_secs(4));
+        let mark = audit.mark()?;
+        std::thread::sleep(Duration::from_secs(7));
+        assert_eq!(audit.requests_since(mark, STATUS)?, [""; 0]);
+    }
+    kept.scale(3)?;
+    loop {
+        let now: Value = serde_json::from_str(&lines.recv_timeout(BOUND)?)?;
+        let objects = now["objects"].as_array().cloned().unwrap_or_default();
+        let drifted = |object: &Value| {
+            object["object"]["name"] == JOBSET && object["drift"].to_string().contains(".spec.replicas")
+        };
+        if objects.iter().any(drifted) {
+            break;
+        }
+    }
+    kept.cluster.run(&["pause"])?.expect_code(0)?;
+    loop {
+        let now: Value = serde_json::from_str(&lines.recv_timeout(BOUND)?)?;
+        if now["paused"].is_object() {
+            break;
+        }
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("a process id")?;
+    kill_process(pid, Signal::INT)?;
+    assert_eq!(child.wait()?.code(), Some(130));
+    Ok(())
+}
