@@ -22,6 +22,7 @@ static TABLE: LazyLock<Result<Table, ParseError>> = LazyLock::new(|| {
         "jobset",
         "lws",
         "meta",
+        "optimizationjob",
         "overrides",
         "pod",
         "probe",

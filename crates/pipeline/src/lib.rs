@@ -11,6 +11,7 @@
 //! Behaviour is that of Kubeflow Trainer 2.3 in [`Mode::Upstream`]; [`Mode::Extended`] mends what its users report.
 //! Nothing here reads a clock, an environment or a cluster: the same arguments give the same answer.
 
+pub mod api_server;
 mod build;
 pub mod config;
 pub mod defaulting;

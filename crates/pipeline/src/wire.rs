@@ -137,7 +137,7 @@ fn shaped(shape: Shape, value: &Value) -> Option<Value> {
 }
 
 /// JSON has whole numbers with a point; Go's decoder of integers refuses them, the API server stores them as integers.
-fn whole(number: &serde_json::Number) -> Option<i64> {
+pub(crate) fn whole(number: &serde_json::Number) -> Option<i64> {
     number.as_i64().or_else(|| number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15).map(truncated))
 }
 

@@ -54,10 +54,13 @@ fn next(rest: &str) -> Result<(Token<'_>, &str), Problem> {
     }
 }
 
-/// A JSON string, or a bare word: a JSON value where it reads as one, else a string.
+/// A JSON string, object or list, or a bare word: a JSON value where it reads as one, else a string.
 fn argument(rest: &str) -> Result<(Value, &str), Problem> {
     if rest.starts_with('"') {
         return string(rest).map(|(text, after)| (Value::String(text), after));
+    }
+    if rest.starts_with(['{', '[']) {
+        return json(rest);
     }
     let end = rest.find([',', ')']).ok_or(Problem::Unclosed)?;
     let (word, after) = rest.split_at(end);
@@ -69,7 +72,12 @@ fn argument(rest: &str) -> Result<(Value, &str), Problem> {
 }
 
 fn string(rest: &str) -> Result<(String, &str), Problem> {
-    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+    json(rest)
+}
+
+/// What JSON there is, and what follows it.
+fn json<T: serde::de::DeserializeOwned>(rest: &str) -> Result<(T, &str), Problem> {
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<T>();
     match values.next() {
         Some(Ok(text)) => {
             let end = values.byte_offset();
@@ -101,6 +109,7 @@ mod tests {
                 "d(true) e(1)",
                 vec![word("d", Some(json!([true])), "d(true)"), word("e", Some(json!([1])), "e(1)")],
             ),
+            ("d({\"a\":{}})", vec![word("d", Some(json!([{"a": {}}])), "d({\"a\":{}})")]),
             ("d(\"1\")", vec![word("d", Some(json!(["1"])), "d(\"1\")")]),
             (
                 "p(\"^a(b|,)$\")x",

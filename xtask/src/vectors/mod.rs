@@ -105,6 +105,7 @@ fn outcome(case: &Value, mode: Mode) -> Value {
         }
         Some("default") => default(case),
         Some("config") => configuration::load(options),
+        Some("crd") => api::store(case),
         Some("statusserver") => api::report(case),
         other => json!({ "unknown operation": other }),
     }
