@@ -1,0 +1,206 @@
+//! What head and workers have in common as Flight servers.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::arrow::{IpcWriteOptions, SchemaRef};
+use crate::source::{Error, Kind};
+
+/// Messages to a client.
+pub type Messages<T> = BoxStream<'static, Result<T, Status>>;
+
+/// What a head or a worker answers; everything else is not implemented there, and says so.
+#[async_trait]
+pub trait Role: Send + Sync + 'static {
+    /// Actions with what they do.
+    const ACTIONS: &'static [(&'static str, &'static str)];
+
+    /// The dataset's schema.
+    fn schema(&self) -> Result<SchemaRef, Status>;
+
+    /// Which rows are where.
+    fn flight_info(&self, _descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        Err(Status::unimplemented("only the head tells where rows are"))
+    }
+
+    /// Rows.
+    async fn get(&self, _ticket: &[u8]) -> Result<Messages<FlightData>, Status> {
+        Err(Status::unimplemented("only workers serve rows; ask for a FlightInfo first"))
+    }
+
+    /// An assignment.
+    async fn put(self: Arc<Self>, _messages: Streaming<FlightData>) -> Result<(), Status> {
+        Err(Status::unimplemented("the cache reads its source; nothing is put into it"))
+    }
+
+    /// One of [`Role::ACTIONS`].
+    async fn action(&self, name: &str) -> Result<Bytes, Status>;
+}
+
+/// A failure of the source as a client sees it.
+pub fn status(error: &Error) -> Status {
+    let text = chain(error);
+    match error.kind() {
+        Kind::Unreachable => Status::unavailable(text),
+        Kind::Denied => Status::permission_denied(text),
+        Kind::Changed => Status::failed_precondition(text),
+        Kind::Invalid => Status::internal(text),
+    }
+}
+
+/// An error and what caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// A role as a Flight service.
+#[derive(Debug)]
+pub struct Service<R>(Arc<R>);
+
+impl<R: Role> Service<R> {
+    /// Of a role.
+    pub fn new(role: Arc<R>) -> Self {
+        Self(role)
+    }
+}
+
+/// No panic crosses a call: the client is told that something failed, the log says what.
+async fn guarded<T>(work: impl Future<Output = Result<T, Status>>) -> Result<Response<T>, Status> {
+    if let Ok(answer) = AssertUnwindSafe(work).catch_unwind().await {
+        return answer.map(Response::new);
+    }
+    tracing::error!("a call panicked; the panic stands above");
+    Err(Status::internal("internal error"))
+}
+
+fn encoded(schema: &SchemaRef) -> Result<SchemaResult, Status> {
+    SchemaAsIpc::new(schema, &IpcWriteOptions::default())
+        .try_into()
+        .map_err(|error| Status::internal(format!("failed to encode the schema: {error}")))
+}
+
+#[async_trait]
+impl<R: Role> FlightService for Service<R> {
+    type HandshakeStream = Messages<HandshakeResponse>;
+    type ListFlightsStream = Messages<FlightInfo>;
+    type DoGetStream = Messages<FlightData>;
+    type DoPutStream = Messages<PutResult>;
+    type DoExchangeStream = Messages<FlightData>;
+    type DoActionStream = Messages<arrow_flight::Result>;
+    type ListActionsStream = Messages<ActionType>;
+
+    async fn handshake(
+        &self,
+        _request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(Status::unimplemented("this server asks for no credentials"))
+    }
+
+    async fn list_flights(
+        &self,
+        _request: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
+        guarded(async {
+            let schema = self.0.schema()?;
+            let info = FlightInfo::new()
+                .try_with_schema(&schema)
+                .map_err(|error| Status::internal(format!("failed to encode the schema: {error}")))?;
+            Ok(stream::iter([Ok(info)]).boxed())
+        })
+        .await
+    }
+
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        guarded(async { self.0.flight_info(request.into_inner()) }).await
+    }
+
+    async fn poll_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        guarded(async {
+            let info = self.0.flight_info(request.into_inner())?;
+            Ok(PollInfo {
+                info: Some(info),
+                flight_descriptor: None,
+                progress: Some(1.0),
+                expiration_time: None,
+            })
+        })
+        .await
+    }
+
+    async fn get_schema(
+        &self,
+        _request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
+        guarded(async { encoded(&self.0.schema()?) }).await
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        guarded(self.0.get(&request.into_inner().ticket)).await
+    }
+
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
+        guarded(async {
+            Arc::clone(&self.0).put(request.into_inner()).await?;
+            Ok(stream::iter([Ok(PutResult { app_metadata: Bytes::new() })]).boxed())
+        })
+        .await
+    }
+
+    async fn do_exchange(
+        &self,
+        _request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(Status::unimplemented("rows are read with DoGet"))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        guarded(async {
+            let name = request.into_inner().r#type;
+            if !R::ACTIONS.iter().any(|(known, _)| *known == name) {
+                let known: Vec<_> = R::ACTIONS.iter().map(|(known, _)| *known).collect();
+                let known = known.join(", ");
+                return Err(Status::invalid_argument(format!("unknown action {name:?}; known are {known}")));
+            }
+            let body = self.0.action(&name).await?;
+            Ok(stream::iter([Ok(arrow_flight::Result { body })]).boxed())
+        })
+        .await
+    }
+
+    async fn list_actions(
+        &self,
+        _request: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
+        let one = |(name, description): &(&str, &str)| {
+            Ok(ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
+        };
+        Ok(Response::new(stream::iter(R::ACTIONS.iter().map(one).collect::<Vec<_>>()).boxed()))
+    }
+}

@@ -1,0 +1,140 @@
+//! Rows as they go over the wire: encoded once, sent by reference.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_flight::utils::flight_data_to_arrow_batch;
+use arrow_flight::{FlightData, SchemaAsIpc};
+use bytes::Bytes;
+
+use crate::arrow::{
+    ArrowError, CompressionContext, DictionaryTracker, IpcDataGenerator, IpcWriteOptions, RecordBatch,
+    Schema, SchemaRef,
+};
+
+/// Most rows of a frame.
+const MOST_ROWS: usize = 65_536;
+
+/// One message of a stream: consecutive rows, encoded.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    header: Bytes,
+    body: Bytes,
+    rows: u64,
+}
+
+impl Frame {
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of the message.
+    pub fn size(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+
+    /// The message, its bytes shared.
+    pub fn message(&self, metadata: Bytes) -> FlightData {
+        FlightData {
+            flight_descriptor: None,
+            data_header: self.header.clone(),
+            app_metadata: metadata,
+            data_body: self.body.clone(),
+        }
+    }
+
+    /// The rows again; buffers are shared with the frame.
+    pub fn decode(&self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+        flight_data_to_arrow_batch(&self.message(Bytes::new()), Arc::clone(schema), &HashMap::new())
+    }
+}
+
+/// The first message of a stream.
+pub fn schema_message(schema: &Schema) -> FlightData {
+    SchemaAsIpc::new(schema, &IpcWriteOptions::default()).into()
+}
+
+/// Encodes a batch as frames of at most so many bytes; a single row may be larger.
+pub fn encode(batch: &RecordBatch, most_bytes: usize) -> Result<Vec<Frame>, ArrowError> {
+    let mut frames = Vec::new();
+    let mut first = 0;
+    while first < batch.num_rows() {
+        let rows = MOST_ROWS.min(batch.num_rows() - first);
+        split(&batch.slice(first, rows), most_bytes, &mut frames)?;
+        first += rows;
+    }
+    Ok(frames)
+}
+
+fn split(batch: &RecordBatch, most_bytes: usize, frames: &mut Vec<Frame>) -> Result<(), ArrowError> {
+    let frame = encode_one(batch)?;
+    if frame.size() <= most_bytes || batch.num_rows() == 1 {
+        frames.push(frame);
+        return Ok(());
+    }
+    let parts = frame.size().div_ceil(most_bytes).min(batch.num_rows());
+    let each = batch.num_rows().div_ceil(parts);
+    drop(frame);
+    let mut first = 0;
+    while first < batch.num_rows() {
+        let rows = each.min(batch.num_rows() - first);
+        split(&batch.slice(first, rows), most_bytes, frames)?;
+        first += rows;
+    }
+    Ok(())
+}
+
+/// Encodes a batch as one frame, whatever its size.
+pub fn encode_one(batch: &RecordBatch) -> Result<Frame, ArrowError> {
+    let mut tracker = DictionaryTracker::new(false);
+    let options = IpcWriteOptions::default();
+    let (_, encoded) = IpcDataGenerator::default().encode(
+        batch,
+        &mut tracker,
+        &options,
+        &mut CompressionContext::default(),
+    )?;
+    Ok(Frame {
+        header: encoded.ipc_message.into(),
+        body: encoded.arrow_data.into(),
+        rows: batch.num_rows() as u64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arrow::{DataType, Field, StringArray, UInt64Array};
+
+    fn batch(rows: u64) -> RecordBatch {
+        let schema = Schema::new(vec![
+            Field::new("number", DataType::UInt64, false),
+            Field::new("text", DataType::Utf8, true),
+        ]);
+        let text = (0..rows).map(|row| (row % 3 > 0).then(|| "x".repeat(usize::try_from(row % 50).unwrap())));
+        RecordBatch::try_new(
+            Arc::new(schema),
+            vec![Arc::new(UInt64Array::from_iter_values(0..rows)), Arc::new(text.collect::<StringArray>())],
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn frames_are_small_enough_and_hold_every_row_in_order() {
+        let whole = batch(10_000);
+        let frames = encode(&whole, 16 << 10).unwrap();
+        assert!(frames.len() > 10);
+        assert!(frames.iter().all(|frame| frame.size() <= 16 << 10));
+        let decoded: Vec<_> = frames.iter().map(|frame| frame.decode(&whole.schema()).unwrap()).collect();
+        assert_eq!(crate::arrow::concat_batches(&whole.schema(), &decoded).unwrap(), whole);
+        assert_eq!(frames.iter().map(Frame::rows).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn a_row_that_is_larger_than_a_frame_is_a_frame_by_itself() {
+        let frames = encode(&batch(3), 1).unwrap();
+        assert_eq!(frames.iter().map(Frame::rows).collect::<Vec<_>>(), [1, 1, 1]);
+        assert!(encode(&batch(0), 1).unwrap().is_empty());
+    }
+}

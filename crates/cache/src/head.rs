@@ -1,0 +1,320 @@
+//! The head: plans, tells workers what is theirs, and tells clients where rows are.
+//!
+//! `Resolving → Assigning → Ready ⇄ Degraded`, or `Failed`. A head that starts again makes the same plan and keeps
+//! what its workers have in memory.
+
+mod address;
+mod answer;
+mod connection;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow_flight::{FlightDescriptor, FlightInfo};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use tonic::Status;
+
+use crate::arrow::SchemaRef;
+use crate::assign::{Assignment as Message, Header};
+use crate::backoff::Backoff;
+use crate::config::{Compatibility, Config, ReadyWhen};
+use crate::flight::{self, Role};
+use crate::plan::assignment::Rule;
+use crate::plan::{Assignment, Placed};
+use crate::source::{self, Dataset, Kind};
+use crate::store::Stores;
+use crate::worker::WorkerStatus;
+pub use address::{Address, Error as AddressError, addresses};
+
+/// Version of the plan's messages.
+const VERSION: u32 = 1;
+
+/// What is known of a worker.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    /// Where it is.
+    pub address: String,
+    /// Whether it answers and has its assignment.
+    pub is_up: bool,
+    /// Why it is not, or what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it last said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<WorkerStatus>,
+}
+
+/// How the head is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeadStatus {
+    /// `Resolving`, `Assigning`, `Ready`, `Degraded` or `Failed`.
+    pub state: &'static str,
+    /// What it waits for, or why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<String>,
+    /// Rows of the dataset.
+    pub rows: u64,
+    /// Units of the plan.
+    pub units: usize,
+    /// Its workers.
+    pub workers: Vec<Seen>,
+}
+
+/// The plan with its division among the workers.
+struct Planned {
+    dataset: Dataset,
+    assignment: Assignment,
+    /// As workers get them: each unit with its number in the plan.
+    units: Vec<(u32, Placed)>,
+}
+
+enum Now {
+    Resolving(Option<String>),
+    Planned(Arc<Planned>),
+    Failed(String),
+}
+
+/// A head.
+pub struct Head {
+    config: Config,
+    stores: Stores,
+    workers: Vec<Address>,
+    now: Mutex<Now>,
+    seen: Mutex<Vec<Seen>>,
+    /// Set once all workers had their assignment.
+    was_ready: Mutex<bool>,
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Head").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Head {
+    /// Of these workers.
+    pub fn new(config: Config, stores: Stores, workers: Vec<Address>) -> Arc<Self> {
+        let seen = workers.iter().map(|address| Seen {
+            address: address.to_string(),
+            is_up: false,
+            reason: Some("the plan is not made yet".to_owned()),
+            status: None,
+        });
+        let seen = Mutex::new(seen.collect());
+        let now = Mutex::new(Now::Resolving(None));
+        Arc::new(Self { config, stores, workers, now, seen, was_ready: Mutex::new(false) })
+    }
+
+    /// Plans and then keeps the workers assigned; never ends. A plan that failed stays to be seen in the status.
+    pub async fn run(self: Arc<Self>) {
+        let Some(planned) = self.plan().await else { return std::future::pending().await };
+        let mut connections = tokio::task::JoinSet::new();
+        for (id, address) in (0..).zip(self.workers.clone()) {
+            connections.spawn(connection::keep(Arc::clone(&self), Arc::clone(&planned), id, address));
+        }
+        // None of them ends but by a panic, which ends the process: a worker that nobody looks after is never ready.
+        while let Some(ended) = connections.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+
+    async fn plan(&self) -> Option<Arc<Planned>> {
+        let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        loop {
+            match source::open(&self.config, &self.stores, workers).await {
+                Ok(dataset) => {
+                    let planned = Arc::new(self.divide(dataset, workers));
+                    tracing::info!(
+                        plan = %planned.dataset.plan.id(),
+                        rows = planned.dataset.plan.rows(),
+                        units = planned.units.len(),
+                        workers,
+                        "planned"
+                    );
+                    *locked(&self.now) = Now::Planned(Arc::clone(&planned));
+                    return Some(planned);
+                }
+                Err(error) => {
+                    let text = flight::chain(&error);
+                    if error.kind() != Kind::Unreachable {
+                        tracing::error!(error = text, "failed to plan");
+                        *locked(&self.now) = Now::Failed(text);
+                        return None;
+                    }
+                    tracing::warn!(error = text, "failed to reach the source; trying again");
+                    *locked(&self.now) = Now::Resolving(Some(format!("SourceUnreachable: {text}")));
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+            }
+        }
+    }
+
+    fn divide(&self, dataset: Dataset, workers: u32) -> Planned {
+        let rule = match self.config.compatibility {
+            Compatibility::Extended => Rule::Contiguous,
+            Compatibility::Upstream => Rule::Largest,
+        };
+        let assignment = Assignment::new(&dataset.plan, rule, workers);
+        let number = |placed: &Placed| dataset.plan.units().binary_search(&placed.unit).unwrap_or_default();
+        let numbered = assignment
+            .units()
+            .iter()
+            .map(|placed| (u32::try_from(number(placed)).unwrap_or(u32::MAX), placed.clone()));
+        Planned { units: numbered.collect(), assignment, dataset }
+    }
+
+    /// What worker `id` is told.
+    fn message(&self, planned: &Planned, id: u32) -> Message {
+        let own =
+            planned.assignment.workers().iter().find(|worker| worker.id == id).and_then(|worker| worker.rows);
+        match (self.config.compatibility, own) {
+            (Compatibility::Upstream, Some(own)) => Message::Files {
+                worker: u64::from(id),
+                start: own.start,
+                end: own.end,
+                paths: planned
+                    .assignment
+                    .units()
+                    .iter()
+                    .filter(|placed| placed.owner == id)
+                    .map(|placed| placed.unit.path.clone())
+                    .collect(),
+            },
+            _ => Message::Plan {
+                header: Header {
+                    version: VERSION,
+                    plan_id: planned.dataset.plan.id().to_string(),
+                    workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
+                    worker: id,
+                },
+                units: planned.units.clone(),
+            },
+        }
+    }
+
+    fn set(&self, id: u32, is_up: bool, reason: Option<String>, status: Option<WorkerStatus>) {
+        let mut all = locked(&self.seen);
+        let Some(seen) = usize::try_from(id).ok().and_then(|id| all.get_mut(id)) else { return };
+        if seen.is_up != is_up || (!is_up && seen.reason != reason) {
+            match (&reason, is_up) {
+                (_, true) => {
+                    tracing::info!(worker = id, address = seen.address, "the worker has its assignment");
+                }
+                (reason, false) => tracing::warn!(
+                    worker = id,
+                    address = seen.address,
+                    reason = reason.as_deref().unwrap_or_default(),
+                    "the worker does not serve"
+                ),
+            }
+        }
+        (seen.is_up, seen.reason) = (is_up, reason);
+        if status.is_some() {
+            seen.status = status;
+        }
+        let is_done = |seen: &Seen| {
+            seen.is_up
+                && (self.config.ready_when == ReadyWhen::Planned
+                    || seen.status.as_ref().is_some_and(|status| status.warm))
+        };
+        if all.iter().all(is_done) {
+            *locked(&self.was_ready) = true;
+        }
+    }
+
+    /// How it is.
+    pub fn status(&self) -> HeadStatus {
+        let workers = locked(&self.seen).clone();
+        let is_whole = workers.iter().all(|seen| seen.is_up);
+        let was_ready = *locked(&self.was_ready);
+        let waiting = || {
+            let down = workers.iter().find(|seen| !seen.is_up);
+            down.map(|seen| format!("{}: {}", seen.address, seen.reason.clone().unwrap_or_default()))
+        };
+        let (state, reason, planned) = match &*locked(&self.now) {
+            Now::Resolving(reason) => {
+                let reason = reason.clone().unwrap_or_else(|| "the source is being opened".to_owned());
+                ("Resolving", Some(reason), None)
+            }
+            Now::Failed(reason) => ("Failed", Some(reason.clone()), None),
+            Now::Planned(planned) => {
+                let (state, reason) = match (was_ready, is_whole) {
+                    (false, true) => ("Assigning", Some("workers are loading their rows".to_owned())),
+                    (false, false) => ("Assigning", waiting()),
+                    (true, true) => ("Ready", None),
+                    (true, false) => ("Degraded", waiting()),
+                };
+                (state, reason, Some(Arc::clone(planned)))
+            }
+        };
+        HeadStatus {
+            state,
+            reason,
+            plan_id: planned.as_ref().map(|planned| planned.dataset.plan.id().to_string()),
+            rows: planned.as_ref().map_or(0, |planned| planned.dataset.plan.rows()),
+            units: planned.as_ref().map_or(0, |planned| planned.units.len()),
+            workers,
+        }
+    }
+
+    /// Whether clients are answered; else why not.
+    pub fn ready(&self) -> Result<(), String> {
+        self.planned().map(drop).map_err(|status| status.message().to_owned())
+    }
+
+    /// The plan, once rows can be had.
+    fn planned(&self) -> Result<Arc<Planned>, Status> {
+        let status = self.status();
+        let planned = match &*locked(&self.now) {
+            Now::Planned(planned) => Arc::clone(planned),
+            Now::Resolving(_) | Now::Failed(_) => {
+                let reason = status.reason.unwrap_or_default();
+                return Err(Status::unavailable(format!("cache is not ready: {reason}")));
+            }
+        };
+        if *locked(&self.was_ready) {
+            return Ok(planned);
+        }
+        Err(Status::unavailable(format!("cache is not ready: {}", status.reason.unwrap_or_default())))
+    }
+}
+
+#[async_trait]
+impl Role for Head {
+    const ACTIONS: &'static [(&'static str, &'static str)] =
+        &[("status", "how head and workers are, as JSON")];
+
+    fn schema(&self) -> Result<SchemaRef, Status> {
+        Ok(Arc::clone(&self.planned()?.dataset.schema))
+    }
+
+    fn flight_info(&self, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        let request = answer::Request::read(&descriptor)?;
+        let planned = self.planned()?;
+        let up: Vec<bool> = locked(&self.seen).iter().map(|seen| seen.is_up).collect();
+        answer::answer(&self.config, &planned, &self.workers, &up, &request, descriptor)
+    }
+
+    async fn action(&self, _name: &str) -> Result<Bytes, Status> {
+        let status = serde_json::to_vec(&self.status());
+        status
+            .map(Bytes::from)
+            .map_err(|error| Status::internal(format!("failed to write the status: {error}")))
+    }
+}

@@ -1,0 +1,161 @@
+//! One worker, from its head's side: connected, assigned, and asked how it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_flight::Action;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Address, Head, Planned};
+use crate::assign::Assignment;
+use crate::backoff::Backoff;
+use crate::flight::chain;
+use crate::worker::{State, WorkerStatus};
+
+/// Time between two questions.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Limit of one question.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// So many questions without an answer, and the worker is taken for down.
+const MISSES: u32 = 3;
+
+/// Keeps a worker assigned for as long as the head lives.
+pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, address: Address) {
+    let began = Instant::now();
+    let mut backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
+    loop {
+        match connect(head.config.connect_timeout, format!("http://{address}")) {
+            Ok(client) => {
+                backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
+                let reason = follow(Arc::clone(&head), Arc::clone(&planned), id, client).await;
+                head.set(id, false, Some(reason), None);
+            }
+            Err(reason) => {
+                let waited = began.elapsed();
+                let late = if waited > head.config.worker_wait {
+                    format!(" (for {} s; the limit WORKER_WAIT_SECS is over, still trying)", waited.as_secs())
+                } else {
+                    String::new()
+                };
+                head.set(id, false, Some(format!("WorkerUnreachable: {reason}{late}")), None);
+            }
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+}
+
+fn connect(timeout: Duration, uri: String) -> Result<FlightServiceClient<Channel>, String> {
+    let endpoint = Endpoint::from_shared(uri).map_err(|error| chain(&error))?;
+    let endpoint = endpoint.connect_timeout(timeout).tcp_nodelay(true);
+    // Connects with the first question, and again after a cut.
+    Ok(FlightServiceClient::new(endpoint.connect_lazy()))
+}
+
+/// Assigns and asks until the worker no longer answers; the reason.
+async fn follow(
+    head: Arc<Head>,
+    planned: Arc<Planned>,
+    id: u32,
+    client: FlightServiceClient<Channel>,
+) -> String {
+    let own = planned.dataset.plan.id().to_string();
+    let workers = u32::try_from(head.workers.len()).unwrap_or(u32::MAX);
+    let is_bare = head.config.compatibility == crate::config::Compatibility::Upstream;
+    let mut assigned_to = None;
+    let mut misses = 0;
+    loop {
+        match question(client.clone()).await {
+            Ok(status) => {
+                misses = 0;
+                // A worker that started again, or that somebody else assigned, is told anew. The bare form names no
+                // plan, and only the start tells.
+                let is_ours = assigned_to.as_ref() == Some(&status.boot_id)
+                    && match (is_bare, &status.plan_id) {
+                        (false, Some(plan)) => *plan == own && status.workers == workers,
+                        (false, None) | (true, _) => true,
+                    };
+                if !is_ours {
+                    if let Err(reason) = assign(head.message(&planned, id), client.clone()).await {
+                        return reason;
+                    }
+                    assigned_to = Some(status.boot_id.clone());
+                    // What it says of itself now is from before.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+                let is_up = status.state == State::Assigned;
+                let reason = status.reason.clone().filter(|_| !is_up);
+                let is_settled = is_up && (status.warm || status.state == State::Failed);
+                head.set(id, is_up, reason, Some(status));
+                // While it opens and loads, somebody waits for it.
+                let pause = if is_settled { INTERVAL } else { Duration::from_millis(100) };
+                tokio::time::sleep(pause).await;
+            }
+            // Upstream's workers have no such question; they are taken for what they acknowledged.
+            Err(Missed::Unknown) => {
+                if assigned_to.is_none() {
+                    if let Err(reason) = assign(head.message(&planned, id), client.clone()).await {
+                        return reason;
+                    }
+                    assigned_to = Some(String::new());
+                }
+                head.set(id, true, None, None);
+                tokio::time::sleep(INTERVAL).await;
+            }
+            Err(Missed::Failed(reason)) => {
+                misses += 1;
+                if misses == MISSES {
+                    return format!("WorkerUnreachable: {reason}");
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// Why there was no answer.
+enum Missed {
+    /// The worker does not know the question.
+    Unknown,
+    Failed(String),
+}
+
+/// Asks a worker how it is. Boxed, as the compiler cannot prove such futures to be `Send` where they are nested.
+fn question(mut client: FlightServiceClient<Channel>) -> BoxFuture<'static, Result<WorkerStatus, Missed>> {
+    let action = Action { r#type: "status".to_owned(), body: bytes::Bytes::new() };
+    let ask = async move {
+        let answers = client.do_action(action).await?.into_inner();
+        answers.try_collect::<Vec<_>>().await
+    };
+    let limited = async move {
+        match tokio::time::timeout(LIMIT, ask).await {
+            Err(_) => Err(Missed::Failed(format!("no answer within {} s", LIMIT.as_secs()))),
+            Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Missed::Unknown),
+            Ok(Err(status)) => Err(Missed::Failed(chain(&status))),
+            Ok(Ok(answers)) => {
+                let body = answers.first().map(|answer| answer.body.clone()).unwrap_or_default();
+                serde_json::from_slice(&body)
+                    .map_err(|error| Missed::Failed(format!("not a status: {error}")))
+            }
+        }
+    };
+    limited.boxed()
+}
+
+/// Tells a worker what is its; boxed as [`question`] is.
+fn assign(
+    assignment: Assignment,
+    mut client: FlightServiceClient<Channel>,
+) -> BoxFuture<'static, Result<(), String>> {
+    let put = async move {
+        let messages = futures::stream::iter(assignment.messages().await.map_err(|error| chain(&error))?);
+        let answers = client.do_put(messages).await.map_err(|status| chain(&status))?.into_inner();
+        answers.try_collect::<Vec<_>>().await.map(drop).map_err(|status| chain(&status))
+    };
+    put.boxed()
+}

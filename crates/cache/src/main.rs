@@ -1,0 +1,189 @@
+//! `trainerd-cache head|worker HOST PORT`; also run as `head` or `worker`, as upstream's image has them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use trainerd_cache::config::Config;
+use trainerd_cache::flight::{Role, Service, chain};
+use trainerd_cache::head::{Head, addresses};
+use trainerd_cache::health::{self, Health};
+use trainerd_cache::store::Stores;
+use trainerd_cache::worker::Worker;
+
+/// A bad configuration: trying again does not help.
+const INVALID: u8 = 2;
+
+/// Time that open streams get at the end, shorter than the 30 s of a pod.
+const GRACE: Duration = Duration::from_secs(25);
+
+fn main() -> ExitCode {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let is_json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if is_json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    // Two libraries of TLS are in the dependencies; whoever asks for one gets this.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// What ends the process.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { text: text.into(), code }
+    }
+
+    fn of(code: u8, error: &dyn std::error::Error) -> Self {
+        Self::new(code, format!("error: {}", chain(error)))
+    }
+}
+
+/// What the command line asks for.
+struct Command {
+    is_head: bool,
+    host: String,
+    port: u16,
+}
+
+fn command(arguments: Vec<String>) -> Result<Command, Failure> {
+    let usage = "usage: trainerd-cache head|worker HOST PORT";
+    let mut arguments = arguments.into_iter();
+    let program = arguments.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let role = match name.as_str() {
+        "head" | "worker" => name,
+        _ => arguments.next().unwrap_or_default(),
+    };
+    let is_head = match role.as_str() {
+        "head" => true,
+        "worker" => false,
+        "--version" => {
+            println!("trainerd-cache {}", env!("CARGO_PKG_VERSION"));
+            return Err(Failure::new(0, ""));
+        }
+        _ => return Err(Failure::new(INVALID, format!("error: unknown role {role:?}; {usage}"))),
+    };
+    let host = arguments.next().ok_or_else(|| Failure::new(1, "Missing host argument"))?;
+    let port = arguments.next().ok_or_else(|| Failure::new(1, "Missing port argument"))?;
+    let port =
+        port.parse().map_err(|_| Failure::new(INVALID, format!("error: invalid port {port:?}; {usage}")))?;
+    Ok(Command { is_head, host, port })
+}
+
+fn run() -> Result<(), Failure> {
+    let command = command(std::env::args().collect())?;
+    let lookup = |name: &str| std::env::var(name).ok();
+    let config = Config::read(&lookup, available_memory()).map_err(|error| Failure::of(INVALID, &error))?;
+    let stores = Stores::new(std::env::vars(), config.store_timeout);
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::of(1, &error))?;
+    tracing::warn!(
+        "rows are served without TLS and tokens; only pods that may read them should reach this port"
+    );
+    runtime.block_on(async {
+        if command.is_head {
+            let workers = addresses(&lookup).map_err(|error| Failure::of(INVALID, &error))?;
+            let health_port = config.health_port;
+            let head = Head::new(config, stores, workers);
+            let running = tokio::spawn(Arc::clone(&head).run());
+            tokio::select! {
+                served = serve(&command, health_port, head) => served,
+                ended = running => match ended {
+                    Err(error) => Err(Failure::of(1, &error)),
+                    Ok(()) => Err(Failure::new(1, "error: the head has ended")),
+                },
+            }
+        } else {
+            let worker = Worker::new(config.clone(), stores, boot_id());
+            serve(&command, config.health_port, worker).await
+        }
+    })
+}
+
+async fn serve<R: Role + Health>(command: &Command, health_port: u16, role: Arc<R>) -> Result<(), Failure> {
+    let failed =
+        |what: String| move |error: std::io::Error| Failure::new(1, format!("error: {what}: {error}"));
+    let address = format!("{}:{}", command.host, command.port);
+    let listener = TcpListener::bind((command.host.as_str(), command.port))
+        .await
+        .map_err(failed(format!("failed to listen on {address}")))?;
+    let health = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), health_port);
+    let health = trainerd_serve::listen::tcp(health).await.map_err(|error| Failure::of(1, &error))?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stopping);
+    let router = health::router(&role, move || asked.load(Ordering::Relaxed))
+        .map_err(|error| Failure::of(1, &error))?;
+    let (stop, stopped) = watch::channel(false);
+    let ended = |mut stopped: watch::Receiver<bool>| async move {
+        // A sender that is gone has ended everything, too.
+        let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+    };
+    let probes = tokio::spawn(trainerd_serve::serve(health, router, ended(stopped.clone())));
+    let flight = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(FlightServiceServer::new(Service::new(role)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended(stopped));
+    let flight = tokio::spawn(flight);
+    tracing::info!(address, health_port, "listening");
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(failed("failed to wait for signals".to_owned()))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("stopping; open streams have {} s", GRACE.as_secs());
+    stopping.store(true, Ordering::Relaxed);
+    let _ = stop.send(true);
+    if tokio::time::timeout(GRACE, flight).await.is_err() {
+        tracing::warn!("streams were cut off");
+    }
+    probes.abort();
+    Ok(())
+}
+
+/// Another one for each start.
+fn boot_id() -> String {
+    let mut bytes = [0; 8];
+    // Without randomness the time of the start tells starts apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        bytes = u64::try_from(now.as_nanos()).unwrap_or_default().to_le_bytes();
+    }
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}
+
+/// The container's limit, else the machine's memory, in bytes.
+fn available_memory() -> u64 {
+    let limit =
+        |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let of_group =
+        limit("/sys/fs/cgroup/memory.max").or_else(|| limit("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+    });
+    let total = total.unwrap_or(1 << 30);
+    of_group.map_or(total, |limit| limit.min(total))
+}

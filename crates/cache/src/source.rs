@@ -1,0 +1,208 @@
+//! Where rows come from.
+//!
+//! A source is *pinned* when it is opened: what it was then is what is read, or reading fails. Data of two states is
+//! never mixed.
+
+mod directory;
+mod iceberg;
+mod pinned;
+mod projection;
+
+use std::sync::Arc;
+
+pub use projection::select;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::arrow::{RecordBatch, SchemaRef};
+use crate::config::{self, Config};
+use crate::plan::{self, Plan, Unit};
+use crate::store::{self, Stores};
+
+/// Name of the column that upstream's workers number rows by.
+pub const INDEX_COLUMN: &str = "cache_index";
+
+/// A source that cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URI leads nowhere.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A request to the store.
+    #[error("failed to read {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A file that is not what its name says, or damaged.
+    #[error("failed to decode {path}")]
+    Parquet {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: parquet::errors::ParquetError,
+    },
+    /// A file of Arrow that cannot be decoded.
+    #[error("failed to decode {path}")]
+    Arrow {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: crate::arrow::ArrowError,
+    },
+    /// The Iceberg library.
+    #[error("failed to read the table")]
+    Iceberg(#[source] Box<::iceberg::Error>),
+    /// No file of the format.
+    #[error("{0} has no file that can be read")]
+    Empty(String),
+    /// Two files of a directory differ.
+    #[error("{path} differs from {first}: {difference}")]
+    Differs {
+        /// The file.
+        path: String,
+        /// The one that it was compared with.
+        first: String,
+        /// The first difference.
+        difference: String,
+    },
+    /// The source is no longer what it was when it was pinned.
+    #[error("the source changed: {0}")]
+    Changed(String),
+    /// A column that is not there.
+    #[error("no column {name:?}{}", nearest.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]
+    NoColumn {
+        /// As it was asked for.
+        name: String,
+        /// One that is there and has a similar name.
+        nearest: Option<String>,
+    },
+    /// The reserved name.
+    #[error(
+        "Source schema already contains a column named '{INDEX_COLUMN}'. This conflicts with the cache index column \
+         added by the data cache worker."
+    )]
+    IndexColumn,
+    /// Something that cannot be served.
+    #[error("{path} cannot be served: {what}")]
+    Unsupported {
+        /// Which file or table.
+        path: String,
+        /// What it has.
+        what: String,
+    },
+    /// Too much for a plan.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// Fewer or more rows than the plan has.
+    #[error("{path} has other rows than the plan: {found} instead of {planned}")]
+    Rows {
+        /// Which unit.
+        path: String,
+        /// Rows that were read.
+        found: u64,
+        /// Rows that the plan has.
+        planned: u64,
+    },
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The store does not answer, or says that it is busy.
+    Unreachable,
+    /// Credentials are missing or do not suffice.
+    Denied,
+    /// It is no longer what was pinned.
+    Changed,
+    /// What was asked for is wrong or damaged.
+    Invalid,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } | Self::Store(store::Error::Open { source, .. }) => match source {
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. } => Kind::Denied,
+                object_store::Error::Precondition { .. } => Kind::Changed,
+                object_store::Error::Generic { .. } => Kind::Unreachable,
+                _ => Kind::Invalid,
+            },
+            Self::Changed(_) | Self::Rows { .. } => Kind::Changed,
+            Self::Iceberg(source) if source.retryable() => Kind::Unreachable,
+            _ => Kind::Invalid,
+        }
+    }
+}
+
+/// Batches of a unit, in order.
+pub type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
+
+/// Reads the rows of units of one pinned source.
+#[async_trait]
+pub trait UnitReader: Send + Sync {
+    /// The rows of a unit from this one on, in order, in the dataset's schema.
+    async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error>;
+}
+
+/// A source that was opened and pinned.
+#[derive(Clone)]
+pub struct Dataset {
+    /// The dataset's schema: its columns, dictionaries replaced by their values.
+    pub schema: SchemaRef,
+    /// Its units.
+    pub plan: Plan,
+    /// Their rows.
+    pub reader: Arc<dyn UnitReader>,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Dataset").field("plan", &self.plan.id()).finish_non_exhaustive()
+    }
+}
+
+/// Opens and pins the source of a configuration, for so many workers.
+pub async fn open(config: &Config, stores: &Stores, workers: u32) -> Result<Dataset, Error> {
+    match &config.source {
+        config::Source::Directory { uri, format, digest } => {
+            directory::open(config, stores, workers, uri, *format, digest.as_deref()).await
+        }
+        config::Source::Iceberg { metadata, schema, table, snapshot } => {
+            iceberg::open(config, stores, workers, metadata, (schema, table), *snapshot).await
+        }
+    }
+}
+
+/// Whether units are row groups: where that is asked for, or where files are too few or too unequal to share them.
+fn by_row_group(granule: config::Granule, sizes: &[u64], workers: u32) -> bool {
+    match granule {
+        config::Granule::File => false,
+        config::Granule::RowGroup => true,
+        config::Granule::Auto => {
+            let (files, bytes) = (sizes.len() as u64, sizes.iter().sum::<u64>());
+            let largest = sizes.iter().max().copied().unwrap_or_default();
+            files < 4 * u64::from(workers) || u128::from(largest) * u128::from(files) > 2 * u128::from(bytes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::Granule;
+
+    #[test]
+    fn row_groups_are_units_where_files_cannot_be_shared() {
+        assert!(by_row_group(Granule::Auto, &[1, 1, 1], 1));
+        assert!(!by_row_group(Granule::Auto, &[1, 1, 1, 1], 1));
+        assert!(by_row_group(Granule::Auto, &[1, 1, 1, 20], 1));
+        assert!(by_row_group(Granule::RowGroup, &[1, 1, 1, 1], 1));
+        assert!(!by_row_group(Granule::File, &[1], 4));
+    }
+}

@@ -1,0 +1,253 @@
+//! Directories of Parquet or Arrow IPC files, and single files.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::file::metadata::ParquetMetaData;
+use sha2::{Digest as _, Sha256};
+
+use super::pinned::Pinned;
+use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection};
+use crate::arrow::{Schema, SchemaRef};
+use crate::config::{Config, Format};
+use crate::plan::{Origin, Plan, Unit};
+use crate::store::{self, Stores};
+
+/// Rows of a batch as it is decoded.
+const BATCH_ROWS: usize = 8192;
+
+/// A file with what its footer says.
+struct File {
+    pinned: Pinned,
+    format: Format,
+    schema: SchemaRef,
+    /// Of a Parquet file.
+    footer: Option<Arc<ParquetMetaData>>,
+    rows: u64,
+}
+
+/// Reads the files of a directory.
+struct Reader {
+    schema: SchemaRef,
+    files: BTreeMap<String, File>,
+}
+
+/// Lists the directory, reads every footer, and compares the schemas.
+pub(super) async fn open(
+    config: &Config,
+    stores: &Stores,
+    workers: u32,
+    uri: &str,
+    format: Option<Format>,
+    digest: Option<&str>,
+) -> Result<Dataset, Error> {
+    let shown = store::shown_text(uri);
+    let (store, path) = stores.open(uri)?;
+    let objects =
+        list(&*store, &path, format).await.map_err(|source| Error::Read { path: shown.clone(), source })?;
+    if objects.is_empty() {
+        return Err(Error::Empty(shown));
+    }
+    let snapshot = listing_digest(&objects);
+    if let Some(pinned) = digest.filter(|pinned| *pinned != snapshot) {
+        return Err(Error::Changed(format!("the digest of the listing is {snapshot}, not {pinned}")));
+    }
+    let sizes: Vec<u64> = objects.iter().map(|(object, _)| object.size).collect();
+    let read = objects.into_iter().map(|(object, format)| inspect(Arc::clone(&store), object, format));
+    let files: Vec<File> = stream::iter(read).buffered(config.plan_concurrency).try_collect().await?;
+    compare(&files)?;
+    let first = files.first().ok_or_else(|| Error::Empty(shown.clone()))?;
+    let schema = projection::dataset(&first.schema, &config.columns)?;
+    let by_row_group = by_row_group(config.granule, &sizes, workers);
+    let units = files.iter().flat_map(|file| units(file, by_row_group)).collect();
+    let origin = Origin { columns: config.columns.clone(), filter: None, snapshot, source: shown };
+    let plan = Plan::new(&origin, units)?;
+    let files = files.into_iter().map(|file| (file.pinned.path(), file)).collect();
+    Ok(Dataset { schema: Arc::clone(&schema), plan, reader: Arc::new(Reader { schema, files }) })
+}
+
+/// The files below a path, or the one at it, with their formats, sorted by path. Hidden files and those of job
+/// committers (`_SUCCESS`, `.part`) are left out, as everybody does who reads such directories.
+async fn list(
+    store: &dyn ObjectStore,
+    path: &Path,
+    format: Option<Format>,
+) -> Result<Vec<(ObjectMeta, Format)>, object_store::Error> {
+    let listed: Vec<ObjectMeta> = match store.head(path).await {
+        Ok(object) => vec![object],
+        Err(_) => store.list(Some(path)).try_collect().await?,
+    };
+    let root = path.parts().count();
+    let is_hidden = |object: &ObjectMeta| {
+        object.location.parts().skip(root).any(|part| part.as_ref().starts_with(['_', '.']))
+    };
+    let of_name = |object: &ObjectMeta| match object.location.extension() {
+        Some("parquet") => Some(Format::Parquet),
+        Some("arrow" | "feather" | "ipc") => Some(Format::Arrow),
+        _ => None,
+    };
+    let mut files: Vec<(ObjectMeta, Format)> = listed
+        .into_iter()
+        .filter(|object| !is_hidden(object))
+        .filter_map(|object| {
+            let found = of_name(&object);
+            // A format that was named also holds for files without an ending.
+            let chosen = match (format, found) {
+                (None, found) => found,
+                (Some(format), None) => Some(format),
+                (Some(format), Some(found)) => (format == found).then_some(format),
+            };
+            chosen.map(|format| (object, format))
+        })
+        .collect();
+    files.sort_by(|(one, _), (other, _)| one.location.cmp(&other.location));
+    Ok(files)
+}
+
+/// What the directory holds: paths, sizes, and entity tags or times of change.
+fn listing_digest(files: &[(ObjectMeta, Format)]) -> String {
+    let lines = files.iter().map(|(object, _)| {
+        let state =
+            object.e_tag.clone().unwrap_or_else(|| object.last_modified.timestamp_millis().to_string());
+        serde_json::json!([object.location.to_string(), object.size, state]).to_string()
+    });
+    let digest = Sha256::digest(lines.collect::<Vec<_>>().join("\n"));
+    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+async fn inspect(store: Arc<dyn ObjectStore>, object: ObjectMeta, format: Format) -> Result<File, Error> {
+    let mut pinned = Pinned::new(store, object);
+    let path = pinned.path();
+    match format {
+        Format::Parquet => {
+            let footer = pinned.footer().await.map_err(|source| parquet_error(&path, source))?;
+            let schema = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new())
+                .map_err(|source| Error::Parquet { path, source })?;
+            let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or_default();
+            Ok(File { pinned, format, schema: Arc::clone(schema.schema()), footer: Some(footer), rows })
+        }
+        Format::Arrow => {
+            let bytes = pinned.all().await.map_err(|source| Error::Read { path: path.clone(), source })?;
+            let decode = |source| Error::Arrow { path: path.clone(), source };
+            let reader = arrow_ipc::reader::FileReader::try_new(Cursor::new(bytes), None).map_err(decode)?;
+            let schema = reader.schema();
+            let mut rows = 0;
+            for batch in reader {
+                rows += batch.map_err(decode)?.num_rows() as u64;
+            }
+            Ok(File { pinned, format, schema, footer: None, rows })
+        }
+    }
+}
+
+/// A store's failure keeps its kind, also where the Parquet reader hands it on.
+fn parquet_error(path: &str, error: parquet::errors::ParquetError) -> Error {
+    let path = path.to_owned();
+    match error {
+        parquet::errors::ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+            Ok(source) => Error::Read { path, source: *source },
+            Err(source) => Error::Parquet { path, source: parquet::errors::ParquetError::External(source) },
+        },
+        source => Error::Parquet { path, source },
+    }
+}
+
+fn compare(files: &[File]) -> Result<(), Error> {
+    let Some((first, others)) = files.split_first() else { return Ok(()) };
+    for other in others {
+        if let Some(difference) = projection::difference(&first.schema, &other.schema) {
+            return Err(Error::Differs { path: other.pinned.path(), first: first.pinned.path(), difference });
+        }
+    }
+    Ok(())
+}
+
+fn units(file: &File, by_row_group: bool) -> Vec<Unit> {
+    let path = file.pinned.path();
+    match &file.footer {
+        Some(footer) if by_row_group => (0..)
+            .zip(footer.row_groups())
+            .map(|(number, group)| Unit {
+                path: path.clone(),
+                row_group: Some(number),
+                rows: u64::try_from(group.num_rows()).unwrap_or_default(),
+            })
+            .collect(),
+        _ => vec![Unit { path, row_group: None, rows: file.rows }],
+    }
+}
+
+#[async_trait]
+impl UnitReader for Reader {
+    async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error> {
+        let file =
+            self.files.get(&unit.path).ok_or_else(|| Error::Changed(format!("{} is gone", unit.path)))?;
+        match file.format {
+            Format::Parquet => self.read_parquet(file, unit, from),
+            Format::Arrow => self.read_arrow(file, unit, from).await,
+        }
+    }
+}
+
+impl Reader {
+    fn read_parquet(&self, file: &File, unit: &Unit, from: u64) -> Result<Batches, Error> {
+        let path = unit.path.clone();
+        let failed = |source| Error::Parquet { path: path.clone(), source };
+        let Some(footer) = &file.footer else { return Err(Error::Changed(format!("{path} has no footer"))) };
+        // The file's own types, with dictionaries replaced by their values while they are decoded.
+        let schema: SchemaRef = Arc::new(projection::hydrated(&file.schema));
+        let options = ArrowReaderOptions::new().with_schema(Arc::clone(&schema));
+        let metadata = ArrowReaderMetadata::try_new(Arc::clone(footer), options).map_err(failed)?;
+        let mask = projection_mask(&schema, &self.schema, footer);
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.pinned.clone(), metadata)
+            .with_batch_size(BATCH_ROWS)
+            .with_projection(mask)
+            .with_offset(usize::try_from(from).unwrap_or(usize::MAX));
+        if let Some(row_group) = unit.row_group {
+            builder = builder.with_row_groups(vec![usize::try_from(row_group).unwrap_or(usize::MAX)]);
+        }
+        let batches = builder.build().map_err(failed)?;
+        let schema = Arc::clone(&self.schema);
+        Ok(batches
+            .map(move |batch| {
+                let batch = batch.map_err(|source| parquet_error(&path, source))?;
+                projection::conform(&batch, &schema)
+                    .map_err(|source| Error::Arrow { path: path.clone(), source })
+            })
+            .boxed())
+    }
+
+    async fn read_arrow(&self, file: &File, unit: &Unit, from: u64) -> Result<Batches, Error> {
+        let path = unit.path.clone();
+        let bytes = file.pinned.all().await.map_err(|source| Error::Read { path: path.clone(), source })?;
+        let reader = arrow_ipc::reader::FileReader::try_new(Cursor::new(bytes), None)
+            .map_err(|source| Error::Arrow { path: path.clone(), source })?;
+        let schema = Arc::clone(&self.schema);
+        let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
+        let batches = reader.filter_map(move |batch| {
+            let failed = |source| Error::Arrow { path: path.clone(), source };
+            let batch = match batch.and_then(|batch| projection::conform(&batch, &schema)) {
+                Ok(batch) => batch,
+                Err(source) => return Some(Err(failed(source))),
+            };
+            let skipped = skip.min(batch.num_rows());
+            skip -= skipped;
+            let rest = batch.slice(skipped, batch.num_rows() - skipped);
+            (rest.num_rows() > 0).then_some(Ok(rest))
+        });
+        Ok(stream::iter(batches).boxed())
+    }
+}
+
+fn projection_mask(file: &Schema, dataset: &Schema, footer: &ParquetMetaData) -> ProjectionMask {
+    let wanted =
+        (0..file.fields().len()).filter(|place| dataset.field_with_name(file.field(*place).name()).is_ok());
+    ProjectionMask::roots(footer.file_metadata().schema_descr(), wanted)
+}

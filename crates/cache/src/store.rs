@@ -1,0 +1,126 @@
+//! Where bytes come from: one way to every object store, and to local files.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreScheme};
+use url::Url;
+
+/// A URI that leads to no store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a URI.
+    #[error("{0:?} is no URI")]
+    NotAUri(String),
+    /// No store has this scheme, or its options are wrong.
+    #[error("failed to open the store of {uri}")]
+    Open {
+        /// Without user information and query.
+        uri: String,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A path that a store cannot have.
+    #[error("{uri} has no valid path")]
+    Path {
+        /// Without user information and query.
+        uri: String,
+        /// Why.
+        source: object_store::path::Error,
+    },
+}
+
+/// The stores of this process: one for each scheme and host, made when first asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// Options of the clouds, from their usual variables.
+    options: Arc<Vec<(String, String)>>,
+    open: Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>,
+}
+
+impl Stores {
+    /// With the usual variables of the clouds (`AWS_…`, `GOOGLE_…`, `AZURE_…`) among those given, and this limit of one request.
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>, timeout: Duration) -> Self {
+        let is_ours =
+            |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+        let mut options: Vec<(String, String)> = variables
+            .into_iter()
+            .filter(|(name, _)| is_ours(name))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .collect();
+        options.push(("timeout".to_owned(), format!("{}s", timeout.as_secs())));
+        Self { options: Arc::new(options), open: Arc::default() }
+    }
+
+    /// The store of a URI, and the path in it.
+    pub fn open(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
+        let url = parse(uri)?;
+        let shown = shown(&url);
+        let (_, path) = ObjectStoreScheme::parse(&url)
+            .map_err(|source| Error::Open { uri: shown.clone(), source: source.into() })?;
+        // Paths in URIs are percent-encoded.
+        let path = Path::from_url_path(path.as_ref())
+            .map_err(|source| Error::Path { uri: shown.clone(), source })?;
+        let key = url[..url::Position::BeforePath].to_owned();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = open.get(&key) {
+            return Ok((Arc::clone(store), path));
+        }
+        let options = self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let (store, _) = object_store::parse_url_opts(&url, options)
+            .map_err(|source| Error::Open { uri: shown, source })?;
+        let store: Arc<dyn ObjectStore> = Arc::from(store);
+        open.insert(key, Arc::clone(&store));
+        Ok((store, path))
+    }
+}
+
+/// A URI; a plain absolute path is one of a local file.
+fn parse(uri: &str) -> Result<Url, Error> {
+    let not = || Error::NotAUri(uri.to_owned());
+    if uri.starts_with('/') {
+        return Url::from_file_path(uri).map_err(|()| not());
+    }
+    Url::parse(uri).map_err(|_| not())
+}
+
+/// A URI as it may be shown: without user information and query, which may hold credentials.
+pub fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // A URI that cannot have user information has none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+/// As [`shown`], for a text that may be no URI.
+pub fn shown_text(uri: &str) -> String {
+    parse(uri).map_or_else(|_| "the URI".to_owned(), |url| shown(&url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_a_uri_are_not_shown() {
+        assert_eq!(shown_text("https://me:secret@host/a?token=x#y"), "https://host/a");
+        assert_eq!(shown_text("no uri with secret"), "the URI");
+    }
+
+    #[test]
+    fn a_store_is_opened_once_and_paths_are_read_as_uris_have_them() {
+        let stores = Stores::new([], Duration::from_secs(30));
+        let (one, path) = stores.open("file:///tmp/a%20b/c").unwrap();
+        assert_eq!(path.as_ref(), "tmp/a b/c");
+        let (other, path) = stores.open("/tmp/d").unwrap();
+        assert_eq!(path.as_ref(), "tmp/d");
+        assert!(Arc::ptr_eq(&one, &other));
+        assert!(stores.open("ftp://host/x").is_err());
+        assert!(stores.open("plain").is_err());
+    }
+}

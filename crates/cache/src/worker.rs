@@ -1,0 +1,500 @@
+//! A worker: serves rows that a head assigned to it.
+//!
+//! `Empty → Opening → Assigned`, or `Failed`. A worker keeps nothing that it cannot get again: what it lost, the head
+//! sends anew, and rows are read from the source.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow_flight::FlightData;
+use arrow_flight::error::FlightError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::arrow::SchemaRef;
+use crate::assign::Assignment;
+use crate::backoff::Backoff;
+use crate::chunks::Chunks;
+use crate::config::{Compatibility, Config, Granule};
+use crate::flight::{self, Messages, Role};
+use crate::plan::range::Range;
+use crate::plan::shuffle::Shuffle;
+use crate::plan::ticket::{Extension, Ticket};
+use crate::plan::{Placed, PlanId};
+use crate::source::{self, Dataset, Error, Kind};
+use crate::store::Stores;
+use crate::stream::{self, Batch, Order, Shape};
+
+/// Messages that wait for a client.
+const WINDOW: usize = 2;
+
+/// Rows of a message where rows are shuffled and nobody asks for a size.
+const SHUFFLED_ROWS: u64 = 4096;
+
+/// How a worker is, as its head and its users see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// Another one after each start.
+    pub boot_id: String,
+    /// The state's name.
+    pub state: State,
+    /// Why it is not serving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The plan that it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<String>,
+    /// Number of workers in the assignment.
+    pub workers: u32,
+    /// Units that it owns, and how many of them were loaded.
+    pub units: u32,
+    /// Loaded ones among them.
+    pub loaded: u32,
+    /// Whether loading is over: everything is in memory, or the budget is used up.
+    pub warm: bool,
+    /// Bytes of rows in memory.
+    pub cached_bytes: u64,
+    /// Chunks that were in memory when they were asked for, and those that were not.
+    pub hits: u64,
+    /// Chunks that were read from the source.
+    pub misses: u64,
+    /// Streams to clients.
+    pub streams: u64,
+}
+
+/// State of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Nothing is assigned.
+    Empty,
+    /// The source is being opened.
+    Opening,
+    /// Rows can be served.
+    Assigned,
+    /// The assignment cannot be served.
+    Failed,
+}
+
+/// What is served.
+struct Served {
+    plan: PlanId,
+    workers: u32,
+    rows: u64,
+    /// In the order of their first indexes, with their numbers in the plan.
+    units: Vec<(u32, Placed)>,
+    /// Its own rows, by index.
+    own: Vec<Range>,
+    owned: Vec<u32>,
+    chunks: Arc<Chunks>,
+    loaded: AtomicU32,
+    warm: AtomicBool,
+}
+
+enum Now {
+    Empty,
+    Opening { assignment: u64, reason: Option<String> },
+    Assigned(Arc<Served>),
+    Failed(String),
+}
+
+/// A worker.
+pub struct Worker {
+    config: Config,
+    stores: Stores,
+    boot_id: String,
+    now: Mutex<Now>,
+    /// Counts assignments: an older one that is still being opened gives way.
+    assignments: Mutex<u64>,
+    streams: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Worker").field("boot_id", &self.boot_id).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// With nothing assigned.
+    pub fn new(config: Config, stores: Stores, boot_id: String) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            stores,
+            boot_id,
+            now: Mutex::new(Now::Empty),
+            assignments: Mutex::new(0),
+            streams: Arc::default(),
+        })
+    }
+
+    /// How it is.
+    pub fn status(&self) -> WorkerStatus {
+        let mut status = WorkerStatus {
+            boot_id: self.boot_id.clone(),
+            state: State::Empty,
+            reason: None,
+            plan_id: None,
+            workers: 0,
+            units: 0,
+            loaded: 0,
+            warm: false,
+            cached_bytes: 0,
+            hits: 0,
+            misses: 0,
+            streams: self.streams.load(Ordering::Relaxed) as u64,
+        };
+        match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
+            Now::Empty => status.reason = Some("no head has assigned anything yet".to_owned()),
+            Now::Opening { reason, .. } => {
+                status.state = State::Opening;
+                status.reason =
+                    Some(reason.clone().unwrap_or_else(|| "the source is being opened".to_owned()));
+            }
+            Now::Failed(reason) => {
+                status.state = State::Failed;
+                status.reason = Some(reason.clone());
+            }
+            Now::Assigned(served) => {
+                status.state = State::Assigned;
+                status.plan_id = Some(served.plan.to_string());
+                status.workers = served.workers;
+                status.units = u32::try_from(served.owned.len()).unwrap_or(u32::MAX);
+                status.loaded = served.loaded.load(Ordering::Relaxed);
+                status.warm = served.warm.load(Ordering::Relaxed);
+                status.cached_bytes = served.chunks.used() as u64;
+                status.hits = served.chunks.counts().hits.load(Ordering::Relaxed);
+                status.misses = served.chunks.counts().misses.load(Ordering::Relaxed);
+            }
+        }
+        status
+    }
+
+    /// Whether clients should be sent here; else why not.
+    pub fn ready(&self) -> Result<(), String> {
+        let status = self.status();
+        let is_loaded = status.warm || self.config.ready_when == crate::config::ReadyWhen::Planned;
+        match status.state {
+            State::Assigned if is_loaded => Ok(()),
+            State::Assigned => Err(format!("{} of {} units are loaded", status.loaded, status.units)),
+            _ => Err(status.reason.unwrap_or_default()),
+        }
+    }
+
+    fn served(&self) -> Result<Arc<Served>, Status> {
+        match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
+            Now::Assigned(served) => Ok(Arc::clone(served)),
+            Now::Empty => {
+                Err(Status::unavailable("the worker is not ready: no head has assigned anything yet"))
+            }
+            Now::Opening { reason, .. } => {
+                let reason = reason.as_deref().unwrap_or("the source is being opened");
+                Err(Status::unavailable(format!("the worker is not ready: {reason}")))
+            }
+            Now::Failed(reason) => Err(Status::failed_precondition(format!("the worker failed: {reason}"))),
+        }
+    }
+
+    /// Takes an assignment and returns at once; the source is opened and read behind it.
+    pub fn assign(self: &Arc<Self>, assignment: Assignment) {
+        let number = {
+            let mut assignments = self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
+            *assignments += 1;
+            *assignments
+        };
+        // The same plan for another number of workers: what is in memory stays.
+        let kept = match &assignment {
+            Assignment::Plan { header, .. } => {
+                self.served().ok().filter(|served| served.plan.to_string() == header.plan_id)
+            }
+            Assignment::Files { .. } => None,
+        };
+        if kept.is_none() {
+            *self.now.lock().unwrap_or_else(PoisonError::into_inner) =
+                Now::Opening { assignment: number, reason: None };
+        }
+        let worker = Arc::clone(self);
+        tokio::spawn(async move {
+            let chunks = match kept {
+                Some(served) => Arc::clone(&served.chunks),
+                None => match worker.open(&assignment, number).await {
+                    Some(chunks) => chunks,
+                    None => return,
+                },
+            };
+            worker.serve(&assignment, chunks, number);
+        });
+    }
+
+    /// Opens the source, again and again while its store does not answer. Nothing where a newer assignment came.
+    async fn open(&self, assignment: &Assignment, number: u64) -> Option<Arc<Chunks>> {
+        let mut config = self.config.clone();
+        let workers = match assignment {
+            Assignment::Plan { header, .. } => header.workers,
+            Assignment::Files { .. } => {
+                config.granule = Granule::File;
+                1
+            }
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        loop {
+            match source::open(&config, &self.stores, workers).await {
+                Ok(dataset) => {
+                    let most = config.message_bytes;
+                    return Some(Arc::new(Chunks::new(
+                        dataset,
+                        config.memory,
+                        config.load_concurrency,
+                        most,
+                    )));
+                }
+                Err(error) => {
+                    let text = flight::chain(&error);
+                    if error.kind() != Kind::Unreachable {
+                        tracing::error!(error = text, "failed to open the source");
+                        self.set(number, Now::Failed(text));
+                        return None;
+                    }
+                    tracing::warn!(error = text, "failed to open the source; trying again");
+                    if !self.set(number, Now::Opening { assignment: number, reason: Some(text) }) {
+                        return None;
+                    }
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+            }
+        }
+    }
+
+    /// Sets the state, unless a newer assignment came meanwhile.
+    fn set(&self, number: u64, next: Now) -> bool {
+        let newest = *self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours =
+            newest == number && !matches!(&*now, Now::Opening { assignment, .. } if *assignment > number);
+        if is_ours {
+            *now = next;
+        }
+        is_ours
+    }
+
+    fn serve(self: &Arc<Self>, assignment: &Assignment, chunks: Arc<Chunks>, number: u64) {
+        let served = match served(assignment, chunks) {
+            Ok(served) => Arc::new(served),
+            Err(error) => {
+                let text = flight::chain(&error);
+                tracing::error!(error = text, "failed to take the assignment");
+                self.set(number, Now::Failed(text));
+                return;
+            }
+        };
+        tracing::info!(plan = %served.plan, units = served.owned.len(), rows = served.rows, "assigned");
+        if self.set(number, Now::Assigned(Arc::clone(&served))) {
+            tokio::spawn(warm(served));
+        }
+    }
+}
+
+/// Compares the assignment with what this worker sees of the source.
+fn served(assignment: &Assignment, chunks: Arc<Chunks>) -> Result<Served, Error> {
+    let dataset = chunks.dataset().clone();
+    let (units, worker, workers, rows) = match assignment {
+        Assignment::Plan { header, units } => {
+            let own = dataset.plan.id().to_string();
+            if own != header.plan_id {
+                return Err(Error::Changed(format!(
+                    "the head's plan is {}, this worker's is {own}",
+                    header.plan_id
+                )));
+            }
+            let mut units = units.clone();
+            units.sort_by_key(|(_, placed)| placed.first_index);
+            (units, header.worker, header.workers, dataset.plan.rows())
+        }
+        Assignment::Files { start, end, paths, .. } => (files(&dataset, *start, *end, paths)?, 0, 1, end + 1),
+    };
+    let own = own(&units, worker);
+    let owned =
+        units.iter().filter(|(_, placed)| placed.owner == worker).map(|(number, _)| *number).collect();
+    Ok(Served {
+        plan: dataset.plan.id(),
+        workers,
+        rows,
+        units,
+        own,
+        owned,
+        chunks,
+        loaded: AtomicU32::new(0),
+        warm: AtomicBool::new(false),
+    })
+}
+
+/// The rows of a worker, neighbours joined.
+fn own(units: &[(u32, Placed)], worker: u32) -> Vec<Range> {
+    let mut own: Vec<Range> = Vec::new();
+    for (_, placed) in units.iter().filter(|(_, placed)| placed.owner == worker && placed.unit.rows > 0) {
+        let end = placed.first_index + placed.unit.rows - 1;
+        match own.last_mut() {
+            Some(last) if last.end + 1 == placed.first_index => last.end = end,
+            _ => own.push(Range { start: placed.first_index, end }),
+        }
+    }
+    own
+}
+
+/// Upstream's form: these files, in the order of their paths, are these rows.
+fn files(dataset: &Dataset, start: u64, end: u64, paths: &[String]) -> Result<Vec<(u32, Placed)>, Error> {
+    let mut found = Vec::new();
+    let mut next = start;
+    for (number, unit) in (0..).zip(dataset.plan.units()) {
+        if paths.contains(&unit.path) {
+            found.push((number, Placed { unit: unit.clone(), first_index: next, owner: 0 }));
+            next += unit.rows;
+        }
+    }
+    if found.len() != paths.len() || (next != end + 1 && !paths.is_empty()) {
+        return Err(Error::Changed(format!(
+            "the assignment has {} files with {} rows; the source has {} of them with {}",
+            paths.len(),
+            (end + 1).saturating_sub(start),
+            found.len(),
+            next - start
+        )));
+    }
+    Ok(found)
+}
+
+/// Loads what the worker owns, in the order of the index, until all of it is in memory or the budget is used up.
+async fn warm(served: Arc<Served>) {
+    for unit in &served.owned {
+        match served.chunks.scan(*unit).warm().await {
+            Ok(true) => {
+                served.loaded.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(false) => {
+                tracing::info!("the memory is used up; further rows are read when they are asked for");
+                break;
+            }
+            Err(error) => {
+                // Whoever asks for these rows meets the same error, in his own stream.
+                tracing::error!(error = flight::chain(&error), "failed to load a unit");
+            }
+        }
+    }
+    served.warm.store(true, Ordering::Relaxed);
+}
+
+#[async_trait]
+impl Role for Worker {
+    const ACTIONS: &'static [(&'static str, &'static str)] = &[("status", "how the worker is, as JSON")];
+
+    fn schema(&self) -> Result<SchemaRef, Status> {
+        Ok(Arc::clone(&self.served()?.chunks.dataset().schema))
+    }
+
+    async fn get(&self, ticket: &[u8]) -> Result<Messages<FlightData>, Status> {
+        let ticket = Ticket::decode(ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let served = self.served()?;
+        let running = Running::new(&self.streams);
+        if self.streams.load(Ordering::Relaxed) > self.config.max_streams {
+            return Err(Status::resource_exhausted("too many streams"));
+        }
+        let (pieces, shape) = match &ticket.extension {
+            None => {
+                let positions = [ticket.range];
+                let order = Order {
+                    plan: (served.plan, served.rows),
+                    shuffle: None,
+                    positions: &positions,
+                    served: &served.own,
+                };
+                let positions = self.config.compatibility == Compatibility::Extended;
+                (stream::pieces(&order, &served.units), Shape { columns: None, batch: None, positions })
+            }
+            Some(extension) => extended(&served, extension)?,
+        };
+        let (client, messages) = mpsc::channel(WINDOW);
+        tokio::spawn(stream::send(Arc::clone(&served.chunks), pieces, shape, client));
+        // The count goes down when the client is done with the stream, or gone.
+        let messages = ReceiverStream::new(messages).inspect(move |_| {
+            let _running = &running;
+        });
+        Ok(messages.boxed())
+    }
+
+    async fn put(self: Arc<Self>, messages: Streaming<FlightData>) -> Result<(), Status> {
+        let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
+        let assignment = Assignment::read(messages)
+            .await
+            .map_err(|error| Status::invalid_argument(flight::chain(&error)))?;
+        self.assign(assignment);
+        Ok(())
+    }
+
+    async fn action(&self, _name: &str) -> Result<Bytes, Status> {
+        let status = serde_json::to_vec(&self.status());
+        status
+            .map(Bytes::from)
+            .map_err(|error| Status::internal(format!("failed to write the status: {error}")))
+    }
+}
+
+fn extended(served: &Served, extension: &Extension) -> Result<(Vec<stream::Piece>, Shape), Status> {
+    let invalid = |error: crate::plan::ticket::Invalid| Status::invalid_argument(error.to_string());
+    let plan = extension.plan().map_err(invalid)?;
+    if plan != served.plan {
+        return Err(Status::failed_precondition(format!(
+            "ticket is for plan {plan}, this worker serves {}",
+            served.plan
+        )));
+    }
+    let shuffle = match extension.shuffle {
+        0 => None,
+        1 | 2 if extension.block_rows > 0 => Some(Shuffle {
+            block_rows: extension.block_rows,
+            inside: extension.shuffle == 2,
+            seed: extension.seed,
+            epoch: extension.epoch,
+        }),
+        _ => return Err(invalid(crate::plan::ticket::Invalid)),
+    };
+    let (positions, ranges) = (extension.positions().map_err(invalid)?, extension.served().map_err(invalid)?);
+    let order = Order { plan: (served.plan, served.rows), shuffle, positions: &positions, served: &ranges };
+    let schema = &served.chunks.dataset().schema;
+    let columns = source::select(schema, &extension.columns)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let shape = Shape {
+        columns: (columns.len() < schema.fields().len()).then_some(columns),
+        batch: match (extension.batch_rows, shuffle) {
+            // Single rows would be a message each.
+            (0, Some(Shuffle { inside: true, block_rows, .. })) => {
+                Some(Batch::AtMost(block_rows.min(SHUFFLED_ROWS)))
+            }
+            (0, _) => None,
+            (rows, _) => Some(Batch::Exact(rows)),
+        },
+        positions: true,
+    };
+    Ok((stream::pieces(&order, &served.units), shape))
+}
+
+/// Counts a stream while it is open.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

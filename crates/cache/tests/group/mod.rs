@@ -1,0 +1,243 @@
+//! Heads and workers on loopback.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::flight_service_server::FlightServiceServer;
+use arrow_flight::{FlightDescriptor, FlightEndpoint};
+use futures::TryStreamExt as _;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use trainerd_cache::arrow::{
+    AsArray as _, DataType, Field, Int64Array, RecordBatch, Schema, StringArray, types,
+};
+use trainerd_cache::config::Config;
+use trainerd_cache::flight::{Role, Service};
+use trainerd_cache::head::{Address, Head, HeadStatus};
+use trainerd_cache::plan::ticket::Ticket;
+use trainerd_cache::store::Stores;
+use trainerd_cache::worker::Worker;
+
+/// How long anything may take to become so.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A head and its workers.
+pub(crate) struct Group {
+    config: Config,
+    head: Arc<Head>,
+    port: u16,
+    workers: Vec<(u16, Option<Runtime>)>,
+}
+
+impl Group {
+    /// Over the files of a folder, once every worker has its assignment.
+    pub(crate) async fn start(folder: &Path, variables: &[(&str, &str)], workers: usize) -> Self {
+        let group = Self::begin(folder, variables, workers).await;
+        group.until(|status| status.state == "Ready").await;
+        group
+    }
+
+    /// As [`Group::start`], not waiting for anything.
+    pub(crate) async fn begin(folder: &Path, variables: &[(&str, &str)], workers: usize) -> Self {
+        let config = config(folder, variables);
+        let mut started = Vec::new();
+        for _ in 0..workers {
+            let (port, running) = worker(&config, 0);
+            started.push((port, Some(running)));
+        }
+        let address = |port| Address { host: "127.0.0.1".to_owned(), port };
+        let addresses = started.iter().map(|(port, _)| address(*port)).collect();
+        let head = Head::new(config.clone(), stores(), addresses);
+        tokio::spawn(Arc::clone(&head).run());
+        let port = serve(Arc::clone(&head), 0).await;
+        Self { config, head, port, workers: started }
+    }
+
+    /// Stops a worker, its connections included.
+    pub(crate) fn stop(&mut self, number: usize) {
+        if let Some(running) = self.workers[number].1.take() {
+            running.shutdown_background();
+        }
+    }
+
+    /// Starts a worker again, at its old port.
+    pub(crate) fn restart(&mut self, number: usize) {
+        let (_, running) = worker(&self.config, self.workers[number].0);
+        self.workers[number].1 = Some(running);
+    }
+
+    /// Where a worker is.
+    pub(crate) fn worker(&self, number: usize) -> String {
+        format!("http://127.0.0.1:{}", self.workers[number].0)
+    }
+
+    /// Waits until the head is so.
+    pub(crate) async fn until(&self, is_so: impl Fn(&HeadStatus) -> bool) {
+        let look = async {
+            while !is_so(&self.head.status()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, look).await;
+        assert!(ended.is_ok(), "{:?}", self.head.status());
+    }
+
+    /// What the head answers.
+    pub(crate) async fn endpoints(&self, partition: u64, partitions: u64) -> Vec<FlightEndpoint> {
+        self.info(partition, partitions, &[]).await.unwrap()
+    }
+
+    async fn info(
+        &self,
+        partition: u64,
+        partitions: u64,
+        options: &[&str],
+    ) -> Result<Vec<FlightEndpoint>, Status> {
+        let mut path = vec![partition.to_string(), partitions.to_string()];
+        path.extend(options.iter().map(|option| (*option).to_owned()));
+        let uri = format!("http://127.0.0.1:{}", self.port);
+        let mut head = client(&uri);
+        Ok(head.get_flight_info(FlightDescriptor::new_path(path)).await?.into_inner().endpoint)
+    }
+
+    /// First and last position of every message of a partition.
+    pub(crate) async fn positions(
+        &self,
+        partition: u64,
+        partitions: u64,
+        options: &[&str],
+    ) -> Vec<(u64, u64)> {
+        let mut positions = Vec::new();
+        for endpoint in self.info(partition, partitions, options).await.unwrap() {
+            let mut worker = client(&endpoint.location[0].uri.replace("grpc://", "http://"));
+            let mut messages = worker.do_get(endpoint.ticket.unwrap()).await.unwrap().into_inner();
+            while let Some(message) = messages.try_next().await.unwrap() {
+                if !message.data_body.is_empty() {
+                    let range = Ticket::decode(&message.app_metadata).unwrap().range;
+                    positions.push((range.start, range.end));
+                }
+            }
+        }
+        positions
+    }
+
+    /// Reads a partition as a client does: the endpoints one after the other.
+    pub(crate) async fn read(
+        &self,
+        partition: u64,
+        partitions: u64,
+        options: &[&str],
+    ) -> Result<Vec<RecordBatch>, Status> {
+        let mut batches = Vec::new();
+        for endpoint in self.info(partition, partitions, options).await? {
+            assert_eq!(endpoint.location.len(), 1);
+            let uri = endpoint.location[0].uri.replace("grpc://", "http://");
+            let mut worker = client(&uri);
+            let messages = worker.do_get(endpoint.ticket.unwrap()).await?.into_inner();
+            let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
+            let read: Result<Vec<_>, _> =
+                FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await;
+            batches.extend(read.map_err(|error| match error {
+                FlightError::Tonic(status) => *status,
+                other => Status::internal(other.to_string()),
+            })?);
+        }
+        Ok(batches)
+    }
+}
+
+/// A client; it connects with its first request.
+pub(crate) fn client(uri: &str) -> FlightServiceClient<Channel> {
+    FlightServiceClient::new(Endpoint::from_shared(uri.to_owned()).unwrap().connect_lazy())
+}
+
+/// The stores of this process.
+pub(crate) fn stores() -> Stores {
+    Stores::new([], Duration::from_secs(30))
+}
+
+/// The configuration for the files of a folder.
+pub(crate) fn config(folder: &Path, variables: &[(&str, &str)]) -> Config {
+    let folder = folder.to_str().unwrap().to_owned();
+    let lookup = |name: &str| match name {
+        "SOURCE_URI" => Some(folder.clone()),
+        _ => variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned()),
+    };
+    Config::read(&lookup, 1 << 30).unwrap()
+}
+
+/// A worker in a runtime of its own, so that it can be stopped as a process is.
+fn worker(config: &Config, port: u16) -> (u16, Runtime) {
+    let boot = format!("{:?}", std::time::Instant::now());
+    let worker = Worker::new(config.clone(), stores(), boot);
+    let running = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let started = running.spawn(serve(worker, port));
+    let port = futures::executor::block_on(started).unwrap();
+    (port, running)
+}
+
+async fn serve<R: Role>(role: Arc<R>, port: u16) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server =
+        tonic::transport::Server::builder().add_service(FlightServiceServer::new(Service::new(role)));
+    let running = server.serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(async move { running.await.unwrap() });
+    port
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for number in 0..self.workers.len() {
+            self.stop(number);
+        }
+    }
+}
+
+/// Writes a Parquet file with two columns: a number and a text.
+pub(crate) fn write(path: &Path, ids: Range<i64>, rows_a_group: usize) {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("text", DataType::Utf8, true),
+    ]));
+    let text: StringArray = ids.clone().map(|id| (id % 3 > 0).then(|| format!("row {id}"))).collect();
+    let columns = vec![Arc::new(Int64Array::from_iter_values(ids)) as _, Arc::new(text) as _];
+    save(path, &RecordBatch::try_new(schema, columns).unwrap(), rows_a_group);
+}
+
+/// Writes a Parquet file with another column.
+pub(crate) fn write_other(path: &Path) {
+    let schema = Arc::new(Schema::new(vec![Field::new("other", DataType::Int64, false)]));
+    let column = Arc::new(Int64Array::from_iter_values(0..3));
+    save(path, &RecordBatch::try_new(schema, vec![column]).unwrap(), 10);
+}
+
+fn save(path: &Path, batch: &RecordBatch, rows_a_group: usize) {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(rows_a_group)).build();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// The numbers of all rows, in the order in which they came.
+pub(crate) fn ids(batches: &[RecordBatch]) -> Vec<i64> {
+    let column =
+        |batch: &RecordBatch| batch.column_by_name("id").unwrap().as_primitive::<types::Int64Type>().clone();
+    batches.iter().flat_map(|batch| column(batch).values().to_vec()).collect()
+}
+
+/// The number of rows.
+pub(crate) fn rows(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
+}

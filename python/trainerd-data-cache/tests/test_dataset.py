@@ -1,0 +1,105 @@
+"""The dataset against the cache itself, on loopback."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.request
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from trainerd_data_cache import CacheError, ChangedPlan, DataCacheDataset
+
+BINARY = os.environ.get("TRAINERD_CACHE_BIN") or shutil.which("trainerd-cache")
+HEAD = ("127.0.0.1", 50051, 8080)
+WORKERS = (("127.0.0.1", 50052, 8081), ("127.0.0.1", 50053, 8082))
+
+
+def ready(port):
+    """Whether the probe at this port is answered well."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=1) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@unittest.skipUnless(BINARY, "TRAINERD_CACHE_BIN names no program")
+class Serving(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        for number in range(4):
+            rows = range(number * 250, number * 250 + 250)
+            tokens = pa.FixedSizeListArray.from_arrays(pa.array([row * 2 + part for row in rows for part in (0, 1)]), 2)
+            table = pa.table({"id": pa.array(rows), "tokens": tokens, "text": [f"row {row}" for row in rows]})
+            parquet.write_table(table, f"{folder.name}/{number}.parquet", row_group_size=50)
+        self.environment = {**os.environ, "SOURCE_URI": folder.name, "RUNTIME_ENV": "local"}
+        self.workers = [self.start("worker", *place) for place in WORKERS]
+        self.start("head", *HEAD)
+        self.until(lambda: ready(HEAD[2]))
+
+    def start(self, role, host, port, health):
+        environment = {**self.environment, "HEALTH_PORT": str(health)}
+        process = subprocess.Popen([BINARY, role, host, str(port)], env=environment, stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def until(self, is_so, seconds=60):
+        end = time.monotonic() + seconds
+        while not is_so():
+            self.assertLess(time.monotonic(), end, "it did not become so in time")
+            time.sleep(0.05)
+
+    def dataset(self, **given):
+        dataset = DataCacheDataset(endpoint="grpc://127.0.0.1:50051", columns=["id"], **given)
+        # Arrow batches, whether torch is installed or not.
+        dataset.from_arrow_rb_to_tensor = lambda batch: batch.column("id").to_pylist()
+        return dataset
+
+    def test_every_row_comes_once_in_each_epoch_and_each_has_an_order_of_its_own(self):
+        dataset = self.dataset(batch_size=64, shuffle="block+rows", block=100, seed=1)
+        orders = []
+        for epoch in range(2):
+            dataset.set_epoch(epoch)
+            batches = list(dataset)
+            self.assertEqual([len(batch) for batch in batches], [64] * 15 + [40])
+            orders.append(sum(batches, []))
+            self.assertEqual(sorted(orders[-1]), list(range(1000)))
+        self.assertNotEqual(*orders)
+
+    def test_a_saved_state_goes_on_where_it_was(self):
+        given = {"batch_size": 30, "shuffle": "block", "block": 70, "seed": 5}
+        whole = sum(self.dataset(**given), [])
+        first = self.dataset(**given)
+        batches = iter(first)
+        begun = sum((next(batches) for _ in range(7)), [])
+        state = first.state_dict()
+        second = self.dataset(**given)
+        second.load_state_dict(state)
+        self.assertEqual(begun + sum(second, []), whole)
+        third = self.dataset(**given)
+        with self.assertRaises(ChangedPlan):
+            third.load_state_dict({**state, "plan_id": "00" * 16})
+            next(iter(third))
+
+    def test_a_worker_that_is_killed_loses_no_row_and_doubles_none(self):
+        rows = []
+        for number, batch in enumerate(self.dataset(batch_size=10)):
+            rows += batch
+            if number == 3:
+                self.workers[1].kill()
+        self.assertEqual(rows, list(range(1000)))
+
+    def test_what_is_asked_wrongly_is_refused_by_name(self):
+        dataset = DataCacheDataset(endpoint="grpc://127.0.0.1:50051", columns=["idd"])
+        with self.assertRaisesRegex(CacheError, 'no column "idd"; did you mean "id"'):
+            next(iter(dataset))
+
+
+if __name__ == "__main__":
+    unittest.main()
