@@ -211,6 +211,18 @@ fn rights(cluster: &TestCluster, selector: &str) -> Result<BTreeSet<Right>> {
     Ok(rights)
 }
 
+/// What the roles of the native reconciler allow: it is not installed here, and the daemon may be told to at any time.
+fn rights_of_native(cluster: &TestCluster) -> Result<BTreeSet<Right>> {
+    let rendered = cluster.run(&["render", "trainer", "--set", "reconciler=native", "-o", "json"])?;
+    let document: Value = rendered.expect_code(0)?.json()?;
+    let mut rights = BTreeSet::new();
+    let objects = document["items"].as_array().into_iter().flatten();
+    for role in objects.filter(|object| matches!(object["kind"].as_str(), Some("Role" | "ClusterRole"))) {
+        add(&mut rights, role);
+    }
+    Ok(rights)
+}
+
 /// Takes one object of each kind away, and waits for all of them to come back.
 fn disturb(cluster: &TestCluster, daemon: &mut Daemon) -> Result {
     let selector = format!("{}=kubeflow-trainer", stack::INSTALLATION);
@@ -273,6 +285,7 @@ fn the_rights_of_the_daemon_are_what_it_uses_and_what_it_grants() -> Result {
     declare(&cluster, &json!({"trainer-version": "2.3.0"}))?;
     settled_at(&mut daemon, 2)?;
     granted.extend(rights(&cluster, &stack_label)?);
+    granted.extend(rights_of_native(&cluster)?);
     let fewer = json!({
         "runtimes": "torch-distributed", "components": "trainer,jobset", "data-cache": "false", "crd-policy": "delete",
     });

@@ -164,7 +164,12 @@ fn what_somebody_else_controls_is_left_to_them() -> Result<(), Box<dyn Error>> {
     // Another installation of ours is somebody else, too.
     cluster.install("2.2.1", &[])?;
     let second = ["up", "--yes", "--namespace", "second"];
-    refused(&cluster, &second, 3, &["ClusterRole jobset-manager-role", "kubeflow-system"])?;
+    refused(
+        &cluster,
+        &second,
+        3,
+        &["in this cluster already, in namespace kubeflow-system", "one a cluster"],
+    )?;
     Ok(())
 }
 

@@ -199,7 +199,10 @@ fn a_crd_that_somebody_else_applied_too_is_let_go_of() -> Result {
     assert!(!managers.contains("\"trainerd\"") && managers.contains("integration"), "{managers}");
 
     // Whoever takes it away makes the installation unready.
-    cluster.delete(&stack::deployment(), "jobset-system", "jobset-controller-manager")?;
+    cluster.delete(&stack::crd(), "", JOBSETS)?;
+    cluster.wait_until("the CRD to be gone", Duration::from_mins(1), || {
+        Ok(cluster.get(&stack::crd(), "", JOBSETS)?.is_none())
+    })?;
     let status: Value = cluster.run(&["status", "-o", "json"])?.json()?;
     assert_eq!((&status["ready"], &status["missing"]), (&json!(false), &json!(["jobset"])));
     cluster.delete(&stack::namespace(), "", "jobset-system")?;

@@ -22,7 +22,7 @@ use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
 
 use super::auth::Reviewer;
-use super::board::{Board, Phase, View};
+use super::board::{Board, View};
 use super::declared::{Declared, Source, Wish};
 use super::desired::{Desired, Intent, Role};
 use super::jobs::{JobCount, Jobs};
@@ -355,7 +355,8 @@ async fn act(
     let done = Json(json!({"revision": view.outlook.as_ref().map(|outlook| outlook.status.revision)}));
     let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
     match name.as_str() {
-        "pause" | "resume" if view.phase == Phase::Standby => {
+        // What is declared, and not the phase: a watch that is down hides it there.
+        "pause" | "resume" if desk.declared.borrow().is_standby() => {
             Err(conflict("Standby", "On standby: another daemon acts; ask that one"))
         }
         "pause" => {
