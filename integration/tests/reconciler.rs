@@ -1,9 +1,13 @@
 //! The native reconciler on a real API server: what it makes of TrainJobs, what it admits, and how it starts and ends.
 //! There is no JobSet controller: these tests say what JobSets have come to.
 
+#[path = "reconciler/objects.rs"]
+mod objects;
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use objects::{a_condition, a_job, a_runtime, condition, condition_types, node};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use trainerd_cluster::RequestError;
@@ -82,59 +86,6 @@ impl World {
         self.cluster.patch_status(&job_set(), NS, name, status)?;
         Ok(())
     }
-}
-
-fn condition<'a>(job: &'a Value, kind: &str) -> Option<&'a Value> {
-    job["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
-}
-
-fn condition_types(job: &Value) -> Vec<&str> {
-    let conditions = job["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    conditions.iter().filter_map(|condition| condition["type"].as_str()).collect()
-}
-
-/// A ClusterTrainingRuntime with one job `node`.
-fn a_runtime(name: &str, ml_policy: &Value) -> Value {
-    json!({
-        "apiVersion": "trainer.kubeflow.org/v1alpha1",
-        "kind": "ClusterTrainingRuntime",
-        "metadata": {"name": name},
-        "spec": {
-            "mlPolicy": ml_policy,
-            "template": {"spec": {"replicatedJobs": [{
-                "name": "node",
-                "template": {
-                    "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
-                    "spec": {"template": {"spec": {"containers": [{"name": "node", "image": "example.com/train:v1"}]}}},
-                },
-            }]}},
-        },
-    })
-}
-
-fn a_job(name: &str, spec: Value) -> Value {
-    let mut spec = spec;
-    if spec["runtimeRef"].is_null() {
-        spec["runtimeRef"] = json!({"name": "plain"});
-    }
-    json!({
-        "apiVersion": "trainer.kubeflow.org/v1alpha1",
-        "kind": "TrainJob",
-        "metadata": {"name": name, "namespace": NS},
-        "spec": spec,
-    })
-}
-
-fn a_condition(kind: &str, reason: &str) -> Value {
-    json!({
-        "type": kind, "status": "True", "reason": reason, "message": "said by a test",
-        "lastTransitionTime": "2026-01-02T03:04:05Z",
-    })
-}
-
-/// The containers' node of a JobSet.
-fn node(job_set: &Value) -> &Value {
-    &job_set["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]
 }
 
 #[test]
