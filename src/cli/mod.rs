@@ -38,7 +38,7 @@ use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
     bootstrap, completions, config, daemon, diff, doctor, export, history, images, monitoring, pause, plan,
-    reconciler, reference, remove, render, rollback, status, up, upgrade, version,
+    reconciler, reference, remove, render, rollback, status, trainjob, up, upgrade, version,
 };
 
 /// Columns beyond which help is not stretched, however wide the terminal.
@@ -103,6 +103,7 @@ enum Verb {
     Daemon(daemon::DaemonArgs),
     Bootstrap(bootstrap::BootstrapArgs),
     Reconciler(reconciler::ReconcilerArgs),
+    Trainjob(trainjob::TrainJobArgs),
     Monitoring(monitoring::MonitoringArgs),
     Completions(completions::CompletionsArgs),
     Version(version::VersionArgs),
@@ -133,6 +134,7 @@ impl Verb {
             Self::Daemon(_) => "daemon",
             Self::Bootstrap(_) => "bootstrap",
             Self::Reconciler(_) => "reconciler",
+            Self::Trainjob(_) => "trainjob",
             Self::Monitoring(_) => "monitoring",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
@@ -259,6 +261,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
             "reconciler takes flags of its own, and comes first: trainerd reconciler --config FILE"
                 .to_owned(),
         )),
+        Verb::Trainjob(args) => trainjob::run(context, args),
         Verb::Monitoring(args) => monitoring::run(context, args),
         Verb::Completions(args) => completions::run(context, args),
         Verb::Version(args) => version::run(context, args),

@@ -5,7 +5,8 @@ use aws_lc_rs::signature::{ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use trainerd_pipeline::{SshKey, SshKeySource};
 
 /// New keys, each another one.
-pub(crate) struct RandomKeys;
+#[derive(Clone, Copy, Debug)]
+pub struct RandomKeys;
 
 impl SshKeySource for RandomKeys {
     fn generate(&self) -> Result<SshKey, String> {

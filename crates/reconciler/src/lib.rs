@@ -40,5 +40,6 @@ mod webhook;
 pub use address::AddressError;
 pub use election::ElectionError;
 pub use flags::Flags;
+pub use keys::RandomKeys;
 pub use manager::{ManagerError, run};
 pub use settings::{Environment, SettingsError};

@@ -18,6 +18,7 @@ pub(crate) mod remove;
 pub(crate) mod render;
 pub(crate) mod rollback;
 pub(crate) mod status;
+pub(crate) mod trainjob;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod version;
