@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::terminal::say;
-use crate::{bench, cluster, demo, foreground, generate, image, lint, test, torture, vectors};
+use crate::{bench, cluster, demo, examples, foreground, generate, image, lint, test, torture, vectors};
 
 /// Exit code of anything that failed.
 pub const FAILED: u8 = 1;
@@ -30,6 +30,11 @@ enum Verb {
     ///
     /// Starts a cluster of one node, or uses that of KUBECONFIG. Ends 0 when every step did what it should.
     Demo(demo::Arguments),
+    /// Runs the TrainJobs of examples/ on a real node, and holds each against what its logs say
+    ///
+    /// Starts a cluster of one node, installs the stack and loads images made here; or uses what is installed in that of
+    /// KUBECONFIG. Ends 0 when every example is Complete and its logs say what they should.
+    Examples(examples::Arguments),
     /// Runs every test, those against a real cluster included
     ///
     /// Sets up what they need and takes it away again. With TRAINERD_TEST_CLUSTER=existing the cluster of
@@ -39,10 +44,11 @@ enum Verb {
     Lint(lint::Arguments),
     /// Writes the generated files: docs/cli.md
     Generate(generate::Arguments),
-    /// Writes trainerd's own image, without a container engine: an OCI image layout in a tar archive
+    /// Writes an image without a container engine: an OCI image layout in a tar archive
     ///
-    /// Prints where it is and its digest. The same checkout and toolchain give the same digest.
-    Image(image::product::Arguments),
+    /// trainerd's own, or one for a training runtime, of Debian's and PyPI's packages (root; images/README.md). Prints
+    /// where it is and its digest. The same checkout, toolchain and packages give the same digest.
+    Image(image::cli::Arguments),
     /// Kills trainerd at every request boundary, where `test` takes a sample
     Torture(torture::Arguments),
     /// Compares the Trainer's pipeline with recorded cases of upstream's
@@ -85,10 +91,11 @@ pub fn run() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Cluster(arguments) => cluster::cli::run(arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Examples(arguments) => examples::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
-        Verb::Image(arguments) => image::product::run(&arguments),
+        Verb::Image(arguments) => image::cli::run(&arguments),
         Verb::Torture(arguments) => torture::run(&arguments),
         Verb::Vectors(arguments) => vectors::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),

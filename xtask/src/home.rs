@@ -43,6 +43,11 @@ impl Home {
         self.cache.join("parts")
     }
 
+    /// Layers and archives of training images, by content.
+    pub fn images(&self) -> PathBuf {
+        self.cache.join("images")
+    }
+
     /// One folder a cluster, and the locks beside them.
     pub fn clusters(&self) -> PathBuf {
         self.cache.join("clusters")

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod command;
 mod debian;
 pub mod demo;
+pub mod examples;
 pub mod files;
 pub mod foreground;
 pub mod generate;

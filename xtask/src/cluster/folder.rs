@@ -67,6 +67,11 @@ impl Folder {
         self.join(&format!("run/{process}.pid"))
     }
 
+    /// An image archive on its way into the node.
+    pub fn image_archive(&self) -> PathBuf {
+        self.join("image.tar")
+    }
+
     /// What a process wrote to stdout and stderr.
     pub fn log(&self, process: &str) -> PathBuf {
         self.join(&format!("log/{process}.log"))

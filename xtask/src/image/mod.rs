@@ -2,7 +2,9 @@
 //! node run.
 
 pub mod catalog;
+pub mod cli;
 pub mod oci;
 pub mod product;
+pub mod training;
 
 pub use oci::{Error, hex};

@@ -1,13 +1,15 @@
-//! An image as an OCI image layout in a tar archive: one layer, one configuration, one manifest.
+//! An image as an OCI image layout in a tar archive: its layers, one configuration, one manifest.
 //!
 //! The same inputs give the same bytes. Formats: OCI image specification 1.1 (image-layout.md, manifest.md,
 //! config.md); the annotation `io.containerd.image.name` is where containerd looks for the full reference
 //! when it imports.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +21,7 @@ pub struct Error {
     source: io::Error,
 }
 
-/// What goes into an image.
+/// An image of programs in an otherwise empty root.
 #[derive(Debug)]
 pub struct Image<'a> {
     /// Full references that it is imported under, registry included.
@@ -30,59 +32,150 @@ pub struct Image<'a> {
     pub entrypoint: &'a [&'a str],
 }
 
-/// User and group of every image, in numbers: pods that say `runAsNonRoot` are refused a name, or none.
+/// An image of several layers, which lie compressed in files.
+#[derive(Debug)]
+pub struct Layered<'a> {
+    /// Full references that it is imported under, registry included.
+    pub references: &'a [&'a str],
+    /// The layers, the lowest first.
+    pub layers: &'a [Layer],
+    /// User and group that its processes run as, in numbers.
+    pub user: &'a str,
+    /// Variables of its processes.
+    pub env: &'a BTreeMap<String, String>,
+    /// The command that runs where the pod names none.
+    pub command: &'a [String],
+    /// Folder that its processes start in.
+    pub folder: &'a str,
+}
+
+/// A layer in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// The file: a tar archive, compressed by Zstandard.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Digest of the file.
+    pub digest: String,
+    /// Digest of the archive in it.
+    pub diff_id: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes of the archive in it.
+    pub unpacked: u64,
+}
+
+/// User and group of an image of programs, in numbers: pods that say `runAsNonRoot` are refused a name, or none.
 const USER: &str = "65532:65532";
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const COMPRESSED_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Writes the image's archive to `path`, whole or not at all, and returns the digest of its manifest.
 pub fn write(image: &Image<'_>, path: &Path) -> Result<String, Error> {
+    write_whole(path, |file| archive(image, file))
+}
+
+/// As [`write()`], of an image whose layers lie in files.
+pub fn write_layered(image: &Layered<'_>, path: &Path) -> Result<String, Error> {
+    write_whole(path, |file| layered_archive(image, file))
+}
+
+type Output = io::BufWriter<fs::File>;
+
+fn write_whole(
+    path: &Path,
+    archive: impl FnOnce(Output) -> io::Result<(Output, String)>,
+) -> Result<String, Error> {
     let failed = |source| Error { path: path.to_owned(), source };
     let unfinished = path.with_extension("unfinished");
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
     let file = fs::File::create(&unfinished).map_err(failed)?;
-    let (mut file, digest) = archive(image, io::BufWriter::new(file)).map_err(failed)?;
+    let (mut file, digest) = archive(io::BufWriter::new(file)).map_err(failed)?;
     file.flush().and_then(|()| fs::rename(&unfinished, path)).map_err(failed)?;
     Ok(digest)
 }
 
 fn archive<W: Write>(image: &Image<'_>, output: W) -> io::Result<(W, String)> {
     let layer = layer(image)?;
-    let layer_digest = digest(&layer);
-    let config = json!({
+    // The digest of the uncompressed layer: the same, for it is not compressed.
+    let entry = json!({ "mediaType": LAYER, "digest": digest(&layer), "size": layer.len() });
+    let config = config(
+        &json!({ "User": USER, "Entrypoint": image.entrypoint, "WorkingDir": "/" }),
+        &[&digest(&layer)],
+    );
+    let (mut archive, manifest) = begin(output, image.references, &config, &json!([entry]))?;
+    add_blob(&mut archive, &layer)?;
+    Ok((archive.into_inner()?, manifest))
+}
+
+fn layered_archive<W: Write>(image: &Layered<'_>, output: W) -> io::Result<(W, String)> {
+    let env: Vec<String> = image.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let settings =
+        json!({ "User": image.user, "Env": env, "Cmd": image.command, "WorkingDir": image.folder });
+    let diff_ids: Vec<&str> = image.layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    let entry =
+        |layer: &Layer| json!({ "mediaType": COMPRESSED_LAYER, "digest": layer.digest, "size": layer.size });
+    let entries: Vec<Value> = image.layers.iter().map(entry).collect();
+    let (mut archive, manifest) =
+        begin(output, image.references, &config(&settings, &diff_ids), &json!(entries))?;
+    for layer in image.layers {
+        let mut header = header(0o644);
+        header.set_size(layer.size);
+        archive.append_data(&mut header, blob_path(&layer.digest), fs::File::open(&layer.path)?)?;
+    }
+    Ok((archive.into_inner()?, manifest))
+}
+
+fn config(settings: &Value, diff_ids: &[&str]) -> Value {
+    json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": { "User": USER, "Entrypoint": image.entrypoint, "WorkingDir": "/" },
-        // The digest of the uncompressed layer: the same, for it is not compressed.
-        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
-    });
-    let config = serde_json::to_vec(&config)?;
+        "config": settings,
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    })
+}
+
+/// Everything that comes before the layers' own blobs, and the digest of the manifest.
+fn begin<W: Write>(
+    output: W,
+    references: &[&str],
+    config: &Value,
+    layers: &Value,
+) -> io::Result<(tar::Builder<W>, String)> {
+    let config = serde_json::to_vec(config)?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": descriptor(CONFIG, &config),
-        "layers": [{ "mediaType": LAYER, "digest": layer_digest, "size": layer.len() }],
+        "layers": layers,
     });
     let manifest = serde_json::to_vec(&manifest)?;
     let index = json!({
         "schemaVersion": 2,
         "mediaType": INDEX,
-        "manifests": image.references.iter().map(|reference| named(&manifest, reference)).collect::<Vec<_>>(),
+        "manifests": references.iter().map(|reference| named(&manifest, reference)).collect::<Vec<_>>(),
     });
 
     let mut archive = tar::Builder::new(output);
     add_file(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     add_file(&mut archive, "index.json", 0o644, &serde_json::to_vec(&index)?)?;
-    for blob in [&manifest, &config, &layer] {
-        let name = digest(blob).replace(':', "/");
-        add_file(&mut archive, &format!("blobs/{name}"), 0o644, blob)?;
-    }
-    Ok((archive.into_inner()?, digest(&manifest)))
+    add_blob(&mut archive, &manifest)?;
+    add_blob(&mut archive, &config)?;
+    Ok((archive, digest(&manifest)))
+}
+
+fn add_blob<W: Write>(archive: &mut tar::Builder<W>, blob: &[u8]) -> io::Result<()> {
+    add_file(archive, &blob_path(&digest(blob)), 0o644, blob)
+}
+
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replace(':', "/"))
 }
 
 /// The file system: the programs, the folders above them, and a place for temporary files.
@@ -105,7 +198,7 @@ fn layer(image: &Image<'_>) -> io::Result<Vec<u8>> {
     layer.into_inner()
 }
 
-fn add_folder<W: Write>(archive: &mut tar::Builder<W>, path: &str, mode: u32) -> io::Result<()> {
+pub(super) fn add_folder<W: Write>(archive: &mut tar::Builder<W>, path: &str, mode: u32) -> io::Result<()> {
     let mut header = header(mode);
     header.set_entry_type(tar::EntryType::Directory);
     archive.append_data(&mut header, format!("{path}/"), io::empty())
@@ -123,7 +216,7 @@ fn add_file<W: Write>(
 }
 
 /// Root's, of the epoch: nothing of this machine or moment.
-fn header(mode: u32) -> tar::Header {
+pub(super) fn header(mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
     header.set_uid(0);
@@ -145,7 +238,12 @@ fn named(manifest: &[u8], reference: &str) -> Value {
 }
 
 fn digest(blob: &[u8]) -> String {
-    format!("sha256:{}", hex(&Sha256::digest(blob)))
+    told(&Sha256::digest(blob))
+}
+
+/// A digest as the specification writes it.
+pub(super) fn told(sha256: &[u8]) -> String {
+    format!("sha256:{}", hex(sha256))
 }
 
 /// Bytes as lower-case hexadecimal digits.
@@ -156,7 +254,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// This machine's architecture by the name that Go, and so OCI, has for it.
-fn architecture() -> &'static str {
+pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -166,8 +264,6 @@ fn architecture() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn entries(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {

@@ -1,18 +1,15 @@
-//! `cargo xtask image`: trainerd itself as an image, without a container engine.
+//! trainerd itself as an image, without a container engine.
 //!
 //! One static program in an otherwise empty root, run by a user without rights. In the release profile the same
 //! checkout, toolchain and architecture give the same bytes: nothing of this machine's paths and clock is in them.
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 
 use super::oci::{self, Image};
 use crate::cargo::{self, binary, build_with};
-use crate::cli::Failure;
-use crate::foreground;
 use crate::home::Home;
-use crate::terminal::{print, say};
 
 /// The reference that the catalog has for this version, which nodes have once it was loaded there.
 pub const REFERENCE: &str = concat!("localhost/trainerd:v", env!("CARGO_PKG_VERSION"));
@@ -29,22 +26,6 @@ pub enum Profile {
     Dev,
 }
 
-/// The arguments of `cargo xtask image`.
-#[derive(Args)]
-pub struct Arguments {
-    /// Where to write the image [default: trainerd-vVERSION.tar beside the program]
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-
-    /// Full reference that it is imported under, registry and tag included
-    #[arg(long, value_name = "REF", default_value = REFERENCE)]
-    reference: String,
-
-    /// How the program is built
-    #[arg(long, value_enum, default_value = "release")]
-    profile: Profile,
-}
-
 /// An image that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,30 +35,6 @@ pub enum Error {
     /// The archive could not be written.
     #[error(transparent)]
     Write(#[from] oci::Error),
-}
-
-/// Runs the verb.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let home = Home::from_environment().map_err(Failure::of)?;
-    foreground::watch_signals().map_err(Failure::of)?;
-    let made = make(&home, arguments.profile, &arguments.reference, arguments.output.as_deref());
-    let (path, digest) = made.map_err(|error| {
-        let hint = matches!(error, Error::Build(_)).then(|| {
-            "a static program takes the static C library: libc6-dev in Debian, glibc-static in Fedora"
-                .to_owned()
-        });
-        Failure { hint, ..Failure::of(error) }
-    })?;
-    let path = path.display();
-    print(format_args!("{path}\n{digest}"));
-    say(format_args!(
-        "an OCI image layout, to be loaded under {}:\n  \
-         kind load image-archive {path}\n  \
-         microk8s images import {path}\n  \
-         ctr --namespace k8s.io images import {path}",
-        arguments.reference
-    ));
-    Ok(())
 }
 
 /// Builds the program and packs it; where the archive is, and the digest of its manifest.

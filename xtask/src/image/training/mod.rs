@@ -1,0 +1,111 @@
+//! `cargo xtask image NAME`: the image of a training runtime, for machines without a container engine.
+//!
+//! Up to three layers: packages of Debian, packages of PyPI, files of the recipe. Each is cached by what it is made of,
+//! so images with the same packages share them, here and on a node.
+
+mod debian;
+mod error;
+mod layer;
+mod python;
+mod recipe;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use error::Error;
+use layer::Cache;
+pub(crate) use recipe::Recipe;
+use recipe::key;
+use sha2::{Digest as _, Sha256};
+
+use super::hex;
+use super::oci::{self, Layer, Layered};
+use crate::files;
+use crate::home::Home;
+
+/// An image that was made.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    /// Its archive.
+    pub(crate) path: PathBuf,
+    /// Digest of its manifest.
+    pub(crate) digest: String,
+    /// Bytes of its layers, unpacked.
+    pub(crate) unpacked: u64,
+}
+
+/// The recipe of that name.
+pub(crate) fn recipe(home: &Home, name: &str) -> Result<Recipe, Error> {
+    Recipe::read(&folder(home), name)
+}
+
+/// Names of all recipes, sorted.
+pub(crate) fn names(home: &Home) -> Result<Vec<String>, Error> {
+    recipe::names(&folder(home))
+}
+
+fn folder(home: &Home) -> PathBuf {
+    home.checkout().join("images")
+}
+
+fn cache(home: &Home) -> Result<Cache, Error> {
+    let folder = home.images();
+    files::make_folder(&folder)?;
+    Ok(Cache::new(folder))
+}
+
+/// Makes the image, or finds it as it was made of the same.
+pub(crate) fn make(
+    home: &Home,
+    recipe: &Recipe,
+    reference: Option<&str>,
+    output: Option<&Path>,
+) -> Result<Made, Error> {
+    let cache = cache(home)?;
+    let mut layers = vec![debian::layer(&cache, recipe)?];
+    layers.extend(python::layer(&cache, recipe)?);
+    layers.extend(root(&cache, recipe)?);
+    let unpacked = layers.iter().map(|layer| layer.unpacked).sum();
+    let reference = reference.unwrap_or_else(|| recipe.reference());
+    let user = format!("{0}:{0}", recipe.user().uid);
+    let folder = format!("/home/{}", recipe.user().name);
+    let image = Layered {
+        references: &[reference],
+        layers: &layers,
+        user: &user,
+        env: recipe.env(),
+        command: &["bash".to_owned()],
+        folder: &folder,
+    };
+    let path = match output {
+        Some(path) => path.to_owned(),
+        None => cache.path(&format!("{recipe}.tar")),
+    };
+    let digest = oci::write_layered(&image, &path)?;
+    Ok(Made { path, digest, unpacked })
+}
+
+/// Writes the recipe's locks anew.
+pub(crate) fn lock(home: &Home, recipe: &Recipe) -> Result<(), Error> {
+    python::lock(recipe)?;
+    debian::lock(&cache(home)?, recipe)
+}
+
+/// The layer of the recipe's own files, `None` where it has none.
+fn root(cache: &Cache, recipe: &Recipe) -> Result<Option<Layer>, Error> {
+    let root = recipe.root();
+    if !root.is_dir() {
+        return Ok(None);
+    }
+    let home = Path::new("home").join(&recipe.user().name);
+    let owner = |path: &Path| if path.starts_with(&home) { recipe.user().uid } else { 0 };
+    let mut archive = Vec::new();
+    let failed = |source| files::Error::new("pack", &root, source);
+    tree::write(&root, Path::new(""), &owner, &mut archive).map_err(failed)?;
+    let layer = cache.layer(&key("root", &[&hex(&Sha256::digest(&archive))]), |layer| {
+        let failed = |source| files::Error::new("pack", &root, source);
+        layer.write_all(&archive).map_err(failed)?;
+        Ok(())
+    })?;
+    Ok(Some(layer))
+}
