@@ -1,0 +1,162 @@
+//! `cargo xtask examples`: the TrainJobs of `examples/`, run on a real node, each held against what its logs say.
+
+mod check;
+mod error;
+mod report;
+mod run;
+mod stage;
+mod table;
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueEnum};
+
+pub use error::Error;
+use report::Row;
+use table::Example;
+
+use crate::cli::{Failure, INVALID_INPUT};
+use crate::cluster::Name;
+use crate::demo::Scene;
+use crate::foreground::{check_interrupted, watch_signals};
+use crate::home::Home;
+use crate::terminal::{print, say};
+
+/// Which controller reconciles the TrainJobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Controller {
+    /// Kubeflow's controller manager
+    Upstream,
+    /// trainerd's reconciler
+    Native,
+}
+
+impl Controller {
+    /// Value of the option `reconciler`.
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// The arguments of `cargo xtask examples`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Which examples: names of folders in examples/ [default: all]
+    names: Vec<String>,
+
+    /// Who reconciles the TrainJobs on the own cluster: one after the other, where both are named
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "upstream")]
+    controller: Vec<Controller>,
+
+    /// Name of the own cluster, which is started where it does not run
+    ///
+    /// With KUBECONFIG in the environment that cluster and what is installed there is used instead.
+    #[arg(long, value_name = "NAME", default_value = "examples")]
+    cluster: Name,
+
+    /// Leave the own cluster running
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let home = Home::from_environment().map_err(Failure::of)?;
+    watch_signals().map_err(Failure::of)?;
+    let chosen = choose(&arguments.names).map_err(failure)?;
+    let given = stage::given(&home, &arguments.cluster);
+    let mut rows = Vec::new();
+    let ran = on_cluster(&home, arguments, given, &chosen, &mut rows);
+    if !rows.is_empty() {
+        print(format_args!("\n{}", report::table(&rows)));
+    }
+    ran.map_err(failure)
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Unknown { .. } => Failure { code: INVALID_INPUT, hint: error.hint(), error: Box::new(error) },
+        _ => Failure { hint: error.hint(), ..Failure::of(error) },
+    }
+}
+
+fn on_cluster(
+    home: &Home,
+    arguments: &Arguments,
+    given: Option<OsString>,
+    chosen: &[&Example],
+    rows: &mut Vec<Row>,
+) -> Result<(), Error> {
+    if let Some(kubeconfig) = given {
+        let scene = stage::look_at(home, kubeconfig)?;
+        return play(home, &scene, None, chosen, rows);
+    }
+    let name = &arguments.cluster;
+    let played = stage::open(home, name).and_then(|scene| {
+        for controller in &arguments.controller {
+            if *controller == Controller::Native {
+                stage::load_trainerd(home, name)?;
+            }
+            stage::install(home, &scene, *controller, chosen)?;
+            play(home, &scene, Some((name, *controller)), chosen, rows)?;
+        }
+        Ok(())
+    });
+    if arguments.keep {
+        say(format_args!("cluster {name} is left running; `cargo xtask cluster down {name}` removes it"));
+    } else {
+        crate::cluster::down(home, name)?;
+    }
+    played
+}
+
+/// The examples of these names, in the table's order.
+fn choose(names: &[String]) -> Result<Vec<&'static Example>, Error> {
+    for name in names {
+        if !table::ALL.iter().any(|example| example.name == name) {
+            let known: Vec<_> = table::ALL.iter().map(|example| example.name).collect();
+            return Err(Error::Unknown { name: name.clone(), known: known.join(", ") });
+        }
+    }
+    let is_chosen = |example: &&Example| names.is_empty() || names.iter().any(|name| name == example.name);
+    Ok(table::ALL.iter().filter(is_chosen).collect())
+}
+
+/// Runs examples one after the other: one that goes wrong does not keep the next from running.
+fn play(
+    home: &Home,
+    scene: &Scene,
+    own: Option<(&Name, Controller)>,
+    chosen: &[&Example],
+    rows: &mut Vec<Row>,
+) -> Result<(), Error> {
+    let folder = home.checkout().join("examples");
+    let controller = match own {
+        Some((_, controller)) => controller.option().to_owned(),
+        None => stage::controller_of(scene)?,
+    };
+    stage::make_namespace(scene)?;
+    let mut failed = Vec::new();
+    for example in chosen {
+        say(format_args!("\n==> {} ({controller})", example.name));
+        let image = match own {
+            Some((name, _)) => stage::load(home, name, example)?,
+            None => stage::image_of(scene, example)?,
+        };
+        let Some(image) = image else {
+            rows.push(Row::skipped(example, &controller, "its runtime is not installed"));
+            continue;
+        };
+        let ran = run::run(scene, &folder, example);
+        check_interrupted()?;
+        if let Err(error) = &ran {
+            say(format_args!("    FAILED: {error}"));
+            failed.push(format!("{} ({controller})", example.name));
+        }
+        rows.push(Row::of(example, &controller, image, ran));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Error::Some(failed.join(", "))) }
+}

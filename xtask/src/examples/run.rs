@@ -1,0 +1,182 @@
+//! Running one example: applied, followed to its end, its logs shown and kept.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Error;
+use super::check::check;
+use super::table::Example;
+use crate::command;
+use crate::demo::Scene;
+use crate::foreground::check_interrupted;
+use crate::terminal::say;
+
+/// Namespace of the TrainJobs.
+pub(super) const NAMESPACE: &str = "trainerd-examples";
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_millis(700);
+/// How long an example may take.
+const BOUND: Duration = Duration::from_mins(5);
+/// Upstream's webhook looks for a runtime in a cache, which may not have what was created a moment ago.
+const TRIES: u8 = 10;
+
+/// An example that ran as it should.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// From its creation until it was seen Complete.
+    pub(super) took: Duration,
+    /// What was seen in its logs.
+    pub(super) saw: String,
+}
+
+/// Runs an example of that folder, and takes it away again where it went well.
+pub(super) fn run(scene: &Scene, folder: &Path, example: &Example) -> Result<Ran, Error> {
+    let folder = folder.join(example.name).display().to_string();
+    let on = ["--namespace", NAMESPACE];
+    let delete = ["delete", "--ignore-not-found", "--cascade=foreground", "--kustomize", &folder];
+    let delete = [&delete[..], &on].concat();
+    scene.kubectl_run(&delete)?;
+    let start = Instant::now();
+    apply(scene, &[&["apply", "--kustomize", &folder][..], &on].concat())?;
+    let logs = Follow::new(scene, example).until_complete()?;
+    let took = start.elapsed();
+    let saw =
+        check(&example.expect, &logs).map_err(|why| Error::NotSeen(format!("what it should: {why}")))?;
+    scene.kubectl_run(&delete)?;
+    Ok(Ran { took, saw })
+}
+
+fn apply(scene: &Scene, arguments: &[&str]) -> Result<(), Error> {
+    for _ in 1..TRIES {
+        match command::run(&mut scene.kubectl(arguments)) {
+            Err(command::Error::Failed { stderr, .. }) if stderr.contains("must be created before") => {
+                check_interrupted()?;
+                sleep(INTERVAL);
+            }
+            other => return Ok(other.map(|_| ())?),
+        }
+    }
+    Ok(scene.kubectl_run(arguments)?)
+}
+
+/// Follows a TrainJob.
+struct Follow<'a> {
+    scene: &'a Scene,
+    job: String,
+    /// What was told of each pod, and its logs so far.
+    pods: BTreeMap<String, Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    state: String,
+    log: String,
+}
+
+impl<'a> Follow<'a> {
+    fn new(scene: &'a Scene, example: &Example) -> Self {
+        Self { scene, job: format!("{}-example", example.name), pods: BTreeMap::new() }
+    }
+
+    /// Waits until it is Complete and returns the logs of its pods.
+    fn until_complete(mut self) -> Result<Vec<String>, Error> {
+        let start = Instant::now();
+        loop {
+            // First the job, then the logs: those of a job that is Complete are whole.
+            let job = self.scene.get(&["trainjob", &self.job, "--namespace", NAMESPACE])?;
+            self.look()?;
+            match ended(&job) {
+                Some(Ok(())) => return Ok(self.pods.into_values().map(|seen| seen.log).collect()),
+                Some(Err(why)) => {
+                    return Err(Error::NotSeen(format!("TrainJob {} Complete: {why}", self.job)));
+                }
+                None => {}
+            }
+            check_interrupted()?;
+            if start.elapsed() > BOUND {
+                let states: Vec<_> =
+                    self.pods.iter().map(|(pod, seen)| format!("{pod} {}", seen.state)).collect();
+                let (job, bound) = (&self.job, BOUND.as_secs());
+                let pods = if states.is_empty() { "none".to_owned() } else { states.join(", ") };
+                return Err(Error::NotSeen(format!(
+                    "TrainJob {job} Complete within {bound} s; its pods: {pods}"
+                )));
+            }
+            sleep(INTERVAL);
+        }
+    }
+
+    /// Says what is new of its pods.
+    fn look(&mut self) -> Result<(), Error> {
+        let selector = format!("jobset.sigs.k8s.io/jobset-name={}", self.job);
+        let list = self.scene.get(&["pods", "--namespace", NAMESPACE, "--selector", &selector])?;
+        for pod in list["items"].as_array().into_iter().flatten() {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let state = state(pod);
+            let seen = self.pods.entry(name.to_owned()).or_default();
+            if seen.state != state {
+                say(format_args!("    {name}: {state}"));
+                seen.state.clone_from(&state);
+            }
+            let arguments = ["logs", name, "--namespace", NAMESPACE, "--all-containers"];
+            // A pod whose containers have not started has none, and one may go between the two requests.
+            let Ok(output) = command::run(&mut self.scene.kubectl(&arguments)) else { continue };
+            let log = String::from_utf8_lossy(&output.stdout).into_owned();
+            for line in log.lines().skip(seen.log.lines().count()) {
+                say(format_args!("    {name} | {line}"));
+            }
+            if log.len() > seen.log.len() {
+                seen.log = log;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a TrainJob ended, `None` where it has not.
+fn ended(job: &Value) -> Option<Result<(), String>> {
+    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.filter(|condition| condition["status"] == "True").find_map(|condition| match condition["type"]
+        .as_str()
+    {
+        Some("Complete") => Some(Ok(())),
+        Some("Failed") => Some(Err(condition["message"].as_str().unwrap_or_default().to_owned())),
+        _ => None,
+    })
+}
+
+/// A pod's phase, and why a container of it waits.
+fn state(pod: &Value) -> String {
+    let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+    let mut containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let waits = containers.find_map(|container| container["state"]["waiting"]["reason"].as_str());
+    match waits {
+        Some(reason) if phase == "Pending" => format!("{phase} ({reason})"),
+        _ => phase.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_has_ended_when_a_condition_says_so() {
+        let job = |kind: &str, status: &str| {
+            json!({"status": {"conditions": [
+                {"type": "Suspended", "status": "False"},
+                {"type": kind, "status": status, "message": "why"},
+            ]}})
+        };
+        assert_eq!(ended(&job("Complete", "True")), Some(Ok(())));
+        assert_eq!(ended(&job("Failed", "True")), Some(Err("why".to_owned())));
+        assert_eq!(ended(&job("Complete", "False")), None);
+        assert_eq!(ended(&json!({})), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! The examples there are, and what has to be seen in their logs.
+
+use std::f64::consts::PI;
+
+/// An example: a folder of `examples/`.
+#[derive(Debug)]
+pub(super) struct Example {
+    /// Name of the folder; the TrainJob's name is `NAME-example`.
+    pub(super) name: &'static str,
+    /// Training runtime, `None` where the example brings its own.
+    pub(super) runtime: Option<&'static str>,
+    /// Image that the local node needs, by its recipe's name.
+    pub(super) image: &'static str,
+    /// Nodes of its TrainJob.
+    pub(super) nodes: u8,
+    /// What its logs must say.
+    pub(super) expect: Expect,
+}
+
+/// What logs must say. Lines are in logfmt: `rank=0/2 epoch=3 loss=0.12`.
+#[derive(Debug)]
+pub(super) struct Expect {
+    /// Number of ranks that must be heard of.
+    pub(super) ranks: usize,
+    /// The last loss that the first rank tells is at most this part of its first.
+    pub(super) loss_falls_to: Option<f64>,
+    /// A key that every rank must tell with the same value.
+    pub(super) agree: Option<&'static str>,
+    /// A key that every rank must tell with a number of at least that.
+    pub(super) at_least: Option<(&'static str, f64)>,
+    /// A key that must be told with so many different values.
+    pub(super) distinct: Option<(&'static str, usize)>,
+    /// A key of which all values together must be so near to a number: key, number, distance.
+    pub(super) sum_near: Option<(&'static str, f64, f64)>,
+}
+
+/// Two ranks that train one model.
+const TRAINED: Expect = Expect {
+    ranks: 2,
+    loss_falls_to: Some(0.5),
+    agree: Some("weights"),
+    at_least: Some(("accuracy", 0.9)),
+    distinct: None,
+    sum_near: None,
+};
+
+/// Every example, the quickest first.
+pub(super) static ALL: [Example; 5] = [
+    Example {
+        name: "plain",
+        runtime: None,
+        image: "python",
+        nodes: 3,
+        expect: Expect {
+            ranks: 3,
+            loss_falls_to: None,
+            agree: None,
+            at_least: None,
+            distinct: None,
+            sum_near: Some(("part", PI, 1e-4)),
+        },
+    },
+    Example {
+        name: "mpi",
+        runtime: Some("mpi-distributed"),
+        image: "mpi",
+        nodes: 2,
+        expect: Expect {
+            ranks: 2,
+            loss_falls_to: None,
+            agree: None,
+            at_least: None,
+            // One process a pod: mpirun reached the other one.
+            distinct: Some(("host", 2)),
+            sum_near: Some(("pi", PI, 0.01)),
+        },
+    },
+    Example {
+        name: "xgboost",
+        runtime: Some("xgboost-distributed"),
+        image: "xgboost",
+        nodes: 2,
+        expect: TRAINED,
+    },
+    Example { name: "jax", runtime: Some("jax-distributed"), image: "jax", nodes: 2, expect: TRAINED },
+    Example { name: "torch", runtime: Some("torch-distributed"), image: "torch", nodes: 2, expect: TRAINED },
+];
