@@ -1,0 +1,368 @@
+//! The objects of a data cache: a pure function of what the initializer is told and of the TrainJob.
+
+use serde_json::{Value, json};
+use trainerd_plan::object::Resource;
+
+use crate::provision::settings::{Resources, Settings};
+
+/// Port of head and workers.
+const PORT: u16 = 50051;
+
+/// Port of their probes.
+const HEALTH: u16 = 8080;
+
+/// Where a worker has its disk.
+const DISK: &str = "/cache";
+
+/// The TrainJob that owns the objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its `apiVersion`.
+    pub api_version: String,
+    /// Its `kind`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// An object and its kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its kind.
+    pub resource: Resource,
+    /// The whole of it.
+    pub manifest: Value,
+}
+
+impl Object {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.manifest.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Kind and name.
+    pub fn shown(&self) -> String {
+        format!("{} {}", self.resource.kind, self.name())
+    }
+}
+
+/// A kind.
+pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> Resource {
+    Resource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+        namespaced: true,
+    }
+}
+
+/// The kind of what head and workers run as.
+pub fn leader_worker_sets() -> Resource {
+    resource("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets")
+}
+
+/// Name of the LeaderWorkerSet that is waited for.
+pub fn set_name(settings: &Settings) -> String {
+    format!("{}-cache", settings.shared.as_ref().unwrap_or(&settings.job))
+}
+
+/// The objects, in the order in which they are made. Of a cache that is there already, the Service only.
+pub fn objects(settings: &Settings, owner: &Owner) -> Vec<Object> {
+    let mut objects = Vec::new();
+    if settings.shared.is_none() {
+        objects.push(account(settings, owner));
+        objects.push(set(settings, owner));
+    }
+    objects.push(service(settings, owner));
+    objects
+}
+
+fn metadata(name: &str, owner: &Owner) -> Value {
+    json!({
+        "name": name,
+        "namespace": owner.namespace,
+        "ownerReferences": [{
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
+            "name": owner.name,
+            "uid": owner.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }],
+    })
+}
+
+/// Which cloud an identity is of: they cannot be mistaken for each other.
+enum Identity<'a> {
+    /// A role of IAM.
+    Amazon(&'a str),
+    /// A service account of Google Cloud.
+    Google(&'a str),
+    /// The client id of a managed identity.
+    Azure(&'a str),
+}
+
+fn identity(settings: &Settings) -> Option<Identity<'_>> {
+    let role = settings.role.as_deref()?;
+    let is_id = role.len() == 36 && role.bytes().all(|letter| letter.is_ascii_hexdigit() || letter == b'-');
+    Some(match role {
+        _ if settings.is_upstream => Identity::Amazon(role),
+        _ if role.ends_with(".gserviceaccount.com") => Identity::Google(role),
+        _ if is_id => Identity::Azure(role),
+        _ => Identity::Amazon(role),
+    })
+}
+
+fn account(settings: &Settings, owner: &Owner) -> Object {
+    let mut manifest = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(&format!("{}-cache", settings.job), owner),
+    });
+    let annotations = match identity(settings) {
+        None => None,
+        Some(Identity::Amazon(role)) => Some(json!({
+            "eks.amazonaws.com/sts-regional-endpoints": "true",
+            "eks.amazonaws.com/role-arn": role,
+        })),
+        Some(Identity::Google(account)) => Some(json!({ "iam.gke.io/gcp-service-account": account })),
+        Some(Identity::Azure(client)) => Some(json!({ "azure.workload.identity/client-id": client })),
+    };
+    if let Some(annotations) = annotations {
+        manifest["metadata"]["annotations"] = annotations;
+    }
+    Object { resource: resource("", "v1", "ServiceAccount", "serviceaccounts"), manifest }
+}
+
+fn service(settings: &Settings, owner: &Owner) -> Object {
+    let app = format!("{}-head", set_name(settings));
+    let manifest = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(&format!("{}-cache-service", settings.job), owner),
+        "spec": {
+            "selector": { "app": app },
+            "ports": [{ "protocol": "TCP", "port": PORT, "targetPort": PORT }],
+        },
+    });
+    Object { resource: resource("", "v1", "Service", "services"), manifest }
+}
+
+fn set(settings: &Settings, owner: &Owner) -> Object {
+    let name = set_name(settings);
+    let mut template = json!({
+        "size": settings.size,
+        "leaderTemplate": {
+            "metadata": { "labels": { "app": format!("{name}-head") } },
+            "spec": pod(settings, "head", &settings.head),
+        },
+        "workerTemplate": { "spec": pod(settings, "worker", &settings.worker) },
+    });
+    if !settings.is_upstream {
+        // A worker that starts again is given its assignment anew; the others go on.
+        template["restartPolicy"] = json!("None");
+        if let Some(Identity::Azure(_)) = identity(settings) {
+            let label = json!("true");
+            template["leaderTemplate"]["metadata"]["labels"]["azure.workload.identity/use"] = label.clone();
+            template["workerTemplate"]["metadata"]["labels"]["azure.workload.identity/use"] = label;
+        }
+    }
+    let manifest = json!({
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": metadata(&name, owner),
+        "spec": { "replicas": settings.replicas, "leaderWorkerTemplate": template },
+    });
+    Object { resource: leader_worker_sets(), manifest }
+}
+
+fn pod(settings: &Settings, role: &str, resources: &Resources) -> Value {
+    let mut variables = Vec::new();
+    let mut add = |name: &str, value: &str| variables.push(json!({ "name": name, "value": value }));
+    if let Some(metadata) = &settings.metadata {
+        add("METADATA_LOC", metadata);
+    }
+    add("TABLE_NAME", &settings.table);
+    add("SCHEMA_NAME", &settings.schema);
+    let amounts = json!({ "cpu": resources.cpu, "memory": resources.memory });
+    let has_disk = role == "worker" && settings.disk.is_some() && !settings.is_upstream;
+    if !settings.is_upstream {
+        for (name, value) in &settings.passed {
+            add(name, value);
+        }
+        if has_disk {
+            add("CACHE_DISK_DIR", DISK);
+        }
+    }
+    let probe = &settings.probe;
+    let mut container = json!({
+        "name": role,
+        "image": settings.image,
+        "command": [role],
+        "args": ["0.0.0.0", PORT.to_string()],
+        "env": variables,
+        "resources": { "limits": amounts, "requests": amounts },
+        "ports": [
+            { "containerPort": PORT, "name": "grpc" },
+            { "containerPort": HEALTH, "name": "health" },
+        ],
+        "readinessProbe": {
+            "httpGet": { "path": "/ready", "port": HEALTH },
+            "initialDelaySeconds": probe.initial_delay,
+            "periodSeconds": probe.period,
+            "timeoutSeconds": probe.timeout,
+            "failureThreshold": probe.failure_threshold,
+        },
+    });
+    let mut spec = json!({ "serviceAccountName": format!("{}-cache", settings.job) });
+    if !settings.is_upstream {
+        container["livenessProbe"] = json!({ "httpGet": { "path": "/live", "port": HEALTH }, "periodSeconds": 10, "failureThreshold": 6 });
+        container["securityContext"] = json!({
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+            "readOnlyRootFilesystem": true,
+        });
+    }
+    if has_disk {
+        container["volumeMounts"] = json!([{ "name": "cache", "mountPath": DISK }]);
+        spec["volumes"] = json!([{ "name": "cache", "emptyDir": { "sizeLimit": settings.disk } }]);
+    }
+    spec["containers"] = json!([container]);
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(more: &[(&str, &str)]) -> Vec<Object> {
+        let base = [
+            ("TRAIN_JOB_NAME", "j"),
+            ("CACHE_IMAGE", "ghcr.io/x/cache:1"),
+            ("METADATA_LOC", "s3://b/m.json"),
+            ("IAM_ROLE", "arn:aws:iam::1:role/r"),
+        ];
+        let lookup = |name: &str| {
+            let given = more.iter().chain(&base).find(|(variable, _)| *variable == name);
+            given.map(|(_, value)| (*value).to_owned())
+        };
+        let settings = Settings::read("s".into(), "t".into(), &lookup).unwrap();
+        let owner = Owner {
+            api_version: "trainer.kubeflow.org/v1alpha1".into(),
+            kind: "TrainJob".into(),
+            name: "j".into(),
+            uid: "u".into(),
+            namespace: "ns".into(),
+        };
+        objects(&settings, &owner)
+    }
+
+    #[test]
+    fn upstreams_objects_are_upstreams() {
+        let objects = made(&[("CACHE_COMPATIBILITY", "upstream"), ("WORKER_DISK", "1Gi"), ("COLUMNS", "a")]);
+        let shown: Vec<String> = objects.iter().map(Object::shown).collect();
+        assert_eq!(shown, ["ServiceAccount j-cache", "LeaderWorkerSet j-cache", "Service j-cache-service"]);
+        let owner = json!([{
+            "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "name": "j", "uid": "u",
+            "controller": true, "blockOwnerDeletion": true,
+        }]);
+        assert!(objects.iter().all(|object| object.manifest["metadata"]["ownerReferences"] == owner));
+        let pod = |role: &str, cpu: &str, memory: &str| {
+            json!({
+                "serviceAccountName": "j-cache",
+                "containers": [{
+                    "name": role,
+                    "image": "ghcr.io/x/cache:1",
+                    "command": [role],
+                    "args": ["0.0.0.0", "50051"],
+                    "env": [
+                        {"name": "METADATA_LOC", "value": "s3://b/m.json"},
+                        {"name": "TABLE_NAME", "value": "t"},
+                        {"name": "SCHEMA_NAME", "value": "s"},
+                    ],
+                    "resources": {
+                        "limits": {"cpu": cpu, "memory": memory},
+                        "requests": {"cpu": cpu, "memory": memory},
+                    },
+                    "ports": [
+                        {"containerPort": 50051, "name": "grpc"},
+                        {"containerPort": 8080, "name": "health"},
+                    ],
+                    "readinessProbe": {
+                        "httpGet": {"path": "/ready", "port": 8080},
+                        "initialDelaySeconds": 5, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3,
+                    },
+                }],
+            })
+        };
+        assert_eq!(
+            objects[1].manifest["spec"],
+            json!({
+                "replicas": 1,
+                "leaderWorkerTemplate": {
+                    "size": 3,
+                    "leaderTemplate": {
+                        "metadata": {"labels": {"app": "j-cache-head"}},
+                        "spec": pod("head", "1", "1Gi"),
+                    },
+                    "workerTemplate": {"spec": pod("worker", "2", "2Gi")},
+                },
+            })
+        );
+        assert_eq!(
+            objects[2].manifest["spec"],
+            json!({
+                "selector": {"app": "j-cache-head"},
+                "ports": [{"protocol": "TCP", "port": 50051, "targetPort": 50051}],
+            })
+        );
+        assert_eq!(
+            objects[0].manifest["metadata"]["annotations"],
+            json!({
+                "eks.amazonaws.com/sts-regional-endpoints": "true",
+                "eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r",
+            })
+        );
+    }
+
+    #[test]
+    fn ours_have_a_disk_and_variables_and_go_on_when_a_pod_restarts() {
+        let objects = made(&[("WORKER_DISK", "1Gi"), ("COLUMNS", "a,b"), ("CLUSTER_SIZE", "4")]);
+        let template = &objects[1].manifest["spec"]["leaderWorkerTemplate"];
+        assert_eq!((&template["restartPolicy"], &template["size"]), (&json!("None"), &json!(4)));
+        let worker = &template["workerTemplate"]["spec"];
+        assert_eq!(worker["volumes"], json!([{"name": "cache", "emptyDir": {"sizeLimit": "1Gi"}}]));
+        let variables = worker["containers"][0]["env"].to_string();
+        assert!(variables.contains(r#"{"name":"COLUMNS","value":"a,b"}"#), "{variables}");
+        assert!(variables.contains(r#"{"name":"CACHE_DISK_DIR","value":"/cache"}"#), "{variables}");
+        let head = &template["leaderTemplate"]["spec"];
+        assert!(head.get("volumes").is_none());
+        assert_eq!(head["containers"][0]["securityContext"]["readOnlyRootFilesystem"], json!(true));
+    }
+
+    #[test]
+    fn an_identity_is_of_its_cloud_or_none() {
+        let annotations =
+            |role| made(&[("IAM_ROLE", role)])[0].manifest["metadata"].get("annotations").cloned();
+        assert_eq!(annotations(""), None);
+        assert_eq!(
+            annotations("x@p.iam.gserviceaccount.com"),
+            Some(json!({"iam.gke.io/gcp-service-account": "x@p.iam.gserviceaccount.com"}))
+        );
+        let azure = "12345678-1234-1234-1234-123456789abc";
+        assert_eq!(annotations(azure), Some(json!({"azure.workload.identity/client-id": azure})));
+    }
+
+    #[test]
+    fn a_shared_cache_gets_a_service_only() {
+        let objects = made(&[("CACHE_NAME", "team")]);
+        assert_eq!(objects.len(), 1);
+        assert_eq!(objects[0].shown(), "Service j-cache-service");
+        assert_eq!(objects[0].manifest["spec"]["selector"], json!({"app": "team-cache-head"}));
+    }
+}

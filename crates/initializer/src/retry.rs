@@ -1,0 +1,121 @@
+//! Attempts at requests, and the pauses between them.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Attempts that fail one after the other without bringing anything.
+pub const ATTEMPTS: u32 = 10;
+
+/// Longest time that a source is left alone because it asked for it.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
+
+/// First and longest pause where the source asks for none.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(20));
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    failed: u32,
+}
+
+impl Attempts {
+    /// Something was brought: what comes is counted anew.
+    pub fn advanced(&mut self) {
+        self.failed = 0;
+    }
+
+    /// How long to wait after this failure, or the error that ends it. `draw` is from `[0, 1)`.
+    pub fn failed(&mut self, what: &str, error: Error, draw: f64) -> Result<Duration, Error> {
+        let Some(asked) = error.retry() else { return Err(error) };
+        self.failed += 1;
+        if self.failed >= ATTEMPTS {
+            return Err(Error::Exhausted {
+                what: what.to_owned(),
+                attempts: self.failed,
+                source: Box::new(error),
+            });
+        }
+        let pause = (PAUSES.0 * 2_u32.saturating_pow(self.failed - 1)).min(PAUSES.1);
+        // Those who failed together do not come back together.
+        Ok(asked.unwrap_or_default().min(LONGEST_ASKED) + pause.mul_f64(f64::midpoint(1.0, draw)))
+    }
+}
+
+/// Asks until there is an answer, or trying again is of no use.
+pub async fn answered<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut attempts = Attempts::default();
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => pause(&mut attempts, what, error).await?,
+        }
+    }
+}
+
+/// Waits after a failure, and says why.
+pub async fn pause(attempts: &mut Attempts, what: &str, error: Error) -> Result<(), Error> {
+    let why = crate::error::chain(&error);
+    let pause = attempts.failed(what, error, fastrand::f64())?;
+    tracing::warn!("{what}: {why}; trying again in {:.1} s", pause.as_secs_f64());
+    tokio::time::sleep(pause).await;
+    Ok(())
+}
+
+/// The header `Retry-After`, in seconds or as a date.
+pub fn asked(headers: &http::HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
+    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy(after: Option<u64>) -> Error {
+        Error::Busy { what: "x".into(), status: 503, after: after.map(Duration::from_secs) }
+    }
+
+    #[test]
+    fn pauses_grow_and_the_tenth_failure_in_a_row_ends_it() {
+        let mut attempts = Attempts::default();
+        let pauses: Vec<u128> =
+            (0..9).map(|_| attempts.failed("x", busy(None), 0.999).unwrap().as_millis()).collect();
+        assert_eq!(pauses[..4], [249, 499, 999, 1999]);
+        assert!(pauses.iter().all(|pause| *pause <= 20_000));
+        let ended = attempts.failed("x", busy(None), 0.0).unwrap_err();
+        assert_eq!(ended.to_string(), "x failed 10 times without getting on");
+        attempts.advanced();
+        assert!(attempts.failed("x", busy(None), 0.0).is_ok());
+    }
+
+    #[test]
+    fn what_a_source_asks_for_is_kept_and_a_refusal_ends_it_at_once() {
+        let mut attempts = Attempts::default();
+        assert!(attempts.failed("x", busy(Some(7)), 0.0).unwrap() >= Duration::from_secs(7));
+        assert!(attempts.failed("x", busy(Some(7000)), 0.0).unwrap() < Duration::from_secs(302));
+        let denied = Error::Denied { what: "x".into(), why: "no".into() };
+        assert!(attempts.failed("x", denied, 0.0).is_err());
+    }
+
+    #[test]
+    fn the_header_has_seconds_or_a_date() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let header = |value: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(http::header::RETRY_AFTER, value.parse().unwrap());
+            asked(&headers, now)
+        };
+        assert_eq!(header("3"), Some(Duration::from_secs(3)));
+        assert_eq!(header("Thu, 01 Jan 2026 00:00:09 GMT"), Some(Duration::from_secs(9)));
+        assert_eq!(header("Wed, 31 Dec 2025 00:00:09 GMT"), Some(Duration::ZERO));
+        assert_eq!(header("soon"), None);
+    }
+}

@@ -1,0 +1,262 @@
+//! The initializer against a real S3 server, over a line with faults. `TRAINERD_S3_SERVER` names the program: the
+//! Versity S3 gateway (`versitygw`).
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::loopback::{command, kill, noise, run, said, wrong};
+use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt as _, PutPayload, WriteMultipart};
+
+const KEY: &str = "loopback";
+const SECRET: &str = "loopback-sesame";
+
+/// A gateway and what it keeps.
+struct Gateway {
+    child: Child,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// Started, with a bucket of these objects; `None` where no program is named.
+    fn start(objects: &BTreeMap<String, Bytes>) -> Option<Self> {
+        let Some(program) = std::env::var_os("TRAINERD_S3_SERVER").map(PathBuf::from) else {
+            eprintln!("skipped: TRAINERD_S3_SERVER names no versitygw");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bucket")).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new(program)
+            .args(["--access", KEY, "--secret", SECRET, "--port", &address.to_string(), "--quiet", "posix"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while TcpStream::connect(address).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let gateway = Self { child, address, folder };
+        gateway.put(objects);
+        Some(gateway)
+    }
+
+    fn put(&self, objects: &BTreeMap<String, Bytes>) {
+        let store = AmazonS3Builder::new()
+            .with_bucket_name("bucket")
+            .with_endpoint(format!("http://{}", self.address))
+            .with_allow_http(true)
+            .with_region("us-east-1")
+            .with_access_key_id(KEY)
+            .with_secret_access_key(SECRET)
+            .build()
+            .unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            for (key, content) in objects {
+                let path = Path::parse(key).unwrap();
+                if content.len() > 8 << 20 {
+                    // In pieces: its ETag is no digest.
+                    let upload = store.put_multipart(&path).await.unwrap();
+                    let mut upload = WriteMultipart::new(upload);
+                    upload.write(content);
+                    upload.finish().await.unwrap();
+                } else {
+                    store.put(&path, PutPayload::from(content.clone())).await.unwrap();
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A line to a server: it is slow, and connections break after some bytes.
+struct Line {
+    address: SocketAddr,
+    brought: Arc<AtomicU64>,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy)]
+struct Faults {
+    latency: Duration,
+    pause: Duration,
+    /// Bytes after which a connection breaks; half of them for every second one.
+    cut: Option<usize>,
+}
+
+impl Line {
+    fn start(server: SocketAddr, faults: Faults) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let brought: Arc<AtomicU64> = Arc::default();
+        let counted = Arc::clone(&brought);
+        std::thread::spawn(move || {
+            for (number, client) in listener.incoming().flatten().enumerate() {
+                let counted = Arc::clone(&counted);
+                std::thread::spawn(move || connection(&client, server, faults, number, &counted));
+            }
+        });
+        Self { address, brought }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn connection(client: &TcpStream, server: SocketAddr, faults: Faults, number: usize, brought: &AtomicU64) {
+    let Ok(upstream) = TcpStream::connect(server) else { return };
+    std::thread::sleep(faults.latency);
+    let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+    });
+    let cut = faults.cut.map(|cut| if number.is_multiple_of(2) { cut } else { cut / 2 });
+    let mut passed = 0;
+    let mut block = [0; 16 << 10];
+    let (mut upstream, mut client) = (upstream, client);
+    while let Ok(read) = upstream.read(&mut block) {
+        if read == 0 || cut.is_some_and(|cut| passed > cut) || client.write_all(&block[..read]).is_err() {
+            break;
+        }
+        passed += read;
+        brought.fetch_add(read as u64, Ordering::Relaxed);
+        std::thread::sleep(faults.pause);
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    let _ = upstream.shutdown(std::net::Shutdown::Both);
+}
+
+fn objects() -> BTreeMap<String, Bytes> {
+    let mut objects: BTreeMap<String, Bytes> = (0..20)
+        .map(|number| (format!("data/d{}/f {number}+é.bin", number % 3), noise(number, 90_000)))
+        .collect();
+    objects.insert("data/multi.bin".to_owned(), noise(50, 12 << 20));
+    objects.insert("data/single.bin".to_owned(), noise(51, 3 << 20));
+    objects.insert("data/empty".to_owned(), Bytes::new());
+    objects.insert("data2/other".to_owned(), noise(52, 100));
+    objects
+}
+
+/// Those below `data`, by their names at the target.
+fn below(objects: &BTreeMap<String, Bytes>) -> BTreeMap<String, Bytes> {
+    let named = objects.iter().filter_map(|(key, content)| Some((key.strip_prefix("data/")?, content)));
+    named.map(|(name, content)| (name.to_owned(), content.clone())).collect()
+}
+
+fn variables(endpoint: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("STORAGE_URI", "s3://bucket/data"),
+        ("ENDPOINT", endpoint),
+        ("ACCESS_KEY_ID", KEY),
+        ("SECRET_ACCESS_KEY", SECRET),
+        ("PART_BYTES", "256Ki"),
+    ]
+}
+
+#[test]
+fn a_prefix_comes_whole_over_a_line_that_breaks() {
+    let Some(gateway) = Gateway::start(&objects()) else { return };
+    let faults =
+        Faults { latency: Duration::from_millis(5), pause: Duration::from_micros(200), cut: Some(400_000) };
+    let line = Line::start(gateway.address, faults);
+    let target = tempfile::tempdir().unwrap();
+    let endpoint = line.endpoint();
+    let output = run("dataset", target.path(), &variables(&endpoint));
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(wrong(target.path(), &below(&objects()), true), Vec::<String>::new());
+    assert!(!target.path().join("other").exists() && !target.path().join("data2").exists());
+    assert!(!said(&output).contains("sesame"), "{}", said(&output));
+    let total: usize = below(&objects()).values().map(Bytes::len).sum();
+    let brought = line.brought.load(Ordering::Relaxed);
+    assert!(brought < total as u64 * 5 / 4, "{brought} of {total}");
+}
+
+#[test]
+fn refusals_and_damage_have_their_codes() {
+    let Some(gateway) = Gateway::start(&objects()) else { return };
+    let endpoint = format!("http://{}", gateway.address);
+    let target = tempfile::tempdir().unwrap();
+    let with = |name: &str, value: &'static str| {
+        let mut variables = variables(&endpoint);
+        variables.retain(|(other, _)| *other != name);
+        variables.push((if name == "STORAGE_URI" { "STORAGE_URI" } else { "SECRET_ACCESS_KEY" }, value));
+        run("dataset", target.path(), &variables)
+    };
+    for (name, value, code) in [
+        ("STORAGE_URI", "s3://bucket/nothing", 4),
+        ("STORAGE_URI", "s3://no-such-bucket/data", 4),
+        ("STORAGE_URI", "s3://bucket/dat", 4),
+        ("SECRET_ACCESS_KEY", "wrong", 3),
+    ] {
+        let output = with(name, value);
+        assert_eq!(output.status.code(), Some(code), "{value}: {}", said(&output));
+    }
+    // The disk of the server has other bytes than were stored.
+    let path = gateway.folder.path().join("bucket/data/single.bin");
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(b"other bytes").unwrap();
+    let output = run("dataset", target.path(), &variables(&endpoint));
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert!(said(&output).contains("single.bin has the MD5"), "{}", said(&output));
+    assert!(!target.path().join("single.bin").exists());
+    let one = with("STORAGE_URI", "s3://bucket/data2/other");
+    assert!(one.status.success(), "{}", said(&one));
+    assert_eq!(std::fs::read(target.path().join("other")).unwrap(), objects()["data2/other"]);
+}
+
+/// How often it is killed: a sample, or as often as `TRAINERD_KILLS` says.
+fn kills() -> u32 {
+    std::env::var("TRAINERD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+#[test]
+fn killed_at_any_instant_nothing_half_written_is_taken_for_whole() {
+    let Some(gateway) = Gateway::start(&objects()) else { return };
+    let faults = Faults { latency: Duration::ZERO, pause: Duration::from_micros(500), cut: None };
+    let line = Line::start(gateway.address, faults);
+    let endpoint = line.endpoint();
+    let variables = variables(&endpoint);
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let content = below(&objects());
+    let mut target = tempfile::tempdir().unwrap();
+    let mut killed = 0;
+    while killed < kills() {
+        let mut child = command("dataset", target.path(), &variables).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.u64(0..500)));
+        let ended = child.try_wait().unwrap();
+        match ended {
+            None => {
+                kill(child);
+                killed += 1;
+            }
+            Some(status) => assert!(status.success(), "seed {seed}: {status}"),
+        }
+        let found = wrong(target.path(), &content, ended.is_some());
+        assert!(found.is_empty(), "seed {seed}, kill {killed}: {found:?}");
+        if ended.is_some() {
+            target = tempfile::tempdir().unwrap();
+        }
+    }
+    let output = run("dataset", target.path(), &variables);
+    assert!(output.status.success(), "seed {seed}: {}", said(&output));
+    assert_eq!(wrong(target.path(), &content, true), Vec::<String>::new(), "seed {seed}");
+}
