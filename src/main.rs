@@ -1,7 +1,9 @@
 //! trainerd: installs, upgrades, repairs and runs the Kubeflow Trainer stack on Kubernetes.
 
+mod charm;
 mod cli;
 mod daemon;
+mod log;
 mod monitoring;
 mod traces;
 
@@ -10,5 +12,6 @@ mod traces;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    // Juju says so in the environment, before there is any command line to read.
+    if charm::is_dispatched() { charm::main() } else { cli::main() }
 }

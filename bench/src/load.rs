@@ -67,6 +67,7 @@ impl Load {
         let component = Component { version: Version::new(1, 0, 0), needs: Vec::new(), probes: Vec::new() };
         Desired {
             installation: self.installation(),
+            naming: trainerd_plan::desired::Naming::default(),
             components: BTreeMap::from([(COMPONENT.to_owned(), component)]),
             options: BTreeMap::from([("settle".to_owned(), json!(0))]),
             given: Vec::new(),

@@ -7,10 +7,12 @@
 //! * [`daemon`] runs it as a daemon, [`kept`] is an installation that one keeps.
 //! * [`reconciler`] runs it as the Trainer controller.
 //! * [`account`] is what a service account can do: its token, its kubeconfig, and the daemon's API over TLS.
+//! * [`charm`] is a unit of the charm as Juju runs it: hook tools, Pebble, dispatch; its scenarios are text files.
 //! * [`torture`] kills it at every request boundary.
 
 pub mod account;
 pub mod admission;
+pub mod charm;
 pub mod cluster;
 pub mod daemon;
 mod error;

@@ -49,6 +49,11 @@ impl Trainerd {
         Ok(Self { path: folder.join("trainerd") })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its command line with these arguments and that kubeconfig, and nothing of this process's environment
     /// that it reads.
     pub fn command<A: AsRef<OsStr>>(&self, kubeconfig: &Path, arguments: &[A]) -> Command {

@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use jiff::SignedDuration;
 use trainerd_plan::allowed::Allowed;
-use trainerd_plan::desired::Installation;
+use trainerd_plan::desired::{Installation, Naming};
 
 /// Which cluster and which installation.
 #[derive(Clone, Debug, Args)]
@@ -50,6 +50,20 @@ pub(crate) struct ClusterArgs {
     )]
     pub(crate) name: String,
 
+    /// How the objects of a new installation are called
+    ///
+    /// An installation that exists keeps its names.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "NAMES",
+        default_value = "upstream",
+        env = "TRAINERD_NAMING",
+        hide_env_values = true
+    )]
+    pub(crate) naming: NamingArg,
+
     /// Field manager of every write
     #[arg(
         long,
@@ -60,12 +74,34 @@ pub(crate) struct ClusterArgs {
         hide_env_values = true
     )]
     pub(crate) field_manager: String,
+
+    /// Act in the place of the daemon whose options come over its API, as the charm's hooks do where it does not answer
+    #[arg(long, global = true, hide = true)]
+    pub(crate) for_daemon: bool,
 }
 
 impl ClusterArgs {
     /// The installation they name.
     pub(crate) fn installation(&self) -> Installation {
         Installation { name: self.name.clone(), namespace: self.namespace.clone() }
+    }
+}
+
+/// How objects are called.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum NamingArg {
+    /// As upstream's own manifests call them
+    Upstream,
+    /// By the name of the installation, as the Juju charm calls them by that of its application
+    Charm,
+}
+
+impl From<NamingArg> for Naming {
+    fn from(naming: NamingArg) -> Self {
+        match naming {
+            NamingArg::Upstream => Self::Upstream,
+            NamingArg::Charm => Self::Charm,
+        }
     }
 }
 

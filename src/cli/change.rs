@@ -36,13 +36,13 @@ pub(crate) async fn change(
 ) -> Result<Exit, Problem> {
     let progress = Progress::new(&context.printer);
     let mut state = context.open(engine).await?;
-    check_ruler(&state)?;
+    check_ruler(context, &state)?;
     let mut stopped = None;
     if state.journal().is_some() {
         stopped = recover(context, engine, state, &progress).await?;
         state = context.open(engine).await?;
         // A daemon may have taken over while that went on.
-        check_ruler(&state)?;
+        check_ruler(context, &state)?;
     }
     loop {
         let wanted = context.interrupt.or(want(&state)).await?;

@@ -11,6 +11,7 @@ use super::errors::Problem;
 use super::exit::Exit;
 use super::interrupt::Interrupt;
 use super::output::Printer;
+use crate::daemon::Source;
 
 /// What every verb is given.
 pub(crate) struct Context {
@@ -52,7 +53,8 @@ impl Context {
     /// Connects, and takes up the installation that the command line names.
     pub(crate) async fn engine(&self) -> Result<Engine, Problem> {
         let cluster = self.connect().await?;
-        Ok(Engine::new(cluster, self.cluster.installation(), self.by.clone()))
+        let engine = Engine::new(cluster, self.cluster.installation(), self.by.clone());
+        Ok(engine.with_naming(self.cluster.naming.into()))
     }
 
     /// Where the installation is.
@@ -74,8 +76,9 @@ impl Context {
 
 /// Lets a change by the command line through unless a daemon brings the installation to the options of a declared
 /// source: it would undo the change, or the change would undo what was declared.
-pub(crate) fn check_ruler(state: &State) -> Result<(), Problem> {
+pub(crate) fn check_ruler(context: &Context, state: &State) -> Result<(), Problem> {
     match (&state.standing().ruler, &state.standing().paused) {
+        (Some(ruler), None) if context.cluster.for_daemon && ruler.what == Source::Api.to_string() => Ok(()),
         (Some(ruler), None) => Err(other_source(ruler)
             .hint("change the options there; or take the daemon's hand off first, with `trainerd pause`")),
         _ => Ok(()),

@@ -23,12 +23,10 @@ mod web;
 mod word;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use self::args::{ClusterArgs, Format, OutputArgs, RunArgs};
 use self::context::Context;
@@ -37,9 +35,10 @@ use self::exit::Exit;
 use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
-    bootstrap, completions, config, daemon, diff, doctor, export, history, images, monitoring, pause, plan,
-    reconciler, reference, remove, render, rollback, status, trainjob, up, upgrade, version,
+    bootstrap, charm, completions, config, daemon, diff, doctor, export, history, images, monitoring, pause,
+    plan, reconciler, reference, remove, render, rollback, status, trainjob, up, upgrade, version,
 };
+use crate::log::Whose;
 
 /// Columns beyond which help is not stretched, however wide the terminal.
 const HELP_WIDTH: usize = 100;
@@ -105,6 +104,7 @@ enum Verb {
     Reconciler(reconciler::ReconcilerArgs),
     Trainjob(trainjob::TrainJobArgs),
     Monitoring(monitoring::MonitoringArgs),
+    Charm(charm::CharmArgs),
     Completions(completions::CompletionsArgs),
     Version(version::VersionArgs),
     /// Print docs/cli.md
@@ -136,6 +136,7 @@ impl Verb {
             Self::Reconciler(_) => "reconciler",
             Self::Trainjob(_) => "trainjob",
             Self::Monitoring(_) => "monitoring",
+            Self::Charm(_) => "charm",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
             Self::Reference => "reference",
@@ -263,6 +264,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         )),
         Verb::Trainjob(args) => trainjob::run(context, args),
         Verb::Monitoring(args) => monitoring::run(context, args),
+        Verb::Charm(args) => charm::run(context, args),
         Verb::Completions(args) => completions::run(context, args),
         Verb::Version(args) => version::run(context, args),
         Verb::Reference => context.printer.data(&reference::reference()).map(|()| Exit::Done),
@@ -273,26 +275,16 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
 /// people, so there it is on, unless `--quiet` leaves the warnings.
 fn log(cli: &Cli) {
     let is_daemon = matches!(cli.verb, Verb::Daemon(_));
-    let level = match cli.output.verbose {
-        0 if is_daemon && cli.output.quiet => "warn,kube_client=off",
-        // kube's client repeats what our own errors say.
-        0 if is_daemon => "warn,kube_client=off,trainerd=info,trainerd_engine=info,trainerd_cluster=info",
-        0 => "off",
-        1 if is_daemon => "info,trainerd=debug,trainerd_engine=debug",
-        1 => "warn",
-        _ => "warn,trainerd=debug,trainerd_cluster=debug,trainerd_engine=debug",
+    let (whose, level) = match cli.output.verbose {
+        0 if is_daemon && cli.output.quiet => (Whose::Fixed, "warn,kube_client=off".to_owned()),
+        0 if is_daemon => (Whose::Daemon, crate::log::of_daemon("info")),
+        0 => (Whose::Fixed, "off".to_owned()),
+        1 if is_daemon => (Whose::Fixed, "info,trainerd=debug,trainerd_engine=debug".to_owned()),
+        1 => (Whose::Fixed, "warn".to_owned()),
+        _ => (Whose::Fixed, "warn,trainerd=debug,trainerd_cluster=debug,trainerd_engine=debug".to_owned()),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // A second subscriber in the same process is refused; there is none.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Colours in a file are noise; NO_COLOR is heeded besides.
-    let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = log.with_ansi(is_terminal && !cli.output.no_color);
-    // Whoever reads documents reads the log as documents too: one a line.
-    let _ = match cli.output.output {
-        Some(Format::Json) => log.json().flatten_event(true).try_init(),
-        _ => log.try_init(),
-    };
+    let json = matches!(cli.output.output, Some(Format::Json));
+    crate::log::begin(whose, &level, !cli.output.no_color, json);
 }
 
 /// How errors are to be printed, of a command line that does not parse.

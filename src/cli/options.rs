@@ -140,6 +140,14 @@ impl Given {
         self.values.get(option).map_or(Source::Default, |(_, source)| source.clone())
     }
 
+    /// The text of an option that was given as one.
+    pub(crate) fn text(&self, option: &str) -> Option<&str> {
+        match &self.values.get(option)?.0 {
+            Raw::Text(text) => Some(text),
+            Raw::Typed(value) => value.as_str(),
+        }
+    }
+
     /// The options, every one with a valid value. An error says where the bad value was given.
     pub(crate) fn parse(&self, catalog: &Catalog) -> Result<Options, Problem> {
         let raw = self.values.iter().map(|(name, (raw, _))| (name.clone(), raw.clone())).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 use trainerd_catalog::{Catalog, Current, Options, Resolution};
 use trainerd_engine::{Engine, State};
-use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::plan::Purpose;
 
 use super::context::installed;
@@ -70,8 +70,9 @@ pub(crate) async fn want(
     let resolution = resolution.on(kubernetes.semver());
     let purpose = purpose(from.as_ref(), &resolution.versions());
     let from = from.unwrap_or_default();
-    let installation = engine.installation().clone();
-    let desired = render(catalog.clone(), options.clone(), resolution.clone(), installation, from).await?;
+    let (installation, naming) = (engine.installation().clone(), engine.naming(state));
+    let desired =
+        render(catalog.clone(), options.clone(), resolution.clone(), installation, naming, from).await?;
     let before = state.current.as_ref().map(|current| &current.header);
     let changes = explained(before, &desired, &given);
     let patched = patched(&options, &desired);
@@ -84,9 +85,10 @@ async fn render(
     options: Options,
     resolution: Resolution,
     installation: Installation,
+    naming: Naming,
     from: BTreeMap<String, Version>,
 ) -> Result<Desired, Problem> {
-    let rendered = move || catalog.render_change(&options, &resolution, &installation, &from);
+    let rendered = move || catalog.render_change(&options, &resolution, &installation, naming, &from);
     match tokio::task::spawn_blocking(rendered).await {
         Ok(rendered) => Ok(rendered?),
         Err(error) => Err(Problem::crashed(&error)),

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use trainerd_catalog::{Catalog, Raw};
 use trainerd_cluster::Cluster;
 use trainerd_engine::EngineError;
-use trainerd_engine::chunk::hex;
+use trainerd_juju::desired::{self, Desired, Intent, Role};
+use trainerd_juju::status::Reason;
 use trainerd_plan::desired::Installation;
 use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
@@ -24,10 +26,11 @@ use trainerd_serve::{Event, Problem, auth, events, problem};
 use super::auth::Reviewer;
 use super::board::{Board, View};
 use super::declared::{Declared, Source, Wish};
-use super::desired::{Desired, Intent, Role};
 use super::jobs::{JobCount, Jobs};
-use super::keeper::Command;
+use super::keeper::{Asked, Command};
+use super::operations::{Operation, Operations};
 use super::page;
+use super::reason::reason;
 use crate::cli;
 use crate::cli::options::Given;
 
@@ -52,6 +55,7 @@ pub(crate) struct Desk {
     pub(crate) declared: watch::Sender<Declared>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) operations: Operations,
 }
 
 /// The routes of the API.
@@ -62,6 +66,7 @@ pub(crate) fn routes(desk: Desk) -> Routes {
             .route("/v1/installation", get(installation))
             .route("/v1/status", get(status))
             .route("/v1/events", get(follow))
+            .route("/v1/operations/{id}", get(operation))
             .with_state(desk.clone()),
         changing: Router::new()
             .route("/v1/desired", put(desire))
@@ -160,13 +165,28 @@ struct StatusQuery {
     wait: Option<String>,
 }
 
+impl StatusQuery {
+    fn wait(&self) -> Result<Duration, Problem> {
+        match &self.wait {
+            None => Ok(Duration::ZERO),
+            Some(text) => {
+                // Unlike a timeout it may be zero: what is known now.
+                let span = text.parse::<SignedDuration>().ok();
+                let wait = span.and_then(|span| Duration::try_from(span).ok());
+                let refused = || bad("BadWait", format!("wait={text}: must be a duration, for example 5s"));
+                wait.map(|wait| wait.min(LONGEST)).ok_or_else(refused)
+            }
+        }
+    }
+}
+
 /// The status as the charm reads it.
 #[derive(Debug, Serialize)]
 struct StatusAnswer {
     generation: Option<String>,
     settled: bool,
     phase: &'static str,
-    reason: Option<Reason>,
+    reason: Reason,
     revision: Option<u64>,
     versions: BTreeMap<String, String>,
     progress: Option<Progress>,
@@ -174,12 +194,6 @@ struct StatusAnswer {
     paused: bool,
     /// Nothing where they cannot be counted now.
     jobs: Option<Jobs>,
-}
-
-#[derive(Debug, Serialize)]
-struct Reason {
-    code: String,
-    args: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -199,13 +213,7 @@ async fn status(
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<StatusAnswer>, Problem> {
     let Query(query) = query?;
-    let wait = match &query.wait {
-        None => Duration::ZERO,
-        Some(text) => text
-            .parse::<cli::args::Timeout>()
-            .map(|timeout| timeout.0.min(LONGEST))
-            .map_err(|error| bad("BadWait", format!("wait={text}: {error}")))?,
-    };
+    let wait = query.wait()?;
     let mut view = desk.board.follow();
     let settled = |view: &View| {
         view.settled
@@ -227,10 +235,7 @@ fn answer(view: &View, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
         generation: view.generation.clone(),
         settled,
         phase: view.phase.word(),
-        reason: view.reason.as_ref().map(|problem| Reason {
-            code: problem.code.to_owned(),
-            args: json!({"message": problem.message, "causes": problem.causes, "object": problem.object}),
-        }),
+        reason: reason(view, Timestamp::now()),
         revision: outlook.map(|outlook| outlook.status.revision),
         versions: outlook
             .into_iter()
@@ -266,10 +271,10 @@ async fn desire(
 
 fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box<Response>> {
     let refuse = |problem: Problem| Box::new(problem.into_response());
-    let digest = generation(&body);
-    let wanted: Desired = serde_json::from_value(body)
+    let digest = desired::generation(&body);
+    let mut wanted: Desired = serde_json::from_value(body)
         .map_err(|error| refuse(bad("BadDesired", format!("the desired state makes no sense: {error}"))))?;
-    if wanted.schema != API {
+    if wanted.schema != desired::SCHEMA {
         let message = format!("schema {} is not {API}", wanted.schema);
         return Err(refuse(Problem::new(StatusCode::CONFLICT, "ApiMismatch", message)));
     }
@@ -281,9 +286,20 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
         let message = format!("the options are declared in {}: change them there", desk.source);
         return Err(refuse(Problem::new(StatusCode::CONFLICT, "OtherSource", message)));
     }
-    if wanted.intent != Intent::Run {
-        let message = "only the intent run is available yet";
-        return Err(refuse(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "NotYet", message)));
+    let own = desk.board.view();
+    for (what, named, own) in [("app", &wanted.app, &own.name), ("model", &wanted.model, &own.namespace)] {
+        if let Some(named) = named.as_ref().filter(|named| *named != own) {
+            let message = format!("{what} is {named}, but this daemon keeps {own}");
+            return Err(refuse(Problem::new(StatusCode::CONFLICT, "OtherInstallation", message)));
+        }
+    }
+    if wanted.mesh.is_some() {
+        let errors = json!({"errors": [{"option": "mesh", "rule": "is not available yet"}]});
+        return Err(Box::new((StatusCode::UNPROCESSABLE_ENTITY, Json(errors)).into_response()));
+    }
+    if let Some(image) = &wanted.image {
+        // What the charm's own resource holds is what the native reconciler runs.
+        wanted.options.insert("trainerd-image".to_owned(), image.registrypath.clone().into());
     }
     let values: BTreeMap<String, Raw> =
         wanted.options.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect();
@@ -300,9 +316,14 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
         let answer = (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"errors": errors})));
         return Err(Box::new(answer.into_response()));
     }
-    let standby = wanted.role == Role::Standby;
-    let (given, generation) = (Given::of(values, &cli::options::Source::Api), wanted.generation);
-    let wish = Wish { given, generation, standby, asked_by, uid: None };
+    let wish = Wish {
+        given: Given::of(values, &cli::options::Source::Api),
+        generation: wanted.generation,
+        standby: wanted.role == Role::Standby || wanted.intent == Intent::Drain,
+        intent: wanted.intent,
+        asked_by,
+        uid: None,
+    };
     // An equal generation is what is done already.
     desk.declared.send_if_modified(|declared| {
         let same = matches!(declared, Declared::Options(known) if known.generation == wish.generation);
@@ -314,30 +335,15 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
     Ok(())
 }
 
-/// SHA-256 of a body without its generation, in canonical JSON: sorted keys, no spaces.
-fn generation(body: &Value) -> String {
-    let mut body = body.clone();
-    if let Some(fields) = body.as_object_mut() {
-        fields.remove("generation");
-    }
-    hex(&Sha256::digest(canonical(&body).as_bytes()))
-}
-
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            let fields: Vec<String> = sorted
-                .into_iter()
-                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
-                .collect();
-            format!("{{{}}}", fields.join(","))
-        }
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
-        }
-        scalar => scalar.to_string(),
-    }
+/// What an action is given.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Asking {
+    /// `rollback`: the revision to go back to; the one before the current where none is named.
+    to: Option<u64>,
+    /// `upgrade`, `rollback`: CRD changes may drop what is stored.
+    #[serde(default)]
+    allow_lossy: bool,
 }
 
 /// Who asks, as revisions, notes and Events name them.
@@ -349,37 +355,66 @@ async fn act(
     State(desk): State<Desk>,
     Path(name): Path<String>,
     caller: Option<Extension<Identity>>,
-) -> Result<Json<Value>, Problem> {
+    body: Bytes,
+) -> Result<Response, Problem> {
     let view = desk.board.view();
     let asked_by = named(caller);
-    let done = Json(json!({"revision": view.outlook.as_ref().map(|outlook| outlook.status.revision)}));
+    let revision = view.outlook.as_ref().map(|outlook| outlook.status.revision);
+    let done = Json(json!({"revision": revision})).into_response();
     let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
-    match name.as_str() {
+    let asking = if body.is_empty() { Ok(Asking::default()) } else { serde_json::from_slice(&body) };
+    let Asking { to, allow_lossy } =
+        asking.map_err(|error| bad("BadAction", format!("what is asked makes no sense: {error}")))?;
+    let asked = match name.as_str() {
         // What is declared, and not the phase: a watch that is down hides it there.
-        "pause" | "resume" if desk.declared.borrow().is_standby() => {
-            Err(conflict("Standby", "On standby: another daemon acts; ask that one"))
+        "pause" | "resume" | "force-reconcile" | "upgrade" | "rollback"
+            if desk.declared.borrow().is_standby() =>
+        {
+            return Err(conflict("Standby", "On standby: another daemon acts; ask that one"));
         }
         "pause" => {
             let is_new = ask(&desk, |answer| Command::Pause { asked_by, answer }).await?;
-            is_new.then_some(done).ok_or_else(|| conflict("AlreadyPaused", "Already paused"))
+            return is_new.then_some(done).ok_or_else(|| conflict("AlreadyPaused", "Already paused"));
         }
         "resume" => {
             let was_paused = ask(&desk, |answer| Command::Resume { asked_by, answer }).await?;
-            was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"))
+            return was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"));
         }
-        "force-reconcile" if view.paused.is_some() => Err(conflict("Paused", "Paused")),
-        "force-reconcile" => {
-            match tokio::time::timeout(ANSWER, desk.commands.send(Command::Reconcile { asked_by })).await {
-                Ok(Ok(())) => Ok(done),
-                Ok(Err(_)) => Err(ending()),
-                Err(_) => Err(unanswered()),
-            }
+        "force-reconcile" | "upgrade" | "rollback" if view.paused.is_some() => {
+            return Err(conflict("Paused", "Paused"));
         }
+        "force-reconcile" => Asked::Reconcile,
+        "upgrade" => Asked::Upgrade { allow_lossy },
+        "rollback" => Asked::Rollback { to, allow_lossy },
         other => {
-            let message = format!("no action {other}; there are pause, resume and force-reconcile");
-            Err(Problem::new(StatusCode::NOT_FOUND, "UnknownAction", message))
+            let message =
+                format!("no action {other}; there are pause, resume, force-reconcile, upgrade and rollback");
+            return Err(Problem::new(StatusCode::NOT_FOUND, "UnknownAction", message));
         }
+    };
+    let (id, ticket) = desk.operations.open();
+    match tokio::time::timeout(ANSWER, desk.commands.send(Command::Ask { asked, asked_by, ticket })).await {
+        Ok(sent) => sent.map_err(|_| ending())?,
+        Err(_) => return Err(unanswered()),
     }
+    Ok((StatusCode::ACCEPTED, Json(json!({"operation": id.to_string()}))).into_response())
+}
+
+/// What came of an operation, now or when the wait is over.
+async fn operation(
+    State(desk): State<Desk>,
+    Path(id): Path<u64>,
+    query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Operation>, Problem> {
+    let Query(query) = query?;
+    let wait = query.wait()?;
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "UnknownOperation", format!("no operation {id}"));
+    let mut operation = desk.operations.find(id).ok_or_else(unknown)?;
+    let over = operation.wait_for(|operation| *operation != Operation::InProgress);
+    // The deadline, or the end of the daemon: what is known is the answer.
+    let _ = tokio::time::timeout(wait, over).await.is_ok();
+    let now = operation.borrow().clone();
+    Ok(Json(now))
 }
 
 /// Asks the keeper, and waits for its answer.
@@ -417,17 +452,4 @@ fn failed(error: EngineError) -> Problem {
 
 fn bad(reason: &'static str, message: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, reason, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_generation_is_the_digest_of_the_body_whatever_the_order() {
-        let one = json!({"schema": 1, "options": {"b": 1, "a": [true, null, "x"]}, "generation": "g"});
-        let other = json!({"options": {"a": [true, null, "x"], "b": 1}, "schema": 1});
-        assert_eq!(canonical(&other), r#"{"options":{"a":[true,null,"x"],"b":1},"schema":1}"#);
-        assert_eq!(generation(&one), generation(&other));
-    }
 }

@@ -170,6 +170,12 @@ pub(crate) struct View {
     pub(crate) reason: Option<Problem>,
     /// Whether it is what the options want, all of it ready.
     pub(crate) settled: bool,
+    /// The version that a person is to let through, if one waits for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) staged: Option<String>,
+    /// The version of the trainer that is being brought about.
+    #[serde(skip)]
+    pub(crate) heading: Option<String>,
     /// Whether, and by whom, it is paused.
     pub(crate) paused: Option<Note>,
     /// Status and drift; nothing while nothing is installed.

@@ -14,6 +14,7 @@ use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::EngineError;
 use trainerd_engine::chunk::hex;
+use trainerd_juju::desired::Intent;
 
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::options::{self, Given};
@@ -79,6 +80,8 @@ pub(crate) struct Wish {
     pub(crate) generation: String,
     /// Somebody else is the one to act on them: this daemon only looks.
     pub(crate) standby: bool,
+    /// What shall become of the installation.
+    pub(crate) intent: Intent,
     /// Who asked for them, where that is known: a caller of the API.
     pub(crate) asked_by: Option<String>,
     /// uid of the ConfigMap that declares them, where one does.
@@ -96,7 +99,24 @@ impl Wish {
             })
             .collect();
         let generation = hex(&Sha256::digest(serde_json::to_vec(&text).unwrap_or_default()));
-        Self { given: Given::of(values, source), generation, standby: false, asked_by: None, uid: None }
+        Self {
+            given: Given::of(values, source),
+            generation,
+            standby: false,
+            intent: Intent::Run,
+            asked_by: None,
+            uid: None,
+        }
+    }
+
+    /// How much shall be logged.
+    pub(crate) fn log_level(&self) -> &str {
+        self.given.text("log-level").unwrap_or("info")
+    }
+
+    /// Whether CRDs stay when the installation goes.
+    pub(crate) fn keeps_crds(&self) -> bool {
+        self.given.text("crd-policy") != Some("delete")
     }
 }
 

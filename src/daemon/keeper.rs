@@ -1,7 +1,10 @@
 //! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the upkeep goes on.
 
+mod asked;
 mod obstacle;
+mod removal;
 mod ruling;
+mod show;
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,26 +17,30 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use trainerd_catalog::Catalog;
 use trainerd_cluster::retry::Backoff;
-use trainerd_engine::upkeep::{News, Outlook, RecordSeen, Stance, Upkeep};
+use trainerd_engine::upkeep::{News, RecordSeen, Stance, Upkeep};
 use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
+use trainerd_juju::desired::Intent;
 use trainerd_plan::allowed::Allowed;
+use trainerd_plan::desired::Desired;
 use trainerd_plan::plan::Purpose;
 
+pub(crate) use self::asked::Asked;
 use self::obstacle::{Obstacle, Stop, obstacle};
+pub(crate) use self::removal::stays;
 use self::ruling::{Ruling, is_news};
-use super::board::{Board, Phase, RevisionView};
+use self::show::revisions;
+use super::board::{Board, Phase};
 use super::declared::{Declared, Source, Wish};
+use super::operations::Ticket;
 use super::recorder::Recorder;
-use crate::cli::errors::{HELD, Problem};
-use crate::cli::exit::Exit;
-use crate::cli::verbs::history::outcome_text;
+use crate::cli::errors::HELD;
 use crate::cli::want::want;
 
 /// What a person may ask for beside options.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Plan over the current revision, whatever is known of it.
-    Reconcile { asked_by: Option<String> },
+    /// Something that a pass does.
+    Ask { asked: Asked, asked_by: Option<String>, ticket: Ticket },
     /// See [`Engine::pause`].
     Pause { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
     /// See [`Engine::resume`].
@@ -92,6 +99,8 @@ pub(crate) struct Keeper {
     mend: Option<String>,
     asked_by: Option<String>,
     obstacle: Option<Obstacle>,
+    /// What people asked for, and the next pass does.
+    asked_for: Option<(Asked, Ticket)>,
     standby: bool,
     ruling: Ruling,
     /// How the upkeep goes on between passes.
@@ -121,6 +130,7 @@ impl Keeper {
             mend: None,
             asked_by: None,
             obstacle: None,
+            asked_for: None,
             standby: false,
             ruling: Ruling::new(take_over),
             stance: Stance::Aside,
@@ -136,6 +146,7 @@ impl Keeper {
             let started = Instant::now();
             let ended = Box::pin(self.pass()).await;
             self.recorder.pass(started.elapsed(), ended.is_ok());
+            self.answer(&ended);
             let again = match ended {
                 Ok(()) => {
                     self.soon.reset();
@@ -155,6 +166,9 @@ impl Keeper {
                 }
             };
             self.show();
+            if self.asked_for.is_some() {
+                continue;
+            }
             match self.keep(again.map(|after| Instant::now() + after)).await {
                 Wake::Pass => {}
                 Wake::Asked => break,
@@ -205,8 +219,20 @@ impl Keeper {
         if self.standby || self.removed || self.is_paused() {
             return Ok(());
         }
+        self.board.write(|view| view.staged = None);
+        if let Declared::Options(wish) = &declared {
+            crate::log::set_level(wish.log_level());
+        }
+        if let Declared::Options(wish) = &declared
+            && wish.intent == Intent::Remove
+        {
+            return Box::pin(self.take_away(wish)).await;
+        }
         self.rule().await?;
-        self.recover().await?;
+        match self.asked_for {
+            Some((Asked::Rollback { to, allow_lossy }, _)) => self.go_back(to, allow_lossy).await?,
+            _ => self.recover().await?,
+        }
         let fulfilled = match declared {
             Declared::Nothing => Ok(()),
             Declared::Options(wish) => self.fulfil(wish).await,
@@ -257,8 +283,19 @@ impl Keeper {
                 let error = EngineError::RolledBack { purpose, revision, back, reason };
                 return Err(self.stopped(error));
             }
+            if self.is_staged(&state, &wanted) {
+                let version = version(&wanted.desired);
+                self.board.write(|view| {
+                    (view.staged, view.generation) = (version, Some(wish.generation.clone()));
+                });
+                return Ok(());
+            }
             let is_stop = wanted.is_stop;
-            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, Allowed::default());
+            let heading = version(&wanted.desired);
+            self.board.write(|view| view.heading = heading);
+            let lossy = matches!(self.asked_for, Some((Asked::Upgrade { allow_lossy: true }, _)));
+            let allow = Allowed { lossy, ..Allowed::default() };
+            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, allow);
             let prepared = match self.aside(prepared).await? {
                 Ok(prepared) => prepared,
                 Err(error) => return Err(self.stopped(error)),
@@ -333,7 +370,18 @@ impl Keeper {
                         _ => {}
                     },
                     Some(command) = self.commands.recv() => {
-                        self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), self.recorder.clone(), command)));
+                        match command {
+                            Command::Ask { asked, asked_by, ticket } => {
+                                // Going back replaces what is under way; everything else comes after it.
+                                if matches!(asked, Asked::Rollback { .. }) {
+                                    anew = true;
+                                    cancel.send_replace(true);
+                                }
+                                self.asked_by = asked_by;
+                                self.asked_for = Some((asked, ticket));
+                            }
+                            command => self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), self.recorder.clone(), command))),
+                        }
                     }
                     Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => {}
                     // Other options wait for the end of the plan; a standby writes nothing from now on, whatever was
@@ -463,10 +511,13 @@ impl Keeper {
             match happened {
                 Happened::Asked => return Wake::Asked,
                 Happened::Due => return Wake::Pass,
-                Happened::Command(Command::Reconcile { asked_by }) => {
-                    self.recorder.asked("Reconciling", asked_by.as_deref());
-                    self.mend = Some("somebody asked for it".to_owned());
+                Happened::Command(Command::Ask { asked, asked_by, ticket }) => {
+                    if matches!(asked, Asked::Reconcile) {
+                        self.recorder.asked("Reconciling", asked_by.as_deref());
+                        self.mend = Some("somebody asked for it".to_owned());
+                    }
                     self.asked_by = asked_by;
+                    self.asked_for = Some((asked, ticket));
                     return Wake::Pass;
                 }
                 Happened::Command(command) => {
@@ -512,49 +563,16 @@ impl Keeper {
             (RecordSeen::Gone, None) => false,
         }
     }
-
-    /// Writes down what is known now.
-    fn show(&mut self) {
-        let outlook = self.upkeep.outlook();
-        let troubles = self.upkeep.troubles();
-        let (lease, observed) = (self.upkeep.holds_lease(), self.upkeep.is_observed());
-        let state = self.state.as_ref();
-        let paused = state.and_then(|state| state.standing().paused.clone());
-        let undone = |outlook: &Outlook| outlook.drift.iter().any(|drift| drift.state.is_undone());
-        let ready = self.mend.is_none()
-            && !self.upkeep.is_in_doubt()
-            && outlook.as_ref().is_some_and(|outlook| outlook.status.ready && !undone(outlook));
-        let (mut phase, mut reason) = match (&self.obstacle, &outlook) {
-            _ if paused.is_some() => (Phase::Paused, None),
-            _ if self.standby => (Phase::Standby, None),
-            (Some(obstacle), _) => (obstacle.phase, Some(obstacle.problem.clone())),
-            (None, None) => (Phase::Absent, None),
-            (None, Some(_)) if !observed => (Phase::Starting, None),
-            (None, Some(_)) if ready => (Phase::Ready, None),
-            (None, Some(_)) => (Phase::Waiting, None),
-        };
-        if let Some((kind, why)) = troubles.first().filter(|_| self.obstacle.is_none()) {
-            phase = Phase::Disconnected;
-            let problem = Problem::new(Exit::Cluster, "watch-interrupted", format!("failed to watch {kind}"));
-            reason = Some(problem.because(why.clone()).hint("it is tried again until it succeeds"));
-        }
-        self.board.write(|view| {
-            view.settled = matches!(phase, Phase::Ready | Phase::Standby);
-            (view.phase, view.reason, view.paused) = (phase, reason, paused);
-            (view.outlook, view.troubles) = (outlook, troubles);
-            (view.lease, view.observed) = (lease, observed);
-        });
-    }
 }
 
-/// Pauses or resumes; what is asked for beside that is done by the plan that runs.
+/// Pauses or resumes; what takes a pass was handed to one.
 async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Command) {
     let (what, who, done, answer) = match command {
         Command::Pause { asked_by, answer } => {
             ("Paused", asked_by.clone(), engine.pause(asked_by).await, answer)
         }
         Command::Resume { asked_by, answer } => ("Resumed", asked_by, engine.resume().await, answer),
-        Command::Reconcile { .. } => return,
+        Command::Ask { .. } => return,
     };
     if matches!(done, Ok(true)) {
         recorder.asked(what, who.as_deref());
@@ -570,21 +588,7 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-fn revisions(engine: &Engine, state: &State) -> Vec<RevisionView> {
-    let history = engine.known_history(state).into_iter().rev();
-    history
-        .map(|(header, outcome)| RevisionView {
-            number: header.number,
-            created: header.created,
-            by: header.by,
-            asked_by: header.asked_by,
-            purpose: header.purpose,
-            versions: header
-                .components
-                .iter()
-                .map(|(name, component)| (name.clone(), component.version.to_string()))
-                .collect(),
-            outcome: outcome.as_ref().map_or_else(|| "not begun".to_owned(), outcome_text),
-        })
-        .collect()
+/// The version of the trainer.
+fn version(desired: &Desired) -> Option<String> {
+    Some(desired.components.get("trainer")?.version.to_string())
 }

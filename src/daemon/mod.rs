@@ -4,12 +4,14 @@ mod api;
 mod auth;
 pub(crate) mod board;
 pub(crate) mod declared;
-mod desired;
-mod jobs;
+pub(crate) mod jobs;
 mod keeper;
 pub(crate) mod metrics;
+mod operations;
 mod page;
+mod pebble;
 mod published;
+mod reason;
 mod recorder;
 
 use std::future::Future;
@@ -24,7 +26,7 @@ use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, Observer};
 use trainerd_engine::{Cancel, Engine};
-use trainerd_plan::desired::Installation;
+use trainerd_plan::desired::{Installation, Naming};
 use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::listen::{ListenError, Tcp};
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
@@ -33,7 +35,9 @@ use self::api::Desk;
 use self::board::{Board, Phase, View};
 pub(crate) use self::declared::Source;
 use self::declared::{Declared, SourceError};
+pub(crate) use self::keeper::stays;
 use self::keeper::{Charge, Keeper};
+use self::operations::Operations;
 use self::recorder::Recorder;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
@@ -51,6 +55,12 @@ const HEALTH_PORT: u16 = 38991;
 pub(crate) struct Setup {
     /// Where the options are declared.
     pub(crate) source: Source,
+    /// What is kept.
+    pub(crate) installation: Installation,
+    /// How its objects are called, where it is installed anew.
+    pub(crate) naming: Naming,
+    /// The socket of the Pebble that is told of the status, if any is.
+    pub(crate) pebble: Option<PathBuf>,
     /// Where the API listens, if anywhere.
     pub(crate) socket: Option<PathBuf>,
     /// Where the API listens with TLS, if anywhere, and with which certificate.
@@ -172,7 +182,7 @@ fn hold_little() {
 
 /// Runs the daemon until it is asked to end.
 pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem> {
-    let installation = context.cluster.installation();
+    let installation = setup.installation.clone();
     hold_little();
     let board = Board::new(View {
         name: installation.name.clone(),
@@ -208,7 +218,8 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         Err(_) if *asked.borrow() => return Ok(Exit::Done),
         Err(problem) => return Err(problem),
     };
-    let engine = Engine::new(cluster.clone(), installation.clone(), context.by.clone());
+    let engine =
+        Engine::new(cluster.clone(), installation.clone(), context.by.clone()).with_naming(setup.naming);
     let (declare, declared) = watch::channel(Declared::Nothing);
     let (command, commands) = mpsc::channel(1);
     let instance = Identity::of_this_process().to_string();
@@ -241,6 +252,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         declared: declare.clone(),
         commands: command,
         events: events.clone(),
+        operations: Operations::default(),
     });
     open_doors(&mut tasks, &setup, doors, &cluster, &installation, end).await?;
     let told = board.clone();
@@ -248,6 +260,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         api::announce(told, events).await;
         Ok(())
     });
+    tell_pebble(&mut tasks, setup.pebble.clone(), &board);
     let source = setup.source.clone();
     tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
 
@@ -299,6 +312,16 @@ async fn listen_for_probes(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Tells Pebble of the status, where there is one.
+fn tell_pebble(tasks: &mut Tasks, socket: Option<PathBuf>, board: &Board) {
+    let Some(socket) = socket else { return };
+    let board = board.clone();
+    tasks.spawn("the notices", async move {
+        pebble::tell(board, socket).await;
+        Ok(())
+    });
 }
 
 /// Lets people in, where the setup says so.

@@ -25,7 +25,12 @@ const FAILING_MOST: f64 = 0.05;
 
 /// The rule file.
 pub(crate) fn rules() -> RuleFile {
-    let scope = Scope::every_daemon();
+    rules_about(&[])
+}
+
+/// The same about series that have these labels, as Juju's Prometheus labels what it scrapes of an application.
+pub(crate) fn rules_about(labels: &[(&str, &str)]) -> RuleFile {
+    let scope = Scope::every_daemon().labelled(labels);
     let rules = [health(&scope), plans(&scope), drift(&scope), api_server(&scope)].concat();
     RuleFile { groups: vec![Group { name: GROUP, rules }] }
 }

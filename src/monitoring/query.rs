@@ -40,6 +40,12 @@ impl Scope {
         Self { matchers: Vec::new(), kept: vec![JOB, INSTANCE] }
     }
 
+    /// The same where series of these labels alone are meant.
+    pub(super) fn labelled(self, labels: &[(&str, &str)]) -> Self {
+        let matchers = labels.iter().map(|(label, value)| format!("{label}={}", quote(value)));
+        Self { matchers: self.matchers.into_iter().chain(matchers).collect(), ..self }
+    }
+
     /// The daemons that are chosen at the top of the dashboard, all together.
     pub(super) fn chosen() -> Self {
         Self { matchers: vec![chosen(JOB), chosen(INSTANCE)], kept: Vec::new() }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::terminal::say;
-use crate::{bench, cluster, demo, examples, foreground, generate, image, lint, test, torture, vectors};
+use crate::{
+    bench, charm, cluster, demo, examples, foreground, generate, image, lint, test, torture, vectors,
+};
 
 /// Exit code of anything that failed.
 pub const FAILED: u8 = 1;
@@ -49,6 +51,11 @@ enum Verb {
     /// trainerd's own, or one for a training runtime, of Debian's and PyPI's packages (root; images/README.md). Prints
     /// where it is and its digest. The same checkout, toolchain and packages give the same digest.
     Image(image::cli::Arguments),
+    /// Writes the charm that Juju deploys, and the image of its workload
+    ///
+    /// Needs neither charmcraft nor a container engine. Prints where both are. The same checkout and toolchain give the
+    /// same bytes.
+    Charm(charm::Arguments),
     /// Kills trainerd at every request boundary, where `test` takes a sample
     Torture(torture::Arguments),
     /// Compares the Trainer's pipeline with recorded cases of upstream's
@@ -96,6 +103,7 @@ pub fn run() -> ExitCode {
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Image(arguments) => image::cli::run(&arguments),
+        Verb::Charm(arguments) => charm::run(&arguments),
         Verb::Torture(arguments) => torture::run(&arguments),
         Verb::Vectors(arguments) => vectors::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),

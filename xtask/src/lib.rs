@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cargo;
+pub mod charm;
 pub mod cli;
 pub mod cluster;
 pub mod command;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::desired::{Desired, Installation, Naming};
 
 use crate::catalog::Catalog;
 use crate::error::CatalogError;
+use crate::names::Names;
 use crate::options::Options;
 use crate::resolve::{Resolution, Resolved, Why};
 
@@ -55,6 +56,7 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::render`].
     pub fn render_daemon(&self, options: &Options, keeps: &Installation) -> Result<Desired, CatalogError> {
-        self.render_for(options, &self.resolve_daemon()?, &daemon_that_keeps(keeps), keeps)
+        let names = Names::of(Naming::Upstream, keeps);
+        self.render_for(options, &self.resolve_daemon()?, &daemon_that_keeps(keeps), keeps, &names)
     }
 }

@@ -18,6 +18,7 @@ mod error;
 mod image;
 mod images;
 mod kubernetes;
+mod names;
 mod options;
 mod patches;
 mod pods;
@@ -38,8 +39,8 @@ pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
 pub use images::Image;
 pub use options::{
-    Conflicts, InvalidOptions, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice, VersionChoice,
-    parse_options_file,
+    Conflicts, InvalidOptions, LogLevel, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice,
+    UpgradePolicy, VersionChoice, parse_options_file,
 };
 pub use patches::{Patch, PatchFault, Target};
 pub use resolve::{Current, Needed, Resolution, Resolved, Why};

@@ -6,7 +6,7 @@ use semver::Version;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use trainerd_api::crds::{self, ServiceRef};
-use trainerd_plan::desired::{self, Desired, DesiredObject, Installation};
+use trainerd_plan::desired::{self, Desired, DesiredObject, Installation, Naming};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::plan::Probe;
 
@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::component::{Component, KUBERNETES};
 use crate::error::{CatalogError, ObjectFault};
 use crate::images::reference;
+use crate::names::Names;
 use crate::options::{Options, Reconciler, is_label};
 use crate::patches::Patch;
 use crate::resolve::Resolution;
@@ -43,11 +44,26 @@ impl Catalog {
         resolution: &Resolution,
         installation: &Installation,
     ) -> Result<Desired, CatalogError> {
+        self.render_as(options, resolution, installation, Naming::Upstream)
+    }
+
+    /// The same by other names: [`Catalog::render`] calls objects as upstream does.
+    ///
+    /// # Errors
+    /// Those of [`Catalog::render`].
+    pub fn render_as(
+        &self,
+        options: &Options,
+        resolution: &Resolution,
+        installation: &Installation,
+        naming: Naming,
+    ) -> Result<Desired, CatalogError> {
         // The daemon is rendered elsewhere; what is wrong with its patches shall not wait until then.
         if options.patches.iter().any(Patch::is_for_daemon) {
             self.render_daemon(options, installation)?;
         }
-        self.render_for(options, resolution, installation, installation)
+        let names = Names::of(naming, installation);
+        self.render_for(options, resolution, installation, installation, &names)
     }
 
     /// The same, where templates are told of another installation than the one that is rendered.
@@ -57,6 +73,7 @@ impl Catalog {
         resolution: &Resolution,
         installation: &Installation,
         keeps: &Installation,
+        names: &Names,
     ) -> Result<Desired, CatalogError> {
         let namespace = &installation.namespace;
         if namespace.len() > MAX_LABEL || !is_label(namespace) {
@@ -66,7 +83,7 @@ impl Catalog {
         let mut renders = Vec::new();
         for (name, resolved) in &resolution.components {
             let component = self.component(name, &resolved.version)?;
-            let render = Render { catalog: self, component, options, resolution, installation, keeps };
+            let render = Render { catalog: self, component, options, resolution, installation, keeps, names };
             renders.push((render, render.crds()?));
         }
         let mut kinds = resource::builtin();
@@ -85,6 +102,7 @@ impl Catalog {
         self.patch(options, resolution, keeps, &mut objects)?;
         Ok(Desired {
             installation: installation.clone(),
+            naming: names.naming,
             components,
             options: options.values().clone(),
             given: options.given().to_vec(),
@@ -106,6 +124,8 @@ struct Render<'a> {
     installation: &'a Installation,
     /// The installation that templates are told of.
     keeps: &'a Installation,
+    /// How its objects are called.
+    names: &'a Names,
 }
 
 impl Render<'_> {
@@ -140,8 +160,8 @@ impl Render<'_> {
     /// The CRDs, from the type table, with the labels that upstream's install gives them.
     fn crds(&self) -> Result<Vec<Value>, CatalogError> {
         let crd = |entry: &crate::component::CrdEntry| {
-            let service = entry
-                .conversion
+            let conversion = entry.conversion.as_deref().map(|name| self.names.service(name));
+            let service = conversion
                 .as_deref()
                 .map(|name| ServiceRef { namespace: &self.installation.namespace, name });
             let mut crd =
@@ -153,8 +173,9 @@ impl Render<'_> {
                         source: Box::new(source),
                     }
                 })?;
-            if !entry.labels.is_empty() {
-                crd["metadata"]["labels"] = json!(entry.labels);
+            let labels = self.names.labels_of_crd(&entry.labels);
+            if !labels.is_empty() {
+                crd["metadata"]["labels"] = json!(labels);
             }
             Ok(crd)
         };
@@ -194,6 +215,7 @@ impl Render<'_> {
             if manifest.runtimes.is_some() { BTreeMap::new() } else { self.references(&images, None)? };
         let mut variables: Map<String, Value> = manifest.values.clone().into_iter().collect();
         variables.insert("namespace".to_owned(), json!(self.installation.namespace));
+        variables.insert("names".to_owned(), json!(self.names));
         variables.insert("installation".to_owned(), json!(self.keeps.name));
         variables.insert("options".to_owned(), json!(json!(given(self.options)).to_string()));
         variables.insert("data_cache".to_owned(), json!(self.options.data_cache));

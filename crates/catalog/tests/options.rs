@@ -39,7 +39,7 @@ fn every_rule_has_its_text() {
     let digest_only = format!("x@{DIGEST} y");
     let cases: &[Case<'_>] = &[
         (&[("setle", "5")], "unknown option", Some("settle")),
-        (&[("hook-wait", "5")], "unknown option", None),
+        (&[("patience", "5")], "unknown option", None),
         (&[("settle", "soon")], "must be a whole number", None),
         (&[("settle", "5s")], "must be a whole number", Some("5")),
         (&[("data-cache", "yes")], "must be true or false", Some("true")),
@@ -134,6 +134,18 @@ fn every_rule_has_its_text() {
         let found: Vec<_> = found.collect();
         assert_eq!(found.len(), 1, "{pairs:?}: {found:?}");
         assert!(expected.clone().any(|row| found.contains(&row)), "{pairs:?}: {found:?}");
+    }
+}
+
+#[test]
+fn how_hooks_logs_and_upgrades_go_has_its_rules() {
+    for (option, value, rule, nearest) in [
+        ("hook-wait", "0", "must be 1 to 30 seconds", "1"),
+        ("log-level", "warning", "must be error, warn, info, debug or trace", "warn"),
+        ("upgrade-policy", "manuel", "must be auto or manual", "manual"),
+    ] {
+        let expected = vec![(option.to_owned(), rule.to_owned(), Some(nearest.to_owned()))];
+        assert_eq!(wrong(&given(&[(option, value)])), expected, "{option}={value}");
     }
 }
 

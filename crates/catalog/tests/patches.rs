@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use support::{catalog, given, render_with, rendered};
 use trainerd_api::kinds;
 use trainerd_catalog::{Catalog, CatalogError, Current, Options, Raw, Schema};
-use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 
 fn installation() -> Installation {
@@ -277,14 +277,16 @@ fn a_target_that_a_newer_version_no_longer_has_is_said() {
         Options::parse(&catalog, &given(&[&base[..], &[("trainer-version", "1.1.0")]].concat())).unwrap();
     let installed = BTreeMap::from([("trainer".to_owned(), "1.0.0".parse().unwrap())]);
     let resolution = catalog.resolve(&options, Some(Current { components: &installed })).unwrap();
-    let found = wrong(catalog.render_change(&options, &resolution, &installation(), &installed));
+    let found =
+        wrong(catalog.render_change(&options, &resolution, &installation(), Naming::Upstream, &installed));
     assert_eq!(
         found[0].0,
         "entry 1: no target any more: trainer 1.0.0 has ConfigMap b, trainer 1.1.0 has not"
     );
     // Where no installed version has it either, nothing is gone.
     let never = BTreeMap::from([("trainer".to_owned(), "1.1.0".parse().unwrap())]);
-    let found = wrong(catalog.render_change(&options, &resolution, &installation(), &never));
+    let found =
+        wrong(catalog.render_change(&options, &resolution, &installation(), Naming::Upstream, &never));
     assert_eq!(found[0].0, "entry 1: no target: there is no ConfigMap b (there is a)");
 }
 

@@ -10,7 +10,7 @@ use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::retry::Backoff;
 use trainerd_plan::allowed::Allowed;
-use trainerd_plan::desired::{Desired, Installation};
+use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::elsewhere;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
@@ -33,6 +33,7 @@ pub struct Engine {
     pub(crate) cluster: Cluster,
     pub(crate) store: Store,
     pub(crate) by: String,
+    naming: Naming,
 }
 
 /// What is known of an installation at the start of a command.
@@ -202,7 +203,18 @@ impl Prepared {
 impl Engine {
     /// An engine for one installation. `by` says in revisions who asked: the command line.
     pub fn new(cluster: Cluster, installation: Installation, by: String) -> Self {
-        Self { store: Store::new(cluster.clone(), installation), cluster, by }
+        Self { store: Store::new(cluster.clone(), installation), cluster, by, naming: Naming::default() }
+    }
+
+    /// The same where what is installed anew is called so.
+    #[must_use]
+    pub fn with_naming(self, naming: Naming) -> Self {
+        Self { naming, ..self }
+    }
+
+    /// How objects are called: as those of the current revision are, for nothing renames them.
+    pub fn naming(&self, state: &State) -> Naming {
+        state.current.as_ref().map_or(self.naming, |current| current.header.naming)
     }
 
     /// Whose engine it is.
@@ -450,6 +462,7 @@ impl Engine {
             asked_by: None,
             purpose: plan.purpose,
             installation: desired.installation.clone(),
+            naming: desired.naming,
             components: desired.components.clone(),
             options: desired.options.clone(),
             given: desired.given.clone(),

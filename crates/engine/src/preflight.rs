@@ -211,6 +211,7 @@ mod tests {
         );
         Desired {
             installation,
+            naming: trainerd_plan::desired::Naming::default(),
             components: [("c".to_owned(), component)].into(),
             options: [].into(),
             given: Vec::new(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use trainerd_plan::desired::{Component, Desired, Installation};
+use trainerd_plan::desired::{Component, Desired, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::{Plan, Purpose, Step, Taken};
 
@@ -33,6 +33,9 @@ pub struct Header {
     pub purpose: Purpose,
     /// Whose it is.
     pub installation: Installation,
+    /// How its objects are called.
+    #[serde(default, skip_serializing_if = "Naming::is_upstream")]
+    pub naming: Naming,
     /// Component versions.
     pub components: BTreeMap<String, Component>,
     /// Every option with its value.
@@ -83,9 +86,13 @@ pub fn digest(desired: &Desired) -> String {
 
 /// [`digest`], given the lines of its objects.
 pub(crate) fn digest_with<'l>(desired: &Desired, lines: impl Iterator<Item = &'l str>) -> String {
-    let Desired { installation, components, options, given, objects: _ } = desired;
+    let Desired { installation, naming, components, options, given, objects: _ } = desired;
     let mut sum = Sha256::new();
     sum.update(text(&(installation, components, options, given)));
+    // Upstream's names go without saying: so they did before there were others.
+    if !naming.is_upstream() {
+        sum.update(text(naming));
+    }
     for line in lines {
         sum.update("\n");
         sum.update(line);

@@ -338,6 +338,7 @@ fn unpacked_state(
     let (objects, lines): (Vec<_>, Vec<_>) = chunk::unpack(&header.chunks, chunks)?.into_iter().unzip();
     let desired = Desired {
         installation: header.installation.clone(),
+        naming: header.naming,
         components: header.components.clone(),
         options: header.options.clone(),
         given: header.given.clone(),

@@ -19,6 +19,24 @@ pub struct Installation {
     pub namespace: String,
 }
 
+/// How the objects of an installation are called. Chosen once: an object cannot be renamed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Naming {
+    /// As upstream's own manifests call them.
+    #[default]
+    Upstream,
+    /// By the name of the Juju application, as its charm always called them.
+    Charm,
+}
+
+impl Naming {
+    /// Whether nothing has to be said of it.
+    pub fn is_upstream(&self) -> bool {
+        *self == Self::Upstream
+    }
+}
+
 /// A component as this installation has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Component {
@@ -73,6 +91,7 @@ impl Desired {
                 && own.after == other.after
         };
         self.installation == other.installation
+            && self.naming == other.naming
             && self.components == other.components
             && self.options == other.options
             && self.given == other.given
@@ -86,6 +105,9 @@ impl Desired {
 pub struct Desired {
     /// Whose objects these are.
     pub installation: Installation,
+    /// How they are called.
+    #[serde(default, skip_serializing_if = "Naming::is_upstream")]
+    pub naming: Naming,
     /// Components by name.
     pub components: BTreeMap<String, Component>,
     /// Every option by name with its value, defaults included: what a later `upgrade` starts from.

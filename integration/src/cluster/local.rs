@@ -49,6 +49,11 @@ pub(crate) fn restart(name: &str) -> Result<(), Error> {
     xtask(&["cluster", "restart", name]).map(drop)
 }
 
+/// The path of a program that the charm's tests run, built first where that was not done yet.
+pub(crate) fn program(name: &str) -> Result<PathBuf, Error> {
+    Ok(PathBuf::from(xtask(&["cluster", "program", name])?.trim()))
+}
+
 /// The workspace's root.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

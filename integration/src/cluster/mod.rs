@@ -3,7 +3,7 @@
 mod audit;
 mod discovery;
 mod etcd;
-mod local;
+pub(crate) mod local;
 
 pub use audit::{Asked, AuditLog, Mark, Span, Write};
 pub use etcd::Snapshot;
@@ -69,6 +69,8 @@ struct Local {
     etcd: Etcd,
     audit: AuditLog,
     empty: Snapshot,
+    /// Name of the network namespace that it runs in.
+    network: String,
 }
 
 impl TestCluster {
@@ -195,6 +197,11 @@ impl TestCluster {
     /// The audit log, which only the local cluster has.
     pub fn audit(&self) -> Option<&AuditLog> {
         self.local.as_ref().map(|local| &local.audit)
+    }
+
+    /// Name of the network namespace that the local cluster runs in.
+    pub fn network(&self) -> Option<&str> {
+        self.local.as_ref().map(|local| local.network.as_str())
     }
 
     /// Tells the stand-in how to treat pods from now on.
@@ -329,7 +336,8 @@ impl Local {
             empty
         };
         etcd.restore(&empty, BOUND).await?;
-        Ok(Self { standin, address, etcd, audit: AuditLog::new(sheet.audit_log.clone()), empty })
+        let (audit, network) = (AuditLog::new(sheet.audit_log.clone()), network.namespace.clone());
+        Ok(Self { standin, address, etcd, audit, empty, network })
     }
 }
 

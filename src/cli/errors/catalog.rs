@@ -1,6 +1,7 @@
 //! Options, versions and templates that do not work out.
 
 use trainerd_catalog::{CatalogError, InvalidOptions, OptionError, Rule};
+use trainerd_juju::status::Reason;
 
 use super::Problem;
 use crate::cli::exit::Exit;
@@ -29,7 +30,11 @@ impl From<CatalogError> for Problem {
                 let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 input("unknown-version").because(format!("the catalog has {known}")).hint("name one of these")
             }
-            CatalogError::UnmetNeed { component, .. } => refused("unmet-need")
+            CatalogError::UnmetNeed { component, needed, .. } => refused("unmet-need")
+                .with_reason(Reason::MissingComponent {
+                    component: component.clone(),
+                    range: needed.range.to_string(),
+                })
                 .because(format!("option components leaves {component} to others"))
                 .hint(format!("install a version that fits, or add {component} to option components")),
             CatalogError::Kubernetes { component, version, range, found } => Problem::new(
@@ -44,10 +49,17 @@ impl From<CatalogError> for Problem {
                     .because("it is not of the form vX.Y.Z")
                     .hint("check the server address in the kubeconfig")
             }
-            CatalogError::Downgrade { .. } => refused("downgrade")
+            CatalogError::Downgrade { from, to, .. } => refused("downgrade")
+                .with_reason(Reason::DowngradeRefused { from: from.to_string(), to: to.to_string() })
                 .because("an older version does not understand what the newer one stored")
                 .hint("to go back to an earlier revision: trainerd rollback (see `trainerd history`)"),
-            CatalogError::NoPath { component, to, upgrades_from, .. } => refused("no-upgrade-path")
+            CatalogError::NoPath { component, from, to, upgrades_from } => refused("no-upgrade-path")
+                .with_reason(Reason::VersionSkew {
+                    component: component.clone(),
+                    from: from.to_string(),
+                    to: to.to_string(),
+                    through: upgrades_from.to_string(),
+                })
                 .because(format!("{component} {to} can be reached from {upgrades_from}"))
                 .hint("go through versions in between, one upgrade each"),
             CatalogError::Namespace { .. } => {

@@ -1,7 +1,9 @@
 //! Why the engine stopped.
 
+use trainerd_cluster::lease::LeaseError;
 use trainerd_engine::EngineError;
 use trainerd_engine::error::{Failure, StoredError};
+use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::refused::Refused;
 
@@ -39,7 +41,13 @@ impl From<EngineError> for Problem {
                 .hint(GO_ON),
             EngineError::Lease(source) => {
                 let (exit, code, hint) = of_lease(source);
-                of(exit, code).hint(hint)
+                let problem = of(exit, code).hint(hint);
+                match source {
+                    LeaseError::Held { holder, .. } => {
+                        problem.with_reason(Reason::LeaseHeld { holder: holder.clone() })
+                    }
+                    LeaseError::Request { .. } => problem,
+                }
             }
             EngineError::LeaseLost(source) => {
                 let (exit, code, hint) = of_lost_lease(source);
@@ -92,9 +100,29 @@ fn refused(refused: &[Refused]) -> Problem {
     let problem = Problem::new(Exit::Refused, refusal_code(refused), "refused; nothing was changed")
         .because_all(refused.iter().map(ToString::to_string).collect())
         .hint(refusal_hint(refused));
+    let problem = match refused.first().and_then(reason_of) {
+        Some(reason) => problem.with_reason(reason),
+        None => problem,
+    };
     match refused.first().and_then(object_of) {
         Some(object) => problem.about(object),
         None => problem,
+    }
+}
+
+/// What a refusal is in a status, where it has a text of its own there.
+fn reason_of(refused: &Refused) -> Option<Reason> {
+    let kind_and_name = |object: &ObjectKey| (object.kind.clone(), object.name.clone());
+    match refused {
+        Refused::Collision { object, owner } => {
+            let (kind, name) = kind_and_name(object);
+            Some(Reason::OwnedByOther { kind, name, owner: owner.clone() })
+        }
+        Refused::ImmutableField { object, .. } => {
+            let (kind, name) = kind_and_name(object);
+            Some(Reason::Immutable { kind, name })
+        }
+        _ => None,
     }
 }
 
@@ -180,9 +208,10 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             let hint = "run the command again to plan from what is there now; if it happens again, find out who deletes it: `kubectl get events` and the audit log of the cluster tell";
             Problem { code: "deleted-meanwhile", ..problem.about(object).hint(hint) }
         }
-        Failure::NoProgress { .. } => {
+        Failure::NoProgress { seconds, waiting } => {
             let hint = "`trainerd status` shows what each object waits for; option progress-deadline sets how long to wait";
-            Problem { code: "no-progress", ..problem.hint(hint) }
+            let reason = Reason::Deadline { seconds: *seconds, cause: waiting.clone() };
+            Problem { code: "no-progress", ..problem.hint(hint).with_reason(reason) }
         }
         Failure::Watch { source, .. } => {
             let (_, code, hint) = of_request(source);
@@ -204,7 +233,6 @@ fn code_of_stored(source: &StoredError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use trainerd_cluster::lease::LeaseError;
     use trainerd_cluster::{ConnectError, RequestError};
     use trainerd_plan::plan::Purpose;
 

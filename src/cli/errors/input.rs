@@ -70,6 +70,12 @@ pub(crate) enum InputError {
         /// One that is spelled alike.
         nearest: Option<String>,
     },
+    /// A charm of this program cannot be made.
+    #[error("failed to pack the charm")]
+    Pack(#[from] trainerd_juju::pack::PackError),
+    /// A time that is none.
+    #[error("SOURCE_DATE_EPOCH={0} is not a number of seconds since 1970")]
+    Epoch(String),
     /// A folder or file for the output that cannot be written.
     #[error("failed to write {}", .path.display())]
     WriteFile {
@@ -121,6 +127,12 @@ impl From<InputError> for Problem {
                 };
                 input("unknown-option").because("no option has this name").hint(hint)
             }
+            InputError::Pack(source) => Problem::new(Exit::Failed, "pack", message.clone())
+                .because(source.to_string())
+                .hint("pack with a trainerd that was built for x86_64 or aarch64"),
+            InputError::Epoch(_) => input("source-date-epoch")
+                .because("files in the charm get this time")
+                .hint("unset it, or give seconds, for example `git log -1 --format=%ct`"),
             InputError::WriteFile { source, .. } => {
                 Problem::new(Exit::Failed, "unwritable-file", message.clone())
                     .because(source.to_string())

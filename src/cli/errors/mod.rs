@@ -12,6 +12,7 @@ mod usage;
 use std::error::Error;
 
 use serde::Serialize;
+use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
 
 pub(crate) use self::catalog::given_somewhere;
@@ -36,6 +37,9 @@ pub(crate) struct Problem {
     pub(crate) hint: Option<String>,
     /// The object it is about.
     pub(crate) object: Option<ObjectKey>,
+    /// What it is in a status, where it is more than its code says.
+    #[serde(skip)]
+    pub(crate) reason: Option<Box<Reason>>,
     /// Whether `causes` is a chain rather than a list.
     #[serde(skip)]
     chained: bool,
@@ -45,7 +49,16 @@ impl Problem {
     /// A problem without cause, hint and object.
     pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { exit, code, message, causes: Vec::new(), hint: None, object: None, chained: true }
+        Self {
+            exit,
+            code,
+            message,
+            causes: Vec::new(),
+            hint: None,
+            object: None,
+            reason: None,
+            chained: true,
+        }
     }
 
     /// An error with its chain of causes.
@@ -66,6 +79,11 @@ impl Problem {
     /// With what to do about it.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With what it is in a status.
+    pub(crate) fn with_reason(self, reason: Reason) -> Self {
+        Self { reason: Some(Box::new(reason)), ..self }
     }
 
     /// About an object.

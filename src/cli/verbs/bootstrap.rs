@@ -74,7 +74,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let source = source_in_cluster(&keeps.namespace);
     // Two daemons with different sources would undo each other's work.
     if state.standing().other_ruler(&source).is_some() {
-        check_ruler(&state)?;
+        check_ruler(context, &state)?;
     }
     let declared = context.interrupt.or(declared(&cluster, &keeps.namespace)).await?;
     let mut given = declared.unwrap_or_else(|| start(&state));

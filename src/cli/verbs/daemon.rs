@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use trainerd_plan::desired::{Installation, Naming};
+
 use crate::cli::context::Context;
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::exit::Exit;
-use crate::cli::options::STDIN;
+use crate::cli::options::{STDIN, environment};
 use crate::daemon::{self, Setup, Source, Tls};
 
 /// Keep the installation as its options say, until told to end
@@ -50,6 +52,14 @@ pub(crate) struct DaemonArgs {
     /// takes over later, this one stands aside until it is started again.
     #[arg(long)]
     take_over: bool,
+
+    /// Run in the workload container of a Juju unit, as the charm's Pebble layer does
+    ///
+    /// The charm says over the API what shall be; the socket is in the mount that both containers share, and Pebble is
+    /// told when the status changes. Without --name and --namespace the installation is called as the unit's application
+    /// and lives in the namespace of the pod.
+    #[arg(long, conflicts_with_all = ["config", "config_map"])]
+    juju: bool,
 
     /// Unix socket on which the API listens; only the user that the daemon runs as may talk to it
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
@@ -103,7 +113,40 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
     };
     let files = args.tls_cert.clone().zip(args.tls_key.clone());
     let tls = args.listen.map(|address| Tls { address, files });
-    let setup =
-        Setup { source, socket: args.socket.clone(), tls, health: args.health, take_over: args.take_over };
+    let (mut socket, mut installation) = (args.socket.clone(), context.cluster.installation());
+    let mut pebble = None;
+    if args.juju {
+        let shared = trainerd_juju::paths::in_workload();
+        socket = socket.or_else(|| Some(shared.daemon()));
+        pebble = Some(shared.pebble());
+        installation = of_pod(installation);
+    }
+    let naming = if args.juju { Naming::Charm } else { context.cluster.naming.into() };
+    let setup = Setup {
+        source,
+        installation,
+        naming,
+        socket,
+        pebble,
+        tls,
+        health: args.health,
+        take_over: args.take_over,
+    };
     Box::pin(daemon::run(context, setup)).await
+}
+
+/// The installation of the pod that this runs in, where nobody named another: called as the application, whose pods are
+/// `<application>-<number>`, in the namespace of the pod's service account.
+fn of_pod(named: Installation) -> Installation {
+    const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+    let given = |variable: &str| environment(variable).is_some();
+    let application = || {
+        let (application, number) =
+            environment("HOSTNAME")?.rsplit_once('-').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+        number.parse::<u32>().is_ok().then_some(application)
+    };
+    let namespace = || std::fs::read_to_string(NAMESPACE).ok().map(|text| text.trim().to_owned());
+    let name = if given("TRAINERD_NAME") { None } else { application() };
+    let namespace = if given("TRAINERD_NAMESPACE") { None } else { namespace() };
+    Installation { name: name.unwrap_or(named.name), namespace: namespace.unwrap_or(named.namespace) }
 }

@@ -52,7 +52,7 @@ pub(crate) async fn take_away(
     question: &str,
 ) -> Result<Exit, Problem> {
     let state = context.open_damaged(engine).await?;
-    check_ruler(&state)?;
+    check_ruler(context, &state)?;
     let confirmed = context.interrupt.or(engine.prepare_removal(&state, extent)).await?;
     if !confirmed.is_empty() {
         context.printer.note(plan_text(&confirmed.plan, &context.printer).trim_end());

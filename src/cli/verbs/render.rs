@@ -50,7 +50,12 @@ pub(crate) fn run(context: &Context, args: &RenderArgs) -> Result<Exit, Problem>
     let desired = if args.components == [DAEMON] {
         catalog.render_daemon(&options, &installation)?
     } else {
-        catalog.render(&options, &catalog.resolve(&options, None)?, &installation)?
+        catalog.render_as(
+            &options,
+            &catalog.resolve(&options, None)?,
+            &installation,
+            context.cluster.naming.into(),
+        )?
     };
     let known: Vec<String> = catalog.components().map(str::to_owned).collect();
     let objects = selected(&desired, &args.components, &known)?;

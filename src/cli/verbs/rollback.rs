@@ -37,7 +37,7 @@ pub(crate) struct RollbackArgs {
 pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
     let state = context.open_damaged(&engine).await?;
-    check_ruler(&state)?;
+    check_ruler(context, &state)?;
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
     let allow = args.allow.allowed();

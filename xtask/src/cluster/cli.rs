@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Error, Name, Profile, Request, Status};
+use super::{Error, Name, Part, Parts, Profile, Request, Status, parts};
 use crate::cli::Failure;
 use crate::home::Home;
 use crate::terminal::{print, say};
@@ -45,6 +45,11 @@ enum Verb {
     Restart(Which),
     /// Prints the path of a cluster's kubeconfig
     Kubeconfig(Which),
+    /// Prints the path of a program that the charm's tests run; builds it first where that was not done yet
+    Program {
+        /// Which
+        name: CharmProgram,
+    },
 }
 
 #[derive(Args)]
@@ -60,6 +65,27 @@ struct Which {
 enum Output {
     Table,
     Json,
+}
+
+/// What the tests of the charm run beside a cluster.
+#[derive(Clone, Copy, ValueEnum)]
+enum CharmProgram {
+    /// Juju's hook tools over a world in a file
+    HookTool,
+    /// Juju's reader of charm files
+    ReadCharm,
+    /// The service manager of workload containers
+    Pebble,
+}
+
+impl CharmProgram {
+    fn part(self) -> &'static Part {
+        match self {
+            Self::HookTool => &parts::HOOK_TOOL,
+            Self::ReadCharm => &parts::READ_CHARM,
+            Self::Pebble => &parts::PEBBLE,
+        }
+    }
 }
 
 impl Which {
@@ -111,6 +137,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 return Err(missing(&name));
             }
             say(format_args!("restarted the API server of cluster {name}"));
+        }
+        Verb::Program { name } => {
+            let path =
+                Parts::find(&home).and_then(|found| found.path(name.part())).map_err(cluster_failure)?;
+            print(path.display());
         }
         Verb::Kubeconfig(which) => print(existing(&home, &which)?.kubeconfig.display()),
     }

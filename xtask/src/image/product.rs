@@ -14,8 +14,8 @@ use crate::home::Home;
 /// The reference that the catalog has for this version, which nodes have once it was loaded there.
 pub const REFERENCE: &str = concat!("localhost/trainerd:v", env!("CARGO_PKG_VERSION"));
 
-/// Where the program is in the image.
-const PROGRAM: &str = "/trainerd";
+/// Where the program is in the image: where the Pebble of a charm's workload container looks for it, too.
+const PROGRAM: &str = "/usr/bin/trainerd";
 
 /// How the program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,10 +49,25 @@ pub(crate) fn make(
         || program.with_file_name(concat!("trainerd-v", env!("CARGO_PKG_VERSION"), ".tar")),
         Path::to_owned,
     );
-    let image =
-        Image { references: &[reference], programs: vec![(PROGRAM, program)], entrypoint: &[PROGRAM] };
-    let digest = oci::write(&image, &path)?;
+    let digest = write(&program, reference, &path)?;
     Ok((path, digest))
+}
+
+/// The same, at that path; where the program is, and the digest.
+pub(crate) fn make_with_program(
+    home: &Home,
+    profile: Profile,
+    reference: &str,
+    path: &Path,
+) -> Result<(PathBuf, String), Error> {
+    let program = build(home, profile)?;
+    let digest = write(&program, reference, path)?;
+    Ok((program, digest))
+}
+
+fn write(program: &Path, reference: &str, path: &Path) -> Result<String, Error> {
+    let programs = vec![(PROGRAM, program.to_owned())];
+    Ok(oci::write(&Image { references: &[reference], programs, entrypoint: &[PROGRAM] }, path)?)
 }
 
 /// Builds the program for this machine's architecture, with the C library in it.

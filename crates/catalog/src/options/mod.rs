@@ -123,6 +123,43 @@ pub enum Conflicts {
     Yield,
 }
 
+/// How much the daemon logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What went wrong and may go well again, too.
+    Warn,
+    /// What is done, too.
+    Info,
+    /// How, too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The value of the option.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// When another version is rolled out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradePolicy {
+    /// As soon as it is asked for.
+    Auto,
+    /// When a person says so.
+    Manual,
+}
+
 /// Every option, valid by itself. Whether versions, images and runtimes go together is for
 /// [`Catalog::resolve`] to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,6 +199,12 @@ pub struct Options {
     pub small_footprint: bool,
     /// Whether a failed upgrade is rolled back by itself.
     pub auto_rollback: bool,
+    /// Seconds that a hook of the charm waits for the installation to settle.
+    pub hook_wait: u16,
+    /// How much the daemon logs.
+    pub log_level: LogLevel,
+    /// When another version is rolled out.
+    pub upgrade_policy: UpgradePolicy,
     /// Seconds without progress after which a plan counts as failed.
     pub progress_deadline: u16,
     /// How many revisions are kept.

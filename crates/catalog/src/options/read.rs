@@ -8,8 +8,8 @@ use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
-    Conflicts, DAEMON_IMAGE, InvalidOptions, OptionError, Options, PATCHES, Raw, Reconciler, Rule,
-    RuntimeChoice, VERSIONED, VersionChoice, nearest,
+    Conflicts, DAEMON_IMAGE, InvalidOptions, LogLevel, OptionError, Options, PATCHES, Raw, Reconciler, Rule,
+    RuntimeChoice, UpgradePolicy, VERSIONED, VersionChoice, nearest,
 };
 use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
@@ -56,6 +56,9 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
         settle: reader.number("settle", 0, 300, " seconds"),
         small_footprint: reader.boolean("small-footprint"),
         auto_rollback: reader.boolean("auto-rollback"),
+        hook_wait: reader.number("hook-wait", 1, 30, " seconds"),
+        log_level: reader.log_level(),
+        upgrade_policy: reader.upgrade_policy(),
         progress_deadline: reader.number("progress-deadline", 30, 3600, " seconds"),
         revision_history: reader.number("revision-history", 1, 50, ""),
         values: reader.values,
@@ -154,6 +157,23 @@ impl<'a> Reader<'a> {
         match self.one_of("crd-policy", &["keep", "delete"]).as_str() {
             "delete" => CrdPolicy::Delete,
             _ => CrdPolicy::Keep,
+        }
+    }
+
+    fn log_level(&mut self) -> LogLevel {
+        match self.one_of("log-level", &["error", "warn", "info", "debug", "trace"]).as_str() {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
+        }
+    }
+
+    fn upgrade_policy(&mut self) -> UpgradePolicy {
+        match self.one_of("upgrade-policy", &["auto", "manual"]).as_str() {
+            "manual" => UpgradePolicy::Manual,
+            _ => UpgradePolicy::Auto,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
-use trainerd_plan::desired::{Desired, DesiredObject, Installation};
+use trainerd_plan::desired::{Desired, DesiredObject, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 
 use super::apply::{Context, apply};
@@ -25,11 +25,12 @@ impl Catalog {
         options: &Options,
         resolution: &Resolution,
         installation: &Installation,
+        naming: Naming,
         from: &BTreeMap<String, Version>,
     ) -> Result<Desired, CatalogError> {
-        match self.render(options, resolution, installation) {
+        match self.render_as(options, resolution, installation, naming) {
             Err(CatalogError::Options(invalid)) => {
-                let before = self.before(options, installation, from);
+                let before = self.before(options, installation, naming, from);
                 let versions = |versions: &BTreeMap<String, Version>| {
                     let named = versions.iter().filter(|(name, _)| resolution.components.contains_key(*name));
                     named.map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
@@ -58,6 +59,7 @@ impl Catalog {
         &self,
         options: &Options,
         installation: &Installation,
+        naming: Naming,
         from: &BTreeMap<String, Version>,
     ) -> Option<Vec<DesiredObject>> {
         let mut runtimes = BTreeSet::new();
@@ -68,7 +70,7 @@ impl Catalog {
         }
         let options = options.without_patches();
         let resolution = Resolution { components, runtimes, external: BTreeMap::new(), kubernetes: None };
-        Some(self.render(&options, &resolution, installation).ok()?.objects)
+        Some(self.render_as(&options, &resolution, installation, naming).ok()?.objects)
     }
 
     /// Applies the patches that are for these objects.

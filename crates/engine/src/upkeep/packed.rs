@@ -39,6 +39,7 @@ impl Packed {
         let objects: std::io::Result<_> = desired.objects.iter().map(pack).collect();
         let frame = Desired {
             installation: desired.installation.clone(),
+            naming: desired.naming,
             components: desired.components.clone(),
             options: desired.options.clone(),
             given: desired.given.clone(),

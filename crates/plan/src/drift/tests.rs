@@ -37,6 +37,7 @@ fn deployment() -> DesiredObject {
 fn desired() -> Desired {
     Desired {
         installation: Installation { name: "t".into(), namespace: "ns".into() },
+        naming: crate::desired::Naming::default(),
         components: BTreeMap::new(),
         options: BTreeMap::new(),
         given: Vec::new(),

@@ -97,6 +97,7 @@ pub(crate) fn stack() -> Desired {
     objects.sort_by_cached_key(DesiredObject::key);
     Desired {
         installation: installation(),
+        naming: trainerd_plan::desired::Naming::default(),
         components: BTreeMap::from([
             ("trainer".to_owned(), component(&[])),
             ("runtimes".to_owned(), component(&["trainer"])),

@@ -242,6 +242,7 @@ mod tests {
             &JOBSET_0_11_1,
             &JOBSET_0_12_0,
             &LWS_0_8_0,
+            &PEBBLE,
             &TRAINER_2_2_1,
             &TRAINER_2_3_0,
         ];

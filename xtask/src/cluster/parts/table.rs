@@ -63,6 +63,22 @@ pub static TRAINER_2_2_1: Part = trainer("trainer-2.2.1");
 /// Upstream's Trainer controller, 2.3.0.
 pub static TRAINER_2_3_0: Part = trainer("trainer-2.3.0");
 
+/// Juju's own hook tools over a world in a file, for tests of the charm.
+pub static HOOK_TOOL: Part = juju("hook-tool", "./hook-tool");
+/// Juju's own reader of charm files.
+pub static READ_CHARM: Part = juju("read-charm", "./read-charm");
+/// The service manager of workload containers.
+pub static PEBBLE: Part = Part {
+    folder: "pebble",
+    program: "pebble",
+    module: "github.com/canonical/pebble",
+    package: "github.com/canonical/pebble/cmd/pebble",
+};
+
+const fn juju(program: &'static str, package: &'static str) -> Part {
+    Part { folder: "juju", program, module: "", package }
+}
+
 const fn jobset(folder: &'static str) -> Part {
     Part { folder, program: "manager", module: "sigs.k8s.io/jobset", package: "sigs.k8s.io/jobset" }
 }

@@ -1,0 +1,84 @@
+//! The layer that runs the daemon in the workload container.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::hex::hex;
+
+/// Name of the service.
+pub const SERVICE: &str = "trainerd";
+
+/// Label of the layer.
+pub const LABEL: &str = "trainerd";
+
+/// Stands for the digest while that is made.
+const ZEROS: &str = "000000000000";
+
+/// Options are not in it: another configuration never restarts the daemon. `settled` has no level, so that it moves
+/// neither kubelet nor readiness; its failure and recovery reach the charm as hooks.
+const TEXT: &str = r#"# <hash>: first 12 hex of the sha256 of this text with <hash> as twelve zeros
+services:
+  trainerd:
+    override: replace
+    summary: trainerd daemon <hash>
+    command: /usr/bin/trainerd daemon --juju
+    startup: enabled
+    on-success: restart
+    on-failure: restart
+    on-check-failure: {alive: restart}
+    backoff-delay: 500ms
+    backoff-factor: 2.0
+    backoff-limit: 30s
+    kill-delay: 5s
+checks:
+  alive:   {override: replace, level: alive, period: 5s, timeout: 2s, threshold: 3, http: {url: "http://127.0.0.1:38991/livez"}}
+  ready:   {override: replace, level: ready, period: 10s, timeout: 3s, threshold: 3, http: {url: "http://127.0.0.1:38991/readyz"}}
+  settled: {override: replace, period: 10s, timeout: 3s, threshold: 2, http: {url: "http://127.0.0.1:38991/settledz"}}
+"#;
+
+/// A layer that says itself which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    text: String,
+    hash: String,
+}
+
+impl Layer {
+    /// The daemon's layer.
+    pub fn daemon() -> Self {
+        Self::of(TEXT)
+    }
+
+    fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text.replace("<hash>", ZEROS).as_bytes());
+        let hash = hex(&digest[..6]);
+        Self { text: text.replace("<hash>", &hash), hash }
+    }
+
+    /// As Pebble is given it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What a plan contains that has this very layer.
+    pub fn mark(&self) -> String {
+        format!("trainerd daemon {}", self.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layer_names_its_own_digest_and_is_yaml() {
+        let layer = Layer::daemon();
+        let zeroed = layer.text().replace(&layer.hash, ZEROS);
+        let digest = hex(&Sha256::digest(zeroed.as_bytes()));
+        assert_eq!(layer.hash, digest[..12]);
+        let yaml: serde_json::Value = serde_yaml::from_str(layer.text()).unwrap();
+        assert_eq!(yaml["services"]["trainerd"]["summary"], layer.mark());
+        assert_eq!(yaml["services"]["trainerd"]["on-check-failure"]["alive"], "restart");
+        assert_eq!(yaml["checks"]["settled"].get("level"), None);
+        insta::assert_snapshot!(layer.text());
+    }
+}

@@ -1,0 +1,320 @@
+//! The reasons of an installation's status, and how `juju status` shows each: pure.
+//!
+//! The daemon tells one as `{"code", "args"}`; the charm adds those that only it can know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tools::Status;
+
+/// Juju's words, in the order in which they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// A person has to do something.
+    Blocked,
+    /// Something else has to happen first.
+    Waiting,
+    /// It is worked on.
+    Maintenance,
+    /// All is as it is to be.
+    Active,
+}
+
+impl Word {
+    /// As Juju spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Waiting => "waiting",
+            Self::Maintenance => "maintenance",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// How far a plan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+}
+
+/// Why the installation is as it is. The order is that of the table of statuses: of several of one word the first wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", content = "args", rename_all_fields = "kebab-case")]
+#[expect(missing_docs, reason = "the fields are the words of the message that each variant becomes")]
+pub enum Reason {
+    /// An option has a value that it cannot have; `more` others, too.
+    InvalidConfig { option: String, rule: String, more: usize },
+    /// The API server does not let us.
+    Forbidden,
+    /// Daemon and charm are of different releases.
+    ApiMismatch { daemon: String, charm: String },
+    /// An object is somebody else's.
+    OwnedByOther { kind: String, name: String, owner: String },
+    /// A CRD change would break what is stored.
+    CrdUnsafe { crd: String, objects: usize },
+    /// Versions in between must not be skipped.
+    VersionSkew { component: String, from: String, to: String, through: String },
+    /// An older version was asked for.
+    DowngradeRefused { from: String, to: String },
+    /// A field cannot be changed in place.
+    Immutable { kind: String, name: String },
+    /// An upgrade failed, and was undone.
+    UpgradeFailed { to: String, back: String, cause: String },
+    /// Nothing moved for too long.
+    Deadline { seconds: u64, cause: String },
+    /// What was wanted was refused for another reason.
+    Refused { cause: String },
+    /// A plan failed for another reason.
+    Failed { cause: String },
+    /// The charm itself is broken.
+    Panic,
+    /// The workload container was never started.
+    NoSocket,
+    /// The daemon does not answer.
+    NoDaemon,
+    /// The API server does not answer.
+    ApiUnavailable { cause: String },
+    /// Somebody else writes.
+    LeaseHeld { holder: String },
+    /// A CRD is not served yet.
+    CrdEstablished { crd: String },
+    /// An object is not ready.
+    ObjectReady { name: String, message: String },
+    /// Nobody answers for a webhook.
+    WebhookEndpoint { service: String },
+    /// A webhook cannot be trusted yet.
+    WebhookCert { service: String },
+    /// A component that is left to others is not there.
+    MissingComponent { component: String, range: String },
+    /// The mesh that we are in has no API.
+    MeshApi,
+    /// Nothing is known yet.
+    Starting,
+    /// A first installation.
+    Installing { version: String, progress: Progress },
+    /// A change within a version.
+    Changing { progress: Progress },
+    /// Another version.
+    Upgrading { from: String, to: String, progress: Progress },
+    /// The way back.
+    RollingBack { revision: u64, progress: Progress },
+    /// What somebody changed is put right.
+    Repairing { objects: usize },
+    /// All goes.
+    Removing,
+    /// What is under way is finished, and then nothing.
+    Draining,
+    /// An upgrade waits for a person.
+    Staged { version: String },
+    /// A person took the daemon's hand off.
+    Paused { revision: u64 },
+    /// Somebody changed objects, which is shown and no more.
+    DriftSeen { objects: usize, first: String },
+    /// Another unit leads.
+    Standby,
+    /// All is as the options say.
+    Settled,
+}
+
+impl Reason {
+    /// The word that Juju shows.
+    pub fn word(&self) -> Word {
+        match self {
+            Self::InvalidConfig { .. }
+            | Self::Forbidden
+            | Self::ApiMismatch { .. }
+            | Self::OwnedByOther { .. }
+            | Self::CrdUnsafe { .. }
+            | Self::VersionSkew { .. }
+            | Self::DowngradeRefused { .. }
+            | Self::Immutable { .. }
+            | Self::UpgradeFailed { .. }
+            | Self::Deadline { .. }
+            | Self::Refused { .. }
+            | Self::Failed { .. }
+            | Self::Panic => Word::Blocked,
+            Self::NoSocket
+            | Self::NoDaemon
+            | Self::ApiUnavailable { .. }
+            | Self::LeaseHeld { .. }
+            | Self::CrdEstablished { .. }
+            | Self::ObjectReady { .. }
+            | Self::WebhookEndpoint { .. }
+            | Self::WebhookCert { .. }
+            | Self::MissingComponent { .. }
+            | Self::MeshApi => Word::Waiting,
+            Self::Starting
+            | Self::Installing { .. }
+            | Self::Changing { .. }
+            | Self::Upgrading { .. }
+            | Self::RollingBack { .. }
+            | Self::Repairing { .. }
+            | Self::Removing
+            | Self::Draining => Word::Maintenance,
+            Self::Staged { .. }
+            | Self::Paused { .. }
+            | Self::DriftSeen { .. }
+            | Self::Standby
+            | Self::Settled => Word::Active,
+        }
+    }
+
+    /// The message that Juju shows, for an application of that name.
+    pub fn message(&self, application: &str) -> String {
+        match self {
+            Self::InvalidConfig { option, rule, more: 0 } => format!("Invalid config {option}: {rule}"),
+            Self::InvalidConfig { option, rule, more } => {
+                format!("Invalid config {option}: {rule} (+{more} more)")
+            }
+            Self::Forbidden => {
+                format!("Missing cluster access; run: juju trust {application} --scope=cluster")
+            }
+            Self::ApiMismatch { daemon, charm } => {
+                format!("trainerd-image {daemon} does not fit charm {charm}; attach the matching resource")
+            }
+            Self::OwnedByOther { kind, name, owner } => {
+                format!("{kind} {name} belongs to {owner}; see action diff")
+            }
+            Self::CrdUnsafe { crd, objects } => {
+                format!("Upgrade refused: {crd} change breaks {objects} objects; see action diff")
+            }
+            Self::VersionSkew { component: _, from, to, through } => {
+                format!("Upgrade refused: {from} to {to} must pass through {through}")
+            }
+            Self::DowngradeRefused { from, to } => {
+                format!("Downgrade refused: {from} to {to}; use action rollback")
+            }
+            Self::Immutable { kind, name } => {
+                format!("{kind} {name} must be recreated; run force-reconcile recreate=true")
+            }
+            Self::UpgradeFailed { to, back, cause } => {
+                format!("Upgrade to {to} failed, rolled back to {back}: {cause}")
+            }
+            Self::Deadline { seconds, cause } => format!("No progress for {seconds}s: {cause}"),
+            Self::Refused { cause } => format!("Refused: {cause}"),
+            Self::Failed { cause } => format!("Failed: {cause}"),
+            Self::Panic => "Internal error; run action collect-diagnostics".to_owned(),
+            Self::NoSocket => "Waiting for container trainerd".to_owned(),
+            Self::NoDaemon => "Waiting for trainerd daemon".to_owned(),
+            Self::ApiUnavailable { cause } => format!("Waiting for Kubernetes API: {cause}"),
+            Self::LeaseHeld { holder } => format!("Waiting for lease held by {holder}"),
+            Self::CrdEstablished { crd } => format!("Waiting for CRD {crd}"),
+            Self::ObjectReady { name, message } => format!("Waiting for {name}: {message}"),
+            Self::WebhookEndpoint { service } => format!("Waiting for webhook {service}: no endpoints"),
+            Self::WebhookCert { service } => format!("Waiting for webhook {service}: certificate"),
+            Self::MissingComponent { component, range } => {
+                format!("Waiting for {component} {range} in the cluster")
+            }
+            Self::MeshApi => "Waiting for service mesh API".to_owned(),
+            Self::Starting => "Applying configuration".to_owned(),
+            Self::Installing { version, progress: Progress { done, total } } => {
+                format!("Installing {version}: {done}/{total}")
+            }
+            Self::Changing { progress: Progress { done, total } } => {
+                format!("Applying configuration: {done}/{total}")
+            }
+            Self::Upgrading { from, to, progress: Progress { done, total } } => {
+                format!("Upgrading {from} to {to}: {done}/{total}")
+            }
+            Self::RollingBack { revision, progress: Progress { done, total } } => {
+                format!("Rolling back to revision {revision}: {done}/{total}")
+            }
+            Self::Repairing { objects } => format!("Repairing {objects} objects"),
+            Self::Removing => "Removing".to_owned(),
+            Self::Draining => "Stopping".to_owned(),
+            Self::Staged { version } => format!("Upgrade to {version} staged; run action upgrade"),
+            Self::Paused { revision } => format!("Paused at revision {revision}"),
+            Self::DriftSeen { objects, first } => format!("Drift on {objects} objects, first {first}"),
+            Self::Standby => "Standby".to_owned(),
+            Self::Settled => String::new(),
+        }
+    }
+
+    /// Word and message.
+    pub fn shown(&self, application: &str) -> Status {
+        Status { status: self.word().name().to_owned(), message: self.message(application) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// One of each.
+    fn all() -> Vec<Reason> {
+        let own = str::to_owned;
+        let progress = Progress { done: 31, total: 53 };
+        vec![
+            Reason::InvalidConfig { option: own("settle"), rule: own("must be 0 to 300 seconds"), more: 0 },
+            Reason::InvalidConfig { option: own("settle"), rule: own("must be 0 to 300 seconds"), more: 1 },
+            Reason::Forbidden,
+            Reason::ApiMismatch { daemon: own("0.1.0"), charm: own("0.2.0") },
+            Reason::OwnedByOther { kind: own("ClusterRole"), name: own("a"), owner: own("release b") },
+            Reason::CrdUnsafe { crd: own("trainjobs.trainer.kubeflow.org"), objects: 3 },
+            Reason::VersionSkew {
+                component: own("trainer"),
+                from: own("2.1.0"),
+                to: own("2.3.0"),
+                through: own("2.2.1"),
+            },
+            Reason::DowngradeRefused { from: own("2.3.0"), to: own("2.2.1") },
+            Reason::Immutable { kind: own("Deployment"), name: own("a") },
+            Reason::UpgradeFailed { to: own("2.3.0"), back: own("2.2.1"), cause: own("crash loop") },
+            Reason::Deadline { seconds: 600, cause: own("Deployment a") },
+            Reason::Refused { cause: own("namespace a is being deleted") },
+            Reason::Failed { cause: own("Deployment a: quota") },
+            Reason::Panic,
+            Reason::NoSocket,
+            Reason::NoDaemon,
+            Reason::ApiUnavailable { cause: own("503") },
+            Reason::LeaseHeld { holder: own("b") },
+            Reason::CrdEstablished { crd: own("a") },
+            Reason::ObjectReady { name: own("a"), message: own("Available: 0/1") },
+            Reason::WebhookEndpoint { service: own("a") },
+            Reason::WebhookCert { service: own("a") },
+            Reason::MissingComponent { component: own("jobset"), range: own(">=0.12.0") },
+            Reason::MeshApi,
+            Reason::Starting,
+            Reason::Installing { version: own("2.3.0"), progress },
+            Reason::Changing { progress },
+            Reason::Upgrading { from: own("2.2.1"), to: own("2.3.0"), progress },
+            Reason::RollingBack { revision: 7, progress },
+            Reason::Repairing { objects: 2 },
+            Reason::Removing,
+            Reason::Draining,
+            Reason::Staged { version: own("2.3.0") },
+            Reason::Paused { revision: 7 },
+            Reason::DriftSeen { objects: 2, first: own("Deployment/a") },
+            Reason::Standby,
+            Reason::Settled,
+        ]
+    }
+
+    #[test]
+    fn every_reason_has_its_exact_text_and_the_table_is_sorted_by_word() {
+        let shown: Vec<String> = all()
+            .iter()
+            .map(|reason| format!("{:<11} {}", reason.word().name(), reason.message("my-trainer")))
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"));
+        assert!(all().is_sorted_by_key(Reason::word));
+    }
+
+    #[test]
+    fn what_the_daemon_tells_is_what_the_charm_reads() {
+        for reason in all() {
+            let text = serde_json::to_string(&reason).unwrap();
+            assert_eq!(serde_json::from_str::<Reason>(&text).unwrap(), reason, "{text}");
+        }
+        let lease = json!({"code": "LeaseHeld", "args": {"holder": "x"}});
+        assert_eq!(
+            serde_json::from_value::<Reason>(lease).unwrap(),
+            Reason::LeaseHeld { holder: "x".into() }
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! What people asked the daemon to do, and what came of it: operations that can be waited for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// How many are remembered: whoever asked is told for that long.
+const KEPT: usize = 64;
+
+/// What came of something that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub(crate) enum Operation {
+    /// It is under way, or waits for what is.
+    InProgress,
+    /// It is done.
+    Done {
+        /// The revision that the cluster is at.
+        revision: Option<u64>,
+    },
+    /// It was not done.
+    Refused {
+        /// A word for it.
+        reason: &'static str,
+        /// Why, for people.
+        message: String,
+    },
+}
+
+/// Whoever does it says here what came of it. Dropped without a word, it was not done.
+#[derive(Debug)]
+pub(crate) struct Ticket(watch::Sender<Operation>);
+
+impl Ticket {
+    /// It is done.
+    pub(crate) fn done(self, revision: Option<u64>) {
+        self.0.send_replace(Operation::Done { revision });
+    }
+
+    /// It is not, and why.
+    pub(crate) fn refused(self, reason: &'static str, message: impl Into<String>) {
+        self.0.send_replace(Operation::Refused { reason, message: message.into() });
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|operation| {
+            let lost = *operation == Operation::InProgress;
+            if lost {
+                let message =
+                    "it was given up: the daemon is ending, or something else was asked for".to_owned();
+                *operation = Operation::Refused { reason: "GivenUp", message };
+            }
+            lost
+        });
+    }
+}
+
+/// All that is remembered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Operations {
+    known: Arc<Mutex<BTreeMap<u64, watch::Receiver<Operation>>>>,
+}
+
+impl Operations {
+    /// A new one: its number, and the ticket for whoever does it.
+    pub(crate) fn open(&self) -> (u64, Ticket) {
+        let (sender, receiver) = watch::channel(Operation::InProgress);
+        // Nothing is left half-done by a panic under this lock.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = known.last_key_value().map_or(1, |(id, _)| id + 1);
+        known.insert(id, receiver);
+        while known.len() > KEPT {
+            known.pop_first();
+        }
+        (id, Ticket(sender))
+    }
+
+    /// The one of that number.
+    pub(crate) fn find(&self, id: u64) -> Option<watch::Receiver<Operation>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_it_is_told_and_a_ticket_that_is_lost_says_so() {
+        let operations = Operations::default();
+        let (one, ticket) = operations.open();
+        let (other, lost) = operations.open();
+        assert_ne!(one, other);
+        let now = |id| operations.find(id).unwrap().borrow().clone();
+        assert_eq!(now(one), Operation::InProgress);
+        ticket.done(Some(3));
+        assert_eq!(now(one), Operation::Done { revision: Some(3) });
+        drop(lost);
+        assert!(matches!(now(other), Operation::Refused { reason: "GivenUp", .. }));
+        assert!(operations.find(99).is_none());
+    }
+
+    #[test]
+    fn only_the_newest_are_remembered() {
+        let operations = Operations::default();
+        let last = (0..=KEPT).map(|_| operations.open().0).max().unwrap();
+        assert!(operations.find(1).is_none() && operations.find(2).is_some());
+        assert_eq!(last, 65);
+    }
+}
