@@ -134,7 +134,7 @@ impl<'c> Unit<'c> {
     pub fn start_container(&mut self) -> Result<(), Error> {
         let network = self.cluster.network().ok_or_else(|| Error::Missing("the local cluster".to_owned()))?;
         let mount = format!(
-            "mount -t overlay overlay -o lowerdir={}:/usr/bin /usr/bin && exec {} run --hold --create-dirs",
+            "mount -t overlay overlay -o lowerdir={}:/usr/bin /usr/bin && exec {} run --hold --create-dirs --verbose",
             self.path("bin").display(),
             self.programs.pebble.display(),
         );

@@ -69,7 +69,7 @@ pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Resu
             continue;
         }
         if let Err(why) = stage.step(step)? {
-            failure = Some(format!("line {number}: {step}\n{why}\n--- daemon\n{}", tail(&stage.unit.log())));
+            failure = Some(stage.account(number, step, &why));
             break;
         }
         let (word, message) = stage.unit.world.status("unit-status");
@@ -106,6 +106,13 @@ fn matches(text: &str, wanted: &str) -> bool {
 }
 
 impl Stage<'_> {
+    /// Everything that helps to see why a step did not hold.
+    fn account(&self, number: usize, step: &str, why: &str) -> String {
+        let last = self.last.as_ref().map(|last| format!("took {:?}; {}", last.took, last.stderr));
+        let (hook, log) = (last.unwrap_or_default(), tail(&self.unit.log()));
+        format!("line {number}: {step}\n{why}\n--- last hook {hook}\n--- container\n{log}")
+    }
+
     fn step(&mut self, step: &str) -> Result<Held, Error> {
         let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
         let rest = rest.trim();
@@ -225,7 +232,7 @@ impl Stage<'_> {
             }
             ("absent", [kind, name]) => {
                 let found = self.find(kind, name)?;
-                held(found.is_none(), || format!("{found:?}"))
+                held(found.is_none(), || "it is there".to_owned())
             }
             ("image", [deployment, image]) => {
                 let found = self.find("Deployment", deployment)?.unwrap_or_default();
