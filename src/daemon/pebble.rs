@@ -48,9 +48,8 @@ pub(super) async fn tell(board: Board, socket: PathBuf) {
             continue;
         }
         // How long something is waited for counts, too, and of that nobody tells.
-        match tokio::time::timeout(LOOK, view.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK, view.changed()).await {
+            return;
         }
     }
 }
