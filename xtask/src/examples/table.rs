@@ -45,7 +45,7 @@ const TRAINED: Expect = Expect {
 };
 
 /// Every example, the quickest first.
-pub(super) static ALL: [Example; 5] = [
+pub(super) static ALL: [Example; 7] = [
     Example {
         name: "plain",
         runtime: None,
@@ -83,5 +83,13 @@ pub(super) static ALL: [Example; 5] = [
         expect: TRAINED,
     },
     Example { name: "jax", runtime: Some("jax-distributed"), image: "jax", nodes: 2, expect: TRAINED },
+    Example { name: "mlx", runtime: Some("mlx-distributed"), image: "mlx", nodes: 2, expect: TRAINED },
     Example { name: "torch", runtime: Some("torch-distributed"), image: "torch", nodes: 2, expect: TRAINED },
+    Example {
+        name: "deepspeed",
+        runtime: Some("deepspeed-distributed"),
+        image: "deepspeed",
+        nodes: 2,
+        expect: TRAINED,
+    },
 ];
