@@ -68,7 +68,10 @@ impl Trainerd {
         for name in inherited {
             command.env_remove(name);
         }
-        command.args(arguments).arg("--kubeconfig").arg(kubeconfig).env("NO_COLOR", "1");
+        // Behind a `--` come words that are not ours.
+        let end = arguments.iter().position(|argument| argument.as_ref() == "--").unwrap_or(arguments.len());
+        let (own, rest) = arguments.split_at(end);
+        command.args(own).arg("--kubeconfig").arg(kubeconfig).args(rest).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

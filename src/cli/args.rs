@@ -307,7 +307,8 @@ impl fmt::Display for NotALabel {
     }
 }
 
-fn label(text: &str) -> Result<String, NotALabel> {
+/// Reads a DNS label.
+pub(crate) fn label(text: &str) -> Result<String, NotALabel> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let valid = (1..=63).contains(&text.len())
         && text.bytes().all(inner)

@@ -20,6 +20,8 @@ pub(crate) struct Context {
     /// The command line, for the account that revisions keep.
     pub(crate) by: String,
     pub(crate) cluster: ClusterArgs,
+    /// The namespace where the command line itself names one: TrainJobs are elsewhere than the installation.
+    pub(crate) namespace_given: Option<String>,
     pub(crate) run: RunArgs,
     pub(crate) printer: Printer,
     pub(crate) interrupt: Interrupt,

@@ -26,7 +26,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::args::{ClusterArgs, Format, OutputArgs, RunArgs};
 use self::context::Context;
@@ -161,8 +162,12 @@ fn run(arguments: &[OsString]) -> Exit {
     };
     let command = variables::without_empty(Cli::command().color(color), &variables::lookup);
     let parsed = command.try_get_matches_from(arguments);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
+    let read = |matches: ArgMatches| {
+        let is_given = matches.value_source("namespace") == Some(ValueSource::CommandLine);
+        Cli::from_arg_matches(&matches).map(|cli| (cli, is_given))
+    };
+    let (cli, names_namespace) = match parsed.and_then(read) {
+        Ok(read) => read,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // Nobody is left to tell when stdout is gone.
             let _ = error.print();
@@ -181,7 +186,7 @@ fn run(arguments: &[OsString]) -> Exit {
     };
     let printer = Printer::new(&cli.output);
     panic::end_at_panics(printer.clone());
-    match start(cli, &printer, arguments) {
+    match start(cli, names_namespace, &printer, arguments) {
         Ok(exit) => exit,
         Err(problem) => {
             printer.problem(&problem);
@@ -190,7 +195,12 @@ fn run(arguments: &[OsString]) -> Exit {
     }
 }
 
-fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Problem> {
+fn start(
+    cli: Cli,
+    names_namespace: bool,
+    printer: &Printer,
+    arguments: &[OsString],
+) -> Result<Exit, Problem> {
     log(&cli);
     let is_daemon = matches!(cli.verb, Verb::Daemon(_));
     // What a daemon does is little at a time, and each thread has memory of its own.
@@ -213,6 +223,7 @@ fn start(cli: Cli, printer: &Printer, arguments: &[OsString]) -> Result<Exit, Pr
         let context = Context {
             verb: cli.verb.name(),
             by: words.collect::<Vec<_>>().join(" "),
+            namespace_given: names_namespace.then(|| cli.cluster.namespace.clone()),
             cluster: cli.cluster,
             run: cli.run,
             printer: printer.clone(),
@@ -262,7 +273,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
             "reconciler takes flags of its own, and comes first: trainerd reconciler --config FILE"
                 .to_owned(),
         )),
-        Verb::Trainjob(args) => trainjob::run(context, args),
+        Verb::Trainjob(args) => trainjob::run(context, args).await,
         Verb::Monitoring(args) => monitoring::run(context, args),
         Verb::Charm(args) => charm::run(context, args),
         Verb::Completions(args) => completions::run(context, args),

@@ -21,6 +21,8 @@ mod forward;
 mod kinds;
 mod kubeconfig;
 pub mod lease;
+mod lines;
+mod logs;
 mod observer;
 mod params;
 mod path;
@@ -38,6 +40,7 @@ pub use cluster::Cluster;
 pub use connect::{ConnectError, ConnectOptions, Waits};
 pub use credentials::CredentialsError;
 pub use error::{Cause, ConflictKind, FieldConflict, RequestError, Retry, TransportFailure, Verb};
+pub use logs::{LogLines, LogParams};
 pub use observer::{Observer, Request};
 pub use params::{
     Applied, ApplyParams, CreateParams, DeleteParams, Deletion, FieldValidation, ListParams, ObjectList,

@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use http_body_util::BodyExt;
-use kube::client::Body;
 use kube::core::Status;
 use serde::Deserialize;
 use serde_json::Value;
 use trainerd_plan::object::Resource;
 
-use crate::classify::{Asked, classify, classify_status};
+use crate::classify::{Asked, classify_status};
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};
+use crate::lines::Lines;
 use crate::params::{ListParams, ObjectList};
 use crate::path::{self, Query};
 use crate::retry::Backoff;
-use crate::transport::{Call, retry_after};
+use crate::transport::Call;
 use crate::verbs::{METADATA, name_kind};
 
 /// Least time that a watch asks to be kept open.
@@ -218,57 +217,6 @@ impl Watcher {
             call = call.accept(METADATA);
         }
         self.cluster.open(call).await
-    }
-}
-
-impl Cluster {
-    /// Sends a request whose answer comes line by line. The time limit is for the head of the answer.
-    async fn open(&self, call: Call) -> Result<(Asked, Lines), RequestError> {
-        let (asked, request) = call.into_request()?;
-        let exchange = async {
-            let answer =
-                self.client().send(request.map(Body::from)).await.map_err(|error| self.unreachable(error))?;
-            let code = answer.status().as_u16();
-            self.note(&asked, code);
-            if answer.status().is_success() {
-                return Ok(Lines { body: answer.into_body(), buffer: Vec::new(), searched: 0 });
-            }
-            let retry_after = retry_after(answer.headers());
-            let body = answer.into_body().collect_bytes().await.map_err(|error| self.unreachable(error))?;
-            Err(classify(&asked, code, retry_after, &body))
-        };
-        let limit = self.request_timeout();
-        match tokio::time::timeout(limit, exchange).await {
-            Ok(lines) => lines.map(|lines| (asked, lines)),
-            Err(_) => Err(self.no_answer(limit)),
-        }
-    }
-}
-
-/// The lines of an answer.
-struct Lines {
-    body: Body,
-    buffer: Vec<u8>,
-    /// How much of the buffer holds no line end.
-    searched: usize,
-}
-
-impl Lines {
-    /// The next line; `None` at the end, and when the connection breaks. Bytes read are kept when the future is
-    /// dropped.
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(self.searched + end + 1);
-                self.searched = 0;
-                return Some(std::mem::replace(&mut self.buffer, rest));
-            }
-            self.searched = self.buffer.len();
-            let frame = self.body.frame().await?.ok()?;
-            if let Ok(data) = frame.into_data() {
-                self.buffer.extend_from_slice(&data);
-            }
-        }
     }
 }
 

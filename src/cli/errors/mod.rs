@@ -7,6 +7,7 @@ mod catalog;
 mod cluster;
 mod engine;
 mod input;
+mod trainjob;
 mod usage;
 
 use std::error::Error;
@@ -18,6 +19,7 @@ use trainerd_plan::object::ObjectKey;
 pub(crate) use self::catalog::given_somewhere;
 pub(crate) use self::engine::HELD;
 pub(crate) use self::input::InputError;
+pub(crate) use self::trainjob::TrainJobError;
 pub(crate) use self::usage::usage;
 use super::exit::Exit;
 

@@ -1,0 +1,147 @@
+//! `trainjob list` and `trainjob get`.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::Value;
+use trainerd_cluster::ListParams;
+
+use super::state::{Glance, State, span};
+use super::target::{Target, train_job};
+use crate::cli::args::Format;
+use crate::cli::context::Context;
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Printer, Tone, columns};
+
+/// List TrainJobs: their state, runtime and progress
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd trainjob list                            those of the context's namespace
+  trainerd trainjob list -A -l team=vision
+  trainerd trainjob list -o json | jq -r '.[] | select(.state == \"Failed\").name'")]
+pub(crate) struct ListArgs {
+    /// Those of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+
+    /// Those whose labels this selector chooses, for example team=vision
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
+
+/// Show one TrainJob: conditions, steps, progress
+///
+/// With -o json or yaml, the object as it is stored.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd trainjob get my-job
+  trainerd trainjob get my-job -o yaml")]
+pub(crate) struct GetArgs {
+    /// The TrainJob
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// Runs `trainjob list`.
+pub(super) async fn list(context: &Context, args: &ListArgs) -> Result<Exit, Problem> {
+    let target = Target::connect(context).await?;
+    let params = ListParams {
+        namespace: (!args.all_namespaces).then(|| target.namespace.clone()),
+        label_selector: args.selector.clone(),
+        ..ListParams::default()
+    };
+    let found = async {
+        let answer = target.cluster.list(&train_job(), &params).await;
+        answer.map_err(|source| target.failed("list", "", source))
+    };
+    let jobs = context.interrupt.or(found).await?.items;
+    let glances: Vec<Glance> = jobs.iter().map(Glance::of).collect();
+    if glances.is_empty() && context.printer.format() == Format::Table {
+        let place = params.namespace.map(|namespace| format!(" in namespace {namespace}"));
+        context.printer.note(&format!("no TrainJobs{}", place.unwrap_or_default()));
+        return Ok(Exit::Done);
+    }
+    let printer = context.printer.for_stdout();
+    context.printer.show(&glances, || table(&glances, args.all_namespaces, Timestamp::now(), &printer))?;
+    Ok(Exit::Done)
+}
+
+fn table(glances: &[Glance], with_namespace: bool, now: Timestamp, printer: &Printer) -> String {
+    let headings = ["NAMESPACE", "NAME", "STATE", "RUNTIME", "STEPS", "PROGRESS", "AGE"];
+    let skipped = usize::from(!with_namespace);
+    let rows = glances.iter().map(|glance| {
+        let row = vec![
+            glance.namespace.clone(),
+            glance.name.clone(),
+            painted(printer, glance.state),
+            glance.runtime.rsplit('/').next().unwrap_or_default().to_owned(),
+            glance.steps_text(),
+            glance.progress_text(),
+            age(&glance.created, now),
+        ];
+        row.into_iter().skip(skipped).collect()
+    });
+    columns(&headings[skipped..], rows)
+}
+
+/// A state in its colour.
+pub(super) fn painted(printer: &Printer, state: State) -> String {
+    let tone = match state {
+        State::Failed => Tone::Bad,
+        State::Suspended | State::Pending | State::Deleting => Tone::Attention,
+        State::Running | State::Complete => Tone::Good,
+    };
+    printer.paint(tone, &state.to_string())
+}
+
+/// Time since then, as far as it can be told.
+fn age(since: &str, now: Timestamp) -> String {
+    let seconds = since.parse::<Timestamp>().ok().map(|since| now.as_second() - since.as_second());
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(span).unwrap_or_default()
+}
+
+/// Runs `trainjob get`.
+pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<Exit, Problem> {
+    let target = Target::connect(context).await?;
+    let job = target.get(context, &args.name).await?;
+    context.printer.show(&job, || text(&job, &context.printer.for_stdout()))?;
+    Ok(Exit::Done)
+}
+
+fn text(job: &Value, printer: &Printer) -> String {
+    let glance = Glance::of(job);
+    let Glance { namespace, name, runtime, created, .. } = &glance;
+    let mut text = format!("{namespace}/{name}: {}", painted(printer, glance.state));
+    if !glance.reason.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " ({}: {})", glance.reason, glance.message);
+    }
+    let _ = writeln!(text, "\nruntime {runtime}, created {created}");
+    let progress = glance.progress_text();
+    if !progress.is_empty() {
+        let _ = writeln!(text, "progress: {progress}");
+    }
+    let steps = glance.steps.iter().map(|step| {
+        let counts = [step.active, step.ready, step.succeeded, step.failed].map(|count| count.to_string());
+        std::iter::once(step.name.clone()).chain(counts).collect()
+    });
+    section(&mut text, &columns(&["STEP", "ACTIVE", "READY", "SUCCEEDED", "FAILED"], steps));
+    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    let conditions = conditions.map(|condition| {
+        let of = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
+        ["type", "status", "reason", "lastTransitionTime", "message"].map(of).to_vec()
+    });
+    section(&mut text, &columns(&["CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE"], conditions));
+    text
+}
+
+fn section(text: &mut String, table: &str) {
+    if !table.is_empty() {
+        text.push('\n');
+        text.push_str(table);
+    }
+}
