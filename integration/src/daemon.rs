@@ -70,6 +70,11 @@ impl Daemon {
         self.child.id()
     }
 
+    /// The path of its socket.
+    pub fn socket(&self) -> String {
+        self.socket.to_string_lossy().into_owned()
+    }
+
     /// What it wrote to its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

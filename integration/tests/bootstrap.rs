@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use trainerd_cluster::CreateParams;
@@ -12,6 +13,7 @@ use trainerd_integration::cluster::Asked;
 use trainerd_integration::daemon::Daemon;
 use trainerd_integration::kept::BOUND;
 use trainerd_integration::stack::{self, NAMESPACE, QUICK};
+use trainerd_integration::standin::Behaviour;
 use trainerd_plan::object::Resource;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -106,6 +108,56 @@ fn the_daemon_takes_over_and_is_taken_out_again() -> Result {
     cluster.run(&[&up[..], &["--timeout", "3m"]].concat())?.expect_code(0)?;
     // Once more is no error: a script that was killed tries again.
     cluster.run(&["bootstrap", "--remove", "--yes"])?.expect_code(0)?;
+    Ok(())
+}
+
+#[test]
+fn what_people_edit_is_theirs_whatever_becomes_of_the_daemon() -> Result {
+    let cluster = TestCluster::take()?;
+    cluster.install("2.2.1", &["--set", "progress-deadline=30"])?;
+    bootstrap(&cluster, &[])?;
+    declare(&cluster, &json!({"runtimes": "torch-distributed,mpi-distributed"}))?;
+    let edited = declared(&cluster)?;
+
+    // A daemon that never comes up goes back to the one before, and the options stay as they were edited.
+    let never = Duration::from_mins(10);
+    cluster.behave(Behaviour { delay: (never, never), ..Behaviour::default() });
+    let bad = ["--image", "registry.test/trainerd:bad"];
+    let failed =
+        cluster.run(&[&["bootstrap", "--yes", "--timeout", "3m"][..], &bad].concat())?.expect_code(1)?;
+    assert!(failed.stderr.contains("brought back"), "{}", failed.stderr);
+    assert_eq!(declared(&cluster)?, edited);
+    cluster.behave(Behaviour::default());
+    cluster.run(&["rollback", "--name", "trainerd", "--yes", "--timeout", "3m"])?.expect_code(4)?;
+    bootstrap(&cluster, &["--set", "settle=1"])?;
+    cluster.run(&["rollback", "--name", "trainerd", "--yes", "--timeout", "3m"])?.expect_code(0)?;
+    let mut wanted = edited;
+    wanted["settle"] = json!("1");
+    assert_eq!(declared(&cluster)?, wanted, "a rollback of the daemon is none of the options");
+
+    // Made again by hand, or by GitOps, it is as good as one that bootstrap made; and it stays when the daemon goes.
+    cluster.delete(&stack::config_map(), NAMESPACE, OPTIONS)?;
+    let data = json!({"small-footprint": "true", "settle": "0", "trainer-version": "2.2.1"});
+    let metadata = json!({"name": OPTIONS, "namespace": NAMESPACE});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+    cluster.apply(&stack::config_map(), &map)?;
+    bootstrap(&cluster, &["--image", "registry.test/trainerd:v9"])?;
+    let mut wanted = data;
+    wanted["trainerd-image"] = json!("registry.test/trainerd:v9");
+    assert_eq!(declared(&cluster)?, wanted);
+    cluster.run(&["bootstrap", "--remove", "--yes", "--timeout", "3m"])?.expect_code(0)?;
+    assert_eq!(declared(&cluster)?, wanted);
+
+    // One that an earlier version of trainerd held is let go.
+    let labels =
+        json!({"applyset.kubernetes.io/part-of": "applyset-tGihnAwI4K4kIJeYkzd6Uq3TDhSImW2noYKBWP2D878-v1"});
+    let params = CreateParams::default();
+    let patch = json!({"metadata": {"labels": labels}});
+    let (kind, api) = (stack::config_map(), cluster.api());
+    cluster.block_on(api.patch_merge(&kind, Some(NAMESPACE), OPTIONS, &patch, params))?;
+    bootstrap(&cluster, &[])?;
+    let map = cluster.get(&stack::config_map(), NAMESPACE, OPTIONS)?.ok_or("no ConfigMap")?;
+    assert_eq!((&map["data"], &map["metadata"]["labels"]), (&wanted, &Value::Null));
     Ok(())
 }
 

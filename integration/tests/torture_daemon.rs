@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use trainerd_integration::torture::{Ended, Ordeal};
+use trainerd_integration::torture::{Ended, Ordeal, part_of_seeds};
 
 /// Seeds with most of what may happen among them, which need few clean installations to compare with: a minute.
 const SAMPLE: [u64; 6] = [1, 18, 19, 28, 30, 33];
@@ -17,7 +17,9 @@ fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dy
         println!("skipped: state can only be put back in the local cluster");
         return Ok(());
     }
-    let (seeds, is_sample) = seeds()?;
+    let named = part_of_seeds()?;
+    let is_sample = named.is_none();
+    let seeds = named.unwrap_or_else(|| SAMPLE.into());
     let mut ordeal = Ordeal::new()?;
     let (mut converged, mut early, mut said_why, mut broken) = (0, 0, Vec::new(), Vec::new());
     for seed in &seeds {
@@ -44,15 +46,4 @@ fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dy
     assert!(broken.is_empty(), "not every daemon came to rest or said why");
     assert!(said_why.is_empty() || !is_sample, "not every daemon of the sample came to rest");
     Ok(())
-}
-
-/// The seeds of the runs, and whether they are the sample.
-fn seeds() -> Result<(Vec<u64>, bool), Box<dyn Error>> {
-    let Ok(range) = std::env::var("TRAINERD_TORTURE_SEEDS") else { return Ok((SAMPLE.into(), true)) };
-    let (first, end) = range.split_once("..").ok_or("TRAINERD_TORTURE_SEEDS is no FIRST..END")?;
-    let (first, end): (u64, u64) = (first.parse()?, end.parse()?);
-    let part = std::env::var("TRAINERD_TORTURE_PART").unwrap_or_else(|_| "1/1".to_owned());
-    let (part, parts) = part.split_once('/').ok_or("TRAINERD_TORTURE_PART is no PART/PARTS")?;
-    let (part, parts): (usize, usize) = (part.parse()?, parts.parse()?);
-    Ok(((first..end).skip(part.max(1) - 1).step_by(parts.max(1)).collect(), false))
 }

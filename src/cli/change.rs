@@ -1,14 +1,16 @@
 //! Bringing an installation to what the options want: what `up` and `upgrade` have in common.
 
-use trainerd_engine::{Engine, EngineError, State, revision};
+use trainerd_engine::{Engine, EngineError, Prepared, State, revision};
 use trainerd_plan::allowed::Allowed;
 
 use super::ask::{Risk, confirm};
 use super::context::{Context, check_ruler, installed};
 use super::errors::Problem;
 use super::exit::Exit;
+use super::newer::{Newer, replacement};
 use super::plan_text::{outcome_text, plan_text};
 use super::progress::{Last, Progress};
+use super::verbs::plan::journal_text;
 use super::want::Wanted;
 
 /// How a command asks for a change.
@@ -26,7 +28,7 @@ struct Stopped {
     error: EngineError,
 }
 
-/// Finishes what was broken off, plans, shows, asks, runs: until what is wanted, which may start from what is
+/// Finishes what was broken off, or replaces it where something else is wanted, plans, shows, asks, runs: until what is wanted, which may start from what is
 /// installed, is no stop on the way.
 pub(crate) async fn change(
     context: &Context,
@@ -34,15 +36,31 @@ pub(crate) async fn change(
     asked: Change,
     want: impl AsyncFn(&State) -> Result<Wanted, Problem>,
 ) -> Result<Exit, Problem> {
+    Box::pin(change_after(context, engine, asked, want, async |_: &Prepared| Ok(()))).await
+}
+
+/// As [`change`]; `first` is done when a plan is confirmed, before anything of it is written.
+pub(crate) async fn change_after(
+    context: &Context,
+    engine: &Engine,
+    asked: Change,
+    want: impl AsyncFn(&State) -> Result<Wanted, Problem>,
+    first: impl AsyncFn(&Prepared) -> Result<(), Problem>,
+) -> Result<Exit, Problem> {
     let progress = Progress::new(&context.printer);
-    let mut state = context.open(engine).await?;
+    let mut state = context.open_damaged(engine).await?;
     check_ruler(context, &state)?;
     let mut stopped = None;
     if state.journal().is_some() {
-        stopped = recover(context, engine, state, &progress).await?;
-        state = context.open(engine).await?;
-        // A daemon may have taken over while that went on.
-        check_ruler(context, &state)?;
+        let newer = Box::pin(context.interrupt.or(replacement(engine, &state, &want))).await?;
+        if let Some(newer) = newer {
+            state = Box::pin(replace(context, engine, newer, asked, &progress, &first)).await?;
+        } else {
+            stopped = recover(context, engine, state, &progress).await?;
+            state = context.open_damaged(engine).await?;
+            // A daemon may have taken over while that went on.
+            check_ruler(context, &state)?;
+        }
     }
     loop {
         let wanted = context.interrupt.or(want(&state)).await?;
@@ -58,7 +76,7 @@ pub(crate) async fn change(
             show_way(context, &state, &wanted);
         }
         let is_stop = wanted.is_stop;
-        state = run(context, engine, state, wanted, asked.allow, &progress).await?;
+        state = run(context, engine, state, wanted, asked.allow, &progress, &first).await?;
         if !is_stop {
             break;
         }
@@ -67,6 +85,31 @@ pub(crate) async fn change(
     progress.last(&Last::Finished { revision });
     context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
     Ok(Exit::Done)
+}
+
+/// Runs what is wanted in the place of the plan under way.
+async fn replace(
+    context: &Context,
+    engine: &Engine,
+    newer: Newer,
+    asked: Change,
+    progress: &Progress,
+    first: &impl AsyncFn(&Prepared) -> Result<(), Problem>,
+) -> Result<State, Problem> {
+    let Newer { state, wanted } = newer;
+    if let Some(journal) = state.journal() {
+        let writer = context.interrupt.or(engine.writer(&state)).await?;
+        context.printer.note(&format!("{}; it is replaced", journal_text(journal, writer.as_deref())));
+    }
+    let prepare = engine.prepare(&state, wanted.desired, wanted.purpose, asked.allow);
+    let prepared = context.interrupt.or(prepare).await?;
+    context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
+    confirm(context, "Go ahead?", Risk::of(asked.allow)).await?;
+    context.interrupt.or(first(&prepared)).await?;
+    let sink = |event| progress.event(&event);
+    let done = engine.supersede(state, prepared, &mut context.run_options(&sink)).await;
+    progress.clear();
+    Ok(done?)
 }
 
 /// Finishes the open journal. A plan that fails in doing so has closed it; everything else ends the command.
@@ -95,6 +138,7 @@ async fn run(
     wanted: Wanted,
     allow: Allowed,
     progress: &Progress,
+    first: &impl AsyncFn(&Prepared) -> Result<(), Problem>,
 ) -> Result<State, Problem> {
     let about = wanted.about(context.printer.verbosity);
     let prepared =
@@ -112,6 +156,7 @@ async fn run(
     if !prepared.is_empty() {
         confirm(context, "Go ahead?", Risk::of(allow)).await?;
     }
+    context.interrupt.or(first(&prepared)).await?;
     let sink = |event| progress.event(&event);
     let done = engine.run(state, prepared, &mut context.run_options(&sink)).await;
     progress.clear();

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
+use trainerd_catalog::edited_by_people;
 use trainerd_cluster::{Cluster, ConnectOptions, Observer, Waits};
 use trainerd_engine::{Engine, EngineError, Note, RunOptions, Sink, State};
+use trainerd_plan::desired::Installation;
 
 use super::args::{ClusterArgs, RunArgs};
-use super::errors::Problem;
+use super::errors::{Problem, damage_text, remedy};
 use super::exit::Exit;
 use super::interrupt::Interrupt;
 use super::output::Printer;
@@ -55,8 +57,14 @@ impl Context {
     /// Connects, and takes up the installation that the command line names.
     pub(crate) async fn engine(&self) -> Result<Engine, Problem> {
         let cluster = self.connect().await?;
-        let engine = Engine::new(cluster, self.cluster.installation(), self.by.clone());
+        let engine = self.engine_of(cluster, self.cluster.installation());
         Ok(engine.with_naming(self.cluster.naming.into()))
+    }
+
+    /// An engine for an installation, which leaves to people what they edit.
+    pub(crate) fn engine_of(&self, cluster: Cluster, installation: Installation) -> Engine {
+        let edited = edited_by_people(&installation);
+        Engine::new(cluster, installation, self.by.clone()).leaving_to_people(edited)
     }
 
     /// Where the installation is.
@@ -64,9 +72,13 @@ impl Context {
         self.interrupt.or(engine.open()).await
     }
 
-    /// Where the installation is, whatever is damaged of it: for the verbs that lead away from there.
+    /// Where the installation is, whatever is damaged of it; says what is.
     pub(crate) async fn open_damaged(&self, engine: &Engine) -> Result<State, Problem> {
-        self.interrupt.or(engine.open_damaged()).await
+        let state = self.interrupt.or(engine.open_damaged()).await?;
+        if let Some(damage) = state.damage() {
+            self.printer.note(&format!("{}; {}", damage_text(damage), remedy(damage)));
+        }
+        Ok(state)
     }
 
     /// How a plan runs: with the command line's patience, until a signal comes.
@@ -96,17 +108,20 @@ pub(crate) fn other_source(ruler: &Note) -> Problem {
 
 /// The state as it will be when the plan under way has come to its end, as far as is known now: what a look at an
 /// installation that is being changed goes by.
-pub(crate) async fn ahead(engine: &Engine, mut state: State) -> Result<State, EngineError> {
+pub(crate) async fn ahead(engine: &Engine, state: State) -> Result<State, EngineError> {
     let heading = state.record().heading();
-    if let Some(number) = heading.filter(|heading| state.record().current != Some(*heading)) {
-        state.current = Some(engine.revision(number).await?);
+    match heading.filter(|heading| state.record().current != Some(*heading)) {
+        // What cannot be read is looked at without it.
+        Some(number) => Ok(match engine.revision_if_sound(number).await? {
+            Some(revision) => state.at(revision),
+            None => state,
+        }),
+        None => Ok(state),
     }
-    Ok(state)
 }
 
 /// The component versions of what is installed.
 pub(crate) fn installed(state: &State) -> Option<BTreeMap<String, Version>> {
-    let current = state.current.as_ref()?;
-    let versions = current.header.components.iter();
+    let versions = state.header()?.components.iter();
     Some(versions.map(|(name, component)| (name.clone(), component.version.clone())).collect())
 }

@@ -8,12 +8,14 @@ pub(crate) mod errors;
 pub(crate) mod exit;
 mod external;
 mod interrupt;
+pub(crate) mod newer;
 mod option_changes;
 pub(crate) mod options;
 mod output;
 mod panic;
 mod plan_text;
 mod progress;
+mod running;
 mod terminal;
 mod variables;
 pub(crate) mod verbs;
@@ -36,8 +38,9 @@ use self::exit::Exit;
 use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
-    bootstrap, charm, completions, config, daemon, diff, doctor, export, history, images, monitoring, pause,
-    plan, reconciler, reference, remove, render, rollback, status, trainjob, up, upgrade, version,
+    bootstrap, charm, completions, config, daemon, diff, doctor, export, history, images, list, monitoring,
+    pause, plan, reconciler, reference, remove, render, repair, retry, rollback, status, trainjob, up,
+    upgrade, version,
 };
 use crate::log::Whose;
 
@@ -88,6 +91,8 @@ enum Verb {
     Render(render::RenderArgs),
     Plan(plan::PlanArgs),
     Up(up::UpArgs),
+    Repair(repair::RepairArgs),
+    Retry(retry::RetryArgs),
     Upgrade(upgrade::UpgradeArgs),
     Rollback(rollback::RollbackArgs),
     History(history::HistoryArgs),
@@ -95,6 +100,7 @@ enum Verb {
     Export(export::ExportArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
+    List(list::ListArgs),
     Images(images::ImagesArgs),
     Config(config::ConfigArgs),
     Remove(remove::RemoveArgs),
@@ -120,6 +126,8 @@ impl Verb {
             Self::Render(_) => "render",
             Self::Plan(_) => "plan",
             Self::Up(_) => "up",
+            Self::Repair(_) => "repair",
+            Self::Retry(_) => "retry",
             Self::Upgrade(_) => "upgrade",
             Self::Rollback(_) => "rollback",
             Self::History(_) => "history",
@@ -127,6 +135,7 @@ impl Verb {
             Self::Export(_) => "export",
             Self::Status(_) => "status",
             Self::Doctor(_) => "doctor",
+            Self::List(_) => "list",
             Self::Images(_) => "images",
             Self::Config(_) => "config",
             Self::Remove(_) => "remove",
@@ -252,20 +261,23 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         Verb::Render(args) => render::run(context, args),
         Verb::Plan(args) => plan::run(context, args).await,
         Verb::Up(args) => up::run(context, args).await,
+        Verb::Repair(args) => repair::run(context, args).await,
+        Verb::Retry(args) => retry::run(context, args).await,
         Verb::Upgrade(args) => upgrade::run(context, args).await,
         Verb::Rollback(args) => rollback::run(context, args).await,
         Verb::History(args) => history::run(context, args).await,
         Verb::Diff(args) => diff::run(context, args).await,
         Verb::Export(args) => export::run(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
-        Verb::Doctor(args) => doctor::run(context, args).await,
+        Verb::Doctor(args) => Box::pin(doctor::run(context, args)).await,
+        Verb::List(args) => list::run(context, args).await,
         Verb::Images(args) => images::run(context, args),
         Verb::Config(args) => config::run(context, args).await,
         Verb::Remove(args) => remove::run(context, args).await,
         Verb::Pause(args) => pause::pause(context, args).await,
         Verb::Resume(args) => pause::resume(context, args).await,
         Verb::Daemon(args) => daemon::run(context, args).await,
-        Verb::Bootstrap(args) => bootstrap::run(context, args).await,
+        Verb::Bootstrap(args) => Box::pin(bootstrap::run(context, args)).await,
         // Where it comes first, it is started before the command line is read.
         Verb::Reconciler(_) => Err(Problem::new(
             Exit::Input,

@@ -126,6 +126,12 @@ impl Given {
         self.values.extend(other.values);
     }
 
+    /// These, with what was given elsewhere and counts more.
+    pub(crate) fn overridden_with(mut self, other: Self) -> Self {
+        self.override_with(other);
+        self
+    }
+
     /// Takes an option back, whoever gave it.
     pub(crate) fn unset(&mut self, name: &str) {
         self.values.remove(name);
@@ -145,6 +151,15 @@ impl Given {
         match &self.values.get(option)?.0 {
             Raw::Text(text) => Some(text),
             Raw::Typed(value) => value.as_str(),
+        }
+    }
+
+    /// Whether nobody names this version: neither is it given, nor is it other than `auto`.
+    pub(crate) fn is_default(&self, option: &str) -> bool {
+        match self.values.get(option) {
+            None => true,
+            Some((Raw::Text(text), _)) => text == "auto",
+            Some((Raw::Typed(value), _)) => value == "auto",
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use semver::Version;
 use trainerd_catalog::{Catalog, Current, Options, Resolution};
+use trainerd_engine::revision::Header;
 use trainerd_engine::{Engine, State};
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::plan::Purpose;
@@ -14,6 +15,7 @@ use super::external;
 use super::option_changes::{self, OptionChange, Patched, explained, patched, patched_text};
 use super::options::Given;
 use super::output::Verbosity;
+use super::running::running;
 
 /// What is wanted, and by which way.
 pub(crate) struct Wanted {
@@ -42,7 +44,13 @@ pub(crate) async fn want(
     state: &State,
     given: &Given,
 ) -> Result<Wanted, Problem> {
-    let from = installed(state);
+    let from = match installed(state) {
+        // What is written down was lost, perhaps; what runs tells all the same.
+        None if state.version().is_none() || state.damage().is_some() => {
+            running(catalog, engine, given).await?
+        }
+        known => known,
+    };
     let current = from.as_ref().map(|components| Current { components });
     let mut options = given.parse(catalog)?;
     let mut resolution = catalog.resolve(&options, current)?;
@@ -77,6 +85,21 @@ pub(crate) async fn want(
     let changes = explained(before, &desired, &given);
     let patched = patched(&options, &desired);
     Ok(Wanted { desired, resolution, purpose, is_stop, options: changes, patched })
+}
+
+/// The desired state of a revision of which all is known but the objects.
+pub(crate) async fn rendered_again(
+    catalog: &Catalog,
+    engine: &Engine,
+    header: &Header,
+) -> Result<Desired, Problem> {
+    let options = Given::of_revision(&header.given, &header.options).parse(catalog)?;
+    let components = &header.components;
+    let components =
+        components.iter().map(|(name, component)| (name.clone(), component.version.clone())).collect();
+    let resolution = catalog.resolve(&options, Some(Current { components: &components }))?;
+    let installation = engine.installation().clone();
+    render(catalog.clone(), options, resolution, installation, header.naming, components).await
 }
 
 /// Renders aside: it takes a while, and what it leaves behind of the memory that it took is not among what stays.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use trainerd_engine::error::one_line;
 use trainerd_engine::{Engine, State};
 
+use super::errors::Problem;
+use super::exit::Exit;
 use super::way::{Failure, Way, source_in_cluster};
 
 /// How long the daemon is waited for: what is seen in the cluster is told without it.
@@ -16,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The daemon's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Word {
+pub(crate) enum Word {
     /// What it knows.
     Says(Box<Knows>),
     /// Why it cannot be asked.
@@ -25,18 +27,30 @@ pub(super) enum Word {
 
 /// What the daemon knows, of its view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Knows {
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Knows {
     /// Its version.
     version: String,
     /// Where the options are declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
     /// How the installation is, in a word.
-    phase: String,
+    pub(crate) phase: String,
     /// Why it is not ready.
     reason: Option<Reason>,
     /// The plan that runs, or ran last.
     plan: Option<Plan>,
+    /// Which newer options wait for that plan. An older daemon does not say.
+    #[serde(default)]
+    newer: Option<String>,
+    /// Which options are in force, and which are declared.
+    #[serde(default)]
+    pub(crate) generation: Option<String>,
+    #[serde(default)]
+    pub(crate) declared: Option<String>,
+    /// Whether all is as the options in force want it.
+    #[serde(default)]
+    pub(crate) settled: bool,
 }
 
 /// A problem, as the daemon tells it.
@@ -59,17 +73,42 @@ struct Plan {
 
 impl Word {
     /// In one line.
-    pub(super) fn text(&self) -> String {
-        let Knows { phase, reason, plan, .. } = match self {
+    pub(crate) fn text(&self) -> String {
+        let Knows { phase, reason, plan, newer, .. }: &Knows = match self {
             Self::Unreachable(why) => return format!("it cannot be asked: {why}"),
-            Self::Says(knows) => &**knows,
+            Self::Says(knows) => knows,
         };
         let running = plan.as_ref().filter(|plan| plan.ended.is_none());
         let progress = running
             .map(|Plan { purpose, done, total, .. }| format!(", {purpose}: {done} of {total} steps"))
             .unwrap_or_default();
         let why = reason.as_ref().map(Reason::text).unwrap_or_default();
-        format!("{phase}{progress}{why}")
+        let newer = if newer.is_some() && running.is_some() {
+            "; newer options wait, and replace that plan once nothing moves for 30 s"
+        } else {
+            ""
+        };
+        format!("{phase}{progress}{why}{newer}")
+    }
+}
+
+impl Knows {
+    /// Why the installation will not be as it is declared, of a phase that says so; `None` where that passes by itself.
+    pub(crate) fn problem(&self, phase: &str) -> Option<Problem> {
+        let reason = self.reason.as_ref()?;
+        let (exit, code) = match phase {
+            "invalid" => (Exit::Input, "invalid"),
+            "refused" => (Exit::Refused, "refused"),
+            "held" if reason.code == "other-source" => (Exit::Refused, "held"),
+            "failed" => (Exit::Failed, "failed"),
+            _ => return None,
+        };
+        let mut problem = Problem::new(exit, code, reason.message.clone());
+        problem.causes.clone_from(&reason.causes);
+        Some(match &reason.hint {
+            Some(hint) => problem.hint(hint.clone()),
+            None => problem,
+        })
     }
 }
 
@@ -100,18 +139,18 @@ impl Reason {
 }
 
 /// Asks the daemon, and keeps the way to it.
-pub(super) struct Ear {
+pub(crate) struct Ear {
     way: Option<Way>,
 }
 
 impl Ear {
     /// One that asks the daemon behind a socket, or else the one in the cluster.
-    pub(super) fn new(socket: Option<PathBuf>) -> Self {
+    pub(crate) fn new(socket: Option<PathBuf>) -> Self {
         Self { way: socket.map(Way::Socket) }
     }
 
     /// What the daemon says; `None` where there is none to ask.
-    pub(super) async fn listen(&mut self, engine: &Engine, state: &State) -> Option<Word> {
+    pub(crate) async fn listen(&mut self, engine: &Engine, state: &State) -> Option<Word> {
         match tokio::time::timeout(PATIENCE, self.ask(engine, state)).await {
             Ok(Ok(word)) => word.map(|knows| Word::Says(Box::new(knows))),
             Ok(Err(error)) => {
@@ -159,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_word_says_what_why_and_what_to_do() {
-        let knows = |view| Word::Says(serde_json::from_value(view).unwrap());
+        let knows = |view| Word::Says(Box::new(serde_json::from_value(view).unwrap()));
         let view = json!({"version": "0.1.0", "phase": "ready", "reason": null, "plan": null, "more": 1});
         assert_eq!(knows(view).text(), "ready");
         let view = json!({

@@ -380,6 +380,10 @@ async fn act(
             let was_paused = ask(&desk, |answer| Command::Resume { asked_by, answer }).await?;
             return was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"));
         }
+        "retry" => {
+            let has_failed = ask(&desk, |answer| Command::Retry { asked_by, answer }).await?;
+            return has_failed.then_some(done).ok_or_else(|| conflict("NothingFailed", "Nothing failed"));
+        }
         "force-reconcile" | "upgrade" | "rollback" if view.paused.is_some() => {
             return Err(conflict("Paused", "Paused"));
         }
@@ -387,8 +391,9 @@ async fn act(
         "upgrade" => Asked::Upgrade { allow_lossy },
         "rollback" => Asked::Rollback { to, allow_lossy },
         other => {
-            let message =
-                format!("no action {other}; there are pause, resume, force-reconcile, upgrade and rollback");
+            let message = format!(
+                "no action {other}; there are pause, resume, retry, force-reconcile, upgrade and rollback"
+            );
             return Err(Problem::new(StatusCode::NOT_FOUND, "UnknownAction", message));
         }
     };

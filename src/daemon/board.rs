@@ -164,6 +164,10 @@ pub(crate) struct View {
     pub(crate) source: String,
     /// Which options are in force; nothing before the first.
     pub(crate) generation: Option<String>,
+    /// Which options are declared now: those that the phase and its reason are about.
+    pub(crate) declared: Option<String>,
+    /// Which newer options wait for the plan that runs: they replace it once nothing moves.
+    pub(crate) newer: Option<String>,
     /// How the installation is.
     pub(crate) phase: Phase,
     /// Why it is not ready.

@@ -57,6 +57,14 @@ pub(crate) enum Declared {
 }
 
 impl Declared {
+    /// Which options they are; `None` where there are none.
+    pub(crate) fn generation(&self) -> Option<&str> {
+        match self {
+            Self::Options(wish) => Some(&wish.generation),
+            Self::Nothing | Self::Unreadable(_) => None,
+        }
+    }
+
     /// Whether it is another daemon's turn to act.
     pub(crate) fn is_standby(&self) -> bool {
         matches!(self, Self::Options(wish) if wish.standby)
@@ -246,6 +254,11 @@ async fn follow_config_map(
 fn of_config_map(object: &Value) -> Declared {
     let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
     Declared::Options(Wish { uid, ..Wish::of(values_of(object), &options::Source::ConfigMap) })
+}
+
+/// Which options a ConfigMap declares, as the daemon that follows it calls them.
+pub(crate) fn generation_of(config_map: &Value) -> String {
+    Wish::of(values_of(config_map), &options::Source::ConfigMap).generation
 }
 
 /// The options that a ConfigMap declares: each of its keys is one.

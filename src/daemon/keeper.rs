@@ -1,32 +1,38 @@
 //! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the upkeep goes on.
 
 mod asked;
+mod command;
+mod damage;
 mod obstacle;
 mod removal;
+mod retry;
 mod ruling;
 mod show;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use trainerd_catalog::Catalog;
 use trainerd_cluster::retry::Backoff;
 use trainerd_engine::upkeep::{News, RecordSeen, Stance, Upkeep};
-use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State};
+use trainerd_engine::{Cancel, Engine, EngineError, Event, RunOptions, State, Terms};
 use trainerd_juju::desired::Intent;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Desired;
 use trainerd_plan::plan::Purpose;
 
 pub(crate) use self::asked::Asked;
+pub(crate) use self::command::Command;
+use self::command::obey;
 use self::obstacle::{Obstacle, Stop, obstacle};
 pub(crate) use self::removal::stays;
+use self::retry::Retrying;
 use self::ruling::{Ruling, is_news};
 use self::show::revisions;
 use super::board::{Board, Phase};
@@ -36,16 +42,9 @@ use super::recorder::Recorder;
 use crate::cli::errors::HELD;
 use crate::cli::want::want;
 
-/// What a person may ask for beside options.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Something that a pass does.
-    Ask { asked: Asked, asked_by: Option<String>, ticket: Ticket },
-    /// See [`Engine::pause`].
-    Pause { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
-    /// See [`Engine::resume`].
-    Resume { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
-}
+/// How long nothing has to move until newer options replace a plan: what moves may still come to its end, and what is
+/// known to be wanted no more is not waited for as long as `progress-deadline` has it.
+const GIVES_WAY: Duration = Duration::from_secs(30);
 
 /// What happened between passes.
 enum Happened {
@@ -103,6 +102,7 @@ pub(crate) struct Keeper {
     asked_for: Option<(Asked, Ticket)>,
     standby: bool,
     ruling: Ruling,
+    retrying: Retrying,
     /// How the upkeep goes on between passes.
     stance: Stance,
     /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
@@ -133,6 +133,7 @@ impl Keeper {
             asked_for: None,
             standby: false,
             ruling: Ruling::new(take_over),
+            retrying: Retrying::default(),
             stance: Stance::Aside,
             removed: false,
             soon: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
@@ -183,7 +184,7 @@ impl Keeper {
         self.recorder.set_standby(self.standby);
         self.upkeep.step_aside().await;
         let engine = Arc::clone(&self.engine);
-        let state = match self.aside(engine.open()).await? {
+        let state = match self.aside(engine.open_damaged()).await? {
             Ok(state) => state,
             Err(error) => {
                 // Nothing new is known: what is installed is kept as before.
@@ -195,12 +196,11 @@ impl Keeper {
         let journal = self.state.as_ref().and_then(State::journal);
         let was_going = journal.is_some_and(|journal| journal.extent.is_some());
         self.take(state);
-        self.removed = match self.state.as_ref().and_then(State::version) {
-            None => {
-                (was_paused || was_going || self.removed) && !self.declared.has_changed().unwrap_or(false)
-            }
-            Some(_) => false,
-        };
+        let is_gone =
+            self.state.as_ref().is_none_or(|state| state.version().is_none() && state.damage().is_none());
+        self.removed = is_gone
+            && (was_paused || was_going || self.removed)
+            && !self.declared.has_changed().unwrap_or(false);
         let answer = Box::pin(self.bring()).await;
         let resumed = self.resume_upkeep();
         // A pass begins with reading it all anew: until then the room is better spent.
@@ -213,6 +213,8 @@ impl Keeper {
         let declared = self.declared.borrow_and_update().clone();
         self.standby = declared.is_standby();
         self.ruling.begin();
+        let now = declared.generation().map(str::to_owned);
+        self.board.write(|view| (view.declared, view.newer) = (now, None));
         if let (true, Declared::Options(wish)) = (self.standby, &declared) {
             self.board.write(|view| view.generation = Some(wish.generation.clone()));
         }
@@ -228,10 +230,11 @@ impl Keeper {
         {
             return Box::pin(self.take_away(wish)).await;
         }
+        Box::pin(self.heal()).await?;
         self.rule().await?;
         match self.asked_for {
             Some((Asked::Rollback { to, allow_lossy }, _)) => self.go_back(to, allow_lossy).await?,
-            _ => self.recover().await?,
+            _ => Box::pin(self.recover(&declared)).await?,
         }
         let fulfilled = match declared {
             Declared::Nothing => Ok(()),
@@ -247,10 +250,21 @@ impl Keeper {
         fulfilled
     }
 
-    /// Finishes what was broken off.
-    async fn recover(&mut self) -> Result<(), Stop> {
+    /// Finishes what was broken off, unless something else is wanted by now.
+    async fn recover(&mut self, declared: &Declared) -> Result<(), Stop> {
         let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
         let engine = Arc::clone(&self.engine);
+        if let Some((state, prepared)) = self.newer(&state, declared).await? {
+            tracing::info!("newer options replace the plan that was broken off");
+            let asked_by = match declared {
+                Declared::Options(wish) => wish.asked_by.clone(),
+                Declared::Nothing | Declared::Unreadable(_) => None,
+            };
+            let supersede = async move |options: &mut RunOptions<'_>| {
+                Box::pin(engine.supersede(state, prepared, options)).await
+            };
+            return self.drive(asked_by, supersede).await;
+        }
         let recover =
             async move |options: &mut RunOptions<'_>| Box::pin(engine.recover(state, options)).await;
         self.drive(None, recover).await
@@ -277,11 +291,8 @@ impl Keeper {
                 self.board.write(|view| view.generation = Some(wish.generation.clone()));
                 return Ok(());
             }
-            if !same && let Some((revision, reason)) = engine.rolled_back(&state, &wanted.desired) {
-                let back = state.record().current.unwrap_or_default();
-                let purpose = wanted.purpose;
-                let error = EngineError::RolledBack { purpose, revision, back, reason };
-                return Err(self.stopped(error));
+            if !same {
+                self.check_failed(&state, &wanted)?;
             }
             if self.is_staged(&state, &wanted) {
                 let version = version(&wanted.desired);
@@ -290,6 +301,7 @@ impl Keeper {
                 });
                 return Ok(());
             }
+            let terms = Terms::of(&wanted.desired.options);
             let is_stop = wanted.is_stop;
             let heading = version(&wanted.desired);
             self.board.write(|view| view.heading = heading);
@@ -305,10 +317,10 @@ impl Keeper {
                 return Ok(());
             }
             let running = Arc::clone(&engine);
-            self.drive(wish.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
+            let run = self.drive(wish.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
                 Box::pin(running.run(state, prepared, options)).await
-            })
-            .await?;
+            });
+            run.await.map_err(|stop| stop.looked_at_again(&terms))?;
             self.rule().await?;
         }
     }
@@ -343,7 +355,12 @@ impl Keeper {
         let (cancel, cancelled) = watch::channel(false);
         let board = self.board.clone();
         let recorder = self.recorder.clone();
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let last_move = Arc::clone(&moved);
         let sink = move |event: Event| {
+            if event.is_progress() {
+                *last_move.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            }
             recorder.event(&event);
             board.event(event);
         };
@@ -354,8 +371,18 @@ impl Keeper {
         let ended = {
             let mut run = pin!(run(&mut options));
             loop {
+                let stuck = told && !anew;
+                let stuck = stuck.then(|| *moved.lock().unwrap_or_else(PoisonError::into_inner) + GIVES_WAY);
                 tokio::select! {
                     ended = &mut run => break ended,
+                    // Looked at once more: it may have moved meanwhile.
+                    () = at(stuck) => if stuck.is_some_and(|_| {
+                        moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= GIVES_WAY
+                    }) {
+                        tracing::info!(quiet = ?GIVES_WAY, "nothing moves, and there are newer options");
+                        anew = true;
+                        cancel.send_replace(true);
+                    },
                     news = self.upkeep.next() => match news {
                         News::Paused(true) => {
                             anew = true;
@@ -384,10 +411,12 @@ impl Keeper {
                         }
                     }
                     Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => {}
-                    // Other options wait for the end of the plan; a standby writes nothing from now on, whatever was
-                    // declared before that.
+                    // Other options wait for the end of the plan, or until nothing moves; a standby writes nothing from
+                    // now on, whatever was declared before that.
                     Ok(()) = self.declared.changed() => {
                         told = true;
+                        let newer = self.declared.borrow().generation().map(str::to_owned);
+                        self.board.write(|view| (view.declared, view.newer) = (newer.clone(), newer));
                         if self.declared.borrow_and_update().is_standby() {
                             anew = true;
                             cancel.send_replace(true);
@@ -403,21 +432,7 @@ impl Keeper {
         if told {
             self.declared.mark_changed();
         }
-        self.upkeep.plan_ran();
-        self.recorder.ran(ended.as_ref().err());
-        let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
-        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
-            self.recorder.plan(plan.purpose, plan.revision, ended.as_ref().err(), asked_by.as_deref());
-        }
-        // What failed is told as the reason; the plan that brought the revision before it back did not.
-        let problem = problem.filter(|_| !matches!(ended, Err(EngineError::RolledBack { .. })));
-        self.board.write(|view| {
-            if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
-                plan.ended = Some(jiff::Timestamp::now());
-                plan.waiting.clear();
-                plan.error = problem;
-            }
-        });
+        self.record_end(&ended, asked_by.as_deref());
         match ended {
             Ok(state) => {
                 self.take(state);
@@ -434,10 +449,29 @@ impl Keeper {
         }
     }
 
+    /// Writes down how a plan ended.
+    fn record_end(&mut self, ended: &Result<State, EngineError>, asked_by: Option<&str>) {
+        self.upkeep.plan_ran();
+        self.recorder.ran(ended.as_ref().err());
+        let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
+        if let Some(plan) = self.board.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
+            self.recorder.plan(plan.purpose, plan.revision, ended.as_ref().err(), asked_by);
+        }
+        // What failed is told as the reason; the plan that brought the revision before it back did not.
+        let problem = problem.filter(|_| !matches!(ended, Err(EngineError::RolledBack { .. })));
+        self.board.write(|view| {
+            if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
+                plan.ended = Some(jiff::Timestamp::now());
+                plan.waiting.clear();
+                plan.error = problem;
+            }
+        });
+    }
+
     /// Reads where the installation is, after a plan that did not end well.
     async fn reopen(&mut self) -> Result<(), Stop> {
         let engine = Arc::clone(&self.engine);
-        if let Ok(state) = self.aside(engine.open()).await? {
+        if let Ok(state) = self.aside(engine.open_damaged()).await? {
             self.take(state);
         }
         Ok(())
@@ -477,9 +511,18 @@ impl Keeper {
     /// Lets the upkeep go on at whatever is current.
     fn resume_upkeep(&mut self) -> Result<(), Stop> {
         let Some(state) = &self.state else { return Ok(()) };
+        if state.current.is_none() && state.damage().is_some() {
+            // What cannot be read now is kept as it was read last.
+            self.upkeep.go_on(self.stance);
+            return Ok(());
+        }
         let stance = if state.journal().is_some() {
             Stance::Aside
-        } else if self.standby || self.ruling.is_held() || state.standing().paused.is_some() {
+        } else if self.standby
+            || self.ruling.is_held()
+            || state.standing().paused.is_some()
+            || damage::is_uncertain(state)
+        {
             Stance::Paused
         } else {
             Stance::Active
@@ -519,6 +562,16 @@ impl Keeper {
                     self.asked_by = asked_by;
                     self.asked_for = Some((asked, ticket));
                     return Wake::Pass;
+                }
+                Happened::Command(Command::Retry { asked_by, answer }) => {
+                    let has_failed = self.has_failed();
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Ok(has_failed));
+                    if has_failed {
+                        self.recorder.asked("Retrying", asked_by.as_deref());
+                        self.retrying.ask();
+                        return Wake::Pass;
+                    }
                 }
                 Happened::Command(command) => {
                     self.obeyed.push(Box::pin(obey(
@@ -563,22 +616,6 @@ impl Keeper {
             (RecordSeen::Gone, None) => false,
         }
     }
-}
-
-/// Pauses or resumes; what takes a pass was handed to one.
-async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Command) {
-    let (what, who, done, answer) = match command {
-        Command::Pause { asked_by, answer } => {
-            ("Paused", asked_by.clone(), engine.pause(asked_by).await, answer)
-        }
-        Command::Resume { asked_by, answer } => ("Resumed", asked_by, engine.resume().await, answer),
-        Command::Ask { .. } => return,
-    };
-    if matches!(done, Ok(true)) {
-        recorder.asked(what, who.as_deref());
-    }
-    // Whoever asked may have gone.
-    drop(answer.send(done));
 }
 
 async fn at(moment: Option<Instant>) {

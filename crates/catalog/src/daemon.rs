@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use trainerd_plan::desired::{Desired, Installation, Naming};
+use trainerd_plan::object::ObjectKey;
 
 use crate::catalog::Catalog;
 use crate::error::CatalogError;
@@ -34,6 +36,26 @@ pub fn daemon_that_keeps(keeps: &Installation) -> Installation {
     Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() }
 }
 
+/// The objects of an installation that people edit. They are never part of a revision: whoever makes them anew, rolls
+/// back or prunes leaves them as they are.
+pub fn edited_by_people(installation: &Installation) -> Vec<ObjectKey> {
+    let options = ObjectKey {
+        group: String::new(),
+        kind: "ConfigMap".to_owned(),
+        namespace: Some(installation.namespace.clone()),
+        name: DAEMON_OPTIONS.to_owned(),
+    };
+    if installation.name == DAEMON { vec![options] } else { Vec::new() }
+}
+
+/// What `bootstrap` puts into the cluster.
+pub struct Bootstrap {
+    /// The daemon with what it needs, which a revision keeps.
+    pub desired: Desired,
+    /// The ConfigMap of options, for where there is none yet.
+    pub options: Value,
+}
+
 impl Catalog {
     /// The daemon at its newest version, and nothing else.
     ///
@@ -58,5 +80,27 @@ impl Catalog {
     pub fn render_daemon(&self, options: &Options, keeps: &Installation) -> Result<Desired, CatalogError> {
         let names = Names::of(Naming::Upstream, keeps);
         self.render_for(options, &self.resolve_daemon()?, &daemon_that_keeps(keeps), keeps, &names)
+    }
+
+    /// As [`Catalog::render_daemon`], with what people edit apart from what a revision keeps.
+    ///
+    /// # Errors
+    /// As [`Catalog::render`].
+    pub fn render_bootstrap(
+        &self,
+        options: &Options,
+        keeps: &Installation,
+    ) -> Result<Bootstrap, CatalogError> {
+        let mut desired = self.render_daemon(options, keeps)?;
+        let edited = edited_by_people(&desired.installation);
+        let mut options = Value::Null;
+        desired.objects.retain(|object| {
+            let is_edited = edited.contains(&object.key());
+            if is_edited {
+                options = object.manifest.clone();
+            }
+            !is_edited
+        });
+        Ok(Bootstrap { desired, options })
     }
 }

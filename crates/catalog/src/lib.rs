@@ -33,7 +33,8 @@ pub mod yaml;
 
 pub use catalog::Catalog;
 pub use daemon::{
-    DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER, daemon_audience, daemon_certificate, daemon_that_keeps,
+    Bootstrap, DAEMON, DAEMON_OPTIONS, DAEMON_VIEWER, daemon_audience, daemon_certificate, daemon_that_keeps,
+    edited_by_people,
 };
 pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};

@@ -147,6 +147,22 @@ fn the_options_that_were_given_are_what_the_config_map_declares() -> Result {
 }
 
 #[test]
+fn what_people_edit_is_no_object_of_the_daemons_revision() -> Result {
+    let catalog = Catalog::builtin()?;
+    let options = options(&catalog, &[("settle", "3")])?;
+    let bootstrap = catalog.render_bootstrap(&options, &installation())?;
+    assert_eq!(bootstrap.options["metadata"]["name"], "trainerd-options");
+    assert_eq!(bootstrap.options["data"], serde_json::json!({"settle": "3"}));
+    let whole = catalog.render_daemon(&options, &installation())?;
+    assert_eq!(bootstrap.desired.objects.len() + 1, whole.objects.len());
+    let is_map = |object: &trainerd_plan::desired::DesiredObject| object.manifest["kind"] == "ConfigMap";
+    assert!(!bootstrap.desired.objects.iter().any(is_map));
+    // Another installation's ConfigMap of that name is its own affair.
+    assert!(trainerd_catalog::edited_by_people(&installation()).is_empty());
+    Ok(())
+}
+
+#[test]
 fn the_image_is_looked_for_at_the_registry_that_is_asked_for() -> Result {
     let catalog = Catalog::builtin()?;
     for (given, expected) in [

@@ -123,18 +123,24 @@ fn every_rule_has_its_text() {
         (&[("settle", "-1")], "must be 0 to 300 seconds", Some("0")),
         (&[("progress-deadline", "29")], "must be 30 to 3600 seconds", Some("30")),
         (&[("progress-deadline", "3601")], "must be 30 to 3600 seconds", Some("3600")),
+        (&[("retry-failed", "86401")], "must be 0 to 86400 seconds", Some("86400")),
+        (&[("retry-failed", "-1")], "must be 0 to 86400 seconds", Some("0")),
         (&[("revision-history", "0")], "must be 1 to 50", Some("1")),
         (&[("revision-history", "51")], "must be 1 to 50", Some("50")),
     ];
-    for (pairs, rule, nearest) in cases {
-        let rows = wrong(&given(pairs));
-        let found =
-            rows.iter().map(|(option, rule, nearest)| (option.as_str(), rule.as_str(), nearest.as_deref()));
-        let expected = pairs.iter().map(|(option, _)| (*option, *rule, *nearest));
-        let found: Vec<_> = found.collect();
-        assert_eq!(found.len(), 1, "{pairs:?}: {found:?}");
-        assert!(expected.clone().any(|row| found.contains(&row)), "{pairs:?}: {found:?}");
+    for case in cases {
+        check(case);
     }
+}
+
+fn check((pairs, rule, nearest): &Case<'_>) {
+    let rows = wrong(&given(pairs));
+    let found =
+        rows.iter().map(|(option, rule, nearest)| (option.as_str(), rule.as_str(), nearest.as_deref()));
+    let expected = pairs.iter().map(|(option, _)| (*option, *rule, *nearest));
+    let found: Vec<_> = found.collect();
+    assert_eq!(found.len(), 1, "{pairs:?}: {found:?}");
+    assert!(expected.clone().any(|row| found.contains(&row)), "{pairs:?}: {found:?}");
 }
 
 #[test]

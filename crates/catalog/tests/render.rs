@@ -266,6 +266,7 @@ fn components_list_the_options_that_change_them() {
         ("lws-image", "a.io/l:x"),
         ("progress-deadline", "60"),
         ("reconciler", "native"),
+        ("retry-failed", "60"),
         ("revision-history", "5"),
         ("runtime-images", "torch-distributed=a.io/t:1"),
         ("runtimes", "none"),

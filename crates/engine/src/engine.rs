@@ -1,5 +1,6 @@
 //! The engine's verbs: open, recover, prepare, run, roll back, and the account they keep.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use trainerd_cluster::retry::Backoff;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::elsewhere;
+use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner::{self};
 
 use crate::confirmed::but_for;
+use crate::damage::Damage;
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::{Event, Sink};
 use crate::execute::{self, Cancel, Ended, Limits};
@@ -24,8 +27,10 @@ use crate::observe;
 use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase, Record};
+use crate::recover::Start;
 use crate::revision::{self, Header, Revision};
-use crate::store::{Note, Package, Standing, Store, Stored};
+use crate::state::State;
+use crate::store::{Package, Store, Stored};
 use crate::terms::Terms;
 
 /// Brings one installation to what is desired of it.
@@ -34,54 +39,6 @@ pub struct Engine {
     pub(crate) store: Store,
     pub(crate) by: String,
     naming: Naming,
-}
-
-/// What is known of an installation at the start of a command.
-#[derive(Clone, Debug)]
-pub struct State {
-    pub(crate) stored: Stored,
-    /// The revision that the cluster is at, or was last brought towards.
-    pub current: Option<Revision>,
-}
-
-impl State {
-    /// The record.
-    pub fn record(&self) -> &Record {
-        &self.stored.record
-    }
-
-    /// Who has the say.
-    pub fn standing(&self) -> &Standing {
-        &self.stored.standing
-    }
-
-    /// The same where this note says who rules.
-    #[must_use]
-    pub fn ruled_by(mut self, note: Note) -> Self {
-        self.stored.standing.ruler = Some(note);
-        self
-    }
-
-    /// The same without the objects of the current revision, which take much room. Whoever plans opens it again.
-    #[must_use]
-    pub fn without_objects(self) -> Self {
-        Self { current: None, ..self }
-    }
-
-    /// Whether a revision was brought to its end.
-    pub fn is_deployed(&self, revision: u64) -> bool {
-        self.record().results.get(&revision) == Some(&Outcome::Deployed)
-    }
-
-    /// The resourceVersion of the record; `None` where nothing is stored yet.
-    pub fn version(&self) -> Option<&str> {
-        self.stored.version.as_deref()
-    }
-
-    /// The plan under way, if one was broken off.
-    pub fn journal(&self) -> Option<&Journal> {
-        self.stored.record.journal.as_ref()
-    }
 }
 
 /// How the caller wants a run to go.
@@ -165,6 +122,9 @@ pub struct Prepared {
     pub(crate) observed: Observed,
     #[serde(skip)]
     pub(crate) kept: Kept,
+    /// The current revision, where it is stored anew because something of it is missing.
+    #[serde(skip)]
+    pub(crate) restored: Option<Header>,
     #[serde(skip)]
     pub(crate) allow: Allowed,
     /// When the cluster was observed.
@@ -186,7 +146,12 @@ pub(crate) enum Kept {
 impl Prepared {
     /// Whether there is anything to write at all.
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.kept == Kept::Nothing
+        self.plan.is_empty() && self.kept == Kept::Nothing && self.restored.is_none()
+    }
+
+    /// Whether something of the current revision is missing and is stored anew.
+    pub fn restores(&self) -> bool {
+        self.restored.is_some()
     }
 
     /// What running the plan leads to.
@@ -214,7 +179,15 @@ impl Engine {
 
     /// How objects are called: as those of the current revision are, for nothing renames them.
     pub fn naming(&self, state: &State) -> Naming {
-        state.current.as_ref().map_or(self.naming, |current| current.header.naming)
+        state.header().map_or(self.naming, |header| header.naming)
+    }
+
+    /// With objects that people edit: they are no part of any revision, are neither observed nor written by a plan, and
+    /// only go when the installation is removed, where trainerd made them.
+    #[must_use]
+    pub fn leaving_to_people(mut self, objects: Vec<ObjectKey>) -> Self {
+        self.store.edited = objects.into_iter().collect();
+        self
     }
 
     /// Whose engine it is.
@@ -230,28 +203,21 @@ impl Engine {
     /// Reads where the installation is.
     ///
     /// # Errors
-    /// [`EngineError::Stored`] where the current revision is damaged; [`Engine::open_damaged`] goes on.
+    /// [`EngineError::Unreadable`] where the current revision cannot be read; [`Engine::open_damaged`] goes on.
     pub async fn open(&self) -> Result<State, EngineError> {
-        let stored = self.store.open().await?;
-        let removing = stored.record.journal.as_ref().is_some_and(|journal| journal.extent.is_some());
-        let current = match stored.record.current {
-            // A removal that was broken off may have deleted its revisions already.
-            Some(number) if removing => self.store.load_if_sound(number).await?,
-            Some(number) => Some(self.store.load(number).await?),
-            None => None,
-        };
-        Ok(State { stored, current })
+        let state = self.open_damaged().await?;
+        match state.damage {
+            Some(Damage::Objects { revision, why, renderable, readable }) => {
+                Err(EngineError::Unreadable { revision, why, renderable, readable })
+            }
+            _ => Ok(state),
+        }
     }
 
-    /// Reads where the installation is, without its current revision if that is damaged: enough for a
-    /// rollback to another one, and for a removal.
+    /// Reads where the installation is, as far as it can be read: [`State::damage`] says what is missing.
     pub async fn open_damaged(&self) -> Result<State, EngineError> {
         let stored = self.store.open().await?;
-        let current = match stored.record.current {
-            Some(number) => self.store.load_if_sound(number).await?,
-            None => None,
-        };
-        Ok(State { stored, current })
+        Box::pin(self.assessed(stored)).await
     }
 
     /// The revisions that a plan which stopped where it was may have left something of.
@@ -275,12 +241,15 @@ impl Engine {
         let leftover = self.leftover(record).await?;
         let mut desired: Arc<Desired> = desired.into();
         let packing = self.store.packing(record.current, Arc::clone(&desired)).await?;
+        // Its objects are those that cannot be read: what was sent last is known after all.
+        let again =
+            state.header().filter(|header| last.is_none() && header.digest == revision::digest(&desired));
         let mut states: Vec<&Desired> =
             leftover.iter().chain(last).map(|revision| &*revision.desired).collect();
         states.push(&desired);
         let observed_at = Instant::now();
         let observed = self.observe(&states).await?;
-        let before = last.map(|revision| &*revision.desired);
+        let before = last.map(|revision| &*revision.desired).or(again.map(|_| &*desired));
         let terms = Terms::of(&desired.options);
         let request = self.request(purpose, &desired, before, &observed, &terms, allow);
         let plan = planner::plan(&request);
@@ -290,21 +259,38 @@ impl Engine {
             desired = Arc::new(planner::with_yielded(Arc::unwrap_or_clone(desired), &plan));
             package = self.store.packing(record.current, Arc::clone(&desired)).await?.done().await?;
         }
-        let same = last.filter(|revision| revision.header.digest == package.digest);
+        let same = state.header().filter(|header| header.digest == package.digest);
         let (revision, kept) = match same {
             Some(same) => {
-                let number = same.header.number;
+                let number = same.number;
                 let deployed = state.is_deployed(number);
                 (number, if deployed { Kept::Nothing } else { Kept::Journal })
             }
-            None => (next_number(record), Kept::Revision),
+            None => (self.free_number(state, &package), Kept::Revision),
         };
+        let is_missing = matches!(state.damage, Some(Damage::Objects { .. } | Damage::Revision { .. }));
+        let restored = same.filter(|_| is_missing).cloned();
         let from = record.current;
-        Ok(Prepared { plan, revision, from, desired, package, observed, kept, allow, observed_at })
+        Ok(Prepared { plan, revision, from, desired, package, observed, kept, restored, allow, observed_at })
+    }
+
+    /// The number of the next revision. Where nothing says what was begun, none that exists is overwritten, unless it
+    /// is the very same.
+    fn free_number(&self, state: &State, package: &Package) -> u64 {
+        let next = next_number(state.record());
+        let (None, Some(newest)) = (&state.stored.version, state.stored.revisions.last().copied()) else {
+            return next;
+        };
+        let known = self.store.known_header(newest);
+        let is_same = known.is_some_and(|header| header.digest == package.digest && header.parent.is_none());
+        next.max(if is_same { newest } else { newest + 1 })
     }
 
     pub(crate) async fn observe(&self, states: &[&Desired]) -> Result<Observed, EngineError> {
-        observe::observe(&self.cluster, self.installation(), states).await
+        let mut observed = observe::observe(&self.cluster, self.installation(), states).await?;
+        // One that an earlier version of trainerd made carries our label still.
+        observed.objects.retain(|key, _| !self.store.edited.contains(key));
+        Ok(observed)
     }
 
     pub(crate) fn request<'a>(
@@ -326,6 +312,14 @@ impl Engine {
             allow,
             field_manager: self.cluster.field_manager(),
         }
+    }
+
+    /// The namespace of the installation, made if it is absent.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] where it is being deleted.
+    pub async fn prepare_namespace(&self) -> Result<(), EngineError> {
+        self.ensure_namespace().await
     }
 
     /// Whether everything that a plan and its account need is allowed.
@@ -356,6 +350,7 @@ impl Engine {
         prepared: Prepared,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
+        let state = Box::pin(self.write_record(state, options)).await?;
         (options.sink)(Event::Planned {
             purpose: prepared.plan.purpose,
             revision: Some(prepared.revision),
@@ -392,7 +387,13 @@ impl Engine {
         if !is_successor && self.store.record().await?.version != state.stored.version {
             return Err(EngineError::ChangedMeanwhile { added: Vec::new() });
         }
-        let prepared = self.as_of_now(&state, prepared).await?;
+        let mut prepared = self.as_of_now(&state, prepared).await?;
+        if let Some(header) = prepared.restored.take() {
+            self.store.save(header, prepared.package.clone()).await?;
+            let header = self.store.header(prepared.revision).await?;
+            state = state.at(Revision { header, desired: Arc::clone(&prepared.desired) });
+            state.damage = None;
+        }
         if prepared.kept == Kept::Nothing {
             self.put_right(&state, prepared, guard, options).await?;
             return Ok(state);
@@ -423,7 +424,8 @@ impl Engine {
         match self.walk(&plan, observed, Some(guard), &desired, options).await? {
             Ended::Failed { failure, .. } if failure.overtaken().is_some() => {
                 let header = self.store.header(revision).await?;
-                self.go_on(state, Some(Revision { header, desired }), Some(failure), guard, options).await
+                let start = Start::Overtaken(Box::new(failure));
+                self.go_on(state, Some(Revision { header, desired }), start, guard, options).await
             }
             ended => self.conclude(state, plan.purpose, desired, ended, guard, options).await,
         }
@@ -453,7 +455,7 @@ impl Engine {
     }
 
     /// The header of the revision that a plan leads to; its package knows the rest.
-    fn header(&self, state: &State, number: u64, plan: &Plan, desired: &Desired) -> Header {
+    pub(crate) fn header(&self, state: &State, number: u64, plan: &Plan, desired: &Desired) -> Header {
         Header {
             number,
             parent: state.record().current,
@@ -504,14 +506,19 @@ impl Engine {
         self.store.load(number).await
     }
 
-    /// Every revision's header, ascending, with what came of it.
-    pub async fn history(&self) -> Result<Vec<(Header, Option<Outcome>)>, EngineError> {
-        let record = self.store.open().await?.record;
-        let mut history = Vec::new();
-        for number in self.store.numbers().await? {
-            history.push((self.store.header(number).await?, record.results.get(&number).cloned()));
-        }
-        Ok(history)
+    /// A revision with its objects; `None` where it cannot be read.
+    ///
+    /// # Errors
+    /// [`EngineError::Request`].
+    pub async fn revision_if_sound(&self, number: u64) -> Result<Option<Revision>, EngineError> {
+        self.store.load_if_sound(number).await
+    }
+
+    /// The numbers of the revisions that the record tells of, or that exist, and of which nothing can be read.
+    pub fn unreadable(&self, state: &State) -> Vec<u64> {
+        let known = state.record().results.keys().chain(&state.stored.revisions).copied();
+        let known: BTreeSet<u64> = known.chain(state.record().current).collect();
+        known.into_iter().filter(|number| self.store.known_header(*number).is_none()).collect()
     }
 
     /// Lets go of what was kept so that it need not be read again.
@@ -524,17 +531,6 @@ impl Engine {
         let outcome = |header: &Header| state.record().results.get(&header.number).cloned();
         let headers = self.store.known_headers().into_iter();
         headers.map(|header| (outcome(&header), header)).map(|(outcome, header)| (header, outcome)).collect()
-    }
-
-    /// The revision that wanted exactly this and was rolled back, with the reason: the same again would fail the
-    /// same way.
-    pub fn rolled_back(&self, state: &State, desired: &Desired) -> Option<(u64, String)> {
-        let digest = revision::digest(desired);
-        let history = self.known_history(state).into_iter().rev();
-        history.filter(|(header, _)| header.digest == digest).find_map(|(header, outcome)| match outcome {
-            Some(Outcome::RolledBack { reason }) => Some((header.number, reason)),
-            _ => None,
-        })
     }
 
     pub(crate) fn not_installed(&self) -> EngineError {

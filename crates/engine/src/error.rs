@@ -81,6 +81,18 @@ pub enum EngineError {
         #[source]
         source: StoredError,
     },
+    /// The objects of the current revision cannot be read. Nothing was written.
+    #[error("failed to read the current revision, {revision}: {why}")]
+    Unreadable {
+        /// Its number.
+        revision: u64,
+        /// What is missing or damaged.
+        why: String,
+        /// Whether its options are known, so that its objects can be rendered again.
+        renderable: bool,
+        /// The newest other revision that can be read.
+        readable: Option<u64>,
+    },
     /// The new revision cannot be stored. Nothing was written.
     #[error("failed to pack the new revision")]
     Packing(#[source] ChunkError),

@@ -97,6 +97,24 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether something moved: what is waited for has no end in sight while nothing does.
+    pub fn is_progress(&self) -> bool {
+        match self {
+            Self::Planned { .. }
+            | Self::Recovering { .. }
+            | Self::Started { .. }
+            | Self::Done { .. }
+            | Self::RollingBack { .. } => true,
+            Self::ChangedByAdmission { .. }
+            | Self::Waiting { .. }
+            | Self::Retrying { .. }
+            | Self::Overtaken { .. }
+            | Self::Failed { .. } => false,
+        }
+    }
+}
+
 /// Where events go. It must not block: it is called between requests.
 pub type Sink<'a> = &'a (dyn Fn(Event) + Send + Sync);
 

@@ -23,6 +23,9 @@ pub struct Record {
     /// have and the current one has not is still to be pruned.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leftover: BTreeSet<u64>,
+    /// Revisions that were rolled back and that somebody asked to be tried again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub retry: BTreeSet<u64>,
     /// The tenure of the lease in which this was written. A tenure opens one journal at most, so whoever read a
     /// record without one and holds the lease in the next tenure knows that nobody has written it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,13 +139,27 @@ pub enum IllegalTransition {
 
 impl Record {
     /// A plan begins. An open journal is replaced only by a rollback or a removal, which inherits what it
-    /// touched.
-    pub fn open(mut self, mut journal: Journal) -> Result<Self, IllegalTransition> {
-        if let Some(open) = self.journal.take() {
-            if !matches!(journal.purpose, Purpose::Rollback | Purpose::Remove) {
-                return Err(IllegalTransition::AlreadyOpen(open.target));
+    /// touched; whoever wants something else says so with [`Record::replace`].
+    pub fn open(self, journal: Journal) -> Result<Self, IllegalTransition> {
+        match &self.journal {
+            Some(open) if !matches!(journal.purpose, Purpose::Rollback | Purpose::Remove) => {
+                Err(IllegalTransition::AlreadyOpen(open.target))
             }
-            self.results.insert(open.target, Outcome::Abandoned);
+            _ => Ok(self.replace(journal)),
+        }
+    }
+
+    /// A plan begins, in the place of one that is open: it inherits what that one touched.
+    #[must_use]
+    pub fn replace(mut self, mut journal: Journal) -> Self {
+        self.retry.clear();
+        if let Some(open) = self.journal.take() {
+            let outcome = match open.phase {
+                Phase::Forward => Outcome::Abandoned,
+                // What made it turn around is still true of it.
+                Phase::Undo { reason } => Outcome::Failed { reason },
+            };
+            self.results.insert(open.target, outcome);
             journal.touched.extend(open.touched);
             journal.touched.push(open.target);
             journal.from = journal.from.or(open.from);
@@ -151,7 +168,7 @@ impl Record {
         journal.touched.sort_unstable();
         journal.touched.dedup();
         self.journal = Some(journal);
-        Ok(self)
+        self
     }
 
     /// The plan failed and turns around.
@@ -188,6 +205,45 @@ impl Record {
         self.results.insert(journal.target, outcome);
         self.current = current;
         Ok(self)
+    }
+
+    /// The revisions whose objects may be in the cluster; none where nothing is installed or under way.
+    pub(crate) fn concerned(&self) -> BTreeSet<u64> {
+        let journal = self.journal.iter();
+        let named = journal
+            .flat_map(|open| open.from.into_iter().chain([open.target]).chain(open.touched.iter().copied()));
+        named.chain(self.current).chain(self.leftover.iter().copied()).collect()
+    }
+
+    /// The newest revision of all, where it failed or was rolled back, and why.
+    pub fn failed(&self) -> Option<(u64, &str)> {
+        let (number, outcome) = self.results.last_key_value()?;
+        match outcome {
+            Outcome::Failed { reason } | Outcome::RolledBack { reason } => Some((*number, reason)),
+            Outcome::Deployed | Outcome::Abandoned => None,
+        }
+    }
+
+    /// The revisions that are kept: `keep` of them, and whatever is needed now. What failed last is kept to be told of,
+    /// and then what worked goes before what did not, for it can be gone back to.
+    pub(crate) fn kept(&self, keep: usize, known: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let mut kept = self.concerned();
+        let all: BTreeSet<u64> = self.results.keys().copied().chain(known.iter().copied()).collect();
+        let did_not_work = |number: &u64| {
+            matches!(
+                self.results.get(number),
+                Some(Outcome::Failed { .. } | Outcome::RolledBack { .. } | Outcome::Abandoned)
+            )
+        };
+        let (failures, others): (Vec<u64>, Vec<u64>) = all.into_iter().rev().partition(did_not_work);
+        let ordered = failures.iter().take(1).chain(&others).chain(failures.iter().skip(1));
+        for number in ordered {
+            if kept.len() >= keep {
+                break;
+            }
+            kept.insert(*number);
+        }
+        kept
     }
 
     /// The revision that an open journal leads to, in the direction it goes now.
@@ -279,5 +335,32 @@ mod tests {
         let open = record.journal.clone().unwrap();
         assert_eq!((open.target, open.from, open.touched), (3, Some(1), vec![2]));
         assert_eq!(Record::default().close(None), Err(IllegalTransition::NotOpen));
+    }
+
+    #[test]
+    fn newer_options_replace_a_plan_and_keep_what_it_was_to_go_back_to() {
+        let record = Record { current: Some(1), ..Record::default() };
+        let record = record.open(journal(Purpose::Change, 2, Some(1))).unwrap();
+        let replaced = record.clone().replace(journal(Purpose::Change, 3, None));
+        let open = replaced.journal.as_ref().unwrap();
+        assert_eq!((open.target, open.from, open.touched.as_slice()), (3, Some(1), &[2][..]));
+        assert_eq!(replaced.results[&2], Outcome::Abandoned);
+        let turned = record.undo("bad image".into()).unwrap().replace(journal(Purpose::Change, 3, None));
+        assert_eq!(turned.results[&2], Outcome::Failed { reason: "bad image".into() });
+    }
+
+    #[test]
+    fn what_worked_is_kept_before_what_failed() {
+        let failed = || Outcome::RolledBack { reason: "bad image".into() };
+        let results = [(1, Outcome::Deployed), (2, Outcome::Deployed)].into_iter();
+        let results = results.chain((3..=12).map(|number| (number, failed()))).collect();
+        let record = Record { current: Some(2), results, ..Record::default() };
+        assert_eq!(record.kept(3, &BTreeSet::new()), BTreeSet::from([1, 2, 12]));
+        assert_eq!(record.kept(4, &BTreeSet::new()), BTreeSet::from([1, 2, 11, 12]));
+        // Of the record only the current one is known to have worked, and the others exist.
+        let lost = Record { current: Some(3), ..Record::default() };
+        assert_eq!(lost.kept(2, &BTreeSet::from([1, 2, 3])), BTreeSet::from([2, 3]));
+        assert_eq!(record.failed(), Some((12, "bad image")));
+        assert_eq!(lost.failed(), None);
     }
 }

@@ -12,7 +12,7 @@ use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 
 use crate::confirmed::but_for;
-use crate::engine::{Engine, RunOptions, State};
+use crate::engine::{Engine, RunOptions};
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
@@ -21,6 +21,7 @@ use crate::preflight;
 use crate::record::{Journal, Outcome, Phase};
 use crate::removal::Confirmed;
 use crate::revision::Revision;
+use crate::state::State;
 use crate::terms::Terms;
 
 impl Engine {
@@ -90,13 +91,11 @@ impl Engine {
         let pruned = failed.is_none();
         let record = state.stored.record.close(failed)?;
         let keep = Terms::of(&desired.options).revision_history;
-        let newest = record.results.keys().rev().take(keep).copied();
-        let kept: BTreeSet<u64> =
-            newest.chain(record.current).chain(record.leftover.iter().copied()).collect();
+        let known: BTreeSet<u64> = self.store.known_headers().iter().map(|header| header.number).collect();
+        let kept = record.kept(keep, &known);
         state.stored.record = record;
-        let known = state.record().results.len();
+        let surplus = known.iter().chain(state.record().results.keys()).any(|number| !kept.contains(number));
         state.stored.record.results.retain(|number, _| kept.contains(number));
-        let surplus = state.record().results.len() < known;
         if pruned {
             state.stored.group_kinds.clear();
             state.stored.namespaces.clear();
@@ -104,7 +103,7 @@ impl Engine {
         }
         state.stored = self.store.write(&state.stored).await?;
         if surplus {
-            self.store.trim(keep, &kept).await?;
+            self.store.trim(&kept).await?;
         }
         // Whichever way it went, what is current is what the plan led to.
         state.current = match state.record().current {
@@ -114,6 +113,8 @@ impl Engine {
             }
             None => None,
         };
+        state.header = state.current.as_ref().map(|current| current.header.clone());
+        state.damage = None;
         Ok(state)
     }
 
@@ -159,15 +160,15 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
-        self.go_on(state, known, None, guard, options).await
+        self.go_on(state, known, Start::BrokenOff, guard, options).await
     }
 
-    /// As [`Self::finish`]; `overtaken`: what a plan there has met a moment ago.
+    /// As [`Self::finish`]; `start`: how it comes that there is a journal.
     pub(crate) async fn go_on(
         &self,
         mut state: State,
         known: Option<Revision>,
-        mut overtaken: Option<Failure>,
+        start: Start,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
@@ -179,6 +180,11 @@ impl Engine {
             return self.finish_removal(state, extent, &confirmed, guard, options).await;
         }
         let undo = matches!(journal.phase, Phase::Undo { .. });
+        let is_told = !matches!(start, Start::BrokenOff);
+        let mut overtaken = match start {
+            Start::Overtaken(failure) => Some(*failure),
+            Start::Fresh | Start::BrokenOff => None,
+        };
         let mut known: Vec<Revision> = state.current.take().into_iter().chain(known).collect();
         let target = match taken(&mut known, heading) {
             Some(target) => target,
@@ -186,6 +192,7 @@ impl Engine {
         };
         match &journal.phase {
             _ if overtaken.is_some() => {}
+            Phase::Forward if is_told => {}
             Phase::Undo { reason } => {
                 (options.sink)(Event::RollingBack { to: heading, reason: reason.clone() });
             }
@@ -279,6 +286,16 @@ impl Engine {
         let plan = planner::resume(&request);
         Ok((plan, observed))
     }
+}
+
+/// How it comes that there is an open journal to finish.
+pub(crate) enum Start {
+    /// It was found.
+    BrokenOff,
+    /// It was opened a moment ago.
+    Fresh,
+    /// It was opened, and its plan met what somebody else did.
+    Overtaken(Box<Failure>),
 }
 
 /// The revision of that number, if it is among those in memory.

@@ -15,7 +15,7 @@ use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Plan, Purpose, Verb};
 use trainerd_plan::removal;
 
-use crate::engine::{Engine, RunOptions, State};
+use crate::engine::{Engine, RunOptions};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::execute::{self, Ended, Limits};
@@ -23,6 +23,7 @@ use crate::observe;
 use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Phase, Record, Removal};
+use crate::state::State;
 use crate::terms::Terms;
 
 /// A removal as it was shown: what runs is this, and nothing beyond it.
@@ -126,7 +127,7 @@ impl Engine {
         extent: Removal,
     ) -> Result<PreparedRemoval, EngineError> {
         let (plan, _) = self.removal(state, extent).await?;
-        let recorded = !concerned(state.record()).is_empty();
+        let recorded = !state.record().concerned().is_empty();
         Ok(PreparedRemoval { plan, extent, recorded })
     }
 
@@ -143,7 +144,7 @@ impl Engine {
     /// whatever is damaged or was erased already does not stand against a removal.
     async fn removal(&self, state: &State, extent: Removal) -> Result<(Plan, Observed), EngineError> {
         let mut revisions = Vec::new();
-        for number in concerned(state.record()) {
+        for number in state.record().concerned() {
             revisions.extend(self.store.load_if_sound(number).await?);
         }
         let states: Vec<&Desired> = revisions.iter().map(|revision| &*revision.desired).collect();
@@ -159,6 +160,7 @@ impl Engine {
             let unknown = state.stored.group_kinds.difference(&known).cloned().collect();
             observed.objects.extend(self.labelled(&unknown).await?);
         }
+        observed.objects.retain(|key, _| !self.store.edited.contains(key));
         // What a CRD change would drop is no concern of a removal.
         observed.workload_refs.clear();
         if extent != Removal::KeepStored {
@@ -185,7 +187,7 @@ impl Engine {
         options: &mut RunOptions<'_>,
     ) -> Result<NamespaceLeft, EngineError> {
         let state = self.open_damaged().await?;
-        if concerned(state.record()).is_empty() {
+        if state.record().concerned().is_empty() {
             if !confirmed.plan.is_empty() {
                 self.ensure_namespace().await?;
             } else if self.namespace_is_going().await? {
@@ -196,7 +198,10 @@ impl Engine {
         let fence = guard.fence();
         self.store.hold(fence.clone());
         let answer = match self.remove_with_lease(confirmed, &fence, options).await {
-            Ok(()) => self.remove_namespace(&fence).await,
+            Ok(()) => match self.remove_edited(&fence).await {
+                Ok(()) => self.remove_namespace(&fence).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         self.store.let_go();
@@ -217,7 +222,7 @@ impl Engine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), EngineError> {
         let mut state = self.open_damaged().await?;
-        if concerned(state.record()).is_empty() && confirmed.plan.is_empty() {
+        if state.record().concerned().is_empty() && confirmed.plan.is_empty() {
             // What a run left that was killed before its journal was open, or at the very end of a removal.
             return self.store.erase(&state.stored).await;
         }
@@ -256,7 +261,7 @@ impl Engine {
         }
         self.carry_out(&state, &plan, observed, guard, options).await?;
         self.store.erase(&state.stored).await?;
-        Ok(State { stored: crate::store::Stored::default(), current: None })
+        Ok(State::nothing())
     }
 
     async fn carry_out(
@@ -288,13 +293,6 @@ impl Engine {
 fn check(confirmed: &Confirmed<'_>, plan: &Plan, observed: &Observed) -> Result<(), EngineError> {
     let added = confirmed.added(plan, observed);
     if added.is_empty() { Ok(()) } else { Err(EngineError::ChangedMeanwhile { added }) }
-}
-
-/// The revisions whose objects may be in the cluster; none where nothing is installed or under way.
-fn concerned(record: &Record) -> BTreeSet<u64> {
-    let journal = record.journal.iter();
-    let named = journal.flat_map(|j| j.from.into_iter().chain([j.target]).chain(j.touched.iter().copied()));
-    named.chain(record.current).chain(record.leftover.iter().copied()).collect()
 }
 
 /// The record with the removal under way: opened, in place of any other plan, or with another extent.
@@ -382,7 +380,7 @@ mod tests {
                 (open.purpose, open.target, open.extent),
                 (Purpose::Remove, target, Some(Removal::Purge))
             );
-            assert_eq!(concerned(&begun).into_iter().collect::<Vec<_>>(), all, "{what}");
+            assert_eq!(begun.concerned().into_iter().collect::<Vec<_>>(), all, "{what}");
         }
     }
 
@@ -393,7 +391,7 @@ mod tests {
         assert_eq!(begun(&record, Removal::KeepStored, "remove").unwrap(), None);
         let wider = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
         assert_eq!(wider.journal, Some(Journal { extent: Some(Removal::Purge), ..open }));
-        assert!(concerned(&Record::default()).is_empty());
+        assert!(Record::default().concerned().is_empty());
     }
 
     #[test]

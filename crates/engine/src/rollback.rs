@@ -8,12 +8,14 @@ use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 use trainerd_plan::planner;
 
-use crate::engine::{Engine, Prepared, RunOptions, State, next_number};
+use crate::damage::Damage;
+use crate::engine::{Engine, Prepared, RunOptions, next_number};
 use crate::error::EngineError;
 use crate::place::released;
 use crate::record::{Journal, Phase};
-use crate::recover::written_before;
+use crate::recover::{Start, written_before};
 use crate::revision::{Header, Revision};
+use crate::state::State;
 use crate::terms::Terms;
 
 impl Engine {
@@ -26,17 +28,15 @@ impl Engine {
         to: Option<u64>,
         allow: Allowed,
     ) -> Result<Prepared, EngineError> {
-        let current = state.current.as_ref();
-        let number = match (to, current) {
-            (Some(number), _) => number,
-            (None, Some(current)) => {
-                current.header.parent.ok_or(EngineError::NothingBefore(current.header.number))?
-            }
-            (None, None) => match state.record().current {
-                // Says what is damaged about it; a numbered rollback needs no word of it.
-                Some(number) => self.store.load(number).await?.header.parent.unwrap_or(number),
-                None => return Err(self.not_installed()),
+        let number = match (to, state.header(), state.record().current) {
+            (Some(number), ..) => number,
+            (None, Some(header), _) => header.parent.ok_or(EngineError::NothingBefore(header.number))?,
+            // Nothing is known of it: the newest one before it that can be read.
+            (None, None, Some(current)) => match state.damage() {
+                Some(Damage::Objects { readable: Some(number), .. }) if *number < current => *number,
+                _ => return Err(EngineError::NothingBefore(current)),
             },
+            (None, None, None) => return Err(self.not_installed()),
         };
         let target = self.store.load(number).await?;
         self.prepare(state, target.desired, Purpose::Rollback, allow).await
@@ -127,6 +127,6 @@ impl Engine {
         state.stored.record = state.stored.record.open(journal)?;
         self.include(&mut state.stored, &[&*desired]);
         state.stored = self.store.write(&state.stored).await?;
-        self.finish(state, None, guard, options).await
+        self.go_on(state, None, Start::Fresh, guard, options).await
     }
 }

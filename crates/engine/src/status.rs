@@ -1,11 +1,13 @@
 //! Where an installation is: versions, readiness, what each object waits for, what the cluster changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use semver::Version;
 use serde::Serialize;
 use serde_json::Value;
+use trainerd_cluster::lease::{Identity, LeaseRecord};
 use trainerd_cluster::{ListParams, builtin, endpoints};
 use trainerd_plan::admission::{self, Judged};
 use trainerd_plan::applyset;
@@ -18,11 +20,13 @@ use trainerd_plan::ownership::FieldChange;
 use trainerd_plan::readiness::{self, Readiness};
 use trainerd_plan::reason::WaitingOn;
 
-use crate::engine::{Engine, State};
+use crate::damage::Damage;
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
 use crate::revision::Revision;
+use crate::state::State;
 use crate::store::Standing;
 
 /// Where an installation is.
@@ -51,6 +55,12 @@ pub struct Status {
     pub deleting: Vec<Held>,
     /// The plan under way, if any.
     pub journal: Option<Journal>,
+    /// The holder of the lease, where a plan is under way: who runs it. Without one it was broken off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
+    /// What of trainerd's own Secrets is lost, where that stands in the way of a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
     /// Who has the say.
     #[serde(flatten)]
     pub standing: Standing,
@@ -114,6 +124,8 @@ impl Status {
             missing: Vec::new(),
             deleting: Vec::new(),
             journal: None,
+            writer: None,
+            damage: None,
             standing: Standing::default(),
         }
     }
@@ -122,7 +134,7 @@ impl Status {
 impl Engine {
     /// Observes the installation; nothing is written.
     pub async fn status(&self, state: &State) -> Result<Status, EngineError> {
-        let Some(current) = &state.current else { return Err(self.not_installed()) };
+        let Some(current) = &state.current else { return self.status_in_part(state).await };
         let desired = &current.desired;
         let mut observed = self.observe(&[desired]).await?;
         self.add_pods(&mut observed).await?;
@@ -134,6 +146,8 @@ impl Engine {
         Ok(Status {
             outcome: state.record().results.get(&number).cloned(),
             journal: state.journal().cloned(),
+            writer: self.writer(state).await?,
+            damage: state.damage().cloned(),
             standing: state.standing().clone(),
             deleting: self.deleting(&observed),
             ..Status::of(number, desired, objects)
@@ -143,6 +157,57 @@ impl Engine {
     fn deleting(&self, observed: &Observed) -> Vec<Held> {
         let own = observed.objects.iter().filter(|(_, live)| live.belongs_to(self.installation()));
         own.filter_map(|(key, live)| in_use::held(observed, key, live)).collect()
+    }
+
+    /// What can be told of an installation whose current revision cannot be read: what carries its label.
+    async fn status_in_part(&self, state: &State) -> Result<Status, EngineError> {
+        let Some(number) = state.record().current else {
+            return Err(self.not_installed());
+        };
+        let now = Timestamp::now();
+        let found = self.labelled(&state.stored.group_kinds).await?;
+        let objects = found.iter().map(|(key, live)| ObjectStatus {
+            component: applyset::label(&live.value, applyset::COMPONENT).unwrap_or_default().to_owned(),
+            object: key.clone(),
+            waiting: waits(key, &live.value, |_| true, std::iter::empty(), now),
+            drift: Vec::new(),
+            admission: Vec::new(),
+        });
+        let header = state.header();
+        let known = Desired {
+            installation: self.installation().clone(),
+            naming: self.naming(state),
+            components: header.map(|header| header.components.clone()).unwrap_or_default(),
+            options: BTreeMap::new(),
+            given: Vec::new(),
+            objects: Vec::new(),
+        };
+        Ok(Status {
+            outcome: state.record().results.get(&number).cloned(),
+            journal: state.journal().cloned(),
+            writer: self.writer(state).await?,
+            damage: state.damage().cloned(),
+            standing: state.standing().clone(),
+            // What it should be is not known.
+            ready: false,
+            ..Status::of(number, &known, objects)
+        })
+    }
+
+    /// Who runs the plan under way: the holder of the lease, as far as he is not known to be gone. `None` where none is
+    /// under way, or it was broken off.
+    ///
+    /// # Errors
+    /// [`EngineError::Request`].
+    pub async fn writer(&self, state: &State) -> Result<Option<String>, EngineError> {
+        if state.journal().is_none() {
+            return Ok(None);
+        }
+        let name = applyset::parent_name(self.installation());
+        let namespace = Some(self.installation().namespace.as_str());
+        let lease = patiently(async || self.cluster.get_opt(&builtin::lease(), namespace, &name).await).await;
+        let lease = lease.map_err(EngineError::request("read", "the installation's lease"))?;
+        Ok(lease.and_then(|lease| holder(&LeaseRecord::of(&lease), Timestamp::now())))
     }
 
     fn object(
@@ -221,6 +286,21 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// How much later than its time a renewal may come, clocks that differ included.
+const LATE: Duration = Duration::from_secs(10);
+
+/// The holder of a lease, unless he has ended or has not renewed it for longer than it lasts.
+fn holder(lease: &LeaseRecord, now: Timestamp) -> Option<String> {
+    let holder = lease.holder.as_ref()?;
+    if holder.parse::<Identity>().is_ok_and(|holder| holder.is_dead()) {
+        return None;
+    }
+    let renewed: Timestamp = lease.renew_time.as_ref()?.parse().ok()?;
+    let lasts = lease.duration.unwrap_or_default() + LATE;
+    let since = Duration::try_from(now.duration_since(renewed)).unwrap_or_default();
+    (since <= lasts).then(|| holder.clone())
 }
 
 /// What an object waits for; `None` when it is ready. `answers`: whether a Service (`namespace/name`) has a ready

@@ -4,6 +4,7 @@
 //! Revisions and chunks are immutable and named by number and content, so writing one twice does nothing.
 //! While a lease is held ([`Store::hold`]), each attempt to write first asks whether it is still ours.
 
+mod installations;
 mod keep;
 mod standing;
 
@@ -20,8 +21,9 @@ use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{Cluster, CreateParams, FieldValidation, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
-use trainerd_plan::object::GroupKind;
+use trainerd_plan::object::{GroupKind, ObjectKey};
 
+pub use self::installations::{Found, installations};
 pub(crate) use self::keep::Package;
 pub(crate) use self::standing::About;
 pub use self::standing::{Note, Standing};
@@ -38,6 +40,9 @@ pub(crate) const RECORD: &str = "trainerd.dev/record";
 /// Annotation of a revision: the names of its chunks, comma-separated, so that whether a chunk is still
 /// needed is known from a list of metadata.
 const CHUNKS: &str = "trainerd.dev/chunks";
+
+/// The key of the record under which it keeps copies of the revisions that matter now, without their objects.
+const COPIES: &str = "revisions";
 
 /// Nobody wants back what was just sent.
 const QUIETLY: CreateParams = CreateParams {
@@ -59,6 +64,8 @@ pub(crate) struct Store {
     headers: Mutex<BTreeMap<u64, Header>>,
     /// What every write has to pass; `None` while no lease is held.
     fence: RwLock<Option<Fence>>,
+    /// What people edit: earlier versions of trainerd kept it in revisions, and it is left out when one is read.
+    pub(crate) edited: BTreeSet<ObjectKey>,
 }
 
 /// A record with what its next write must carry.
@@ -76,6 +83,8 @@ pub(crate) struct Stored {
     pub standing: Standing,
     /// resourceVersion of the list that [`Store::open`] made.
     pub listed: String,
+    /// The numbers of the revisions whose Secrets exist, and can be read so far, as [`Store::open`] found them.
+    pub revisions: BTreeSet<u64>,
 }
 
 impl Store {
@@ -87,6 +96,7 @@ impl Store {
             chunks: tokio::sync::Mutex::default(),
             headers: Mutex::default(),
             fence: RwLock::default(),
+            edited: BTreeSet::new(),
         }
     }
 
@@ -135,26 +145,36 @@ impl Store {
     pub(crate) async fn open(&self) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let (secrets, listed) = self.kept(" in (record,revision,paused,ruler)").await?;
-        let revisions = self.numbered(&secrets).into_iter();
+        let listed_revisions = self.numbered(&secrets).into_iter();
         // One that is damaged says so when it is needed.
-        let sound = revisions.filter_map(|(number, secret)| {
-            Some((number, decompressed::<Header>(&secret.object, "revision").ok()?))
-        });
-        *self.headers() = sound.collect();
-        let stored = match secrets.iter().find(|secret| secret.name == name) {
-            Some(secret) => self.stored(&secret.object)?,
+        let sound: BTreeMap<u64, Header> = listed_revisions
+            .filter_map(|(number, secret)| {
+                Some((number, decompressed::<Header>(&secret.object, "revision").ok()?))
+            })
+            .collect();
+        let revisions = sound.keys().copied().collect();
+        *self.headers() = sound;
+        let (stored, copies) = match secrets.iter().find(|secret| secret.name == name) {
+            Some(secret) => (self.stored(&secret.object)?, copies(&secret.object)),
             // Somebody may have taken its labels away.
-            None => self.record().await?,
+            None => self.record_with_copies().await?,
         };
-        Ok(Stored { standing: Self::standing(&secrets)?, listed, ..stored })
+        for copy in copies {
+            self.headers().entry(copy.number).or_insert(copy);
+        }
+        Ok(Stored { standing: Self::standing(&secrets)?, listed, revisions, ..stored })
     }
 
     /// The record, or an empty one.
     pub(crate) async fn record(&self) -> Result<Stored, EngineError> {
+        Ok(self.record_with_copies().await?.0)
+    }
+
+    async fn record_with_copies(&self) -> Result<(Stored, Vec<Header>), EngineError> {
         let name = applyset::parent_name(&self.installation);
         match self.get(&name).await {
-            Ok(secret) => self.stored(&secret),
-            Err(error) if error.is_absent() => Ok(Stored::default()),
+            Ok(secret) => Ok((self.stored(&secret)?, copies(&secret))),
+            Err(error) if error.is_absent() => Ok(<(Stored, Vec<Header>)>::default()),
             Err(error) => Err(EngineError::request("read", format!("Secret {name}"))(error)),
         }
     }
@@ -178,13 +198,15 @@ impl Store {
                 .collect(),
             standing: Standing::default(),
             listed: String::new(),
+            revisions: BTreeSet::new(),
         })
     }
 
     /// Writes the record over the one that was read, and nothing else.
     ///
     /// # Errors
-    /// [`EngineError::LeaseLost`] before anything is sent; a conflict where somebody else wrote meanwhile.
+    /// [`EngineError::LeaseLost`] before anything is sent; a conflict where somebody else wrote meanwhile. One that
+    /// somebody deleted meanwhile is made anew by whoever holds the lease.
     pub(crate) async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let fence = self.fence();
@@ -212,13 +234,28 @@ impl Store {
             "type": "trainerd.dev/record",
             "data": {"record": STANDARD.encode(text)},
         });
+        // A revision whose own Secret is lost is known from here.
+        let copies: Vec<Header> =
+            stored.record.concerned().iter().filter_map(|number| self.known_header(*number)).collect();
+        if !copies.is_empty() {
+            let copies = compressed(&copies).map_err(damaged(&name))?;
+            secret["data"][COPIES] = json!(STANDARD.encode(copies));
+        }
+        let anew = secret.clone();
         if let Some(version) = &stored.version {
             secret["metadata"]["resourceVersion"] = json!(version);
         }
         let secret = &secret;
+        let create = async || self.cluster.create(&builtin::secret(), &anew, QUIETLY).await;
         let written = fenced(fence.as_ref(), async || match &stored.version {
-            None => self.cluster.create(&builtin::secret(), secret, QUIETLY).await,
-            Some(_) => self.cluster.replace(&builtin::secret(), secret, QUIETLY).await,
+            None => create().await,
+            Some(_) => match self.cluster.replace(&builtin::secret(), secret, QUIETLY).await {
+                Err(error) if error.is_absent() && fence.is_some() => {
+                    tracing::warn!(secret = name, "the record was deleted by somebody; it is written anew");
+                    create().await
+                }
+                answer => answer,
+            },
         })
         .await;
         let version = match written {
@@ -278,10 +315,11 @@ impl Store {
         // Aside, so that others go on, and that nothing of the memory it takes is left among what stays.
         let unpacked = tokio::task::spawn_blocking(move || unpacked_state(&known, &chunks)).await;
         let unpacked = unpacked.map_err(std::io::Error::other).map_err(chunk::ChunkError::from).flatten();
-        let (desired, found) = unpacked.map_err(StoredError::from).map_err(damaged(&name))?;
+        let (mut desired, found) = unpacked.map_err(StoredError::from).map_err(damaged(&name))?;
         if found != header.digest {
             return Err(damaged(&name)(StoredError::Digest { expected: header.digest, found }));
         }
+        desired.objects.retain(|object| !self.edited.contains(&object.key()));
         Ok(Revision { header, desired: Arc::new(desired) })
     }
 
@@ -346,6 +384,12 @@ fn unpacked_state(
     };
     let found = revision::digest_with(&desired, lines.into_iter());
     Ok((desired, found))
+}
+
+/// The revisions that a record keeps copies of: none where they cannot be read, for each has a Secret of its own.
+fn copies(record: &Value) -> Vec<Header> {
+    // One that an earlier version wrote has none.
+    decompressed(record, COPIES).unwrap_or_default()
 }
 
 fn damaged(name: &str) -> impl FnOnce(StoredError) -> EngineError {

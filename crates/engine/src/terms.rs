@@ -24,6 +24,8 @@ pub struct Terms {
     pub drift_ignore: Vec<Ignored>,
     /// Option `revision-history`.
     pub revision_history: usize,
+    /// Option `retry-failed`; `None`: never.
+    pub retry_failed: Option<Duration>,
 }
 
 impl Terms {
@@ -39,6 +41,7 @@ impl Terms {
             conflicts: conflicts.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default(),
             drift_policy: text("drift-policy").parse().unwrap_or_default(),
             drift_ignore: Ignored::list(text("drift-ignore")).unwrap_or_default(),
+            retry_failed: Some(number("retry-failed", 0)).filter(|pause| *pause > 0).map(Duration::from_secs),
             revision_history: usize::try_from(number("revision-history", 10)).unwrap_or(10),
         }
     }

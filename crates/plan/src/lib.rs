@@ -9,6 +9,7 @@ pub mod crd_policy;
 pub mod desired;
 pub mod drift;
 pub mod elsewhere;
+pub mod identify;
 pub mod immutable;
 pub mod in_use;
 pub mod lint;

@@ -5,15 +5,19 @@
 //! request is forwarded, or right after its answer came; then the same command is run once more, undisturbed.
 //! That must bring the cluster to where the undisturbed run brought it, alone.
 //!
-//! A daemon is put through random stories instead: [`Ordeal`].
+//! A daemon is put through random stories instead: [`Ordeal`]. And trainerd's own Secrets are lost: [`Losses`].
 
 mod hands;
+mod losses;
 mod ordeal;
+mod seeds;
 mod state;
 mod story;
 mod verdict;
 
+pub use losses::{Loss, Losses};
 pub use ordeal::{Ended, Ordeal, Told};
+pub use seeds::part_of_seeds;
 pub use state::State;
 pub use story::Story;
 

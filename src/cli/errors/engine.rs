@@ -9,13 +9,13 @@ use trainerd_plan::refused::Refused;
 
 use super::Problem;
 use super::cluster::{of_lease, of_lost_lease, of_request};
+use super::damage::remedy_of_objects;
 use crate::cli::exit::Exit;
 
 /// The code of a plan that has left out what is being deleted.
 pub(crate) const HELD: &str = "held";
 
-const GO_ON: &str =
-    "the plan is journalled: run the same command again to go on (`trainerd status` shows where it is)";
+const GO_ON: &str = "the plan is journalled: run the same command again to go on, or with other options to replace it; `trainerd rollback` goes back (`trainerd status` shows where it is)";
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
@@ -30,7 +30,7 @@ impl From<EngineError> for Problem {
             EngineError::Failed { cause, .. } => failed(&error, cause),
             EngineError::RolledBack { reason, .. } => of(Exit::Failed, "rolled-back")
                 .because(reason.clone())
-                .hint("the installation is as it was before: correct the cause, then try again"),
+                .hint("the installation is as it was before: correct the cause, then `trainerd retry` tries the same again; other options are tried as they come"),
             EngineError::TimedOut { seconds, waiting } => {
                 Problem::new(Exit::TimedOut, "timed-out", format!("timed out after {seconds} s"))
                     .because(format!("still waiting for {waiting}"))
@@ -56,6 +56,12 @@ impl From<EngineError> for Problem {
             EngineError::Stored { source, .. } => of(Exit::Failed, code_of_stored(source)).hint(
                 "restore the Secret from a backup, or go to another revision of `trainerd history`; nothing was changed",
             ),
+            EngineError::Unreadable { revision, renderable, readable, .. } => {
+                let remedy = remedy_of_objects(*renderable, *readable);
+                of(Exit::Failed, "revision-unreadable")
+                    .because(format!("what is kept of revision {revision} in the cluster is missing or damaged; nothing was changed"))
+                    .hint(remedy)
+            }
             EngineError::Packing(_) => of(Exit::Failed, "packing")
                 .hint("an object has to fit into a Secret, 1 MiB, when compressed: make it smaller; nothing was changed"),
             EngineError::NoSuchRevision { number, known } => {

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod cluster;
+mod damage;
 mod engine;
 mod input;
 mod trainjob;
@@ -17,6 +18,7 @@ use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
 
 pub(crate) use self::catalog::given_somewhere;
+pub(crate) use self::damage::{LEFT_REMEDY, damage_text, left_text, lost, remedy};
 pub(crate) use self::engine::HELD;
 pub(crate) use self::input::InputError;
 pub(crate) use self::trainjob::TrainJobError;

@@ -66,7 +66,11 @@ fn hint(error: &clap::Error, verb: Option<&str>) -> String {
     let suggested =
         [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
             .into_iter()
-            .find_map(|kind| error.get(kind).and_then(shown));
+            .find_map(|kind| match error.get(kind) {
+                // The nearest comes last.
+                Some(ContextValue::Strings(texts)) => texts.last().cloned(),
+                other => other.and_then(shown),
+            });
     match suggested {
         Some(suggested) => format!("did you mean {suggested}?"),
         None => match verb {

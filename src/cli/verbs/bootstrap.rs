@@ -1,31 +1,37 @@
 //! `bootstrap`: the daemon, into the cluster.
 
+mod options_map;
+
 use clap::Args;
-use trainerd_catalog::{Catalog, DAEMON, DAEMON_OPTIONS, daemon_that_keeps};
-use trainerd_cluster::{Cluster, builtin};
+use trainerd_catalog::{Catalog, DAEMON, daemon_that_keeps};
+use trainerd_cluster::Cluster;
 use trainerd_engine::record::Removal;
-use trainerd_engine::{Engine, EngineError, State};
+use trainerd_engine::{Engine, State};
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Installation;
 
+use self::options_map::OptionsMap;
 use super::remove::take_away;
 use crate::cli::args::OptionArgs;
-use crate::cli::change::{Change, change};
+use crate::cli::change::{Change, change_after};
 use crate::cli::context::{Context, check_ruler, installed};
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::exit::Exit;
 use crate::cli::option_changes::{explained, patched};
-use crate::cli::options::{Given, Source, environment};
+use crate::cli::options::{Given, environment};
 use crate::cli::want::{Wanted, purpose, want};
 use crate::cli::way::source_in_cluster;
-use crate::daemon::declared::values_of;
+
+/// The option that names the daemon's image.
+const IMAGE: &str = "trainerd-image";
 
 /// Put the daemon into the cluster, to keep the installation from there
 ///
-/// Installs a Deployment with what it needs, and the ConfigMap trainerd-options in which the options of the
-/// installation are declared from then on: each key is an option. It starts from the options of that ConfigMap, or
-/// else of what is installed, and changes what is named here. The same command again brings another image or
-/// version of the daemon. The daemon may do what it does itself and what the stack is granted, and nothing else.
+/// Installs a Deployment with what it needs, and makes the ConfigMap trainerd-options where there is none: the options
+/// of the installation are declared there from then on, each key is an option, and they are yours to edit. It starts
+/// from the options of that ConfigMap, or else of what is installed, and sets the keys that are named here once the
+/// daemon runs. The same command again brings another image or version of the daemon; one that fails leaves the
+/// ConfigMap as it is. The daemon may do what it does itself and what the stack is granted, and nothing else.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -63,29 +69,48 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let catalog = Catalog::builtin()?;
     let mut asked = Given::read(&catalog, &args.options, &environment)?;
     if let Some(image) = &args.image {
-        asked.set_one("trainerd-image", image);
+        asked.set_one(IMAGE, image);
     }
     // Bad options are told before a cluster is looked for.
     asked.parse(&catalog)?;
 
     let cluster = context.connect().await?;
-    let stack = Engine::new(cluster.clone(), keeps.clone(), context.by.clone());
+    let stack = context.engine_of(cluster.clone(), keeps.clone());
     let state = context.open(&stack).await?;
     let source = source_in_cluster(&keeps.namespace);
     // Two daemons with different sources would undo each other's work.
     if state.standing().other_ruler(&source).is_some() {
         check_ruler(context, &state)?;
     }
-    let declared = context.interrupt.or(declared(&cluster, &keeps.namespace)).await?;
-    let mut given = declared.unwrap_or_else(|| start(&state));
-    given.override_with(asked);
+    let map = context.interrupt.or(OptionsMap::read(&cluster, &keeps.namespace)).await?;
+    let mut given = map.declared().unwrap_or_else(|| start(&state));
+    // Until the daemon runs with it, an image is only tried.
+    let mut before = asked.clone();
+    before.unset(IMAGE);
+    before = given.clone().overridden_with(before);
+    given.override_with(asked.clone());
     // What the daemon would refuse is refused here, where somebody reads it.
     context.interrupt.or(want(&catalog, &stack, &state, &given)).await?;
+    if !map.exists() {
+        context.printer.note(&format!("{source} will be made: the options are declared there from then on"));
+    }
 
-    let engine = Engine::new(cluster, own, context.by.clone());
+    let engine = context.engine_of(cluster.clone(), own);
     let wanted = async |state: &State| wanted(&catalog, &engine, state, &given, &keeps).await;
-    let exit =
-        change(context, &engine, Change { allow: Allowed::default(), show_way: false }, wanted).await?;
+    let asks = Change { allow: Allowed::default(), show_way: false };
+    let exit = Box::pin(change_after(context, &engine, asks, wanted, async |prepared| {
+        if map.exists() {
+            return Ok(());
+        }
+        engine.check_permissions(prepared).await?;
+        engine.prepare_namespace().await?;
+        map.create(&catalog.render_bootstrap(&before.parse(&catalog)?, &keeps)?.options).await
+    }))
+    .await?;
+    let set = context.interrupt.or(map.set(&asked.parse(&catalog)?)).await?;
+    if !set.is_empty() {
+        context.printer.note(&format!("set in {source}: {}", set.join(", ")));
+    }
     if let Some(other) = state.standing().other_ruler(&source) {
         // Let through because it is paused: whoever resumes it wants the new daemon to rule.
         context.interrupt.or(stack.rule(state.standing(), &source)).await?;
@@ -96,14 +121,6 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
         "the daemon runs, and keeps installation {name} as {source} says; `trainerd status --watch` shows how it goes"
     ));
     Ok(exit)
-}
-
-/// The options that the ConfigMap declares already, whoever wrote them; `None` where there is none.
-async fn declared(cluster: &Cluster, namespace: &str) -> Result<Option<Given>, Problem> {
-    let what = || format!("ConfigMap {namespace}/{DAEMON_OPTIONS}");
-    let found = cluster.get_opt(&builtin::config_map(), Some(namespace), DAEMON_OPTIONS).await;
-    let found = found.map_err(|source| EngineError::Request { action: "read", what: what(), source })?;
-    Ok(found.map(|object| Given::of(values_of(&object), &Source::ConfigMap)))
 }
 
 /// The options of what is installed: whoever puts a daemon there does not ask for other ones.
@@ -128,7 +145,7 @@ async fn wanted(
     let kubernetes = engine.cluster().version().await?;
     catalog.check_kubernetes(&resolution, kubernetes.git_version())?;
     let purpose = purpose(from.as_ref(), &resolution.versions());
-    let desired = catalog.render_daemon(&options, keeps)?;
+    let desired = catalog.render_bootstrap(&options, keeps)?.desired;
     let before = state.current.as_ref().map(|current| &current.header);
     let changes = explained(before, &desired, given);
     let patched = patched(&options, &desired);
@@ -141,11 +158,18 @@ async fn remove(
     keeps: Installation,
     own: Installation,
 ) -> Result<Exit, Problem> {
-    let engine = Engine::new(cluster.clone(), own, context.by.clone());
+    let engine = context.engine_of(cluster.clone(), own);
+    let map = context.interrupt.or(OptionsMap::read(&cluster, &keeps.namespace)).await?;
+    if map.exists() {
+        let made = map.is_made_by(&engine);
+        let goes =
+            if made { "goes too, for bootstrap made it" } else { "stays, for bootstrap did not make it" };
+        context.printer.note(&format!("{} {goes}", source_in_cluster(&keeps.namespace)));
+    }
     let exit =
         take_away(context, &engine, Removal::KeepStored, "Take the daemon out of the cluster?").await?;
     let source = source_in_cluster(&keeps.namespace);
-    let stack = Engine::new(cluster, keeps, context.by.clone());
+    let stack = context.engine_of(cluster, keeps);
     context.interrupt.or(stack.rule_no_more(&source)).await?;
     context.printer.note("what it kept stays as it is; `trainerd up` and `trainerd upgrade` change it again");
     Ok(exit)

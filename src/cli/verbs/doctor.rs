@@ -7,15 +7,14 @@ use serde::Serialize;
 use trainerd_catalog::Catalog;
 use trainerd_engine::{Engine, PodsChecked, State};
 use trainerd_plan::allowed::Allowed;
-use trainerd_plan::object::ObjectKey;
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::{Context, ahead};
-use crate::cli::errors::Problem;
+use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
 use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
 use crate::cli::output::{Tone, columns};
-use crate::cli::plan_text::{counted, counts};
+use crate::cli::plan_text::counts;
 use crate::cli::want::want;
 
 /// Check what stands in the way of an installation, without change
@@ -122,7 +121,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
         Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
         Err(problem) => return Ok(vec![Check::fail("cluster", &problem)]),
     }
-    let state = match context.open(&engine).await {
+    let state = match context.interrupt.or(engine.open_damaged()).await {
         Ok(state) => state,
         Err(problem) if problem.exit == Exit::Interrupted => return Err(problem),
         Err(problem) => {
@@ -130,8 +129,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
             return Ok(checks);
         }
     };
-    let left = if is_absent(&state) { context.interrupt.or(engine.left_behind()).await? } else { Vec::new() };
-    checks.push(records(&state, &left));
+    checks.push(records(context, &engine, &state).await?);
     let state = context.interrupt.or(ahead(&engine, state)).await?;
     let wanted = match context.interrupt.or(want(catalog, &engine, &state, given)).await {
         Ok(wanted) => wanted,
@@ -163,7 +161,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
             });
         }
     }
-    if state.current.is_some() {
+    if state.header().is_some() {
         checks.push(readiness(context, &engine, &state).await?);
     }
     Ok(checks)
@@ -188,32 +186,42 @@ fn pods(checked: &PodsChecked) -> Check {
     Check::fail("pods", &problem)
 }
 
-/// Whether there is neither a record nor a plan under way.
-fn is_absent(state: &State) -> bool {
-    state.journal().is_none() && state.current.is_none()
-}
-
-fn records(state: &State, left: &[ObjectKey]) -> Check {
-    match (state.journal(), &state.current) {
-        (Some(journal), _) => {
-            Check::warn("records", super::plan::journal_text(journal), super::plan::GOES_ON)
-        }
-        (None, Some(current)) => {
-            Check::ok("records", format!("installed, at revision {}", current.header.number))
-        }
-        (None, None) if !left.is_empty() => {
-            let message = format!(
-                "nothing is installed here, but {} of an earlier installation are left",
-                counted(left)
-            );
-            Check::warn(
-                "records",
-                message,
-                "`trainerd up` takes them over; `trainerd remove --purge` deletes them",
-            )
-        }
-        (None, None) => Check::ok("records", "nothing is installed here yet"),
+async fn records(context: &Context, engine: &Engine, state: &State) -> Result<Check, Problem> {
+    if let Some(damage) = state.damage() {
+        return Ok(Check::warn("records", damage_text(damage), &remedy(damage)));
     }
+    if let Some(journal) = state.journal() {
+        let writer = context.interrupt.or(engine.writer(state)).await?;
+        return Ok(Check::warn(
+            "records",
+            super::plan::journal_text(journal, writer.as_deref()),
+            super::plan::GOES_ON,
+        ));
+    }
+    let Some(current) = state.header() else {
+        let left = context.interrupt.or(engine.left_behind()).await?;
+        if left.is_empty() {
+            return Ok(Check::ok("records", "nothing is installed here yet"));
+        }
+        return Ok(Check::warn(
+            "records",
+            format!("nothing is installed here, but {}", left_text(&left)),
+            LEFT_REMEDY,
+        ));
+    };
+    let missing = context.interrupt.or(engine.missing()).await?;
+    let mut older: Vec<u64> = engine.unreadable(state);
+    older.extend(missing.into_keys());
+    if older.is_empty() {
+        return Ok(Check::ok("records", format!("installed, at revision {}", current.number)));
+    }
+    let numbers = older.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let hint = "nothing needs them but a rollback to there; `trainerd history` shows what is missing";
+    Ok(Check::warn(
+        "records",
+        format!("installed, but of earlier revisions something is lost: {numbers}"),
+        hint,
+    ))
 }
 
 /// Whether what is installed is ready, webhooks and their certificates included: a configuration without CA

@@ -55,14 +55,18 @@ struct Row<'a> {
     current: bool,
     /// Which way its plan goes, while it is under way.
     under_way: Option<&'a Phase>,
+    /// Whether the current one is newer.
+    #[serde(skip)]
+    is_past: bool,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
-    let state = context.open(&engine).await?;
-    let history = context.interrupt.or(engine.history()).await?;
-    if history.is_empty() {
+    let state = context.open_damaged(&engine).await?;
+    let history = engine.known_history(&state);
+    let unreadable = engine.unreadable(&state);
+    if history.is_empty() && unreadable.is_empty() {
         let installation = engine.installation().clone();
         let (name, namespace) = (installation.name, installation.namespace);
         return Err(EngineError::NotInstalled { name, namespace }.into());
@@ -87,6 +91,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
             outcome: outcome.as_ref(),
             forced: &header.taken,
             current: current == Some(header.number),
+            is_past: current.is_some_and(|current| header.number < current),
             under_way: journal
                 .filter(|journal| journal.target == header.number)
                 .map(|journal| &journal.phase),
@@ -94,6 +99,13 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
         .collect();
     let whole = context.printer.verbosity == Verbosity::Verbose;
     context.printer.show(&rows, || table(&rows, whole))?;
+    let missing = context.interrupt.or(engine.missing()).await?;
+    for number in unreadable {
+        context.printer.note(&format!("revision {number} cannot be read: its Secret is missing or damaged"));
+    }
+    for (number, names) in missing {
+        context.printer.note(&format!("of revision {number} is missing: {}", names.join(", ")));
+    }
     Ok(Exit::Done)
 }
 
@@ -141,6 +153,8 @@ fn result(row: &Row<'_>) -> String {
         (Some(Phase::Forward), _) => "under way".to_owned(),
         (Some(Phase::Undo { reason }), _) => format!("going back: {reason}"),
         (None, Some(outcome)) => outcome_text(outcome),
+        // It was begun: it, or one after it, became the current one.
+        (None, None) if row.is_past => "not known".to_owned(),
         (None, None) => "not begun".to_owned(),
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn show(
     given: &Given,
     allow: Allowed,
 ) -> Result<Exit, Problem> {
-    let state = context.open(engine).await?;
+    let state = context.open_damaged(engine).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
     let wanted = context.interrupt.or(want(catalog, engine, &state, given)).await?;
     let about = wanted.about(context.printer.verbosity);
@@ -87,20 +87,32 @@ pub(crate) async fn show(
         text
     })?;
     if let Some(journal) = journal {
-        context.printer.note(&format!("{}; {GOES_ON}", journal_text(journal)));
+        let writer = context.interrupt.or(engine.writer(&state)).await?;
+        context.printer.note(&format!("{}; {GOES_ON}", journal_text(journal, writer.as_deref())));
     }
     Ok(if pending { Exit::Pending } else { Exit::Done })
 }
 
 /// What becomes of a plan that is under way.
-pub(crate) const GOES_ON: &str = "the next up or upgrade finishes it, rollback replaces it";
+pub(crate) const GOES_ON: &str =
+    "up or upgrade goes on with it, or replaces it where something else is wanted; rollback goes back";
 
-/// A plan that is under way, in a sentence.
-pub(crate) fn journal_text(journal: &Journal) -> String {
+/// A plan that has begun, in a sentence: under way where somebody runs it, and otherwise broken off.
+pub(crate) fn journal_text(journal: &Journal, writer: Option<&str>) -> String {
     let Journal { purpose, target, started, by, .. } = journal;
     let way = match &journal.phase {
         Phase::Forward => String::new(),
-        Phase::Undo { reason } => format!(" and is going back ({reason})"),
+        Phase::Undo { reason } => format!(" while it went back ({reason})"),
     };
-    format!("the {purpose} of revision {target}, begun {started:.0} by `{by}`, is under way{way}")
+    match (writer, &journal.phase) {
+        (None, _) => {
+            format!("the {purpose} of revision {target}, begun {started:.0} by `{by}`, was broken off{way}")
+        }
+        (Some(writer), Phase::Forward) => format!(
+            "the {purpose} of revision {target}, begun {started:.0} by `{by}`, is under way, run by {writer}"
+        ),
+        (Some(writer), Phase::Undo { reason }) => format!(
+            "the {purpose} of revision {target}, begun {started:.0} by `{by}`, is going back ({reason}), run by {writer}"
+        ),
+    }
 }

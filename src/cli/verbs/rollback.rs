@@ -61,7 +61,8 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
             engine.run(state, prepared, &mut context.run_options(&sink)).await
         }
         Some(journal) => {
-            context.printer.note(&journal_text(&journal));
+            let writer = context.interrupt.or(engine.writer(&state)).await?;
+            context.printer.note(&journal_text(&journal, writer.as_deref()));
             confirm(context, "Go back all the same?", Risk::of(allow)).await?;
             let wanted = args.revision.or(journal.from);
             let done = engine.replace(state, args.revision, allow, &mut context.run_options(&sink)).await;

@@ -1,5 +1,6 @@
 //! `status`: where the installation is, and what it waits for.
 
+mod wait;
 mod watch;
 
 use std::fmt::Write as _;
@@ -14,11 +15,10 @@ use super::history::outcome_text;
 use super::plan::{GOES_ON, journal_text};
 use crate::cli::args::Format;
 use crate::cli::context::{Context, ahead};
-use crate::cli::errors::Problem;
+use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
 use crate::cli::exit::Exit;
 use crate::cli::external::absent;
 use crate::cli::output::{Printer, Tone, columns};
-use crate::cli::plan_text::counted;
 use crate::cli::way::Way;
 use crate::cli::web;
 use crate::cli::word::{Ear, Word};
@@ -32,6 +32,7 @@ use crate::cli::word::{Ear, Word};
 Examples:
   trainerd status                                   now
   trainerd status --watch                           again whenever something changes
+  trainerd status --wait --timeout 10m              until what is declared is applied and settled
   trainerd status -o json                           for a script: .ready says it all
   trainerd status --web                             the page of the daemon in the cluster
   trainerd status --web --socket /run/trainerd.sock the page of the daemon that listens there")]
@@ -39,6 +40,14 @@ pub(crate) struct StatusArgs {
     /// Go on and print again whenever something changes, until interrupted
     #[arg(short, long, conflicts_with = "web")]
     watch: bool,
+
+    /// Wait until what is declared is applied and settled; ends with 0 then, and otherwise says why not
+    ///
+    /// Where a daemon keeps the installation, until the options that are declared now are in force and everything is
+    /// ready; otherwise until the last plan is done and everything is ready. Options that are invalid or refused, or that
+    /// failed, end it at once; --timeout bounds it.
+    #[arg(long, conflicts_with_all = ["watch", "web"])]
+    wait: bool,
 
     /// Open the page of the daemon in a browser, until interrupted; without one, use the address that is printed
     ///
@@ -60,6 +69,9 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Pr
     }
     let engine = context.engine().await?;
     let mut ear = Ear::new(args.socket.clone());
+    if args.wait {
+        wait::wait(context, &engine, &mut ear).await?;
+    }
     if args.watch {
         return Box::pin(watch::watch(context, &engine, &mut ear)).await;
     }
@@ -99,8 +111,27 @@ struct Told {
     daemon: Option<Word>,
 }
 
+/// How often it is looked again because a plan ended between two requests of a look.
+const LOOKS: usize = 3;
+
 async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told, Problem> {
-    let state = context.open(engine).await?;
+    for _ in 1..LOOKS {
+        let (told, version) = look_once(context, engine, ear).await?;
+        let has_ended = told.status.journal.is_some() && told.status.writer.is_none();
+        // The record was read before the lease: only where it is still the same was the plan broken off.
+        if !has_ended || context.interrupt.or(engine.open_damaged()).await?.version() == version.as_deref() {
+            return Ok(told);
+        }
+    }
+    Ok(look_once(context, engine, ear).await?.0)
+}
+
+async fn look_once(
+    context: &Context,
+    engine: &Engine,
+    ear: &mut Ear,
+) -> Result<(Told, Option<String>), Problem> {
+    let state = context.interrupt.or(engine.open_damaged()).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
     let heard = async { Ok::<_, Problem>(ear.listen(engine, &state).await) };
     let daemon = context.interrupt.or(heard).await?;
@@ -111,15 +142,14 @@ async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told,
                 status.ready &= absent.is_empty();
                 status.missing = absent;
             }
-            Ok(Told { status, daemon })
+            Ok((Told { status, daemon }, state.version().map(str::to_owned)))
         }
         Err(problem @ Problem { code: "not-installed", .. }) => {
             let left = context.interrupt.or(engine.left_behind()).await?;
             if left.is_empty() {
                 return Err(problem);
             }
-            let hint = "`trainerd up` takes over what is left; `trainerd remove --purge` takes it away";
-            Err(problem.because(format!("{} of an earlier installation are left", counted(&left))).hint(hint))
+            Err(problem.because(left_text(&left)).hint(LEFT_REMEDY))
         }
         Err(error) => {
             let mut problem: Problem = error;
@@ -149,7 +179,12 @@ fn text(told: &Told, printer: &Printer) -> String {
     } else {
         printer.paint(Tone::Attention, "not ready")
     };
-    let outcome = status.outcome.as_ref().map_or_else(|| "under way".to_owned(), outcome_text);
+    let outcome = match (&status.outcome, &status.writer) {
+        (Some(outcome), _) => outcome_text(outcome),
+        (None, Some(_)) => "under way".to_owned(),
+        (None, None) if status.journal.is_some() => "broken off".to_owned(),
+        (None, None) => "not known".to_owned(),
+    };
     let mut text = format!(
         "{} in {}: {ready}, revision {} ({outcome})\n",
         status.name, status.namespace, status.revision
@@ -157,6 +192,10 @@ fn text(told: &Told, printer: &Printer) -> String {
     // What the options want and what is installed are two things: the second line says so at once.
     if let Some(why) = daemon.as_ref().and_then(Word::options_not_in_force) {
         let _ = writeln!(text, "{}", printer.paint(Tone::Bad, &why));
+    }
+    if let Some(damage) = &status.damage {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}; {}", damage_text(damage), remedy(damage));
     }
     text.push('\n');
     text.push_str(&standing_text(&status.standing, daemon.as_ref()));
@@ -191,7 +230,7 @@ fn text(told: &Told, printer: &Printer) -> String {
     section(&mut text, &columns(&["BEING DELETED", "HELD BY"], deleting.collect::<Vec<_>>()));
     if let Some(journal) = &status.journal {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal));
+        let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal, status.writer.as_deref()));
     }
     text
 }

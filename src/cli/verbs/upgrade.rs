@@ -9,7 +9,7 @@ use trainerd_engine::State;
 use crate::cli::args::{AllowArgs, Assignment, SetArgs};
 use crate::cli::change::{Change, change};
 use crate::cli::context::Context;
-use crate::cli::errors::{InputError, Problem};
+use crate::cli::errors::{InputError, Problem, lost};
 use crate::cli::exit::Exit;
 use crate::cli::options::Given;
 use crate::cli::want::{version_option, want};
@@ -76,7 +76,10 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
     }
     let engine = context.engine().await?;
     let wanted = async |state: &State| {
-        let Some(current) = &state.current else {
+        let Some(header) = state.header() else {
+            if let Some(damage) = state.damage() {
+                return Err(lost(damage));
+            }
             let installation = engine.installation();
             return Err(trainerd_engine::EngineError::NotInstalled {
                 name: installation.name.clone(),
@@ -84,7 +87,6 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
             }
             .into());
         };
-        let header = &current.header;
         let given = Given::of_revision(&header.given, &header.options).allowing(&args.allow);
         let given = changed(&catalog, args, given)?;
         want(&catalog, &engine, state, &given).await

@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::terminal::{print, say};
 
 /// The test programs of a build with what they need to run.
+#[derive(Clone)]
 pub(crate) struct Suite<'a> {
     home: &'a Home,
     programs: &'a [Program],

@@ -20,13 +20,14 @@ use crate::test::{Counts, Error};
 #[derive(Args)]
 pub struct Arguments {
     /// Only this scenario, at each of its points; `late`: controllers that start up to 30 s late, 100 times;
-    /// `daemon`: a daemon in random trouble [default: all of them]
+    /// `daemon`: a daemon in random trouble; `secrets`: trainerd's own Secrets deleted at random instants [default: all of
+    /// them]
     #[arg(long, value_name = "NAME", default_value = "all", hide_default_value = true)]
     scenario: String,
     /// Only one of so many parts of the points and runs, in a cluster of its own: for runs side by side
     #[arg(long, value_name = "PART/PARTS")]
     part: Option<Part>,
-    /// Runs of a daemon in random trouble
+    /// Runs of a daemon in random trouble, and of Secrets that are deleted (of these 200 at most)
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// The first of these runs; the others follow
@@ -70,6 +71,10 @@ impl FromStr for Part {
 const LATE: &str = "late";
 /// The scenario of a daemon in random trouble.
 const DAEMON: &str = "daemon";
+/// The scenario of trainerd's own Secrets, deleted at random instants.
+const SECRETS: &str = "secrets";
+/// Of these so many at most: each takes some ten seconds.
+const LOSSES: u32 = 200;
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -91,10 +96,9 @@ fn torture(home: &Home, arguments: &Arguments) -> Result<(), Error> {
     if arguments.release {
         suite = suite.variable("TRAINERD_BIN", release(home)?);
     }
-    let (late, daemon, kills) = match arguments.scenario.as_str() {
-        "all" => (true, true, true),
-        name => (name == LATE, name == DAEMON, ![LATE, DAEMON].contains(&name)),
-    };
+    let is_wanted = |name: &str| ["all", name].contains(&arguments.scenario.as_str());
+    let (late, daemon, secrets) = (is_wanted(LATE), is_wanted(DAEMON), is_wanted(SECRETS));
+    let kills = ![LATE, DAEMON, SECRETS].contains(&arguments.scenario.as_str());
     let first = u64::from(arguments.seed);
     let seeds = format!("{first}..{}", first + u64::from(arguments.runs));
     let scenario = if arguments.scenario == LATE { "all" } else { &arguments.scenario };
@@ -121,6 +125,11 @@ fn torture(home: &Home, arguments: &Arguments) -> Result<(), Error> {
         }
         if daemon {
             tests("torture_daemon", &suite)?;
+        }
+        if secrets {
+            let end = first + u64::from(arguments.runs.min(LOSSES));
+            let suite = suite.clone().variable("TRAINERD_TORTURE_SEEDS", format!("{first}..{end}"));
+            tests("torture_secrets", &suite)?;
         }
         if late && arguments.part.is_none_or(|part| part.number == 1) {
             tests("install", &suite.arguments(["controllers_that_start_late"]))?;

@@ -34,9 +34,9 @@ pub enum Rule {
     #[error("must be {min} to {max}{unit}")]
     Range {
         /// The smallest valid value.
-        min: u16,
+        min: u32,
         /// The biggest valid value.
-        max: u16,
+        max: u32,
         /// ` seconds`, or nothing.
         unit: &'static str,
     },

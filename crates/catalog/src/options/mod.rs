@@ -207,6 +207,8 @@ pub struct Options {
     pub upgrade_policy: UpgradePolicy,
     /// Seconds without progress after which a plan counts as failed.
     pub progress_deadline: u16,
+    /// Seconds after which what failed and was rolled back is tried again by itself; 0: never.
+    pub retry_failed: u32,
     /// How many revisions are kept.
     pub revision_history: u16,
     values: BTreeMap<String, Value>,

@@ -60,6 +60,7 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
         log_level: reader.log_level(),
         upgrade_policy: reader.upgrade_policy(),
         progress_deadline: reader.number("progress-deadline", 30, 3600, " seconds"),
+        retry_failed: reader.wide_number("retry-failed", 0, 86_400, " seconds"),
         revision_history: reader.number("revision-history", 1, 50, ""),
         values: reader.values,
         given: given.keys().cloned().collect(),
@@ -122,12 +123,16 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self, option: &str, min: u16, max: u16, unit: &'static str) -> u16 {
+        u16::try_from(self.wide_number(option, min.into(), max.into(), unit)).unwrap_or(min)
+    }
+
+    fn wide_number(&mut self, option: &str, min: u32, max: u32, unit: &'static str) -> u32 {
         let value = self.values.get(option).and_then(Value::as_i64).unwrap_or_default();
         let clamped = value.clamp(i64::from(min), i64::from(max));
         if clamped != value {
             self.fail(option, Rule::Range { min, max, unit }, Some(clamped.to_string()));
         }
-        u16::try_from(clamped).unwrap_or(min)
+        u32::try_from(clamped).unwrap_or(min)
     }
 
     fn one_of(&mut self, option: &str, allowed: &'static [&'static str]) -> String {

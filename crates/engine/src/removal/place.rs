@@ -57,6 +57,37 @@ impl Engine {
         })
     }
 
+    /// Deletes what people edit, as far as trainerd made it: what somebody else made is his.
+    pub(super) async fn remove_edited(&self, fence: &Fence) -> Result<(), EngineError> {
+        for key in &self.store.edited {
+            // ConfigMaps are all there is of the kind.
+            let kind = builtin::config_map();
+            let namespace = key.namespace.as_deref();
+            let found = patiently(async || self.cluster.get_opt(&kind, namespace, &key.name).await).await;
+            let found = found.map_err(EngineError::request("read", key))?;
+            let Some(found) = found.filter(|found| self.made(found)) else { continue };
+            let params = DeleteParams {
+                uid: found["metadata"]["uid"].as_str().map(str::to_owned),
+                ..DeleteParams::default()
+            };
+            let delete = async || self.cluster.delete(&kind, namespace, &key.name, &params).await;
+            match fenced(Some(fence), delete).await {
+                Ok(deleted) => drop(deleted?),
+                Err(error) if error.is_absent() => {}
+                // Another one is there now, which is not ours.
+                Err(RequestError::Conflict { .. }) => {}
+                Err(error) => return Err(EngineError::request("delete", key)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether trainerd made an object that people edit: it says so, or an earlier version applied it.
+    pub fn made(&self, found: &Value) -> bool {
+        self.created(found)
+            || applyset::label(found, applyset::PART_OF) == Some(&applyset::id(self.installation()))
+    }
+
     /// Whether trainerd made that namespace for this installation.
     fn created(&self, namespace: &Value) -> bool {
         namespace["metadata"]["annotations"][applyset::CREATED_FOR].as_str()

@@ -91,6 +91,22 @@ impl Store {
         Ok(self.numbered(&self.listed("=revision").await?).into_keys().collect())
     }
 
+    /// What is missing of each revision that is kept, by number: the names of its own Secret and of its chunks.
+    pub(crate) async fn missing(&self) -> Result<BTreeMap<u64, Vec<String>>, EngineError> {
+        let kept = self.listed(" in (chunk,revision)").await?;
+        let there: BTreeSet<&str> = kept.iter().map(|kept| kept.name.as_str()).collect();
+        let mut missing = BTreeMap::new();
+        for header in self.known_headers() {
+            let chunks = header.chunks.iter().map(|used| self.chunk_name(&used.digest));
+            let names = [self.revision_name(header.number)].into_iter().chain(chunks);
+            let gone: Vec<String> = names.filter(|name| !there.contains(name.as_str())).collect();
+            if !gone.is_empty() {
+                missing.insert(header.number, gone);
+            }
+        }
+        Ok(missing)
+    }
+
     /// Revisions by number.
     pub(super) fn numbered<'k>(&self, kept: &'k [Kept]) -> BTreeMap<u64, &'k Kept> {
         let prefix = format!("trainerd-{}-r", self.installation.name);
@@ -239,16 +255,17 @@ impl Store {
         }
     }
 
-    /// Keeps the newest `keep` revisions and those named, and deletes the others and every chunk that none
-    /// of the kept ones uses. Returns the numbers that went.
+    /// Keeps the revisions named and those that are newer than all of them, and deletes the others and every chunk that
+    /// none of the kept ones uses. Returns the numbers that went.
     ///
     /// One list and the deletes: a revision's chunks are in its metadata.
-    pub(crate) async fn trim(&self, keep: usize, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
+    pub(crate) async fn trim(&self, needed: &BTreeSet<u64>) -> Result<Vec<u64>, EngineError> {
         let kept = self.listed(" in (chunk,revision)").await?;
         let revisions = self.numbered(&kept);
-        let surplus = revisions.len().saturating_sub(keep);
+        // One that is newer was stored by somebody who has not begun it yet.
+        let newest = needed.last().copied().unwrap_or_default();
         let gone: Vec<u64> =
-            revisions.keys().take(surplus).copied().filter(|n| !needed.contains(n)).collect();
+            revisions.keys().copied().filter(|n| *n < newest && !needed.contains(n)).collect();
         if gone.is_empty() {
             return Ok(gone);
         }

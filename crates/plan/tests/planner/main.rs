@@ -4,5 +4,6 @@
 #![expect(clippy::needless_pass_by_value, reason = "the tests read better without ampersands")]
 
 mod going;
+mod identifying;
 mod stack;
 mod steps;

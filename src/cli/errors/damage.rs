@@ -1,0 +1,97 @@
+//! What of trainerd's own Secrets is lost, in words, and the command that heals it.
+
+use trainerd_engine::Damage;
+use trainerd_plan::object::ObjectKey;
+
+use super::Problem;
+use crate::cli::exit::Exit;
+use crate::cli::plan_text::counted;
+
+/// What to do about objects of an installation of which no record is left.
+pub(crate) const LEFT_REMEDY: &str = "`trainerd up` takes over what is left, and keeps the versions that run unless you name \
+                                      others; `trainerd remove --purge` deletes it";
+
+/// What is left of an installation without a record.
+pub(crate) fn left_text(left: &[ObjectKey]) -> String {
+    format!("{} of an earlier installation are left", counted(left))
+}
+
+/// Something that cannot be done without what is lost.
+pub(crate) fn lost(damage: &Damage) -> Problem {
+    let code = match damage {
+        Damage::Record { .. } => "record-lost",
+        Damage::Revision { .. } | Damage::Objects { .. } => "revision-unreadable",
+    };
+    Problem::new(Exit::Failed, code, damage_text(damage))
+        .because("it was deleted or damaged in the cluster; nothing was changed")
+        .hint(remedy(damage))
+}
+
+/// What is lost, in a sentence.
+pub(crate) fn damage_text(damage: &Damage) -> String {
+    match damage {
+        Damage::Record { revision, exact: true } => format!(
+            "the Secret with the record is lost; by its objects the installation is at revision {revision}"
+        ),
+        Damage::Record { revision, exact: false } => format!(
+            "the Secret with the record is lost; by its objects the installation is about at revision {revision}, from \
+             which some of them differ"
+        ),
+        Damage::Revision { revision } => {
+            format!("the Secret of revision {revision} is lost; the record holds a copy of it")
+        }
+        Damage::Objects { revision, why, .. } => {
+            format!("the objects of revision {revision} cannot be read: {why}")
+        }
+    }
+}
+
+/// The one command that heals it.
+pub(crate) fn remedy(damage: &Damage) -> String {
+    match damage {
+        Damage::Record { exact: false, revision } => {
+            format!("`trainerd repair` writes it anew and brings every object to revision {revision}")
+        }
+        Damage::Record { exact: true, .. } | Damage::Revision { .. } => {
+            "`trainerd repair` writes it anew".to_owned()
+        }
+        Damage::Objects { renderable, readable, .. } => remedy_of_objects(*renderable, *readable),
+    }
+}
+
+/// What heals a revision whose objects cannot be read.
+pub(super) fn remedy_of_objects(renderable: bool, readable: Option<u64>) -> String {
+    match (renderable, readable) {
+        (true, _) => "`trainerd repair` writes it anew, from its options".to_owned(),
+        (false, Some(number)) => {
+            format!("`trainerd rollback {number}` goes to the newest revision that can be read")
+        }
+        (false, None) => "`trainerd up` with the options that you want makes a new one".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_loss_names_the_command_that_heals_it() {
+        let objects = |renderable, readable| Damage::Objects {
+            revision: 2,
+            why: "chunk c is missing".to_owned(),
+            renderable,
+            readable,
+        };
+        for (damage, command) in [
+            (Damage::Record { revision: 2, exact: true }, "`trainerd repair`"),
+            (Damage::Record { revision: 2, exact: false }, "`trainerd repair`"),
+            (Damage::Revision { revision: 2 }, "`trainerd repair`"),
+            (objects(true, Some(1)), "`trainerd repair`"),
+            (objects(false, Some(1)), "`trainerd rollback 1`"),
+            (objects(false, None), "`trainerd up`"),
+        ] {
+            assert!(remedy(&damage).starts_with(command), "{damage:?}");
+            assert!(damage_text(&damage).contains("revision 2"), "{damage:?}");
+        }
+    }
+}

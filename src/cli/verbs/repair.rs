@@ -1,0 +1,126 @@
+//! `repair`: everything back as the current revision says.
+
+use std::sync::Arc;
+
+use clap::Args;
+use trainerd_catalog::Catalog;
+use trainerd_engine::{Damage, Engine, EngineError, State};
+use trainerd_plan::desired::Desired;
+use trainerd_plan::plan::Purpose;
+
+use super::plan::{GOES_ON, journal_text};
+use crate::cli::args::AllowArgs;
+use crate::cli::ask::{Risk, confirm};
+use crate::cli::context::Context;
+use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, lost};
+use crate::cli::exit::Exit;
+use crate::cli::plan_text::{outcome_text, plan_text};
+use crate::cli::progress::{Last, Progress};
+use crate::cli::want::rendered_again;
+
+/// Put everything back as the current revision says
+///
+/// Objects that were changed or deleted, and trainerd's own Secrets where they were lost: the record, a revision, its
+/// objects. Nothing else is changed: options and versions stay as they are. It works without a daemon, and beside one.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainerd repair                                   shows what differs, asks, and puts it back
+  trainerd repair --dry-run                         only shows it
+  trainerd repair --yes --timeout 5m                for a script")]
+pub(crate) struct RepairArgs {
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    allow: AllowArgs,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Problem> {
+    let engine = context.engine().await?;
+    let state = context.interrupt.or(engine.open_damaged()).await?;
+    if let Some(journal) = state.journal() {
+        let writer = context.interrupt.or(engine.writer(&state)).await?;
+        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is not done yet")
+            .because(journal_text(journal, writer.as_deref()))
+            .hint(GOES_ON));
+    }
+    if let Some(damage) = state.damage() {
+        context.printer.note(&damage_text(damage));
+    }
+    let desired = desired(context, &engine, &state).await?;
+    let number = state.header().map(|header| header.number).unwrap_or_default();
+    let allow = args.allow.allowed();
+    let prepare = engine.prepare(&state, desired, Purpose::Change, allow);
+    let prepared = context.interrupt.or(prepare).await?;
+    if prepared.revision != number {
+        // Another version of trainerd renders it differently: that would be a change.
+        return Err(state
+            .damage()
+            .map_or_else(|| EngineError::ChangedMeanwhile { added: Vec::new() }.into(), cannot_render));
+    }
+    let writes_record = matches!(state.damage(), Some(Damage::Record { .. }));
+    if !prepared.plan.is_empty() {
+        context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
+        context.printer.note(&outcome_text(&prepared));
+    }
+    if writes_record || prepared.restores() {
+        context.printer.note("what was lost of trainerd's own Secrets is written anew");
+    }
+    let is_whole = prepared.is_empty() && !writes_record;
+    if args.dry_run {
+        if is_whole {
+            context.printer.note(&format!("everything is as revision {number} says"));
+        }
+        return Ok(Exit::Done);
+    }
+    if !is_whole {
+        confirm(context, "Go ahead?", Risk::of(allow)).await?;
+    }
+    let progress = Progress::new(&context.printer);
+    let sink = |event| progress.event(&event);
+    let done = engine.run(state, prepared, &mut context.run_options(&sink)).await;
+    progress.clear();
+    done?;
+    progress.last(&Last::Finished { revision: Some(number) });
+    context.printer.note(&format!("everything is as revision {number} says"));
+    Ok(Exit::Done)
+}
+
+/// What the current revision wants: as it is kept, or else rendered again from its options.
+async fn desired(context: &Context, engine: &Engine, state: &State) -> Result<Arc<Desired>, Problem> {
+    if let Some(current) = &state.current {
+        return Ok(Arc::clone(&current.desired));
+    }
+    match (state.header(), state.damage()) {
+        (Some(header), _) => {
+            let catalog = Catalog::builtin()?;
+            Ok(Arc::new(context.interrupt.or(rendered_again(&catalog, engine, header)).await?))
+        }
+        (None, Some(damage)) => Err(lost(damage)),
+        (None, None) => {
+            let left = context.interrupt.or(engine.left_behind()).await?;
+            let installation = engine.installation().clone();
+            let (name, namespace) = (installation.name, installation.namespace);
+            let problem = Problem::from(EngineError::NotInstalled { name, namespace });
+            Err(if left.is_empty() { problem } else { problem.because(left_text(&left)).hint(LEFT_REMEDY) })
+        }
+    }
+}
+
+/// The objects of a revision cannot be had again.
+fn cannot_render(damage: &Damage) -> Problem {
+    let readable = match damage {
+        Damage::Objects { readable, .. } => *readable,
+        Damage::Record { .. } | Damage::Revision { .. } => None,
+    };
+    let hint = match readable {
+        Some(number) => format!("`trainerd rollback {number}` goes to the newest revision that can be read"),
+        None => "`trainerd up` with the options that you want makes a new one".to_owned(),
+    };
+    lost(damage)
+        .hint(hint)
+        .because("this version of trainerd renders its options differently; nothing was changed")
+}
