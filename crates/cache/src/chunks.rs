@@ -1,21 +1,24 @@
 //! Encoded rows in memory, within a budget, and read again from the source where they are not.
 //!
 //! A chunk is a fixed number of consecutive rows of one unit, so that its borders do not depend on who loads it. What
-//! is kept is a cache only: whatever is not there is read from the source. Two streams that miss the same rows at the
-//! same time both read them.
+//! is kept is a cache only: whatever is not there is read from the source. Streams that miss the same rows at the same
+//! time read them once.
 
-use std::collections::VecDeque;
+mod flights;
+mod readers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foyer::{Cache, CacheBuilder, LfuConfig};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::arrow::RecordBatch;
+use self::flights::Flights;
+use self::readers::Readers;
 use crate::frame::{self, Frame};
 use crate::plan::Unit;
-use crate::source::{Batches, Dataset, Error};
+use crate::source::{Dataset, Error};
 
 /// Bytes of a chunk, about.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -25,6 +28,9 @@ const CHUNK_ROWS: u64 = 1 << 20;
 
 /// Part of the memory that is for chunks; the rest is for loading and sending.
 const SHARE_PERCENT: u64 = 70;
+
+/// Part of the memory that is for what is being read: compressed bytes of row groups, and rows that are not taken yet.
+const LOADING_PERCENT: u64 = 15;
 
 /// A number of consecutive rows of a unit.
 #[derive(Debug)]
@@ -58,6 +64,8 @@ pub struct Counts {
     pub hits: AtomicU64,
     /// Chunks that were read.
     pub misses: AtomicU64,
+    /// Chunks that another stream was reading already.
+    pub shared: AtomicU64,
     /// Bytes of chunks that were read, as encoded.
     pub loaded_bytes: AtomicU64,
 }
@@ -71,6 +79,8 @@ pub struct Chunks {
     /// Rows of a chunk, known from the first rows that were read.
     rows: OnceCell<u64>,
     loads: Semaphore,
+    flights: Flights<Key, Chunk>,
+    readers: Readers,
     most_bytes: usize,
     counts: Counts,
 }
@@ -92,6 +102,8 @@ impl Chunks {
             capacity,
             rows: OnceCell::new(),
             loads: Semaphore::new(loads),
+            flights: Flights::default(),
+            readers: Readers::new(memory / 100 * LOADING_PERCENT, loads),
             most_bytes,
             counts: Counts::default(),
         }
@@ -119,7 +131,7 @@ impl Chunks {
 
     /// Reads consecutive rows of a unit, chunk by chunk.
     pub fn scan(self: &Arc<Self>, unit: u32) -> Scan {
-        Scan { chunks: Arc::clone(self), unit, open: None }
+        Scan { chunks: Arc::clone(self), unit }
     }
 
     fn unit(&self, number: u32) -> Result<&Unit, Error> {
@@ -147,12 +159,11 @@ fn arrow(unit: &Unit, source: crate::arrow::ArrowError) -> Error {
     Error::Arrow { path: crate::store::shown_text(&unit.path), source }
 }
 
-/// Reads one unit's rows forward; where chunks are missing one reader of the source stays open from one to the next.
+/// Reads one unit's rows forward; where chunks are missing, a reader of the source stays open from one to the next.
 #[derive(Debug)]
 pub struct Scan {
     chunks: Arc<Chunks>,
     unit: u32,
-    open: Option<Reading>,
 }
 
 impl Scan {
@@ -161,30 +172,45 @@ impl Scan {
         let rows = self.chunks.chunk_rows().await?;
         let number = row / rows;
         let first = number * rows;
-        if let Some(entry) = self.chunks.cache.get(&(self.unit, number)) {
-            self.chunks.counts.hits.fetch_add(1, Ordering::Relaxed);
+        let key = (self.unit, number);
+        let counts = &self.chunks.counts;
+        if let Some(entry) = self.chunks.cache.get(&key) {
+            counts.hits.fetch_add(1, Ordering::Relaxed);
             return Ok((first, Arc::clone(entry.value())));
         }
-        self.chunks.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let flight = self.chunks.flights.join(key);
+        let mut turn = flight.turn().await;
+        if let Some(chunk) = turn.landed() {
+            counts.shared.fetch_add(1, Ordering::Relaxed);
+            return Ok((first, chunk));
+        }
+        counts.misses.fetch_add(1, Ordering::Relaxed);
+        let chunk = Arc::new(self.load(first, rows).await?);
+        // It is kept before the others go on: they find it there, or here.
+        self.chunks.cache.insert(key, Arc::clone(&chunk));
+        turn.land(&chunk);
+        Ok((first, chunk))
+    }
+
+    /// Reads a chunk from the source.
+    async fn load(&self, first: u64, rows: u64) -> Result<Chunk, Error> {
+        let chunks = &self.chunks;
         // Nobody closes the semaphore; if it were closed, loading would go on without it.
-        let _turn = self.chunks.loads.acquire().await;
-        let unit = self.chunks.unit(self.unit)?;
+        let _turn = chunks.loads.acquire().await;
+        let unit = chunks.unit(self.unit)?;
         let wanted = rows.min(unit.rows.saturating_sub(first));
-        let mut open = match self.open.take().filter(|open| open.next == first) {
-            Some(open) => open,
-            None => Reading::new(self.chunks.dataset.reader.read(unit, first).await?, first),
-        };
-        let batches = open.take(wanted, unit).await?;
+        let mut reading = chunks.readers.open(&chunks.dataset, self.unit, unit, first).await?;
+        let batches = reading.take(wanted, unit).await?;
         let mut frames = Vec::new();
         for batch in &batches {
-            frames
-                .extend(frame::encode(batch, self.chunks.most_bytes).map_err(|source| arrow(unit, source))?);
+            frames.extend(frame::encode(batch, chunks.most_bytes).map_err(|source| arrow(unit, source))?);
         }
-        let chunk = Arc::new(Chunk { frames, rows: wanted });
-        self.chunks.counts.loaded_bytes.fetch_add(chunk.size() as u64, Ordering::Relaxed);
-        self.chunks.cache.insert((self.unit, number), Arc::clone(&chunk));
-        self.open = (open.next < unit.rows).then_some(open);
-        Ok((first, chunk))
+        let chunk = Chunk { frames, rows: wanted };
+        chunks.counts.loaded_bytes.fetch_add(chunk.size() as u64, Ordering::Relaxed);
+        if reading.next() < unit.rows {
+            chunks.readers.park(self.unit, reading);
+        }
+        Ok(chunk)
     }
 
     /// Loads the unit's chunks in order until the budget is used up; whether all of it is in memory then.
@@ -199,53 +225,5 @@ impl Scan {
             row = first + chunk.rows;
         }
         Ok(true)
-    }
-}
-
-/// An open reader of a unit, and what was read of it and not yet taken.
-struct Reading {
-    batches: Batches,
-    rest: VecDeque<RecordBatch>,
-    next: u64,
-}
-
-impl std::fmt::Debug for Reading {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Reading").field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-impl Reading {
-    fn new(batches: Batches, next: u64) -> Self {
-        Self { batches, rest: VecDeque::new(), next }
-    }
-
-    /// The next rows, as many as are wanted. Fewer than the plan has is an error, never a short answer.
-    async fn take(&mut self, wanted: u64, unit: &Unit) -> Result<Vec<RecordBatch>, Error> {
-        let mut taken = Vec::new();
-        let mut missing = wanted;
-        while missing > 0 {
-            let batch = match self.rest.pop_front() {
-                Some(batch) => batch,
-                None => match self.batches.next().await {
-                    Some(batch) => batch?,
-                    None => {
-                        return Err(Error::Rows {
-                            path: crate::store::shown_text(&unit.path),
-                            found: self.next + wanted - missing,
-                            planned: unit.rows,
-                        });
-                    }
-                },
-            };
-            let rows = usize::try_from(missing).unwrap_or(usize::MAX).min(batch.num_rows());
-            taken.push(batch.slice(0, rows));
-            if rows < batch.num_rows() {
-                self.rest.push_front(batch.slice(rows, batch.num_rows() - rows));
-            }
-            missing -= rows as u64;
-        }
-        self.next += wanted;
-        Ok(taken)
     }
 }

@@ -3,7 +3,10 @@
 //! Upstream's variables are read as upstream reads them, misspelt numbers included; a bad value of one of ours is an
 //! error before anything is opened.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::filter::Filter;
 
 /// Where a variable's value comes from: the process's environment, or a test's.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -27,6 +30,9 @@ pub enum Error {
         /// What would do.
         allowed: &'static str,
     },
+    /// The filter.
+    #[error("invalid value of FILTER")]
+    Filter(#[from] crate::filter::Error),
     /// None of the three sources, or more than one.
     #[error("exactly one of METADATA_LOC, CATALOG_URI and SOURCE_URI must be set; {0}")]
     Sources(String),
@@ -128,6 +134,8 @@ pub struct Config {
     pub source: Source,
     /// Columns of the dataset; all where empty.
     pub columns: Vec<String>,
+    /// Which rows belong to the dataset, as it was written and as it is read; all where absent.
+    pub filter: Option<(String, Filter)>,
     /// The granule of assignment.
     pub granule: Granule,
     /// When the head is ready.
@@ -152,6 +160,8 @@ pub struct Config {
     pub plan_concurrency: usize,
     /// Limit of one request to the store.
     pub store_timeout: Duration,
+    /// File of the token that a client must have; none where absent.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -167,18 +177,16 @@ impl Config {
             &[("extended", Compatibility::Extended), ("upstream", Compatibility::Upstream)],
         )?;
         let is_upstream = compatibility == Compatibility::Upstream;
-        for (name, what) in [
-            ("FILTER", "row filters are not supported"),
-            ("CACHE_DISK_DIR", "the disk tier is not supported"),
-            ("TLS_CERT_FILE", "TLS is not supported"),
-            ("AUTH_TOKEN_FILE", "tokens are not supported"),
-        ] {
+        for (name, what) in
+            [("CACHE_DISK_DIR", "the disk tier is not supported"), ("TLS_CERT_FILE", "TLS is not supported")]
+        {
             if set(name).is_some() {
                 return Err(Error::NotBuilt { name, what });
             }
         }
         let columns = set("COLUMNS").unwrap_or_default();
         let columns = columns.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
+        let filter = set("FILTER");
         let ready_when = choice(
             lookup,
             "READY_WHEN",
@@ -203,6 +211,7 @@ impl Config {
             compatibility,
             source: source(lookup)?,
             columns: columns.collect(),
+            filter: filter.map(|text| Filter::parse(&text).map(|filter| (text, filter))).transpose()?,
             granule: if is_upstream { Granule::File } else { granule },
             ready_when: if is_upstream { ReadyWhen::Loaded } else { ready_when },
             failover: if is_upstream { Failover::None } else { failover },
@@ -215,6 +224,7 @@ impl Config {
             load_concurrency: count(lookup, "LOAD_CONCURRENCY", 8)?,
             plan_concurrency: count(lookup, "PLAN_CONCURRENCY", 64)?,
             store_timeout: seconds(lookup, "STORE_TIMEOUT_SECS", 30)?,
+            token_file: set("AUTH_TOKEN_FILE").map(PathBuf::from),
         })
     }
 }
@@ -386,7 +396,7 @@ mod tests {
                 &[("SOURCE_URI", "b"), ("MAX_STREAMS", "0")],
                 "invalid value \"0\" of MAX_STREAMS; must be 1 to 1048576",
             ),
-            (&[("SOURCE_URI", "b"), ("FILTER", "a = 1")], "FILTER is set, but row filters are not supported"),
+            (&[("SOURCE_URI", "b"), ("FILTER", "a =")], "invalid value of FILTER"),
             (
                 &[("METADATA_LOC", "m"), ("SCHEMA_NAME", "s"), ("TABLE_NAME", "t"), ("SNAPSHOT_ID", "x")],
                 "invalid value \"x\" of SNAPSHOT_ID; must be the number of a snapshot",

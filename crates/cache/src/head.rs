@@ -16,6 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tonic::Status;
 
+use crate::access::Access;
 use crate::arrow::SchemaRef;
 use crate::assign::{Assignment as Message, Header};
 use crate::backoff::Backoff;
@@ -84,6 +85,7 @@ enum Now {
 /// A head.
 pub struct Head {
     config: Config,
+    access: Access,
     stores: Stores,
     workers: Vec<Address>,
     now: Mutex<Now>,
@@ -104,7 +106,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Head {
     /// Of these workers.
-    pub fn new(config: Config, stores: Stores, workers: Vec<Address>) -> Arc<Self> {
+    pub fn new(config: Config, access: Access, stores: Stores, workers: Vec<Address>) -> Arc<Self> {
         let seen = workers.iter().map(|address| Seen {
             address: address.to_string(),
             is_up: false,
@@ -113,7 +115,7 @@ impl Head {
         });
         let seen = Mutex::new(seen.collect());
         let now = Mutex::new(Now::Resolving(None));
-        Arc::new(Self { config, stores, workers, now, seen, was_ready: Mutex::new(false) })
+        Arc::new(Self { config, access, stores, workers, now, seen, was_ready: Mutex::new(false) })
     }
 
     /// Plans and then keeps the workers assigned; never ends. A plan that failed stays to be seen in the status.
@@ -137,7 +139,7 @@ impl Head {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
-            match source::open(&self.config, &self.stores, workers).await {
+            match source::open(&self.config, &self.stores, workers, &[]).await {
                 Ok(dataset) => {
                     let planned = Arc::new(self.divide(dataset, workers));
                     tracing::info!(
@@ -308,7 +310,8 @@ impl Role for Head {
         let request = answer::Request::read(&descriptor)?;
         let planned = self.planned()?;
         let up: Vec<bool> = locked(&self.seen).iter().map(|seen| seen.is_up).collect();
-        answer::answer(&self.config, &planned, &self.workers, &up, &request, descriptor)
+        let seen = (self.workers.as_slice(), up.as_slice());
+        answer::answer((&self.config, &self.access), &planned, seen, &request, descriptor)
     }
 
     async fn action(&self, _name: &str) -> Result<Bytes, Status> {

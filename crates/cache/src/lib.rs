@@ -4,11 +4,13 @@
 //! rows. Workers serve them, from memory where they fit and from the source where they do not. The plan is a pure
 //! function of the source, so that a head or a worker that starts again agrees with the others without asking them.
 
+pub mod access;
 pub mod arrow;
 pub mod assign;
 pub mod backoff;
 pub mod chunks;
 pub mod config;
+pub mod filter;
 pub mod flight;
 pub mod frame;
 pub mod head;

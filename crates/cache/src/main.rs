@@ -12,12 +12,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
+use trainerd_cache::access::Access;
 use trainerd_cache::config::Config;
 use trainerd_cache::flight::{Role, Service, chain};
 use trainerd_cache::head::{Head, addresses};
 use trainerd_cache::health::{self, Health};
 use trainerd_cache::store::Stores;
 use trainerd_cache::worker::Worker;
+
+/// Chunks come and go all the time: what is freed is given back, or the limit of the memory would be missed by far.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A bad configuration: trying again does not help.
 const INVALID: u8 = 2;
@@ -99,30 +104,37 @@ fn run() -> Result<(), Failure> {
     let config = Config::read(&lookup, available_memory()).map_err(|error| Failure::of(INVALID, &error))?;
     let stores = Stores::new(std::env::vars(), config.store_timeout);
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::of(1, &error))?;
+    let access = Access::of(&config).map_err(|error| Failure::of(INVALID, &error))?;
     tracing::warn!(
-        "rows are served without TLS and tokens; only pods that may read them should reach this port"
+        "rows are served without TLS{}; only pods that may read them should reach this port",
+        if access.0.is_some() { ", and so is the token" } else { " and tokens" }
     );
     runtime.block_on(async {
         if command.is_head {
             let workers = addresses(&lookup).map_err(|error| Failure::of(INVALID, &error))?;
             let health_port = config.health_port;
-            let head = Head::new(config, stores, workers);
+            let head = Head::new(config, access.clone(), stores, workers);
             let running = tokio::spawn(Arc::clone(&head).run());
             tokio::select! {
-                served = serve(&command, health_port, head) => served,
+                served = serve(&command, health_port, access, head) => served,
                 ended = running => match ended {
                     Err(error) => Err(Failure::of(1, &error)),
                     Ok(()) => Err(Failure::new(1, "error: the head has ended")),
                 },
             }
         } else {
-            let worker = Worker::new(config.clone(), stores, boot_id());
-            serve(&command, config.health_port, worker).await
+            let worker = Worker::new(config.clone(), access.clone(), stores, boot_id());
+            serve(&command, config.health_port, access, worker).await
         }
     })
 }
 
-async fn serve<R: Role + Health>(command: &Command, health_port: u16, role: Arc<R>) -> Result<(), Failure> {
+async fn serve<R: Role + Health>(
+    command: &Command,
+    health_port: u16,
+    access: Access,
+    role: Arc<R>,
+) -> Result<(), Failure> {
     let failed =
         |what: String| move |error: std::io::Error| Failure::new(1, format!("error: {what}: {error}"));
     let address = format!("{}:{}", command.host, command.port);
@@ -143,7 +155,9 @@ async fn serve<R: Role + Health>(command: &Command, health_port: u16, role: Arc<
     let probes = tokio::spawn(trainerd_serve::serve(health, router, ended(stopped.clone())));
     let flight = tonic::transport::Server::builder()
         .tcp_nodelay(true)
-        .add_service(FlightServiceServer::new(Service::new(role)))
+        .add_service(FlightServiceServer::with_interceptor(Service::new(role), move |request| {
+            access.check(request)
+        }))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended(stopped));
     let flight = tokio::spawn(flight);
     tracing::info!(address, health_port, "listening");

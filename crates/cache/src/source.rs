@@ -4,16 +4,19 @@
 //! never mixed.
 
 mod directory;
+mod filtered;
 mod iceberg;
 mod pinned;
 mod projection;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 pub use projection::select;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 
 use crate::arrow::{RecordBatch, SchemaRef};
 use crate::config::{self, Config};
@@ -45,6 +48,11 @@ pub enum Error {
         /// Why.
         source: parquet::errors::ParquetError,
     },
+    /// A file over which a decoder gave up.
+    #[error(
+        "failed to decode {0}: the decoder panicked; the file is damaged, or of a kind that it does not know"
+    )]
+    Damaged(String),
     /// A file of Arrow that cannot be decoded.
     #[error("failed to decode {path}")]
     Arrow {
@@ -94,6 +102,9 @@ pub enum Error {
         /// What it has.
         what: String,
     },
+    /// A filter that does not fit the columns.
+    #[error(transparent)]
+    Filter(#[from] crate::filter::Error),
     /// Too much for a plan.
     #[error(transparent)]
     Plan(#[from] plan::Error),
@@ -148,6 +159,9 @@ pub type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 pub trait UnitReader: Send + Sync {
     /// The rows of a unit from this one on, in order, in the dataset's schema.
     async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error>;
+
+    /// Bytes that a reader of the unit holds while it is open, about.
+    fn held_bytes(&self, unit: &Unit) -> u64;
 }
 
 /// A source that was opened and pinned.
@@ -167,16 +181,30 @@ impl std::fmt::Debug for Dataset {
     }
 }
 
-/// Opens and pins the source of a configuration, for so many workers.
-pub async fn open(config: &Config, stores: &Stores, workers: u32) -> Result<Dataset, Error> {
+/// Opens and pins the source of a configuration, for so many workers. Units whose rows another process has counted
+/// already are `known`; without them they are counted by reading.
+pub async fn open(config: &Config, stores: &Stores, workers: u32, known: &[Unit]) -> Result<Dataset, Error> {
     match &config.source {
         config::Source::Directory { uri, format, digest } => {
-            directory::open(config, stores, workers, uri, *format, digest.as_deref()).await
+            directory::open(config, stores, workers, uri, *format, digest.as_deref(), known).await
         }
         config::Source::Iceberg { metadata, schema, table, snapshot } => {
-            iceberg::open(config, stores, workers, metadata, (schema, table), *snapshot).await
+            iceberg::open(config, stores, workers, metadata, (schema, table), *snapshot, known).await
         }
     }
+}
+
+/// Decoders of the libraries panic over some damaged files: that is an error of the file, and of nothing else.
+async fn unpanicked<T>(path: String, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|_| Err(Error::Damaged(store::shown_text(&path))))
+}
+
+/// As [`unpanicked`], for rows.
+fn unpanicked_rows(path: &str, batches: Batches) -> Batches {
+    let path = store::shown_text(path);
+    let caught = AssertUnwindSafe(batches).catch_unwind();
+    caught.map(move |batch| batch.unwrap_or_else(|_| Err(Error::Damaged(path.clone())))).boxed()
 }
 
 /// Whether units are row groups: where that is asked for, or where files are too few or too unequal to share them.

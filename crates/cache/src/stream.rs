@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -13,7 +15,7 @@ use crate::arrow::{ArrowError, RecordBatch, SchemaRef};
 use crate::chunks::Chunks;
 use crate::frame::{self, Frame};
 use crate::plan::range::Range;
-use crate::plan::shuffle::{Run, Shuffle};
+use crate::plan::shuffle::{Run, Shuffle, batches};
 use crate::plan::ticket::range_bytes;
 use crate::plan::{Placed, PlanId};
 use crate::rebatch::Rebatch;
@@ -41,6 +43,8 @@ pub struct Order<'a> {
     pub shuffle: Option<Shuffle>,
     /// Positions that are read, in this order.
     pub positions: &'a [Range],
+    /// Whether each of them is a batch, which one worker serves whole.
+    pub strided: bool,
     /// Rows that this worker serves, by index.
     pub served: &'a [Range],
 }
@@ -49,6 +53,14 @@ pub struct Order<'a> {
 /// their first indexes; each is given with its number in the plan.
 pub fn pieces(order: &Order<'_>, units: &[(u32, Placed)]) -> Vec<Piece> {
     let mut pieces = Vec::new();
+    if order.strided {
+        for (anchor, run) in batches(order.shuffle, order.plan.0, order.plan.1, order.positions) {
+            if order.served.iter().any(|served| (served.start..=served.end).contains(&anchor)) {
+                add(&mut pieces, units, run, run.rows);
+            }
+        }
+        return pieces;
+    }
     for positions in order.positions {
         let runs = match order.shuffle {
             Some(shuffle) => shuffle.runs(order.plan.0, order.plan.1, *positions),
@@ -138,10 +150,15 @@ pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client:
             return;
         }
     };
-    let status = match sender.all(&chunks, pieces).await {
-        Ok(()) | Err(Stop::Gone) => return,
-        Err(Stop::Source(error)) => crate::flight::status(&error),
-        Err(Stop::Arrow(error)) => Status::internal(format!("failed to encode rows: {error}")),
+    // A stream that just ended would be taken for whole.
+    let status = match AssertUnwindSafe(sender.all(&chunks, pieces)).catch_unwind().await {
+        Ok(Ok(()) | Err(Stop::Gone)) => return,
+        Ok(Err(Stop::Source(error))) => crate::flight::status(&error),
+        Ok(Err(Stop::Arrow(error))) => Status::internal(format!("failed to encode rows: {error}")),
+        Err(_) => {
+            tracing::error!("a stream panicked; the panic stands above");
+            Status::internal("internal error")
+        }
     };
     let _ = client.send(Err(status)).await;
 }
@@ -311,7 +328,7 @@ mod tests {
 
     fn order<'a>(positions: &'a [Range], served: &'a [Range], shuffle: Option<Shuffle>) -> Order<'a> {
         let plan = PlanId::from_bytes(&[1; 16]).unwrap();
-        Order { plan: (plan, 30), shuffle, positions, served }
+        Order { plan: (plan, 30), shuffle, positions, strided: false, served }
     }
 
     #[test]
@@ -320,6 +337,36 @@ mod tests {
         let found = pieces(&order(&[range(5, 24)], &[range(0, 19)], None), &units(&[10, 0, 5, 15]));
         let piece = |unit, first, rows, position| Piece { unit, first, rows, position };
         assert_eq!(found, [piece(0, 5, 5, 5), piece(2, 0, 5, 10), piece(3, 0, 5, 15)]);
+    }
+
+    #[test]
+    fn a_batch_is_served_whole_by_one_worker() {
+        let units = units(&[10, 0, 5, 15]);
+        let shuffled = |inside| Some(Shuffle { block_rows: 12, inside, seed: 1, epoch: 1 });
+        for shuffle in [None, shuffled(false), shuffled(true)] {
+            let mut seen = Vec::new();
+            for partition in 0..3 {
+                let positions = crate::plan::range::strided(30, partition * 4, 12, 4).unwrap();
+                for served in [Range { start: 0, end: 12 }, Range { start: 13, end: 29 }] {
+                    let own = [served];
+                    let order = Order { strided: true, ..order(&positions, &own, shuffle) };
+                    let read: Vec<u64> = pieces(&order, &units)
+                        .into_iter()
+                        .flat_map(|piece| piece.position..piece.position + piece.rows)
+                        .collect();
+                    for batch in &positions {
+                        let here =
+                            read.iter().filter(|place| (batch.start..=batch.end).contains(place)).count();
+                        // The last block is short, so that batches behind it may be in two blocks.
+                        let is_whole = here == 0 || here as u64 == batch.len();
+                        assert!(is_whole || shuffle.is_some(), "{here} of {batch:?}, {shuffle:?}");
+                    }
+                    seen.extend(read);
+                }
+            }
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..30), "{shuffle:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::access::Access;
 use crate::arrow::SchemaRef;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
@@ -26,7 +27,7 @@ use crate::flight::{self, Messages, Role};
 use crate::plan::range::Range;
 use crate::plan::shuffle::Shuffle;
 use crate::plan::ticket::{Extension, Ticket};
-use crate::plan::{Placed, PlanId};
+use crate::plan::{Placed, PlanId, Unit};
 use crate::source::{self, Dataset, Error, Kind};
 use crate::store::Stores;
 use crate::stream::{self, Batch, Order, Shape};
@@ -107,6 +108,7 @@ enum Now {
 /// A worker.
 pub struct Worker {
     config: Config,
+    access: Access,
     stores: Stores,
     boot_id: String,
     now: Mutex<Now>,
@@ -123,9 +125,10 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     /// With nothing assigned.
-    pub fn new(config: Config, stores: Stores, boot_id: String) -> Arc<Self> {
+    pub fn new(config: Config, access: Access, stores: Stores, boot_id: String) -> Arc<Self> {
         Arc::new(Self {
             config,
+            access,
             stores,
             boot_id,
             now: Mutex::new(Now::Empty),
@@ -242,9 +245,14 @@ impl Worker {
                 1
             }
         };
+        // What the head has counted by reading is not counted again.
+        let known: Vec<Unit> = match assignment {
+            Assignment::Plan { units, .. } => units.iter().map(|(_, placed)| placed.unit.clone()).collect(),
+            Assignment::Files { .. } => Vec::new(),
+        };
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
-            match source::open(&config, &self.stores, workers).await {
+            match source::open(&config, &self.stores, workers, &known).await {
                 Ok(dataset) => {
                     let most = config.message_bytes;
                     return Some(Arc::new(Chunks::new(
@@ -399,6 +407,7 @@ impl Role for Worker {
 
     async fn get(&self, ticket: &[u8]) -> Result<Messages<FlightData>, Status> {
         let ticket = Ticket::decode(ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.access.admit(&ticket)?;
         let served = self.served()?;
         let running = Running::new(&self.streams);
         if self.streams.load(Ordering::Relaxed) > self.config.max_streams {
@@ -411,6 +420,7 @@ impl Role for Worker {
                     plan: (served.plan, served.rows),
                     shuffle: None,
                     positions: &positions,
+                    strided: false,
                     served: &served.own,
                 };
                 let positions = self.config.compatibility == Compatibility::Extended;
@@ -464,7 +474,9 @@ fn extended(served: &Served, extension: &Extension) -> Result<(Vec<stream::Piece
         _ => return Err(invalid(crate::plan::ticket::Invalid)),
     };
     let (positions, ranges) = (extension.positions().map_err(invalid)?, extension.served().map_err(invalid)?);
-    let order = Order { plan: (served.plan, served.rows), shuffle, positions: &positions, served: &ranges };
+    let strided = extension.stride > 0;
+    let plan = (served.plan, served.rows);
+    let order = Order { plan, shuffle, positions: &positions, strided, served: &ranges };
     let schema = &served.chunks.dataset().schema;
     let columns = source::select(schema, &extension.columns)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -476,6 +488,8 @@ fn extended(served: &Served, extension: &Extension) -> Result<(Vec<stream::Piece
                 Some(Batch::AtMost(block_rows.min(SHUFFLED_ROWS)))
             }
             (0, _) => None,
+            // The batches of a strided partition are at several places, and stay apart.
+            (rows, _) if strided => Some(Batch::AtMost(rows)),
             (rows, _) => Some(Batch::Exact(rows)),
         },
         positions: true,

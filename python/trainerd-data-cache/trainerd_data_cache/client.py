@@ -64,11 +64,13 @@ class _Stream:
 class Client:
     """Reads partitions from the head at ``endpoint`` and from the workers that it names.
 
-    Connections are kept, one for each server, until ``close``.
+    Connections are kept, one for each server, until ``close``. ``token`` is that of the cache's ``AUTH_TOKEN_FILE``.
     """
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, token=None):
         self._endpoint = endpoint
+        headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+        self._call = flight.FlightCallOptions(headers=headers)
         self._open = {}
 
     def close(self):
@@ -91,7 +93,7 @@ class Client:
         descriptor = flight.FlightDescriptor.for_path(*path)
         for pause in (*_PAUSES, None):
             try:
-                info = self._connection(self._endpoint).get_flight_info(descriptor)
+                info = self._connection(self._endpoint).get_flight_info(descriptor, self._call)
                 return info, json.loads(info.app_metadata) if info.app_metadata else {}
             except flight.FlightUnavailableError as error:
                 if pause is None:
@@ -134,7 +136,7 @@ class Client:
         streams = []
         for endpoint in info.endpoints:
             connection = self._connection(endpoint.locations[0].uri.decode())
-            streams.append(_Stream(connection.do_get(endpoint.ticket)))
+            streams.append(_Stream(connection.do_get(endpoint.ticket, self._call)))
         heads = []
         for place, stream in enumerate(streams):
             head = stream.next()

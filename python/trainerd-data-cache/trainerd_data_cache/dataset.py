@@ -31,10 +31,10 @@ class DataCacheDataset(IterableDataset):
     ``seed`` and ``batch_size`` are those of upstream's class of this name; the endpoint is the cache of the TrainJob
     (``TRAIN_JOB_NAME``) unless one is given. ``columns`` names the columns, ``split`` how rows are divided (``range``,
     ``even``, ``pad``, ``drop``; data-parallel training wants ranks to have equally many), ``shuffle`` is ``none``,
-    ``block`` or ``block+rows``.
+    ``block`` or ``block+rows``. ``token`` is needed where the cache asks for one.
     """
 
-    def __init__(self, seed=0, batch_size=128, endpoint=None, columns=None, split="even", shuffle="none", block=None):
+    def __init__(self, seed=0, batch_size=128, endpoint=None, columns=None, split="even", shuffle="none", block=None, token=None):
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         job = os.environ.get("TRAIN_JOB_NAME")
@@ -47,6 +47,7 @@ class DataCacheDataset(IterableDataset):
         self.split = split
         self.shuffle = shuffle
         self.block = block
+        self.token = token
         self._epoch = 0
         self._position = 0
         self._plan_id = None
@@ -84,7 +85,7 @@ class DataCacheDataset(IterableDataset):
         elements = options(columns=self.columns, split=self.split, shuffle=self.shuffle, block=self.block)
         elements += options(seed=self.seed, epoch=self._epoch)
         # A connection does not survive a fork: each iteration has its own.
-        client = Client(self.endpoint)
+        client = Client(self.endpoint, self.token)
         try:
             _, plan = client.info(0, 1)
             if self._plan_id is not None and plan.get("planId") != self._plan_id:

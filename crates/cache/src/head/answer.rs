@@ -5,10 +5,11 @@ use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::{Address, Planned};
+use crate::access::Access;
 use crate::config::{Compatibility, Config, Failover};
 use crate::plan::options::{Options, Order};
-use crate::plan::range::{Range, Split, partition};
-use crate::plan::shuffle::Shuffle;
+use crate::plan::range::{self, Range, Split, partition};
+use crate::plan::shuffle::{Shuffle, batches};
 use crate::plan::ticket::{Extension, Ticket, pairs, range_bytes};
 use crate::source;
 
@@ -39,10 +40,9 @@ impl Request {
 
 /// The FlightInfo for a request.
 pub(super) fn answer(
-    config: &Config,
+    (config, access): (&Config, &Access),
     planned: &Planned,
-    workers: &[Address],
-    up: &[bool],
+    (workers, up): (&[Address], &[bool]),
     request: &Request,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
@@ -50,12 +50,13 @@ pub(super) fn answer(
     let options = &request.options;
     source::select(&planned.dataset.schema, &options.columns)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let positions = partition(options.split, rows, request.partition, request.partitions);
+    let (positions, stride) = positions(options, rows, request)?;
     let is_over = positions.is_empty() && (options.split == Split::Range || rows == 0);
     if is_over || request.partition >= request.partitions {
         return Err(Status::out_of_range("Invalid partition range"));
     }
-    let positions = skip(positions, options.skip);
+    let first = positions.first().map_or(0, |range| range.start);
+    let positions = range::skip(positions, options.skip);
     let served = served(config.failover, planned, up)?;
     let whole = Range {
         start: positions.first().map_or(0, |range| range.start),
@@ -67,7 +68,7 @@ pub(super) fn answer(
         .map_err(|error| Status::internal(format!("failed to encode the schema: {error}")))?
         .with_descriptor(descriptor);
     for (address, served) in workers.iter().zip(served) {
-        if !has_rows(planned, shuffle, &positions, &served) {
+        if !has_rows(planned, shuffle, &positions, stride > 0, &served) {
             continue;
         }
         // Workers of upstream know no plan; a bare request to a bare assignment gets a bare ticket.
@@ -75,7 +76,10 @@ pub(super) fn answer(
         let extension = (!is_bare).then(|| Extension {
             plan_id: planned.dataset.plan.id().as_bytes().to_vec(),
             served: pairs(&served),
-            positions: pairs(&positions),
+            // Of a strided partition the rule, not its many batches.
+            positions: if stride > 0 { vec![first, rows - 1] } else { pairs(&positions) },
+            stride,
+            skip: if stride > 0 { options.skip } else { 0 },
             columns: options.columns.clone(),
             batch_rows: options.batch.unwrap_or_default(),
             shuffle: match options.order {
@@ -88,7 +92,8 @@ pub(super) fn answer(
             epoch: options.epoch,
             ..Extension::default()
         });
-        let ticket = Ticket { range: whole, extension };
+        let mut ticket = Ticket { range: whole, extension };
+        access.sign(&mut ticket);
         let endpoint = FlightEndpoint::new()
             .with_ticket(FlightTicket::new(ticket.encode()))
             .with_location(format!("grpc://{address}"))
@@ -116,17 +121,21 @@ fn shuffle(options: &Options) -> Option<Shuffle> {
     Some(Shuffle { block_rows: options.block, inside, seed: options.seed, epoch: options.epoch })
 }
 
-/// Leaves out the first positions.
-fn skip(positions: Vec<Range>, mut skip: u64) -> Vec<Range> {
-    let mut rest = Vec::new();
-    for range in positions {
-        let skipped = skip.min(range.len());
-        skip -= skipped;
-        if skipped < range.len() {
-            rest.push(Range { start: range.start + skipped, end: range.end });
-        }
-    }
-    rest
+/// The positions of a partition, and their stride where they are batches.
+fn positions(options: &Options, rows: u64, request: &Request) -> Result<(Vec<Range>, u64), Status> {
+    let (number, partitions) = (request.partition, request.partitions);
+    let Some(batch) = options.batch.filter(|_| options.split == Split::Strided && number < partitions) else {
+        return Ok((partition(options.split, rows, number, partitions), 0));
+    };
+    let stride = batch.saturating_mul(partitions);
+    let first = batch.saturating_mul(number).saturating_add(options.start);
+    let ranges = range::strided(rows, first, stride, batch).ok_or_else(|| {
+        let most = range::MOST_BATCHES;
+        Status::invalid_argument(format!(
+            "option batch is too small: there would be more than {most} batches"
+        ))
+    })?;
+    Ok((ranges, stride))
 }
 
 /// For each worker the rows that it serves now: its own, and its share of those whose owners are down.
@@ -171,12 +180,22 @@ fn stand_in(unit: u32, up: &[bool]) -> Option<u32> {
 }
 
 /// Whether any of the positions is served.
-fn has_rows(planned: &Planned, shuffle: Option<Shuffle>, positions: &[Range], served: &[Range]) -> bool {
+fn has_rows(
+    planned: &Planned,
+    shuffle: Option<Shuffle>,
+    positions: &[Range],
+    strided: bool,
+    served: &[Range],
+) -> bool {
     let meets = |rows: Range| served.iter().any(|own| own.intersection(rows).is_some());
+    let (id, rows) = (planned.dataset.plan.id(), planned.dataset.plan.rows());
+    if strided {
+        let anchors = batches(shuffle, id, rows, positions).into_iter().map(|(anchor, _)| anchor);
+        return anchors.into_iter().any(|anchor| meets(Range { start: anchor, end: anchor }));
+    }
     match shuffle {
         None => positions.iter().any(|range| meets(*range)),
         Some(shuffle) => {
-            let (id, rows) = (planned.dataset.plan.id(), planned.dataset.plan.rows());
             positions.iter().any(|range| shuffle.runs(id, rows, *range).iter().any(|run| meets(run.rows)))
         }
     }
@@ -217,13 +236,5 @@ mod tests {
             assert_ne!(after, Some(3));
         }
         assert_eq!(stand_in(0, &[false, false]), None);
-    }
-
-    #[test]
-    fn the_first_positions_are_left_out_across_ranges() {
-        let range = |start, end| Range { start, end };
-        assert_eq!(skip(vec![range(8, 9), range(0, 2)], 3), [range(1, 2)]);
-        assert_eq!(skip(vec![range(8, 9)], 0), [range(8, 9)]);
-        assert!(skip(vec![range(8, 9)], 2).is_empty());
     }
 }

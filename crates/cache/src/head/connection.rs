@@ -7,9 +7,11 @@ use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Address, Head, Planned};
+use crate::access::Access;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
 use crate::flight::chain;
@@ -69,7 +71,7 @@ async fn follow(
     let mut assigned_to = None;
     let mut misses = 0;
     loop {
-        match question(client.clone()).await {
+        match question(&head.access, client.clone()).await {
             Ok(status) => {
                 misses = 0;
                 // A worker that started again, or that somebody else assigned, is told anew. The bare form names no
@@ -80,7 +82,9 @@ async fn follow(
                         (false, None) | (true, _) => true,
                     };
                 if !is_ours {
-                    if let Err(reason) = assign(head.message(&planned, id), client.clone()).await {
+                    if let Err(reason) =
+                        assign(&head.access, head.message(&planned, id), client.clone()).await
+                    {
                         return reason;
                     }
                     assigned_to = Some(status.boot_id.clone());
@@ -99,7 +103,9 @@ async fn follow(
             // Upstream's workers have no such question; they are taken for what they acknowledged.
             Err(Missed::Unknown) => {
                 if assigned_to.is_none() {
-                    if let Err(reason) = assign(head.message(&planned, id), client.clone()).await {
+                    if let Err(reason) =
+                        assign(&head.access, head.message(&planned, id), client.clone()).await
+                    {
                         return reason;
                     }
                     assigned_to = Some(String::new());
@@ -126,8 +132,12 @@ enum Missed {
 }
 
 /// Asks a worker how it is. Boxed, as the compiler cannot prove such futures to be `Send` where they are nested.
-fn question(mut client: FlightServiceClient<Channel>) -> BoxFuture<'static, Result<WorkerStatus, Missed>> {
-    let action = Action { r#type: "status".to_owned(), body: bytes::Bytes::new() };
+fn question(
+    access: &Access,
+    mut client: FlightServiceClient<Channel>,
+) -> BoxFuture<'static, Result<WorkerStatus, Missed>> {
+    let mut action = Request::new(Action { r#type: "status".to_owned(), body: bytes::Bytes::new() });
+    access.authorize(&mut action);
     let ask = async move {
         let answers = client.do_action(action).await?.into_inner();
         answers.try_collect::<Vec<_>>().await
@@ -149,12 +159,16 @@ fn question(mut client: FlightServiceClient<Channel>) -> BoxFuture<'static, Resu
 
 /// Tells a worker what is its; boxed as [`question`] is.
 fn assign(
+    access: &Access,
     assignment: Assignment,
     mut client: FlightServiceClient<Channel>,
 ) -> BoxFuture<'static, Result<(), String>> {
+    let access = access.clone();
     let put = async move {
         let messages = futures::stream::iter(assignment.messages().await.map_err(|error| chain(&error))?);
-        let answers = client.do_put(messages).await.map_err(|status| chain(&status))?.into_inner();
+        let mut request = Request::new(messages);
+        access.authorize(&mut request);
+        let answers = client.do_put(request).await.map_err(|status| chain(&status))?.into_inner();
         answers.try_collect::<Vec<_>>().await.map(drop).map_err(|status| chain(&status))
     };
     put.boxed()

@@ -16,7 +16,9 @@ pub enum Error {
     #[error("option {0:?} is not key=value")]
     NoPair(String),
     /// A key that nobody knows.
-    #[error("unknown option {0:?}; known are batch, block, columns, epoch, seed, shuffle, skip and split")]
+    #[error(
+        "unknown option {0:?}; known are batch, block, columns, epoch, seed, shuffle, skip, split and start"
+    )]
     UnknownKey(String),
     /// A value that the key does not take.
     #[error("invalid value {value:?} of option {key}; must be {allowed}")]
@@ -27,6 +29,14 @@ pub enum Error {
         value: String,
         /// What would do.
         allowed: &'static str,
+    },
+    /// An option that another one needs, or does not allow.
+    #[error("option {option} {needs}")]
+    Needs {
+        /// The option.
+        option: &'static str,
+        /// What it needs.
+        needs: &'static str,
     },
     /// The same key twice.
     #[error("option {0} is given twice")]
@@ -64,6 +74,8 @@ pub struct Options {
     pub epoch: u64,
     /// Rows to leave out at the partition's start.
     pub skip: u64,
+    /// Global position that a strided split begins with.
+    pub start: u64,
 }
 
 impl Default for Options {
@@ -77,6 +89,7 @@ impl Default for Options {
             seed: 0,
             epoch: 0,
             skip: 0,
+            start: 0,
         }
     }
 }
@@ -97,7 +110,27 @@ impl Options {
             }
             options.set(key, &value)?;
         }
+        options.check()?;
         Ok(options)
+    }
+
+    /// What options need of each other.
+    fn check(&self) -> Result<(), Error> {
+        let needs = |option, needs| Err(Error::Needs { option, needs });
+        match (self.split, self.batch) {
+            (Split::Strided, None) => needs("split=strided", "needs batch"),
+            (Split::Strided, Some(batch)) if !self.start.is_multiple_of(batch) => {
+                needs("start", "must be a multiple of batch")
+            }
+            (Split::Strided, Some(batch))
+                if self.order != Order::Canonical && !self.block.is_multiple_of(batch) =>
+            {
+                needs("block", "must be a multiple of batch where split is strided")
+            }
+            (Split::Strided, Some(_)) => Ok(()),
+            _ if self.start > 0 => needs("start", "needs split=strided"),
+            _ => Ok(()),
+        }
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Error> {
@@ -120,14 +153,16 @@ impl Options {
             "seed" => self.seed = number("seed", 0, "an unsigned 64-bit number")?,
             "epoch" => self.epoch = number("epoch", 0, "an unsigned 64-bit number")?,
             "skip" => self.skip = number("skip", 0, "a number of rows")?,
+            "start" => self.start = number("start", 0, "a position")?,
             "split" => {
                 self.split = match value {
                     "range" => Split::Range,
                     "even" => Split::Even,
                     "pad" => Split::Pad,
                     "drop" => Split::Drop,
+                    "strided" => Split::Strided,
                     _ => {
-                        let allowed = "range, even, pad or drop";
+                        let allowed = "range, even, pad, drop or strided";
                         return Err(Error::Value { key: "split", value: value.to_owned(), allowed });
                     }
                 }
@@ -176,8 +211,11 @@ mod tests {
                 seed: 7,
                 epoch: 2,
                 skip: 3,
+                start: 0,
             })
         );
+        let strided = Options::parse(["split=strided", "batch=128", "start=256"]).unwrap();
+        assert_eq!((strided.split, strided.start), (Split::Strided, 256));
         assert_eq!(Options::parse::<&str>([]), Ok(Options::default()));
     }
 
@@ -186,7 +224,10 @@ mod tests {
         let cases = [
             ("batch", "option \"batch\" is not key=value"),
             ("batch=0", "invalid value \"0\" of option batch; must be a number of rows, at least 1"),
-            ("split=third", "invalid value \"third\" of option split; must be range, even, pad or drop"),
+            (
+                "split=third",
+                "invalid value \"third\" of option split; must be range, even, pad, drop or strided",
+            ),
             ("shuffle=", "invalid value \"\" of option shuffle; must be none, block or block+rows"),
             (
                 "columns=a,,b",
@@ -199,7 +240,7 @@ mod tests {
             ("seed=-1", "invalid value \"-1\" of option seed; must be an unsigned 64-bit number"),
             (
                 "colums=a",
-                "unknown option \"colums\"; known are batch, block, columns, epoch, seed, shuffle, skip and split",
+                "unknown option \"colums\"; known are batch, block, columns, epoch, seed, shuffle, skip, split and start",
             ),
             ("columns=%ff", "option \"columns=%ff\" is not key=value"),
         ];
@@ -207,5 +248,16 @@ mod tests {
             assert_eq!(Options::parse([given]).unwrap_err().to_string(), text);
         }
         assert_eq!(Options::parse(["seed=1", "seed=1"]), Err(Error::Twice("seed".into())));
+        for (given, text) in [
+            (&["split=strided"][..], "option split=strided needs batch"),
+            (&["start=4"], "option start needs split=strided"),
+            (&["split=strided", "batch=3", "start=4"], "option start must be a multiple of batch"),
+            (
+                &["split=strided", "batch=3", "shuffle=block"],
+                "option block must be a multiple of batch where split is strided",
+            ),
+        ] {
+            assert_eq!(Options::parse(given).unwrap_err().to_string(), text);
+        }
     }
 }

@@ -39,10 +39,42 @@ pub enum Split {
     Pad,
     /// All `floor(rows / partitions)`; what is left over is not read.
     Drop,
+    /// Batches in turn: partition `i` of `P` reads the batches `i`, `i + P`, … of the whole order, so that all
+    /// partitions together are always at one place of it.
+    Strided,
+}
+
+/// Most batches of a strided partition: a bound of what a request costs.
+pub const MOST_BATCHES: u64 = 1 << 22;
+
+/// The ranges of a strided partition: batches from `first` on, each `stride` behind the one before. `None` where they
+/// are too many.
+pub fn strided(rows: u64, first: u64, stride: u64, batch: u64) -> Option<Vec<Range>> {
+    if batch == 0 || stride < batch || rows.saturating_sub(first).div_ceil(stride) > MOST_BATCHES {
+        return None;
+    }
+    let starts = std::iter::successors(Some(first), |start| start.checked_add(stride));
+    let ranges = starts
+        .take_while(|start| *start < rows)
+        .map(|start| Range { start, end: start.saturating_add(batch).min(rows) - 1 });
+    Some(ranges.collect())
+}
+
+/// Leaves out the first positions.
+pub fn skip(positions: Vec<Range>, mut skip: u64) -> Vec<Range> {
+    let mut rest = Vec::with_capacity(positions.len());
+    for range in positions {
+        let skipped = skip.min(range.len());
+        skip -= skipped;
+        if skipped < range.len() {
+            rest.push(Range { start: range.start + skipped, end: range.end });
+        }
+    }
+    rest
 }
 
 /// The ranges of one partition, in the order in which they are read: one, or two where `Pad` goes on from the start;
-/// none where there is nothing for it.
+/// none where there is nothing for it. A strided one is [`strided`].
 pub fn partition(split: Split, rows: u64, partition: u64, partitions: u64) -> Vec<Range> {
     if rows == 0 || partition >= partitions {
         return Vec::new();
@@ -65,6 +97,7 @@ pub fn partition(split: Split, rows: u64, partition: u64, partitions: u64) -> Ve
             let each = rows / partitions;
             sized(each * partition, each)
         }
+        Split::Strided => Vec::new(),
         Split::Pad => {
             let each = rows.div_ceil(partitions);
             // The product may pass 2^64 where there are more partitions than rows; the position wraps anyway.
@@ -140,6 +173,47 @@ mod tests {
                 assert!(rows - times.iter().sum::<u64>() < partitions, "{case}");
             }
         }
+    }
+
+    #[test]
+    fn strided_partitions_are_at_one_place_whatever_their_number_was_before() {
+        let read = |partitions: u64, start: u64, steps: u64| -> Vec<u64> {
+            let mut seen: Vec<u64> = (0..partitions)
+                .flat_map(|number| {
+                    let ranges = strided(1000, start + number * 7, partitions * 7, 7).unwrap();
+                    ranges.into_iter().take(usize::try_from(steps).unwrap())
+                })
+                .flat_map(|range| range.start..=range.end)
+                .collect();
+            seen.sort_unstable();
+            seen
+        };
+        for partitions in 1..9 {
+            assert!(read(partitions, 0, u64::MAX >> 1).into_iter().eq(0..1000), "{partitions}");
+            let before = read(partitions, 0, 5);
+            let place = partitions * 5 * 7;
+            assert!(before.into_iter().eq(0..place), "{partitions}");
+            // Whoever goes on, with whatever number, reads the rest.
+            for others in 1..9 {
+                assert!(
+                    read(others, place, u64::MAX >> 1).into_iter().eq(place..1000),
+                    "{partitions}, {others}"
+                );
+            }
+        }
+        assert_eq!(strided(10, 10, 3, 3).unwrap(), []);
+        assert_eq!(strided(10, u64::MAX, u64::MAX, 3).unwrap(), []);
+        assert_eq!(strided(u64::MAX, 0, 1, 1), None);
+        assert_eq!(strided(10, 0, 1, 2), None);
+        assert_eq!(strided(10, 0, 0, 0), None);
+    }
+
+    #[test]
+    fn the_first_positions_are_left_out_across_ranges() {
+        let range = |start, end| Range { start, end };
+        assert_eq!(skip(vec![range(8, 9), range(0, 2)], 3), [range(1, 2)]);
+        assert_eq!(skip(vec![range(8, 9)], 0), [range(8, 9)]);
+        assert!(skip(vec![range(8, 9)], 2).is_empty());
     }
 
     #[test]

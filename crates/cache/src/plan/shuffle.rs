@@ -35,7 +35,60 @@ pub struct Shuffle {
     pub epoch: u64,
 }
 
+/// The rows at positions that are read as batches, each with the row whose owner serves it: the first of its block
+/// where rows are shuffled, else its own first. The positions are in ascending order, and no batch is in two blocks.
+pub fn batches(shuffle: Option<Shuffle>, plan: PlanId, rows: u64, positions: &[Range]) -> Vec<(u64, Run)> {
+    match shuffle {
+        None => {
+            let run = |range: &Range| (range.start, Run { position: range.start, rows: *range });
+            positions.iter().filter(|range| range.end < rows).map(run).collect()
+        }
+        Some(shuffle) => shuffle.batches(plan, rows, positions),
+    }
+}
+
 impl Shuffle {
+    /// As [`batches`]: one pass over the blocks, whatever the number of batches.
+    fn batches(&self, plan: PlanId, rows: u64, positions: &[Range]) -> Vec<(u64, Run)> {
+        let mut found = Vec::with_capacity(positions.len());
+        let mut waiting = positions.iter().peekable();
+        let mut position = 0;
+        if rows == 0 {
+            return found;
+        }
+        for block in self.blocks(plan, rows) {
+            let first = block * self.block_rows;
+            let length = self.block_rows.min(rows - first);
+            let here = Range { start: position, end: position + length - 1 };
+            position += length;
+            let mut order = None;
+            while let Some(range) = waiting.peek() {
+                let Some(wanted) = range.intersection(here) else { break };
+                if self.inside {
+                    let order = order.get_or_insert_with(|| self.permutation(plan, length, Some(block)));
+                    let mut runs = Vec::new();
+                    for place in wanted.start..=wanted.end {
+                        let row = usize::try_from(place - here.start).ok().and_then(|place| order.get(place));
+                        if let Some(row) = row {
+                            push(&mut runs, place, Range { start: first + row, end: first + row });
+                        }
+                    }
+                    found.extend(runs.into_iter().map(|run| (first, run)));
+                } else {
+                    let start = first + (wanted.start - here.start);
+                    let rows = Range { start, end: start + wanted.len() - 1 };
+                    found.push((first, Run { position: wanted.start, rows }));
+                }
+                // What goes on in the next block (the last, shorter one comes in between) is read there.
+                if range.end > here.end {
+                    break;
+                }
+                waiting.next();
+            }
+        }
+        found
+    }
+
     /// The indexes of the rows at these positions, as runs of consecutive ones; single rows where rows are shuffled
     /// inside their blocks. Positions beyond the last row have none.
     pub fn runs(&self, plan: PlanId, rows: u64, positions: Range) -> Vec<Run> {

@@ -7,7 +7,7 @@
 use prost::Message as _;
 
 use super::identity::PlanId;
-use super::range::Range;
+use super::range::{self, Range};
 
 /// Marks what is ours behind the two integers.
 const MARK: &[u8] = b"TDC1";
@@ -59,6 +59,12 @@ pub struct Extension {
     /// Which positions the partition reads, in this order: pairs of first and last.
     #[prost(uint64, repeated, tag = "11")]
     pub positions: Vec<u64>,
+    /// Where it is not 0, only batches of `batch_rows` at each so many positions are read.
+    #[prost(uint64, tag = "12")]
+    pub stride: u64,
+    /// Rows that are left out at the beginning of strided ones.
+    #[prost(uint64, tag = "13")]
+    pub skip: u64,
     /// HMAC-SHA256 over everything before it, where the cluster has a token.
     #[prost(bytes = "vec", tag = "10")]
     pub signature: Vec<u8>,
@@ -77,7 +83,14 @@ impl Extension {
 
     /// Which positions are read, in this order.
     pub fn positions(&self) -> Result<Vec<Range>, Invalid> {
-        ranges(&self.positions)
+        let positions = ranges(&self.positions)?;
+        if self.stride == 0 {
+            return Ok(positions);
+        }
+        let [all] = positions.as_slice() else { return Err(Invalid) };
+        let rows = all.end.checked_add(1).ok_or(Invalid)?;
+        let batches = range::strided(rows, all.start, self.stride, self.batch_rows).ok_or(Invalid)?;
+        Ok(range::skip(batches, self.skip))
     }
 }
 

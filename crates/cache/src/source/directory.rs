@@ -10,11 +10,12 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use sha2::{Digest as _, Sha256};
 
+use super::filtered::{self, Filtered};
 use super::pinned::Pinned;
-use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection};
+use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows};
 use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Format};
 use crate::plan::{Origin, Plan, Unit};
@@ -36,6 +37,7 @@ struct File {
 /// Reads the files of a directory.
 struct Reader {
     schema: SchemaRef,
+    filtered: Option<Filtered>,
     files: BTreeMap<String, File>,
 }
 
@@ -47,6 +49,7 @@ pub(super) async fn open(
     uri: &str,
     format: Option<Format>,
     digest: Option<&str>,
+    known: &[Unit],
 ) -> Result<Dataset, Error> {
     let shown = store::shown_text(uri);
     let (store, path) = stores.open(uri)?;
@@ -60,17 +63,33 @@ pub(super) async fn open(
         return Err(Error::Changed(format!("the digest of the listing is {snapshot}, not {pinned}")));
     }
     let sizes: Vec<u64> = objects.iter().map(|(object, _)| object.size).collect();
-    let read = objects.into_iter().map(|(object, format)| inspect(Arc::clone(&store), object, format));
+    let read = objects.into_iter().map(|(object, format)| {
+        unpanicked(object.location.to_string(), inspect(Arc::clone(&store), object, format))
+    });
     let files: Vec<File> = stream::iter(read).buffered(config.plan_concurrency).try_collect().await?;
     compare(&files)?;
     let first = files.first().ok_or_else(|| Error::Empty(shown.clone()))?;
     let schema = projection::dataset(&first.schema, &config.columns)?;
     let by_row_group = by_row_group(config.granule, &sizes, workers);
-    let units = files.iter().flat_map(|file| units(file, by_row_group)).collect();
-    let origin = Origin { columns: config.columns.clone(), filter: None, snapshot, source: shown };
-    let plan = Plan::new(&origin, units)?;
+    let filter = config.filter.as_ref();
+    let filtered = filter.map(|(_, filter)| Filtered::new(filter, &first.schema, &schema)).transpose()?;
+    let units: Vec<Unit> = files.iter().flat_map(|file| units(file, by_row_group)).collect();
     let files = files.into_iter().map(|file| (file.pinned.path(), file)).collect();
-    Ok(Dataset { schema: Arc::clone(&schema), plan, reader: Arc::new(Reader { schema, files }) })
+    let reader = Arc::new(Reader { schema: Arc::clone(&schema), filtered, files });
+    let units = if reader.filtered.is_some() {
+        let units = units.into_iter().map(|unit| (unit, None)).collect();
+        let count = |unit| {
+            let reader = Arc::clone(&reader);
+            async move { reader.count(&unit).await }
+        };
+        filtered::counted(units, known, config.load_concurrency, count).await?
+    } else {
+        units
+    };
+    let filter = filter.map(|(text, _)| text.clone());
+    let origin = Origin { columns: config.columns.clone(), filter, snapshot, source: shown };
+    let plan = Plan::new(&origin, units)?;
+    Ok(Dataset { schema, plan, reader })
 }
 
 /// The files below a path, or the one at it, with their formats, sorted by path. Hidden files and those of job
@@ -187,63 +206,102 @@ fn units(file: &File, by_row_group: bool) -> Vec<Unit> {
 #[async_trait]
 impl UnitReader for Reader {
     async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error> {
-        let file =
-            self.files.get(&unit.path).ok_or_else(|| Error::Changed(format!("{} is gone", unit.path)))?;
-        match file.format {
-            Format::Parquet => self.read_parquet(file, unit, from),
-            Format::Arrow => self.read_arrow(file, unit, from).await,
+        let opening = async {
+            match &self.filtered {
+                None => self.batches(unit, &self.schema, from).await,
+                Some(filtered) => {
+                    let batches = self.batches(unit, &filtered.wide, 0).await?;
+                    Ok(filtered.select(batches, &self.schema, from, &unit.path))
+                }
+            }
+        };
+        Ok(unpanicked_rows(&unit.path, unpanicked(unit.path.clone(), opening).await?))
+    }
+
+    fn held_bytes(&self, unit: &Unit) -> u64 {
+        let Some(file) = self.files.get(&unit.path) else { return 0 };
+        let Some(footer) = &file.footer else { return file.pinned.size() };
+        let schema = self.filtered.as_ref().map_or(&self.schema, |filtered| &filtered.wide);
+        let wanted = |name: &str| schema.field_with_name(name).is_ok();
+        let group = |group: &RowGroupMetaData| -> u64 {
+            let columns = group.columns().iter();
+            let columns = columns
+                .filter(|column| column.column_path().parts().first().is_some_and(|name| wanted(name)));
+            columns.map(|column| column.byte_range().1).sum()
+        };
+        let groups = footer.row_groups().iter();
+        match unit.row_group.and_then(|number| usize::try_from(number).ok()) {
+            Some(number) => groups.skip(number).take(1).map(group).sum(),
+            // They are read one after the other.
+            None => groups.map(group).max().unwrap_or_default(),
         }
     }
 }
 
 impl Reader {
-    fn read_parquet(&self, file: &File, unit: &Unit, from: u64) -> Result<Batches, Error> {
-        let path = unit.path.clone();
-        let failed = |source| Error::Parquet { path: path.clone(), source };
-        let Some(footer) = &file.footer else { return Err(Error::Changed(format!("{path} has no footer"))) };
-        // The file's own types, with dictionaries replaced by their values while they are decoded.
-        let schema: SchemaRef = Arc::new(projection::hydrated(&file.schema));
-        let options = ArrowReaderOptions::new().with_schema(Arc::clone(&schema));
-        let metadata = ArrowReaderMetadata::try_new(Arc::clone(footer), options).map_err(failed)?;
-        let mask = projection_mask(&schema, &self.schema, footer);
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.pinned.clone(), metadata)
-            .with_batch_size(BATCH_ROWS)
-            .with_projection(mask)
-            .with_offset(usize::try_from(from).unwrap_or(usize::MAX));
-        if let Some(row_group) = unit.row_group {
-            builder = builder.with_row_groups(vec![usize::try_from(row_group).unwrap_or(usize::MAX)]);
-        }
-        let batches = builder.build().map_err(failed)?;
-        let schema = Arc::clone(&self.schema);
-        Ok(batches
-            .map(move |batch| {
-                let batch = batch.map_err(|source| parquet_error(&path, source))?;
-                projection::conform(&batch, &schema)
-                    .map_err(|source| Error::Arrow { path: path.clone(), source })
-            })
-            .boxed())
+    /// Rows of a unit that the filter selects.
+    async fn count(&self, unit: &Unit) -> Result<u64, Error> {
+        let Some(filtered) = &self.filtered else { return Ok(unit.rows) };
+        let batches = self.batches(unit, &filtered.own, 0).await?;
+        filtered::count(filtered.select(batches, &filtered.own, 0, &unit.path)).await
     }
 
-    async fn read_arrow(&self, file: &File, unit: &Unit, from: u64) -> Result<Batches, Error> {
-        let path = unit.path.clone();
-        let bytes = file.pinned.all().await.map_err(|source| Error::Read { path: path.clone(), source })?;
-        let reader = arrow_ipc::reader::FileReader::try_new(Cursor::new(bytes), None)
-            .map_err(|source| Error::Arrow { path: path.clone(), source })?;
-        let schema = Arc::clone(&self.schema);
-        let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
-        let batches = reader.filter_map(move |batch| {
-            let failed = |source| Error::Arrow { path: path.clone(), source };
-            let batch = match batch.and_then(|batch| projection::conform(&batch, &schema)) {
-                Ok(batch) => batch,
-                Err(source) => return Some(Err(failed(source))),
-            };
-            let skipped = skip.min(batch.num_rows());
-            skip -= skipped;
-            let rest = batch.slice(skipped, batch.num_rows() - skipped);
-            (rest.num_rows() > 0).then_some(Ok(rest))
-        });
-        Ok(stream::iter(batches).boxed())
+    /// All rows of a unit from this one on, with the columns of a schema.
+    async fn batches(&self, unit: &Unit, schema: &SchemaRef, from: u64) -> Result<Batches, Error> {
+        let file =
+            self.files.get(&unit.path).ok_or_else(|| Error::Changed(format!("{} is gone", unit.path)))?;
+        match file.format {
+            Format::Parquet => read_parquet(file, unit, schema, from),
+            Format::Arrow => read_arrow(file, unit, schema, from).await,
+        }
     }
+}
+
+fn read_parquet(file: &File, unit: &Unit, schema: &SchemaRef, from: u64) -> Result<Batches, Error> {
+    let path = unit.path.clone();
+    let failed = |source| Error::Parquet { path: path.clone(), source };
+    let Some(footer) = &file.footer else { return Err(Error::Changed(format!("{path} has no footer"))) };
+    // The file's own types, with dictionaries replaced by their values while they are decoded.
+    let decoded: SchemaRef = Arc::new(projection::hydrated(&file.schema));
+    let options = ArrowReaderOptions::new().with_schema(Arc::clone(&decoded));
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(footer), options).map_err(failed)?;
+    let mask = projection_mask(&decoded, schema, footer);
+    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.pinned.clone(), metadata)
+        .with_batch_size(BATCH_ROWS)
+        .with_projection(mask)
+        .with_offset(usize::try_from(from).unwrap_or(usize::MAX));
+    if let Some(row_group) = unit.row_group {
+        builder = builder.with_row_groups(vec![usize::try_from(row_group).unwrap_or(usize::MAX)]);
+    }
+    let batches = builder.build().map_err(failed)?;
+    let schema = Arc::clone(schema);
+    Ok(batches
+        .map(move |batch| {
+            let batch = batch.map_err(|source| parquet_error(&path, source))?;
+            projection::conform(&batch, &schema).map_err(|source| Error::Arrow { path: path.clone(), source })
+        })
+        .boxed())
+}
+
+async fn read_arrow(file: &File, unit: &Unit, schema: &SchemaRef, from: u64) -> Result<Batches, Error> {
+    let path = unit.path.clone();
+    let bytes = file.pinned.all().await.map_err(|source| Error::Read { path: path.clone(), source })?;
+    let reader = arrow_ipc::reader::FileReader::try_new(Cursor::new(bytes), None)
+        .map_err(|source| Error::Arrow { path: path.clone(), source })?;
+    let schema = Arc::clone(schema);
+    let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
+    let batches = reader.filter_map(move |batch| {
+        let failed = |source| Error::Arrow { path: path.clone(), source };
+        let batch = match batch.and_then(|batch| projection::conform(&batch, &schema)) {
+            Ok(batch) => batch,
+            Err(source) => return Some(Err(failed(source))),
+        };
+        let skipped = skip.min(batch.num_rows());
+        skip -= skipped;
+        let rest = batch.slice(skipped, batch.num_rows() - skipped);
+        (rest.num_rows() > 0).then_some(Ok(rest))
+    });
+    Ok(stream::iter(batches).boxed())
 }
 
 fn projection_mask(file: &Schema, dataset: &Schema, footer: &ParquetMetaData) -> ProjectionMask {

@@ -15,8 +15,9 @@ use iceberg::table::StaticTable;
 use iceberg::{NamespaceIdent, TableIdent};
 use object_store::ObjectStoreExt as _;
 
+use super::filtered::{self, Filtered};
 use super::pinned::Pinned;
-use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection};
+use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows};
 use crate::arrow::SchemaRef;
 use crate::config::Config;
 use crate::plan::{Origin, Plan, Unit};
@@ -42,6 +43,9 @@ struct File {
 /// Reads the data files of one snapshot.
 struct Reader {
     schema: SchemaRef,
+    filtered: Option<Filtered>,
+    /// Ids of the filter's columns.
+    own: Vec<i32>,
     table: StaticTable,
     files: BTreeMap<String, File>,
 }
@@ -54,6 +58,7 @@ pub(super) async fn open(
     metadata: &str,
     (schema_name, table_name): (&str, &str),
     snapshot: Option<i64>,
+    known: &[Unit],
 ) -> Result<Dataset, Error> {
     let shown = store::shown_text(metadata);
     let namespace =
@@ -77,7 +82,10 @@ pub(super) async fn open(
     };
     let all = schema_to_arrow_schema(&read_schema).map_err(failed)?;
     let schema = projection::dataset(&all, &config.columns)?;
-    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let filter = config.filter.as_ref();
+    let filtered = filter.map(|(_, filter)| Filtered::new(filter, &all, &schema)).transpose()?;
+    let read = filtered.as_ref().map_or(&schema, |filtered| &filtered.wide);
+    let names: Vec<String> = read.fields().iter().map(|field| field.name().clone()).collect();
     let tasks: Vec<FileScanTask> = match &snapshot {
         None => Vec::new(),
         Some(snapshot) => {
@@ -91,15 +99,18 @@ pub(super) async fn open(
     }
     let sizes: Vec<u64> = tasks.iter().map(|task| task.file_size_in_bytes).collect();
     let split = by_row_group(config.granule, &sizes, workers);
-    let inspected = tasks.into_iter().map(|task| inspect(stores, task, split));
+    let inspected =
+        tasks.into_iter().map(|task| unpanicked(task.data_file_path.clone(), inspect(stores, task, split)));
     let files: Vec<File> =
         stream::iter(inspected).buffer_unordered(config.plan_concurrency).try_collect().await?;
     let files = files.into_iter().map(|file| (file.task.data_file_path.clone(), file)).collect();
-    let reader = Reader { schema: Arc::clone(&schema), table, files };
-    let units = reader.units(config.plan_concurrency).await?;
+    let own = filtered.iter().flat_map(|filtered| filtered.own.fields().iter());
+    let own = own.filter_map(|field| read_schema.field_id_by_name(field.name())).collect();
+    let reader = Reader { schema: Arc::clone(&schema), filtered, own, table, files };
+    let units = reader.units(config.load_concurrency, known).await?;
     let origin = Origin {
         columns: config.columns.clone(),
-        filter: None,
+        filter: filter.map(|(text, _)| text.clone()),
         snapshot: snapshot.map(|snapshot| snapshot.snapshot_id().to_string()).unwrap_or_default(),
         source: format!("iceberg:{}", metadata.uuid()),
     };
@@ -153,12 +164,12 @@ async fn inspect(stores: &Stores, task: FileScanTask, split: bool) -> Result<Fil
 }
 
 impl Reader {
-    /// The units with their live rows. Where deletes apply, rows are counted by reading one column: the numbers of the
-    /// manifests are those before the deletes.
-    async fn units(&self, concurrency: usize) -> Result<Vec<Unit>, Error> {
+    /// The units with their live rows. Where deletes or a filter apply, rows are counted by reading few columns: the
+    /// numbers of the manifests are those before them.
+    async fn units(&self, concurrency: usize, known: &[Unit]) -> Result<Vec<Unit>, Error> {
         let mut units = Vec::new();
         for (path, file) in &self.files {
-            let is_counted = !file.task.deletes.is_empty();
+            let is_counted = self.filtered.is_some() || !file.task.deletes.is_empty();
             let unit = |row_group| Unit { path: path.clone(), row_group, rows: 0 };
             if file.groups.is_empty() {
                 units.push((unit(None), file.task.record_count.filter(|_| !is_counted)));
@@ -167,24 +178,33 @@ impl Reader {
                 units.push((unit(Some(number)), (!is_counted).then_some(span.rows)));
             }
         }
-        let counted = units.into_iter().map(|(unit, rows)| async move {
-            let rows = match rows {
-                Some(rows) => rows,
-                None => self.count(&unit).await?,
-            };
-            Ok::<_, Error>(Unit { rows, ..unit })
-        });
-        stream::iter(counted).buffer_unordered(concurrency).try_collect().await
+        filtered::counted(units, known, concurrency, |unit| async move { self.count(&unit).await }).await
     }
 
     async fn count(&self, unit: &Unit) -> Result<u64, Error> {
         let mut task = self.task(unit)?;
-        task.project_field_ids.truncate(1);
-        let batches = self.batches(task)?;
-        batches
-            .try_fold(0, |sum, batch| async move { Ok(sum + batch.num_rows() as u64) })
-            .await
-            .map_err(failed)
+        match &self.filtered {
+            None => {
+                task.project_field_ids.truncate(1);
+                let batches = self.batches(task)?.map_err(failed);
+                filtered::count(batches.boxed()).await
+            }
+            Some(filtered) => {
+                task.project_field_ids.clone_from(&self.own);
+                let batches = self.conformed(task, &filtered.own, &unit.path)?;
+                filtered::count(filtered.select(batches, &filtered.own, 0, &unit.path)).await
+            }
+        }
+    }
+
+    /// The rows of a task with the columns of a schema.
+    fn conformed(&self, task: FileScanTask, schema: &SchemaRef, path: &str) -> Result<Batches, Error> {
+        let (schema, path) = (Arc::clone(schema), store::shown_text(path));
+        let batches = self.batches(task)?.map(move |batch| {
+            projection::conform(&batch.map_err(failed)?, &schema)
+                .map_err(|source| Error::Arrow { path: path.clone(), source })
+        });
+        Ok(batches.boxed())
     }
 
     /// The part of a file's scan that a unit is.
@@ -211,20 +231,29 @@ impl Reader {
 #[async_trait]
 impl UnitReader for Reader {
     async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error> {
-        let batches = self.batches(self.task(unit)?)?;
-        let schema = Arc::clone(&self.schema);
-        let path = unit.path.clone();
+        let task = self.task(unit)?;
+        if let Some(filtered) = &self.filtered {
+            let batches = self.conformed(task, &filtered.wide, &unit.path)?;
+            let selected = filtered.select(batches, &self.schema, from, &unit.path);
+            return Ok(unpanicked_rows(&unit.path, selected));
+        }
         // Deletes are applied by the reader, so that a row's place is known only behind it.
         let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
-        Ok(batches
-            .map(move |batch| {
-                let batch = projection::conform(&batch.map_err(failed)?, &schema)
-                    .map_err(|source| Error::Arrow { path: store::shown_text(&path), source })?;
+        let rows = self
+            .conformed(task, &self.schema, &unit.path)?
+            .map_ok(move |batch| {
                 let skipped = skip.min(batch.num_rows());
                 skip -= skipped;
-                Ok(batch.slice(skipped, batch.num_rows() - skipped))
+                batch.slice(skipped, batch.num_rows() - skipped)
             })
             .try_filter(|batch| std::future::ready(batch.num_rows() > 0))
-            .boxed())
+            .boxed();
+        Ok(unpanicked_rows(&unit.path, rows))
+    }
+
+    fn held_bytes(&self, unit: &Unit) -> u64 {
+        let Some(file) = self.files.get(&unit.path) else { return 0 };
+        let group = unit.row_group.and_then(|number| file.groups.get(usize::try_from(number).ok()?));
+        group.map_or(file.task.file_size_in_bytes, |span| span.length)
     }
 }

@@ -35,6 +35,11 @@ impl Pinned {
         self.object.location.to_string()
     }
 
+    /// Bytes of it.
+    pub(super) fn size(&self) -> u64 {
+        self.object.size
+    }
+
     /// Its bytes in this range.
     pub(super) async fn bytes(&self, range: Range<u64>) -> Result<Bytes, object_store::Error> {
         let options = GetOptions {

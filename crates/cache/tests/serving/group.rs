@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use trainerd_cache::access::Access;
 use trainerd_cache::arrow::{
     AsArray as _, DataType, Field, Int64Array, RecordBatch, Schema, StringArray, types,
 };
@@ -57,9 +58,10 @@ impl Group {
         }
         let address = |port| Address { host: "127.0.0.1".to_owned(), port };
         let addresses = started.iter().map(|(port, _)| address(*port)).collect();
-        let head = Head::new(config.clone(), stores(), addresses);
+        let access = Access::of(&config).unwrap();
+        let head = Head::new(config.clone(), access.clone(), stores(), addresses);
         tokio::spawn(Arc::clone(&head).run());
-        let port = serve(Arc::clone(&head), 0).await;
+        let port = serve(Arc::clone(&head), access, 0).await;
         Self { config, head, port, workers: started }
     }
 
@@ -74,6 +76,11 @@ impl Group {
     pub(crate) fn restart(&mut self, number: usize) {
         let (_, running) = worker(&self.config, self.workers[number].0);
         self.workers[number].1 = Some(running);
+    }
+
+    /// Where the head is.
+    pub(crate) fn head(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Where a worker is.
@@ -179,18 +186,20 @@ pub(crate) fn config(folder: &Path, variables: &[(&str, &str)]) -> Config {
 /// A worker in a runtime of its own, so that it can be stopped as a process is.
 fn worker(config: &Config, port: u16) -> (u16, Runtime) {
     let boot = format!("{:?}", std::time::Instant::now());
-    let worker = Worker::new(config.clone(), stores(), boot);
+    let access = Access::of(config).unwrap();
+    let worker = Worker::new(config.clone(), access.clone(), stores(), boot);
     let running = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let started = running.spawn(serve(worker, port));
+    let started = running.spawn(serve(worker, access, port));
     let port = futures::executor::block_on(started).unwrap();
     (port, running)
 }
 
-async fn serve<R: Role>(role: Arc<R>, port: u16) -> u16 {
+async fn serve<R: Role>(role: Arc<R>, access: Access, port: u16) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let server =
-        tonic::transport::Server::builder().add_service(FlightServiceServer::new(Service::new(role)));
+    let check = move |request| access.check(request);
+    let service = FlightServiceServer::with_interceptor(Service::new(role), check);
+    let server = tonic::transport::Server::builder().add_service(service);
     let running = server.serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(async move { running.await.unwrap() });
     port
