@@ -48,6 +48,11 @@ impl Home {
         self.cache.join("images")
     }
 
+    /// Python environments of tests, by what is installed in them.
+    pub fn python(&self) -> PathBuf {
+        self.cache.join("python")
+    }
+
     /// One folder a cluster, and the locks beside them.
     pub fn clusters(&self) -> PathBuf {
         self.cache.join("clusters")

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::product::{self, Profile};
+use super::product::{self, Product, Profile};
 use super::training;
 use crate::cli::{Failure, INVALID_INPUT};
 use crate::foreground;
@@ -14,11 +14,12 @@ use crate::terminal::{print, say};
 /// The arguments of `cargo xtask image`.
 #[derive(Args)]
 pub struct Arguments {
-    /// Which image: trainerd's own, or that of a training runtime, by the name of its folder in images/
-    #[arg(default_value = PRODUCT)]
+    /// Which image: trainerd, data-cache, dataset-initializer, model-initializer, or that of a training runtime, by the
+    /// name of its folder in images/
+    #[arg(default_value = product::TRAINERD.name)]
     name: String,
 
-    /// Where to write the image [default: beside trainerd's program, or in the cache]
+    /// Where to write the image [default: beside the program, or in the cache]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -26,7 +27,7 @@ pub struct Arguments {
     #[arg(long, value_name = "REF")]
     reference: Option<String>,
 
-    /// How trainerd is built [default: release]
+    /// How a program of ours is built [default: release]
     #[arg(long, value_enum)]
     profile: Option<Profile>,
 
@@ -35,18 +36,15 @@ pub struct Arguments {
     lock: bool,
 }
 
-/// Name of trainerd's own image.
-const PRODUCT: &str = "trainerd";
-
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let home = Home::from_environment().map_err(Failure::of)?;
     foreground::watch_signals().map_err(Failure::of)?;
     let output = arguments.output.as_deref();
-    let (path, digest, reference) = if arguments.name == PRODUCT {
-        of_product(&home, arguments, output)?
-    } else {
-        of_training(&home, arguments, output).map_err(failure)?
+    let product = product::ALL.into_iter().find(|product| product.name == arguments.name);
+    let (path, digest, reference) = match product {
+        Some(product) => of_product(&home, product, arguments, output)?,
+        None => of_training(&home, arguments, output).map_err(failure)?,
     };
     let path = path.display();
     print(format_args!("{path}\n{digest}"));
@@ -71,12 +69,13 @@ fn failure(error: training::Error) -> Failure {
 
 fn of_product(
     home: &Home,
+    product: &Product,
     arguments: &Arguments,
     output: Option<&Path>,
 ) -> Result<(PathBuf, String, String), Failure> {
-    let reference = arguments.reference.as_deref().unwrap_or(product::REFERENCE);
+    let reference = arguments.reference.as_deref().unwrap_or(product.reference);
     let profile = arguments.profile.unwrap_or(Profile::Release);
-    let (path, digest) = product::make(home, profile, reference, output).map_err(|error| {
+    let (path, digest) = product::make_of(home, product, profile, reference, output).map_err(|error| {
         let hint = matches!(error, product::Error::Build(_)).then(|| {
             "a static program takes the static C library: libc6-dev in Debian, glibc-static in Fedora"
                 .to_owned()

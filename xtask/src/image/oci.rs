@@ -183,6 +183,7 @@ fn layer(image: &Image<'_>) -> io::Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     add_folder(&mut layer, "tmp", 0o1777)?;
     let mut folders = std::collections::BTreeSet::new();
+    let mut first: Vec<(&Path, &str)> = Vec::new();
     for (inside, outside) in &image.programs {
         let inside = inside.trim_start_matches('/');
         let parents: Vec<&Path> = Path::new(inside).ancestors().skip(1).collect();
@@ -191,6 +192,14 @@ fn layer(image: &Image<'_>) -> io::Result<Vec<u8>> {
                 add_folder(&mut layer, &parent.to_string_lossy(), 0o755)?;
             }
         }
+        // A program with two names is there once.
+        if let Some((_, name)) = first.iter().find(|(program, _)| program == outside) {
+            let mut header = header(0o755);
+            header.set_entry_type(tar::EntryType::Link);
+            layer.append_link(&mut header, inside, name)?;
+            continue;
+        }
+        first.push((outside, inside));
         let mut content = Vec::new();
         fs::File::open(outside)?.read_to_end(&mut content)?;
         add_file(&mut layer, inside, 0o755, &content)?;

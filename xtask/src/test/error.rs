@@ -1,7 +1,7 @@
 //! Why a stage of the tests did not pass.
 
 use super::counts::Counts;
-use crate::{cargo, cluster, demo, foreground, lint};
+use crate::{cargo, cluster, command, demo, files, foreground, lint};
 
 /// A stage that did not pass.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,12 @@ pub enum Error {
     /// The demo went wrong.
     #[error(transparent)]
     Demo(#[from] demo::Error),
+    /// A command that prepares a test.
+    #[error(transparent)]
+    Command(#[from] command::Error),
+    /// A file that a test needs.
+    #[error(transparent)]
+    File(#[from] files::Error),
     /// No cluster can be called that.
     #[error("failed to name a cluster {0:?}")]
     Name(String),

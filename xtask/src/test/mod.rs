@@ -2,6 +2,7 @@
 
 mod counts;
 mod error;
+mod python;
 mod stage;
 mod world;
 

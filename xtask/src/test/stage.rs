@@ -19,7 +19,7 @@ pub(super) enum Stage {
     Product,
     /// Examples in the documentation
     Docs,
-    /// The connection against a real API server
+    /// The connection and the initializer against a real API server
     ApiServer,
     /// This command itself, its clusters included
     Xtask,
@@ -75,7 +75,9 @@ impl Stage {
             _ if PURE.into_iter().any(is_in) => Self::Pure,
             _ if is_in("xtask") => Self::Xtask,
             _ if is_in("integration") => Self::Integration,
-            "api_server" if is_in("crates/cluster") => Self::ApiServer,
+            "api_server" if ["crates/cluster", "crates/initializer"].into_iter().any(is_in) => {
+                Self::ApiServer
+            }
             _ => Self::Product,
         }
     }
@@ -94,6 +96,7 @@ mod tests {
             ("", "scenarios", Stage::Product),
             ("crates/cluster", "trainerd_cluster", Stage::Product),
             ("crates/cluster", "api_server", Stage::ApiServer),
+            ("crates/initializer", "api_server", Stage::ApiServer),
             ("crates/brand-new", "api_server", Stage::Product),
             ("xtask", "cluster", Stage::Xtask),
             ("integration", "torture", Stage::Integration),

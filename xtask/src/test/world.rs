@@ -7,8 +7,9 @@ use super::clusters::{API_SERVER, INTEGRATION, NODE, clear_orphans, parse, with_
 use super::counts::Counts;
 use super::programs::Suite;
 use super::stage::Stage;
-use super::{Error, clusters};
+use super::{Error, clusters, python};
 use crate::cargo::{self, Program, cargo};
+use crate::cluster::{Parts, parts};
 use crate::debian;
 use crate::demo::{self, Scene};
 use crate::foreground;
@@ -53,7 +54,8 @@ impl World<'_> {
         Suite::new(self.home, &self.programs)
     }
 
-    /// The status page is read in a browser: where one can be had it must be.
+    /// The status page is read in a browser: where one can be had it must be. The Python client needs packages of PyPI,
+    /// the initializers a server of S3: where these cannot be had, their tests say that they are skipped.
     fn product(&self, counts: &mut Counts) -> Result<String, Error> {
         let has_browser = || BROWSERS.iter().any(|name| Path::new("/usr/bin").join(name).exists());
         if !has_browser()
@@ -63,6 +65,21 @@ impl World<'_> {
         }
         let suite = self.suite();
         let suite = if has_browser() { suite.variable("TRAINERD_CHROMIUM_REQUIRED", "1") } else { suite };
+        let suite = match python::interpreter(self.home) {
+            Ok(python) => suite.variable("TRAINERD_PYTHON", python),
+            Err(error) => {
+                say(format_args!("without pyarrow the Python client is not tested: {error}"));
+                suite
+            }
+        };
+        let server = Parts::find(self.home).and_then(|found| found.path(&parts::VERSITYGW));
+        let suite = match server {
+            Ok(server) => suite.variable("TRAINERD_S3_SERVER", server),
+            Err(error) => {
+                say(format_args!("without a server of S3 the initializers fetch nothing from one: {error}"));
+                suite
+            }
+        };
         tests(&suite, Stage::Product, counts)
     }
 

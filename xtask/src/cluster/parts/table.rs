@@ -92,6 +92,14 @@ const fn trainer(folder: &'static str) -> Part {
     }
 }
 
+/// The S3 server that tests fetch from: Versity's gateway over a folder.
+pub static VERSITYGW: Part = Part {
+    folder: "versitygw",
+    program: "versitygw",
+    module: "github.com/versity/versitygw",
+    package: "github.com/versity/versitygw/cmd/versitygw",
+};
+
 /// What holds a pod's namespaces, in our own ten lines.
 pub static PAUSE: Part = standin("pause", "./pause");
 /// What stands in for a training program; its source says what it does.

@@ -1,0 +1,43 @@
+//! An interpreter with the packages of the Python client's tests, made once a machine.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use crate::command::run;
+use crate::files;
+use crate::home::Home;
+use crate::image::hex;
+use crate::terminal::say;
+
+/// The packages, with their digests.
+const REQUIREMENTS: &str = "python/trainerd-data-cache/tests/requirements.txt";
+
+/// The interpreter of a virtual environment in the cache, made where it is missing. By what it is made of it has its
+/// name, so that another version is another one.
+pub(super) fn interpreter(home: &Home) -> Result<PathBuf, Error> {
+    let requirements = home.checkout().join(REQUIREMENTS);
+    let version = run(Command::new("python3").arg("--version"))?.stdout;
+    let mut key = Sha256::new();
+    key.update(files::read(&requirements)?);
+    key.update(version);
+    let folder = home.python().join(&hex(&key.finalize())[..16]);
+    let interpreter = folder.join("bin/python3");
+    let is_made = folder.join("made");
+    if is_made.exists() {
+        return Ok(interpreter);
+    }
+    say("installing pyarrow for the tests of the Python client");
+    files::remove_folder(&folder)?;
+    files::make_folder(&home.python())?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let mut pip = Command::new(&interpreter);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]);
+    run(pip.arg("--requirement").arg(&requirements))?;
+    // The last thing: an installation that was interrupted is made anew.
+    let failed = |source| files::Error::new("write", &is_made, source);
+    std::fs::write(&is_made, "").map_err(failed)?;
+    Ok(interpreter)
+}
