@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
 use crate::cli::exit::MEANINGS;
@@ -10,7 +10,13 @@ use crate::cli::exit::MEANINGS;
 /// Columns of the help texts in the reference.
 const WIDTH: usize = 100;
 
-/// The reference: exit codes, then the help of every verb.
+/// How the description of an option is indented.
+const DESCRIPTION: &str = "          ";
+
+/// Groups of options that many verbs have.
+const SHARED: [&str; 4] = ["Options of the stack", "Running", "Cluster and installation", "Output"];
+
+/// The reference: exit codes, the options that verbs share, then the help of every verb.
 pub(crate) fn reference() -> String {
     let mut command = Cli::command().term_width(WIDTH).color(clap::ColorChoice::Never);
     command.build();
@@ -34,16 +40,137 @@ installed revision instead.
         // Writing to a String cannot fail.
         let _ = writeln!(text, "| {} | {meaning} |", exit.code());
     }
-    page(&mut text, &command, "trainerd");
+    let shared = Shared::of(&command);
+    shared.section(&mut text);
+    shared.page(&mut text, &command, "trainerd");
     text
 }
 
-fn page(text: &mut String, command: &Command, name: &str) {
-    let mut alone = command.clone().bin_name(name);
-    let help = alone.render_long_help().to_string();
-    let help: Vec<&str> = help.lines().map(str::trim_end).collect();
-    let _ = write!(text, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
-        page(text, verb, &format!("{name} {}", verb.get_name()));
+/// The options that many verbs have, each as it was met first.
+#[derive(Default)]
+struct Shared {
+    arguments: Vec<Arg>,
+}
+
+impl Shared {
+    fn of(command: &Command) -> Self {
+        let mut shared = Self::default();
+        for verb in verbs(command) {
+            shared.add(verb);
+        }
+        shared
     }
+
+    fn add(&mut self, command: &Command) {
+        for argument in command.get_arguments().filter(|argument| heading(argument).is_some()) {
+            if !self.arguments.iter().any(|known| known.get_id() == argument.get_id()) {
+                self.arguments.push(argument.clone());
+            }
+        }
+        for verb in verbs(command) {
+            self.add(verb);
+        }
+    }
+
+    /// Whether a verb has an option just as the section of shared options shows it.
+    fn has(&self, argument: &Arg) -> bool {
+        self.arguments.iter().any(|known| {
+            known.get_id() == argument.get_id()
+                && known.get_help_heading() == argument.get_help_heading()
+                && known.get_long_help().map(ToString::to_string)
+                    == argument.get_long_help().map(ToString::to_string)
+                && known.get_help().map(ToString::to_string) == argument.get_help().map(ToString::to_string)
+        })
+    }
+
+    fn section(&self, text: &mut String) {
+        let command = plain(
+            Command::new("trainerd")
+                .disable_help_flag(true)
+                .help_template("{all-args}")
+                .args(&self.arguments),
+        );
+        let _ = write!(
+            text,
+            "\n## Shared options\n\nThe sections below name the groups that a verb takes; each option is described \
+             once, here.\n\n```text\n{}\n```\n",
+            help(command)
+        );
+    }
+
+    fn page(&self, text: &mut String, command: &Command, name: &str) {
+        if verbs(command).next().is_some() && name.contains(' ') {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = write!(text, "\n## {name}\n\n{about}\n");
+            return verbs(command)
+                .for_each(|verb| self.page(text, verb, &format!("{name} {}", verb.get_name())));
+        }
+        let mut groups: Vec<&str> = Vec::new();
+        for argument in command.get_arguments().filter(|argument| self.has(argument)) {
+            groups.extend(heading(argument).filter(|group| !groups.contains(group)));
+        }
+        let alone = command
+            .clone()
+            .mut_args(|argument| if self.has(&argument) { argument.hide(true) } else { argument });
+        let _ = write!(text, "\n## {name}\n\n```text\n{}\n```\n", help(plain(alone.bin_name(name))));
+        if !groups.is_empty() {
+            let _ = writeln!(text, "Shared options: {}.", groups.join(", "));
+        }
+        for verb in verbs(command) {
+            self.page(text, verb, &format!("{name} {}", verb.get_name()));
+        }
+    }
+}
+
+/// The group of an option that is described once.
+fn heading(argument: &Arg) -> Option<&str> {
+    argument.get_help_heading().filter(|heading| SHARED.contains(heading) && !argument.is_hide_set())
+}
+
+/// The verbs below a command that its help shows.
+fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+}
+
+/// Without `--help`, which needs no description.
+fn plain(command: Command) -> Command {
+    command
+        .mut_args(|argument| if argument.get_id() == "help" { argument.hide(true) } else { argument })
+        .term_width(WIDTH)
+        .color(clap::ColorChoice::Never)
+}
+
+/// The long help, closer together: an option and its one line of description, what the environment and the default say,
+/// and the sections below each other.
+fn help(mut command: Command) -> String {
+    let help = command.render_long_help().to_string();
+    let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+    let mut text: Vec<String> = Vec::new();
+    // Paragraphs of the description stay apart; what comes after the usage does not.
+    let mut is_reference = !lines.iter().any(|line| line.starts_with("Usage:"));
+    for (index, line) in lines.iter().enumerate() {
+        is_reference |= line.starts_with("Usage:");
+        let next = lines.get(index + 1).copied().unwrap_or_default();
+        let joined = match text.last_mut() {
+            Some(last) if line.trim().starts_with('[') && line.starts_with(DESCRIPTION) => Some((last, " ")),
+            Some(last)
+                if line.starts_with(DESCRIPTION)
+                    && !next.starts_with(DESCRIPTION)
+                    && !last.starts_with(DESCRIPTION)
+                    && last.trim().starts_with(['-', '<', '[']) =>
+            {
+                Some((last, "  "))
+            }
+            _ => None,
+        };
+        match joined {
+            Some((last, between)) if last.len() + line.trim().len() < WIDTH + 10 => {
+                last.push_str(between);
+                last.push_str(line.trim());
+            }
+            _ if line.is_empty() && (is_reference || next.starts_with(DESCRIPTION)) => {}
+            _ => text.push((*line).to_owned()),
+        }
+    }
+    text.join("\n")
 }
