@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::Instant;
-use trainerd_juju::databag::Topology;
-use trainerd_juju::desired::{Desired, Intent, Role, SCHEMA};
+use trainerd_catalog::Reconciler;
+use trainerd_juju::databag::{Topology, canonical, mesh};
+use trainerd_juju::desired::{Desired, Image, Intent, Mesh, Role, SCHEMA};
 use trainerd_juju::environment::Environment;
-use trainerd_juju::hook::Hook;
+use trainerd_juju::hook::{Endpoint, Hook, RelationEvent};
 use trainerd_juju::http::Client;
 use trainerd_juju::paths::{self, Shared};
 use trainerd_juju::pebble::Pebble;
 use trainerd_juju::pebble::layer::Layer;
 use trainerd_juju::status::Reason;
-use trainerd_juju::tools::{ToolError, Tools};
+use trainerd_juju::tools::{self, ToolError, Tools};
 
 use super::actions;
 use super::course::{Course, Relations, course};
@@ -37,9 +38,17 @@ const LEADERSHIP: Duration = Duration::from_secs(25);
 /// Key of the state: the version that was shown last.
 const VERSION: &str = "version";
 
+/// Key of the state: what the provider of the service mesh said last.
+const MESH: &str = "mesh";
+
+/// Keys of the state that this charm knows.
+const KEYS: [&str; 2] = [VERSION, MESH];
+
 /// What Juju says at the beginning of a hook.
 pub(super) struct Facts {
     pub(super) config: Map<String, Value>,
+    /// What this unit keeps with the controller.
+    state: BTreeMap<String, String>,
     pub(super) leader: bool,
     asked: Instant,
 }
@@ -103,16 +112,19 @@ impl Dispatch {
     /// Options and leadership. Without them nothing is known: the status stays as it is.
     pub(super) async fn facts(&self) -> Option<Facts> {
         let asked = Instant::now();
-        let (config, leader) = tokio::join!(self.tools.config(), self.tools.is_leader());
+        let (config, leader, state) =
+            tokio::join!(self.tools.config(), self.tools.is_leader(), self.tools.state());
         let config = warned(config)?;
+        // Without it the mesh would be taken for one that was left.
+        let state = warned(state)?;
         // A unit that cannot tell does not act as the leader.
         let leader = warned(leader).unwrap_or(false);
-        Some(Facts { config, leader, asked })
+        Some(Facts { config, state, leader, asked })
     }
 
     async fn converge(&mut self, layer: bool, relations: Relations, budget: Duration) {
-        let Some(facts) = self.facts().await else { return };
-        let state = warned(self.tools.state().await);
+        let Some(mut facts) = self.facts().await else { return };
+        self.take_in(&mut facts).await;
         let (reason, told) = match validate(&facts.config) {
             // Nothing is told to the daemon: the last good options stay in force.
             Err(reason) => (reason, None),
@@ -122,12 +134,47 @@ impl Dispatch {
         self.show(facts.leader, &reason).await;
         // A version is shown once it was seen ready, on every unit, and only when it is another one.
         let version = told.filter(|told| told.settled).and_then(|told| told.versions.get("trainer").cloned());
-        if let (Some(version), Some(state)) = (version, state)
-            && state.get(VERSION) != Some(&version)
+        if let Some(version) = version
+            && facts.state.get(VERSION) != Some(&version)
             && warned(self.tools.set_version(&version).await).is_some()
         {
             warned(self.tools.set_state(&BTreeMap::from([(VERSION.to_owned(), version)])).await);
         }
+    }
+
+    /// Keeps what a hook tells that later hooks have to know, and drops what an older charm kept.
+    async fn take_in(&self, facts: &mut Facts) {
+        let mut changes = BTreeMap::new();
+        if self.environment.hook == Hook::UpgradeCharm {
+            let unknown = facts.state.keys().filter(|key| !KEYS.contains(&key.as_str()));
+            changes.extend(unknown.map(|key| (key.clone(), String::new())));
+        }
+        if let Hook::Relation(Endpoint::Mesh, event) = self.environment.hook {
+            let told = match event {
+                RelationEvent::Broken => String::new(),
+                _ => self.mesh_told().await.map(|mesh| canonical(&mesh)).unwrap_or_default(),
+            };
+            if facts.state.get(MESH).map_or("", String::as_str) != told {
+                changes.insert(MESH.to_owned(), told);
+            }
+        }
+        if changes.is_empty() || warned(self.tools.set_state(&changes).await).is_none() {
+            return;
+        }
+        for (key, value) in changes {
+            if value.is_empty() {
+                facts.state.remove(&key)
+            } else {
+                facts.state.insert(key, value)
+            };
+        }
+    }
+
+    /// What the provider of the mesh says in the relation that this hook is about.
+    async fn mesh_told(&self) -> Option<mesh::Provider> {
+        let relation = self.environment.relation.as_ref()?;
+        let bag = self.tools.bag(&relation.id, tools::Bag::App(&relation.remote_app)).await;
+        mesh::Provider::read(&warned(bag)?)
     }
 
     /// Tells the daemon what shall be; why it is not so yet, or that it is.
@@ -155,7 +202,7 @@ impl Dispatch {
             told.is_ok_and(|told| told.generation.is_some())
         };
         let generation = if layer || !knows().await {
-            let desired = self.desired(facts, valid, Intent::Run);
+            let desired = self.desired(facts, valid, Intent::Run).await;
             match self.daemon.desire(&desired).await {
                 Ok(generation) => Some(generation),
                 Err(error) => {
@@ -188,7 +235,7 @@ impl Dispatch {
     }
 
     /// What shall be.
-    pub(super) fn desired(&self, facts: &Facts, valid: &Valid, intent: Intent) -> Desired {
+    pub(super) async fn desired(&self, facts: &Facts, valid: &Valid, intent: Intent) -> Desired {
         let environment = &self.environment;
         Desired {
             schema: SCHEMA,
@@ -202,9 +249,22 @@ impl Dispatch {
             role: if facts.leader { Role::Leader } else { Role::Standby },
             intent,
             options: valid.values.clone(),
-            image: None,
-            mesh: None,
+            image: self.image(valid).await,
+            mesh: facts.state.get(MESH).and_then(|told| serde_json::from_str(told).ok()).map(joined),
         }
+    }
+
+    /// The image of the native reconciler: that of the charm's own resource.
+    async fn image(&self, valid: &Valid) -> Option<Image> {
+        if valid.options.reconciler != Reconciler::Native {
+            return None;
+        }
+        let path = warned(self.tools.resource("trainerd-image").await)?;
+        let text = std::fs::read_to_string(&path).inspect_err(|error| warn(error)).ok()?;
+        // Its text is not shown: there may be a password in it.
+        serde_yaml::from_str(&text)
+            .inspect_err(|_| warn_of!("failed to read the resource trainerd-image"))
+            .ok()
     }
 
     async fn stop(&self) {
@@ -212,7 +272,7 @@ impl Dispatch {
             && let Ok(valid) = validate(&facts.config)
             && self.shared.exists()
         {
-            let desired = self.desired(&facts, &valid, Intent::Drain);
+            let desired = self.desired(&facts, &valid, Intent::Drain).await;
             if let Err(error) = self.daemon.desire(&desired).await {
                 warn(&error);
             }
@@ -244,7 +304,7 @@ impl Dispatch {
             warn(&error);
             return by_itself().await;
         }
-        let generation = match self.daemon.desire(&self.desired(&facts, &valid, Intent::Remove)).await {
+        let generation = match self.daemon.desire(&self.desired(&facts, &valid, Intent::Remove).await).await {
             Ok(generation) => generation,
             Err(error) => {
                 warn(&error);
@@ -255,7 +315,10 @@ impl Dispatch {
             match self.daemon.status(None, Duration::ZERO).await {
                 Ok(told) if told.phase == "absent" => return,
                 Ok(told) if told.phase == "refused" && told.generation.as_ref() == Some(&generation) => {
-                    return warn_of!("{}", told.reason.message(self.application()));
+                    return match told.reason {
+                        Reason::Refused { cause } => warn_of!("{cause}"),
+                        other => warn_of!("{}", other.message(self.application())),
+                    };
                 }
                 Ok(_) => tokio::time::sleep(Duration::from_millis(250)).await,
                 Err(error) => {
@@ -287,6 +350,11 @@ impl Dispatch {
             warned(self.tools.set_status(true, &wanted).await);
         }
     }
+}
+
+/// The mesh that the provider told of, as the daemon is told of it.
+fn joined(told: mesh::Provider) -> Mesh {
+    Mesh { kind: told.mesh_type, labels: told.labels, policies: Vec::new() }
 }
 
 /// What a tool said; one that failed is warned of, and goes without.

@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn what_a_pod_says_has_a_line_of_its_own() {
         let message = "Available: 0/1; pod a-1: Insufficient cpu".to_owned();
-        let on = WaitingOn::Ready { object: object(), message };
+        let on = WaitingOn::ready(object(), message);
         assert_eq!(
             wait_lines(&on),
             "waiting for Deployment ns/a: Available: 0/1\n      pod a-1: Insufficient cpu"
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn events_read_like_sentences() {
         let done = |verb| Event::Done { object: object(), verb, millis: 1260, done: 3, total: 9 };
-        let ready = WaitingOn::Ready { object: object(), message: "Available: 0/1".to_owned() };
+        let ready = WaitingOn::ready(object(), "Available: 0/1");
         let cases = [
             (
                 Event::Planned {

@@ -30,9 +30,13 @@ use super::jobs::{JobCount, Jobs};
 use super::keeper::{Asked, Command};
 use super::operations::{Operation, Operations};
 use super::page;
+use super::pull_secret;
 use super::reason::reason;
 use crate::cli;
 use crate::cli::options::Given;
+
+/// The only mesh whose policies are known.
+const ISTIO: &str = "istio";
 
 /// Version of the API.
 const API: u32 = 1;
@@ -293,13 +297,17 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
             return Err(refuse(Problem::new(StatusCode::CONFLICT, "OtherInstallation", message)));
         }
     }
-    if wanted.mesh.is_some() {
-        let errors = json!({"errors": [{"option": "mesh", "rule": "is not available yet"}]});
+    if let Some(mesh) = wanted.mesh.as_ref().filter(|mesh| mesh.kind != ISTIO) {
+        let rule = format!("must be {ISTIO}, not {}", mesh.kind);
+        let errors = json!({"errors": [{"option": "mesh", "rule": rule}]});
         return Err(Box::new((StatusCode::UNPROCESSABLE_ENTITY, Json(errors)).into_response()));
     }
     if let Some(image) = &wanted.image {
         // What the charm's own resource holds is what the native reconciler runs.
         wanted.options.insert("trainerd-image".to_owned(), image.registrypath.clone().into());
+        if !image.password.is_empty() {
+            pull_secret::add(&mut wanted.options, &own.name);
+        }
     }
     let values: BTreeMap<String, Raw> =
         wanted.options.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect();
@@ -321,12 +329,20 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
         generation: wanted.generation,
         standby: wanted.role == Role::Standby || wanted.intent == Intent::Drain,
         intent: wanted.intent,
+        mesh: wanted.mesh,
+        image: wanted.image.filter(|image| !image.password.is_empty()),
         asked_by,
         uid: None,
     };
-    // An equal generation is what is done already.
+    // Whoever wants it removed once more asks again: what was in the way may be gone.
+    let asks_again = wish.intent == Intent::Remove;
+    if asks_again {
+        desk.board.write(|view| view.generation = None);
+    }
+    // Any other equal generation is what is done already.
     desk.declared.send_if_modified(|declared| {
-        let same = matches!(declared, Declared::Options(known) if known.generation == wish.generation);
+        let same = !asks_again
+            && matches!(declared, Declared::Options(known) if known.generation == wish.generation);
         if !same {
             *declared = Declared::Options(wish);
         }

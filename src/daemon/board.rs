@@ -10,6 +10,7 @@ use trainerd_engine::upkeep::Outlook;
 use trainerd_engine::{Event, Note};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::{Counts, Purpose};
+use trainerd_plan::reason::WaitingOn;
 
 use crate::cli::errors::Problem;
 
@@ -129,8 +130,21 @@ pub(crate) struct Waiting {
     pub(crate) text: String,
     /// For what, in one word, as metrics have it.
     pub(crate) reason: &'static str,
+    /// For what.
+    #[serde(skip)]
+    pub(crate) on: WaitingOn,
     /// Since when it waits for anything.
     pub(crate) since: Timestamp,
+}
+
+/// Whether the API server serves the kinds of a service mesh that there shall be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MeshApi {
+    /// It does, or there shall be no mesh.
+    #[default]
+    Served,
+    /// It does not (yet).
+    Missing,
 }
 
 /// A revision in the list of them.
@@ -177,6 +191,9 @@ pub(crate) struct View {
     /// The version that a person is to let through, if one waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) staged: Option<String>,
+    /// Whether the service mesh that there shall be has its API.
+    #[serde(skip)]
+    pub(crate) mesh_api: MeshApi,
     /// The version of the trainer that is being brought about.
     #[serde(skip)]
     pub(crate) heading: Option<String>,
@@ -278,10 +295,10 @@ fn take(view: &mut View, event: &Event) {
             if let Some(plan) = &mut view.plan {
                 let (text, reason) = (on.to_string(), on.word());
                 if let Some(known) = plan.waiting.iter_mut().find(|known| known.object == *object) {
-                    (known.text, known.reason) = (text, reason);
+                    (known.text, known.reason, known.on) = (text, reason, on.clone());
                 } else {
-                    let (object, since) = (object.clone(), Timestamp::now());
-                    plan.waiting.push(Waiting { object, text, reason, since });
+                    let (object, on, since) = (object.clone(), on.clone(), Timestamp::now());
+                    plan.waiting.push(Waiting { object, text, reason, on, since });
                 }
             }
         }
@@ -306,7 +323,6 @@ fn take(view: &mut View, event: &Event) {
 
 #[cfg(test)]
 mod tests {
-    use trainerd_plan::reason::WaitingOn;
 
     use super::*;
 
@@ -320,7 +336,7 @@ mod tests {
         let counts = Counts { create: 2, change: 1, delete: 0, keep: 4 };
         let mut told = board.events();
         board.event(Event::Planned { purpose: Purpose::Install, revision: Some(1), counts });
-        let on = |message: &str| WaitingOn::Ready { object: key("a"), message: message.into() };
+        let on = |message: &str| WaitingOn::ready(key("a"), message);
         board.event(Event::Waiting { object: Some(key("a")), on: on("0/1") });
         board.event(Event::Waiting { object: Some(key("a")), on: on("1/2") });
         let plan = board.view().plan.clone().unwrap();

@@ -14,7 +14,7 @@ use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::EngineError;
 use trainerd_engine::chunk::hex;
-use trainerd_juju::desired::Intent;
+use trainerd_juju::desired::{Image, Intent, Mesh};
 
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::options::{self, Given};
@@ -70,6 +70,17 @@ impl Declared {
         matches!(self, Self::Options(wish) if wish.standby)
     }
 
+    /// What there shall be of something that is not an option; nothing once the installation shall go.
+    pub(crate) fn beside<T>(&self, of: impl FnOnce(&Wish) -> Option<T>) -> Beside<T> {
+        match self {
+            Self::Options(wish) if !wish.standby => {
+                let wanted = of(wish).filter(|_| wish.intent == Intent::Run);
+                wanted.map_or(Beside::Nothing, Beside::This)
+            }
+            _ => Beside::NotOurs,
+        }
+    }
+
     /// uid of the ConfigMap that declares it, where one does.
     pub(crate) fn uid(&self) -> Option<String> {
         match self {
@@ -77,6 +88,17 @@ impl Declared {
             Self::Nothing | Self::Unreadable(_) => None,
         }
     }
+}
+
+/// What there shall be of something that belongs to the application and to no revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Beside<T> {
+    /// That is not this daemon's to say: nothing is declared, or another daemon acts.
+    NotOurs,
+    /// Nothing.
+    Nothing,
+    /// This.
+    This(T),
 }
 
 /// Options, and who they are known as.
@@ -90,6 +112,10 @@ pub(crate) struct Wish {
     pub(crate) standby: bool,
     /// What shall become of the installation.
     pub(crate) intent: Intent,
+    /// The service mesh that the application is in.
+    pub(crate) mesh: Option<Mesh>,
+    /// The image that needs a password to be pulled.
+    pub(crate) image: Option<Image>,
     /// Who asked for them, where that is known: a caller of the API.
     pub(crate) asked_by: Option<String>,
     /// uid of the ConfigMap that declares them, where one does.
@@ -112,6 +138,8 @@ impl Wish {
             generation,
             standby: false,
             intent: Intent::Run,
+            mesh: None,
+            image: None,
             asked_by: None,
             uid: None,
         }

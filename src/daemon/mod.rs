@@ -6,11 +6,13 @@ pub(crate) mod board;
 pub(crate) mod declared;
 pub(crate) mod jobs;
 mod keeper;
+mod mesh;
 pub(crate) mod metrics;
 mod operations;
 mod page;
 mod pebble;
 mod published;
+mod pull_secret;
 mod reason;
 mod recorder;
 
@@ -260,6 +262,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         api::announce(told, events).await;
         Ok(())
     });
+    keep_what_relations_bring(&mut tasks, &setup, &cluster, &declared, &board);
     tell_pebble(&mut tasks, setup.pebble.clone(), &board);
     let source = setup.source.clone();
     tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
@@ -311,6 +314,39 @@ async fn listen_for_probes(
             Ok((trainerd_serve::listen::tcp(address).await?, address))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Keeps what belongs to a Juju application and to no revision: it comes and goes with relations and resources.
+fn keep_what_relations_bring(
+    tasks: &mut Tasks,
+    setup: &Setup,
+    cluster: &Cluster,
+    declared: &watch::Receiver<Declared>,
+    board: &Board,
+) {
+    // Outside of Juju there is none of it.
+    if setup.pebble.is_none() {
+        return;
+    }
+    let installation = &setup.installation;
+    let mesh = mesh::keep(cluster.clone(), installation.clone(), declared.clone(), board.clone());
+    tasks.spawn("the service mesh", async move {
+        mesh.await;
+        Ok(())
+    });
+    let secret = pull_secret::keep(cluster.clone(), installation.clone(), declared.clone());
+    tasks.spawn("the Secret of the image", async move {
+        secret.await;
+        Ok(())
+    });
+}
+
+/// Waits for a moment; for ever where there is none.
+async fn at(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use trainerd_engine::ObjectStatus;
 use trainerd_engine::upkeep::Outlook;
 use trainerd_juju::status::{Progress, Reason};
 use trainerd_plan::plan::Purpose;
+use trainerd_plan::readiness::{PodFault, Workload};
+use trainerd_plan::reason::WaitingOn;
 
-use super::board::{Phase, PlanView, View};
+use super::board::{MeshApi, Phase, PlanView, View};
 use crate::cli::errors::Problem;
 
 /// A wait that is shorter is part of getting on, and the progress is shown instead of it.
 const SHORT: Duration = Duration::from_secs(20);
+
+/// A pull that fails for a shorter time may be no more than a busy registry.
+const PULL: SignedDuration = SignedDuration::from_secs(60);
 
 /// The reason that counts most of all that hold now.
 pub(super) fn reason(view: &View, now: Timestamp) -> Reason {
@@ -19,13 +25,14 @@ pub(super) fn reason(view: &View, now: Timestamp) -> Reason {
     match view.phase {
         Phase::Paused => Reason::Paused { revision },
         Phase::Standby => Reason::Standby,
+        Phase::Ready if view.mesh_api == MeshApi::Missing => Reason::MeshApi,
         Phase::Ready => ready(view),
         Phase::Starting | Phase::Absent => Reason::Starting,
         Phase::Running => match view.plan.as_ref().filter(|plan| plan.ended.is_none()) {
             Some(plan) => waited_for(plan, now).unwrap_or_else(|| under_way(view, plan)),
             None => Reason::Starting,
         },
-        Phase::Waiting => not_ready(view),
+        Phase::Waiting => not_ready(view, now),
         Phase::Refused | Phase::Failed | Phase::Invalid | Phase::Held | Phase::Disconnected => {
             view.reason.as_ref().map_or(Reason::Starting, |problem| in_the_way(view.phase, problem))
         }
@@ -49,19 +56,42 @@ fn ready(view: &View) -> Reason {
 fn waited_for(plan: &PlanView, now: Timestamp) -> Option<Reason> {
     let long = |since: Timestamp| now.duration_since(since) > SHORT.try_into().unwrap_or_default();
     let waiting = plan.waiting.iter().filter(|waiting| long(waiting.since));
-    let waiting = waiting.min_by_key(|waiting| waiting.since)?;
-    let name = waiting.object.as_ref().map(|object| object.name.clone()).unwrap_or_default();
-    match waiting.reason {
-        "CrdEstablished" => Some(Reason::CrdEstablished { crd: name }),
-        "WebhookEndpoint" => Some(Reason::WebhookEndpoint { service: name }),
-        "CaBundle" | "Admission" => Some(Reason::WebhookCert { service: name }),
-        "Ready" => {
-            // The text begins with the object; what it says of it comes after.
-            let message = waiting.text.split_once(": ").map_or(waiting.text.as_str(), |(_, message)| message);
-            Some(Reason::ObjectReady { name, message: message.to_owned() })
+    let mut waiting: Vec<_> = waiting.collect();
+    waiting.sort_by_key(|waiting| waiting.since);
+    let reasons = waiting.iter().filter_map(|waiting| waits(&waiting.on, None, now));
+    // Of several the word that counts more is shown, and of those the longest wait.
+    reasons.min_by_key(Reason::word)
+}
+
+/// What a wait is in a status. `component`: of what is waited for, where that is known.
+fn waits(on: &WaitingOn, component: Option<&str>, now: Timestamp) -> Option<Reason> {
+    let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    Some(match on {
+        WaitingOn::CrdEstablished { crd } => Reason::CrdEstablished { crd: crd.clone() },
+        WaitingOn::WebhookEndpoint { service } => Reason::WebhookEndpoint { service: base(service) },
+        WaitingOn::CaBundle { object } | WaitingOn::Admission { object, .. } => {
+            Reason::WebhookCert { service: object.name.clone() }
         }
-        _ => None,
-    }
+        WaitingOn::Ready { object, message, workload } => {
+            let component = component.unwrap_or(&object.name).to_owned();
+            let (deployment, name) = (object.name.clone(), object.name.clone());
+            match workload {
+                Some(Workload { fault: Some(PodFault::CrashLoop { restarts }), .. }) => {
+                    Reason::CrashLoop { component, restarts: *restarts }
+                }
+                Some(Workload { fault: Some(PodFault::ImagePull { image, since }), .. })
+                    if since.is_some_and(|since| now.duration_since(since) > PULL) =>
+                {
+                    Reason::ImagePull { component, image: image.clone() }
+                }
+                Some(Workload { ready, wanted, .. }) => {
+                    Reason::DeploymentReady { deployment, ready: *ready, wanted: *wanted }
+                }
+                None => Reason::ObjectReady { name, message: message.clone() },
+            }
+        }
+        WaitingOn::Deleted { .. } | WaitingOn::Lease { .. } | WaitingOn::Settling { .. } => return None,
+    })
 }
 
 fn under_way(view: &View, plan: &PlanView) -> Reason {
@@ -89,12 +119,25 @@ fn trainer(outlook: &Outlook) -> Option<String> {
     Some(outlook.status.components.get("trainer")?.version.to_string())
 }
 
-fn not_ready(view: &View) -> Reason {
+/// What an object that is not ready is in a status.
+fn troubled(object: &ObjectStatus, now: Timestamp) -> Option<Reason> {
+    let reason = waits(object.waiting_on.as_ref()?, Some(&object.component), now)?;
+    Some(match reason {
+        // It answers, if by fewer pods than there shall be.
+        Reason::DeploymentReady { ready, wanted, .. } if ready > 0 => {
+            Reason::Degraded { component: object.component.clone(), ready, wanted }
+        }
+        reason => reason,
+    })
+}
+
+fn not_ready(view: &View, now: Timestamp) -> Reason {
     let outlook = view.outlook.as_ref();
-    let mut waiting = outlook.into_iter().flat_map(|outlook| &outlook.status.objects);
-    let first = waiting.find_map(|object| Some((&object.object, object.waiting.clone()?)));
-    if let Some((object, message)) = first {
-        return Reason::ObjectReady { name: object.name.clone(), message };
+    let waiting = outlook.into_iter().flat_map(|outlook| &outlook.status.objects);
+    let reasons: Vec<Reason> = waiting.filter_map(|object| troubled(object, now)).collect();
+    // Of several the word that counts most is shown; a component that goes on with fewer pods comes last.
+    if let Some(reason) = reasons.into_iter().min_by_key(Reason::word) {
+        return reason;
     }
     let undone =
         outlook.map_or(0, |outlook| outlook.drift.iter().filter(|drift| drift.state.is_undone()).count());
@@ -153,12 +196,64 @@ mod tests {
         View { phase: Phase::Running, plan: Some(plan), heading, ..View::default() }
     }
 
+    fn waiting(object: Option<ObjectKey>, on: WaitingOn) -> Waiting {
+        Waiting { object, text: on.to_string(), reason: on.word(), on, since: at(0) }
+    }
+
+    fn deployment(name: &str) -> ObjectKey {
+        let (group, kind) = ("apps".to_owned(), "Deployment".to_owned());
+        ObjectKey { group, kind, namespace: Some("kubeflow".into()), name: name.into() }
+    }
+
+    fn on(ready: i64, wanted: i64, fault: Option<PodFault>) -> WaitingOn {
+        let workload = Some(Workload { ready, wanted, fault });
+        WaitingOn::Ready { object: deployment("a-lws"), message: "Available: 0/2".into(), workload }
+    }
+
+    fn pull(since: i64) -> PodFault {
+        PodFault::ImagePull { image: "r.example/lws:v1".into(), since: Some(at(since)) }
+    }
+
+    #[test]
+    fn what_a_pod_says_is_blocked_before_what_is_merely_waited_for() {
+        let status = |on: WaitingOn| ObjectStatus {
+            component: "lws".into(),
+            object: deployment("a-lws"),
+            waiting: Some(on.text()),
+            waiting_on: Some(on),
+            drift: Vec::new(),
+            admission: Vec::new(),
+        };
+        let now = at(100);
+        let of = |on: WaitingOn| troubled(&status(on), now);
+        let crash = Some(PodFault::CrashLoop { restarts: 4 });
+        assert_eq!(of(on(0, 2, crash)), Some(Reason::CrashLoop { component: "lws".into(), restarts: 4 }));
+        let image = "r.example/lws:v1".to_owned();
+        assert_eq!(of(on(0, 2, Some(pull(39)))), Some(Reason::ImagePull { component: "lws".into(), image }));
+        let waits = Reason::DeploymentReady { deployment: "a-lws".into(), ready: 0, wanted: 2 };
+        assert_eq!(of(on(0, 2, Some(pull(41)))), Some(waits), "a pull of less than a minute");
+        let degraded = Reason::Degraded { component: "lws".into(), ready: 1, wanted: 2 };
+        assert_eq!(of(on(1, 2, None)), Some(degraded));
+        let endpoint = WaitingOn::WebhookEndpoint { service: "kubeflow/hooks".into() };
+        assert_eq!(of(endpoint), Some(Reason::WebhookEndpoint { service: "hooks".into() }));
+    }
+
+    #[test]
+    fn a_plan_whose_image_cannot_be_had_is_blocked_while_others_are_waited_for() {
+        let mut plan = plan(Purpose::Install);
+        let crd = WaitingOn::CrdEstablished { crd: "a".into() };
+        plan.waiting = vec![waiting(None, crd), waiting(Some(deployment("a-lws")), on(0, 2, Some(pull(0))))];
+        let view = running(plan);
+        assert_eq!(reason_at(&view, 30), Reason::CrdEstablished { crd: "a".into() });
+        let image = "r.example/lws:v1".to_owned();
+        assert_eq!(reason_at(&view, 61), Reason::ImagePull { component: "a-lws".into(), image });
+    }
+
     #[test]
     fn a_plan_shows_how_far_it_is_until_it_waits_for_long() {
         let mut plan = plan(Purpose::Install);
         let crd = ObjectKey { group: "g".into(), kind: "k".into(), namespace: None, name: "a".into() };
-        let (text, reason) = ("a to be established".to_owned(), "CrdEstablished");
-        plan.waiting = vec![Waiting { object: Some(crd), text, reason, since: at(0) }];
+        plan.waiting = vec![waiting(Some(crd), WaitingOn::CrdEstablished { crd: "a".into() })];
         let view = running(plan);
         let progress = Progress { done: 3, total: 10 };
         assert_eq!(reason_at(&view, 19), Reason::Installing { version: "2.3.0".into(), progress });

@@ -3,11 +3,11 @@
 use std::any::TypeId;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use trainerd_plan::object::Resource;
@@ -39,8 +39,12 @@ kinds! {
     secret = Secret;
     /// Questions about what whoever asks may do.
     self_subject_access_review = SelfSubjectAccessReview;
+    /// Services.
+    service = Service;
     /// Service accounts.
     service_account = ServiceAccount;
+    /// StatefulSets.
+    stateful_set = StatefulSet;
     /// Questions about what somebody may do.
     subject_access_review = SubjectAccessReview;
     /// Questions about whose a token is.

@@ -382,7 +382,7 @@ impl Run<'_> {
                 return Err(Failure::Deleted { object: key.clone() });
             }
             self.live.follow(&step.resource);
-            return Ok(Some(WaitingOn::Ready { object: key.clone(), message: "not seen yet".to_owned() }));
+            return Ok(Some(WaitingOn::ready(key.clone(), "not seen yet")));
         };
         let readiness = readiness::compute(value, jiff::Timestamp::now());
         match readiness.status {
@@ -399,8 +399,9 @@ impl Run<'_> {
                 if role(key) == Role::Workload {
                     self.live.follow_pods(key.namespace.as_deref());
                 }
+                let workload = self.live.workload(key);
                 let message = self.live.with_pods(key, readiness.message);
-                Ok(Some(WaitingOn::Ready { object: key.clone(), message }))
+                Ok(Some(WaitingOn::Ready { object: key.clone(), message, workload }))
             }
         }
     }

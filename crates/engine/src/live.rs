@@ -10,9 +10,10 @@ use trainerd_plan::desired::Installation;
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
+use trainerd_plan::readiness::Workload;
 
 use crate::error::Failure;
-use crate::status::pod_trouble;
+use crate::status::{pod_trouble, workload};
 use crate::watches::{Scope, Told, Watches};
 
 /// The objects of a run.
@@ -105,6 +106,12 @@ impl Live {
             Some(trouble) => format!("{message}; {trouble}"),
             None => message,
         }
+    }
+
+    /// How many of a workload's pods are ready, and what is wrong with one of them.
+    pub(crate) fn workload(&self, key: &ObjectKey) -> Option<Workload> {
+        let pods = self.objects.iter().filter(|(key, _)| key.kind == "Pod");
+        workload(key, self.get(key)?, pods)
     }
 
     /// Waits until something that is followed changed, and says what.

@@ -17,7 +17,7 @@ use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::ownership::FieldChange;
-use trainerd_plan::readiness::{self, Readiness};
+use trainerd_plan::readiness::{self, Readiness, Workload};
 use trainerd_plan::reason::WaitingOn;
 
 use crate::damage::Damage;
@@ -88,6 +88,9 @@ pub struct ObjectStatus {
     pub object: ObjectKey,
     /// What it waits for; `None` when it is ready.
     pub waiting: Option<String>,
+    /// The same, as a value.
+    #[serde(skip)]
+    pub waiting_on: Option<WaitingOn>,
     /// The fields that the cluster changed.
     pub drift: Vec<String>,
     /// The fields that the API server's admission changes in every write, which is no drift.
@@ -166,10 +169,14 @@ impl Engine {
         };
         let now = Timestamp::now();
         let found = self.labelled(&state.stored.group_kinds).await?;
-        let objects = found.iter().map(|(key, live)| ObjectStatus {
+        let objects = found
+            .iter()
+            .map(|(key, live)| (key, live, waits(key, &live.value, |_| true, std::iter::empty(), now)));
+        let objects = objects.map(|(key, live, waiting_on)| ObjectStatus {
             component: applyset::label(&live.value, applyset::COMPONENT).unwrap_or_default().to_owned(),
             object: key.clone(),
-            waiting: waits(key, &live.value, |_| true, std::iter::empty(), now),
+            waiting: waiting_on.as_ref().map(WaitingOn::text),
+            waiting_on,
             drift: Vec::new(),
             admission: Vec::new(),
         });
@@ -220,18 +227,19 @@ impl Engine {
     ) -> ObjectStatus {
         let key = object.key();
         let Some(live) = observed.objects.get(&key) else {
-            let waiting = Some("does not exist".to_owned());
+            let waiting = WaitingOn::ready(key.clone(), "does not exist");
             return ObjectStatus {
                 component: object.component.clone(),
                 object: key,
-                waiting,
+                waiting: Some(waiting.text()),
+                waiting_on: Some(waiting),
                 drift: Vec::new(),
                 admission: Vec::new(),
             };
         };
         let pods = observed.objects.iter().filter(|(key, _)| key.kind == "Pod");
         let pods = pods.map(|(key, live)| (key, &live.value));
-        let waiting = waits(&key, &live.value, |service| answering.contains(service), pods, now);
+        let waiting_on = waits(&key, &live.value, |service| answering.contains(service), pods, now);
         let judged = if role(&key) == Role::Namespace {
             Judged::default()
         } else {
@@ -242,7 +250,14 @@ impl Engine {
             changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>()
         };
         let (drift, admission) = (paths(&judged.judgement.changes), paths(&judged.admitted));
-        ObjectStatus { component: object.component.clone(), object: key, waiting, drift, admission }
+        ObjectStatus {
+            component: object.component.clone(),
+            object: key,
+            waiting: waiting_on.as_ref().map(WaitingOn::text),
+            waiting_on,
+            drift,
+            admission,
+        }
     }
 
     /// The Services (`namespace/name`) behind the webhook configurations that have a ready endpoint.
@@ -309,9 +324,9 @@ pub(crate) fn waits<'a>(
     key: &ObjectKey,
     value: &Value,
     answers: impl Fn(&str) -> bool,
-    pods: impl Iterator<Item = (&'a ObjectKey, &'a Value)>,
+    pods: impl Iterator<Item = (&'a ObjectKey, &'a Value)> + Clone,
     now: Timestamp,
-) -> Option<String> {
+) -> Option<WaitingOn> {
     let readiness = readiness::compute(value, now);
     if role(key) == Role::Webhook {
         return webhook_waits(key, &readiness, value, answers);
@@ -319,10 +334,12 @@ pub(crate) fn waits<'a>(
     if readiness.is_current() {
         return None;
     }
-    Some(match pod_trouble(key, value, pods) {
+    let workload = workload(key, value, pods.clone());
+    let message = match pod_trouble(key, value, pods) {
         Some(trouble) => format!("{}; {trouble}", readiness.message),
         None => readiness.message,
-    })
+    };
+    Some(WaitingOn::Ready { object: key.clone(), message, workload })
 }
 
 /// The Services (`namespace/name`) that the webhooks of a configuration call.
@@ -342,14 +359,16 @@ fn webhook_waits(
     readiness: &Readiness,
     configuration: &Value,
     answers: impl Fn(&str) -> bool,
-) -> Option<String> {
+) -> Option<WaitingOn> {
     if let Some(service) = services(configuration).into_iter().find(|service| !answers(service)) {
-        return Some(WaitingOn::WebhookEndpoint { service }.to_string());
+        return Some(WaitingOn::WebhookEndpoint { service });
     }
     match readiness.status {
         readiness::Status::Current => None,
-        readiness::Status::InProgress => Some(WaitingOn::CaBundle { object: key.clone() }.to_string()),
-        readiness::Status::Failed | readiness::Status::Terminating => Some(readiness.message.clone()),
+        readiness::Status::InProgress => Some(WaitingOn::CaBundle { object: key.clone() }),
+        readiness::Status::Failed | readiness::Status::Terminating => {
+            Some(WaitingOn::ready(key.clone(), readiness.message.clone()))
+        }
     }
 }
 
@@ -359,15 +378,34 @@ pub(crate) fn pod_trouble<'a>(
     value: &serde_json::Value,
     pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
 ) -> Option<String> {
-    let selector = value["spec"]["selector"]["matchLabels"].as_object()?;
-    let belongs = |pod: &serde_json::Value| {
-        selector.iter().all(|(label, value)| applyset::label(pod, label) == value.as_str())
-    };
-    let troubled = pods
-        .filter(|(key, pod)| key.namespace == workload.namespace && belongs(pod))
+    let troubled = pods_of(workload, value, pods)?
         .filter_map(|(key, pod)| Some((key.name.as_str(), readiness::pod_reason(pod)?)));
     let (pod, reason) = troubled.min()?;
     Some(format!("pod {pod}: {}", shortened(&reason)))
+}
+
+/// The pods of a workload.
+fn pods_of<'a>(
+    workload: &ObjectKey,
+    value: &serde_json::Value,
+    pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
+) -> Option<impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>> {
+    let selector = value["spec"]["selector"]["matchLabels"].as_object()?;
+    let belongs = move |pod: &serde_json::Value| {
+        selector.iter().all(|(label, value)| applyset::label(pod, label) == value.as_str())
+    };
+    Some(pods.filter(move |(key, pod)| key.namespace == workload.namespace && belongs(pod)))
+}
+
+/// How many of a workload's pods are ready, and what is wrong with the first with which something is.
+pub(crate) fn workload<'a>(
+    key: &ObjectKey,
+    value: &serde_json::Value,
+    pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
+) -> Option<Workload> {
+    let faults = pods_of(key, value, pods)?.filter_map(|(key, pod)| Some((key, readiness::pod_fault(pod)?)));
+    let fault = faults.min_by_key(|(key, _)| *key).map(|(_, fault)| fault);
+    Some(Workload { fault, ..Workload::of(value)? })
 }
 
 /// The beginning of what a pod says: a failed pull repeats its whole chain of causes with every try.
@@ -418,7 +456,7 @@ mod tests {
                 services(&configuration).into_iter().filter(|s| endpoints::answers(s, &slices)).collect();
             let waits =
                 webhook_waits(&key, &readiness, &configuration, |service| answering.contains(service));
-            assert_eq!(waits.as_deref(), expected, "{what}");
+            assert_eq!(waits.map(|waits| waits.to_string()).as_deref(), expected, "{what}");
         }
     }
 }

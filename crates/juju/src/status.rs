@@ -65,6 +65,10 @@ pub enum Reason {
     UpgradeFailed { to: String, back: String, cause: String },
     /// Nothing moved for too long.
     Deadline { seconds: u64, cause: String },
+    /// An image cannot be had.
+    ImagePull { component: String, image: String },
+    /// A container ends as often as it is started.
+    CrashLoop { component: String, restarts: i64 },
     /// What was wanted was refused for another reason.
     Refused { cause: String },
     /// A plan failed for another reason.
@@ -81,6 +85,8 @@ pub enum Reason {
     LeaseHeld { holder: String },
     /// A CRD is not served yet.
     CrdEstablished { crd: String },
+    /// Not one of a Deployment's pods is ready.
+    DeploymentReady { deployment: String, ready: i64, wanted: i64 },
     /// An object is not ready.
     ObjectReady { name: String, message: String },
     /// Nobody answers for a webhook.
@@ -113,6 +119,8 @@ pub enum Reason {
     Paused { revision: u64 },
     /// Somebody changed objects, which is shown and no more.
     DriftSeen { objects: usize, first: String },
+    /// Some of a component's pods are ready, and some are not.
+    Degraded { component: String, ready: i64, wanted: i64 },
     /// Another unit leads.
     Standby,
     /// All is as the options say.
@@ -133,6 +141,8 @@ impl Reason {
             | Self::Immutable { .. }
             | Self::UpgradeFailed { .. }
             | Self::Deadline { .. }
+            | Self::ImagePull { .. }
+            | Self::CrashLoop { .. }
             | Self::Refused { .. }
             | Self::Failed { .. }
             | Self::Panic => Word::Blocked,
@@ -141,6 +151,7 @@ impl Reason {
             | Self::ApiUnavailable { .. }
             | Self::LeaseHeld { .. }
             | Self::CrdEstablished { .. }
+            | Self::DeploymentReady { .. }
             | Self::ObjectReady { .. }
             | Self::WebhookEndpoint { .. }
             | Self::WebhookCert { .. }
@@ -157,6 +168,7 @@ impl Reason {
             Self::Staged { .. }
             | Self::Paused { .. }
             | Self::DriftSeen { .. }
+            | Self::Degraded { .. }
             | Self::Standby
             | Self::Settled => Word::Active,
         }
@@ -194,6 +206,10 @@ impl Reason {
                 format!("Upgrade to {to} failed, rolled back to {back}: {cause}")
             }
             Self::Deadline { seconds, cause } => format!("No progress for {seconds}s: {cause}"),
+            Self::ImagePull { component, image } => format!("{component}: cannot pull {image}"),
+            Self::CrashLoop { component, restarts } => {
+                format!("{component}: crash loop, {restarts} restarts")
+            }
             Self::Refused { cause } => format!("Refused: {cause}"),
             Self::Failed { cause } => format!("Failed: {cause}"),
             Self::Panic => "Internal error; run action collect-diagnostics".to_owned(),
@@ -202,6 +218,9 @@ impl Reason {
             Self::ApiUnavailable { cause } => format!("Waiting for Kubernetes API: {cause}"),
             Self::LeaseHeld { holder } => format!("Waiting for lease held by {holder}"),
             Self::CrdEstablished { crd } => format!("Waiting for CRD {crd}"),
+            Self::DeploymentReady { deployment, ready, wanted } => {
+                format!("Waiting for {deployment}: {ready}/{wanted} ready")
+            }
             Self::ObjectReady { name, message } => format!("Waiting for {name}: {message}"),
             Self::WebhookEndpoint { service } => format!("Waiting for webhook {service}: no endpoints"),
             Self::WebhookCert { service } => format!("Waiting for webhook {service}: certificate"),
@@ -228,6 +247,7 @@ impl Reason {
             Self::Staged { version } => format!("Upgrade to {version} staged; run action upgrade"),
             Self::Paused { revision } => format!("Paused at revision {revision}"),
             Self::DriftSeen { objects, first } => format!("Drift on {objects} objects, first {first}"),
+            Self::Degraded { component, ready, wanted } => format!("{component} {ready}/{wanted} ready"),
             Self::Standby => "Standby".to_owned(),
             Self::Settled => String::new(),
         }
@@ -266,6 +286,8 @@ mod tests {
             Reason::Immutable { kind: own("Deployment"), name: own("a") },
             Reason::UpgradeFailed { to: own("2.3.0"), back: own("2.2.1"), cause: own("crash loop") },
             Reason::Deadline { seconds: 600, cause: own("Deployment a") },
+            Reason::ImagePull { component: own("jobset"), image: own("r.example/jobset:v0.12.0") },
+            Reason::CrashLoop { component: own("lws"), restarts: 4 },
             Reason::Refused { cause: own("namespace a is being deleted") },
             Reason::Failed { cause: own("Deployment a: quota") },
             Reason::Panic,
@@ -274,6 +296,7 @@ mod tests {
             Reason::ApiUnavailable { cause: own("503") },
             Reason::LeaseHeld { holder: own("b") },
             Reason::CrdEstablished { crd: own("a") },
+            Reason::DeploymentReady { deployment: own("a"), ready: 0, wanted: 1 },
             Reason::ObjectReady { name: own("a"), message: own("Available: 0/1") },
             Reason::WebhookEndpoint { service: own("a") },
             Reason::WebhookCert { service: own("a") },
@@ -290,6 +313,7 @@ mod tests {
             Reason::Staged { version: own("2.3.0") },
             Reason::Paused { revision: 7 },
             Reason::DriftSeen { objects: 2, first: own("Deployment/a") },
+            Reason::Degraded { component: own("lws"), ready: 1, wanted: 2 },
             Reason::Standby,
             Reason::Settled,
         ]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::object::ObjectKey;
+use crate::readiness::Workload;
 
 /// What a step, or the whole plan, is waiting for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum WaitingOn {
         object: ObjectKey,
         /// What its readiness rule says, for example `Available: 0/1` or `Insufficient cpu`.
         message: String,
+        /// The same of a workload, as values.
+        #[serde(skip)]
+        workload: Option<Workload>,
     },
     /// A Service behind a webhook has no ready endpoint.
     #[error("an endpoint of Service {service}")]
@@ -65,6 +69,19 @@ pub enum WaitingOn {
 }
 
 impl WaitingOn {
+    /// An object that is not ready by its rule, which says so in words.
+    pub fn ready(object: ObjectKey, message: impl Into<String>) -> Self {
+        Self::Ready { object, message: message.into(), workload: None }
+    }
+
+    /// What is waited for, where the object that waits is known already.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Ready { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Every word that [`WaitingOn::word`] gives.
     pub const WORDS: [&'static str; 8] = [
         "CrdEstablished",

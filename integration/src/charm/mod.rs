@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::scenario::{Outcome, play};
 pub use self::world::World;
 use crate::cluster::{TestCluster, local};
-use crate::{Error, cluster};
+use crate::{Error, cluster, stack};
 
 /// Juju's tools that the charm may run.
 const TOOLS: [&str; 19] = [
@@ -79,8 +79,18 @@ pub struct Fired {
     pub stderr: String,
     /// From start to end.
     pub took: Duration,
+    /// Time that it computed, without its tools.
+    pub cpu: Duration,
+    /// The most memory that it had resident.
+    pub peak_kib: u64,
     /// The hook tools that it called: name, arguments, what they were given.
     pub calls: Vec<Value>,
+}
+
+/// Makes the model's namespace.
+pub fn namespace(cluster: &TestCluster) -> Result<(), Error> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MODEL}});
+    cluster.create(&stack::namespace(), &namespace).map(drop)
 }
 
 /// A unit of the charm.
@@ -109,6 +119,9 @@ impl<'c> Unit<'c> {
             link(&programs.hook_tool, &root.path().join("tools").join(tool))?;
         }
         let copied = |to: &Path| {
+            if let Some(charm) = std::env::var_os("TRAINERD_CHARM_FILE") {
+                return unpack(Path::new(&charm), to);
+            }
             let from = cluster.trainerd().path();
             // The same file where that can be: a debug build is large.
             std::fs::hard_link(from, to)
@@ -162,11 +175,8 @@ impl<'c> Unit<'c> {
     /// Stops the workload container, as a pod that goes does.
     pub fn stop_container(&mut self) {
         if let Some(mut child) = self.pebble.take() {
-            let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid {
-                // Pebble ends its services, and then itself.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+            // Pebble ends its services, and then itself.
+            kill(&child, rustix::process::Signal::TERM);
             let _ = child.wait();
             let _ = std::fs::remove_file(self.path("charm/container/pebble.socket"));
         }
@@ -209,16 +219,22 @@ impl<'c> Unit<'c> {
         self.world.begin(path, more)?;
         let started = Instant::now();
         let mut child = command.spawn().map_err(Error::io("run", "dispatch"))?;
-        let signal =
-            more.iter().find(|(name, _)| *name == "SIGTERM_AFTER_MS").and_then(|(_, ms)| ms.parse().ok());
-        if let Some(after) = signal {
-            std::thread::sleep(Duration::from_millis(after));
-            let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
-        }
+        let after = |wanted: &str| {
+            let found = more.iter().find(|(name, _)| *name == wanted);
+            found.and_then(|(_, ms)| ms.parse().ok()).map(Duration::from_millis)
+        };
+        let mut signals = [
+            (after("SIGTERM_AFTER_MS"), rustix::process::Signal::TERM),
+            (after("SIGKILL_AFTER_MS"), rustix::process::Signal::KILL),
+        ];
+        let mut use_of = Use::default();
         let status = loop {
+            for (after, signal) in &mut signals {
+                if after.take_if(|after| started.elapsed() >= *after).is_some() {
+                    kill(&child, *signal);
+                }
+            }
+            use_of.look(child.id());
             if let Some(status) = child.try_wait().map_err(Error::io("wait for", "dispatch"))? {
                 break status;
             }
@@ -229,13 +245,14 @@ impl<'c> Unit<'c> {
                     output: format!("not done in {LONGEST:?}"),
                 });
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         };
         let took = started.elapsed();
         let stderr = std::fs::read_to_string(&error_log).map_err(Error::io("read", &error_log))?;
         let calls = self.world.end(status.code() == Some(0))?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        Ok(Fired { code: status.code(), signal, stderr, took, calls })
+        let Use { cpu, peak_kib } = use_of;
+        Ok(Fired { code: status.code(), signal, stderr, took, cpu, peak_kib, calls })
     }
 
     /// What Pebble and the daemon wrote.
@@ -256,6 +273,47 @@ impl<'c> Unit<'c> {
             let is_own = environment.split(|byte| *byte == 0).any(|entry| entry == own.as_bytes());
             (is_daemon && is_own && wanted.is_file()).then_some(pid)
         })
+    }
+}
+
+/// Unpacks the program of a packed charm, which is the image's program, too.
+fn unpack(charm: &Path, to: &Path) -> Result<(), Error> {
+    let file = std::fs::File::open(charm).map_err(Error::io("open", charm))?;
+    let unreadable = |_| Error::Missing(format!("a program in {}", charm.display()));
+    let mut zip = zip::ZipArchive::new(file).map_err(unreadable)?;
+    let mut entry = zip.by_name("dispatch").map_err(unreadable)?;
+    let mode = entry.unix_mode().unwrap_or_default();
+    let mut program = std::fs::File::create(to).map_err(Error::io("make", to))?;
+    std::io::copy(&mut entry, &mut program).map_err(Error::io("write", to))?;
+    // As Juju does, which makes nothing executable that is not so in the zip.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    program.set_permissions(mode).map_err(Error::io("set the mode of", to))
+}
+
+/// What a process used, as far as it was looked at while it ran: every millisecond.
+#[derive(Default)]
+struct Use {
+    cpu: Duration,
+    peak_kib: u64,
+}
+
+impl Use {
+    fn look(&mut self, pid: u32) {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        // Each thread by itself; what ended is counted as it was seen last.
+        let spent = read("schedstat").split(' ').next().and_then(|nanos| nanos.parse().ok());
+        self.cpu = self.cpu.max(Duration::from_nanos(spent.unwrap_or_default()));
+        let status = read("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
+        self.peak_kib = self.peak_kib.max(peak.unwrap_or_default());
+    }
+}
+
+/// Signals a process; one that has ended meanwhile is none.
+fn kill(child: &Child, signal: rustix::process::Signal) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 

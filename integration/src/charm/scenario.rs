@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! # what the scenario is about
+//! resource trainerd-image image.yaml           what the resource is: a file in `objects`
 //! container                                    the workload container starts
 //! hook trainerd-pebble-ready                   fires a hook, which must end with 0 within its budget
 //! hook config-changed NAME=VALUE exits 2       with a variable, and another end; signal 15 likewise
+//! hook config-changed killed 40                with SIGKILL after so many milliseconds, if it runs for so long
 //! until active [MESSAGE]                       fires the daemon's notice until the unit shows that
 //! status waiting Waiting for container …       what the unit shows now; a trailing … stands for anything
 //! app-status active                            what the application shows
@@ -14,8 +16,10 @@
 //! fault config-get 1 1 ERROR no                that call of the tool (0: each) ends so
 //! action pause reason=maintenance              runs an action; `result state done`, `failed TEXT` look at it
 //! calls status-set 0                           how often the last hook called a tool; `calls 4`: all
+//! pods late                                    new pods do not become ready; `pods quick`: they do again
 //! mark, writes 0                               API writes of trainerd since the mark
-//! exists Deployment kubeflow-trainer           in the cluster, or `absent …`
+//! exists Deployment kubeflow-trainer           in the cluster, or `absent …`; `field KIND NAME /pointer value`
+//! apply mesh.yaml                              makes the objects of that file in `objects`
 //! bag 3 app-bag scrape_jobs CONTAINS           what we wrote; stderr TEXT is what a hook warned of
 //! ```
 
@@ -23,10 +27,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use trainerd_cluster::CreateParams;
 use trainerd_plan::object::Resource;
 
 use super::{Fired, MODEL, Programs, Unit};
 use crate::cluster::Mark;
+use crate::standin::Behaviour;
 use crate::{Error, TestCluster, stack};
 
 /// How long `until` goes on.
@@ -50,8 +56,7 @@ pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Resu
     let started = Instant::now();
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     cluster.restore_empty()?;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MODEL}});
-    cluster.create(&stack::namespace(), &namespace)?;
+    super::namespace(cluster)?;
     let application =
         text.lines().find_map(|line| line.strip_prefix("application ")).unwrap_or("kubeflow-trainer");
     let mut stage = Stage {
@@ -75,6 +80,7 @@ pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Resu
         let (word, message) = stage.unit.world.status("unit-status");
         stage.transcript.push(format!("{step:<60} {word} {message}"));
     }
+    cluster.behave(Behaviour::default());
     let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Outcome { name, took: started.elapsed(), failure, transcript: stage.transcript })
 }
@@ -138,6 +144,16 @@ impl Stage<'_> {
             ("leader", words) => {
                 let words: Vec<Value> = words.iter().map(|word| (*word == "true").into()).collect();
                 self.unit.world.content["leader"] = words.into();
+                Ok(())
+            }
+            ("resource", [name, file]) => {
+                let path = super::workspace().join("integration/scenarios/charm/objects").join(file);
+                self.unit.world.content["resources"][name] = path.display().to_string().into();
+                Ok(())
+            }
+            ("pods", [when @ ("late" | "quick")]) => {
+                let late = if *when == "late" { Duration::from_hours(1) } else { Duration::ZERO };
+                self.cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
                 Ok(())
             }
             ("units", words) => {
@@ -217,7 +233,8 @@ impl Stage<'_> {
                 let now = self.unit.daemon_pid();
                 held(now.is_some() && now == self.pid, || format!("{:?} became {now:?}", self.pid))
             }
-            ("kill-daemon", []) => {
+            ("kill-daemon", ["maybe"]) if self.unit.daemon_pid().is_none() => Ok(()),
+            ("kill-daemon", [] | ["maybe"]) => {
                 let pid = self.unit.daemon_pid().and_then(|pid| i32::try_from(pid).ok());
                 match pid.and_then(rustix::process::Pid::from_raw) {
                     Some(pid) => rustix::process::kill_process(pid, rustix::process::Signal::KILL)
@@ -230,6 +247,13 @@ impl Stage<'_> {
                 let found = self.find(kind, name)?;
                 held(found.is_some(), || "it is not there".to_owned())
             }
+            ("field", [kind, name, pointer, ..]) => {
+                let found = self.find(kind, name)?.unwrap_or_default();
+                let value = found.pointer(pointer).cloned().unwrap_or_default();
+                let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                held(text == wanted, || format!("it is {text}"))
+            }
             ("absent", [kind, name]) => {
                 let found = self.find(kind, name)?;
                 held(found.is_none(), || "it is there".to_owned())
@@ -239,6 +263,10 @@ impl Stage<'_> {
                 let container = &found["spec"]["template"]["spec"]["containers"][0]["image"];
                 held(container == image, || container.to_string())
             }
+            ("apply", [file]) => {
+                self.apply(file)?;
+                Ok(())
+            }
             ("delete", [kind, name]) => {
                 let resource = resource(kind)?;
                 self.cluster.delete(&resource, MODEL, name)?;
@@ -246,6 +274,15 @@ impl Stage<'_> {
             }
             ("job", [name]) => {
                 self.cluster.create(&stack::train_job(), &stack::a_train_job(name))?;
+                Ok(())
+            }
+            ("end-job", [name]) => {
+                self.end_job(name)?;
+                Ok(())
+            }
+            ("absent-soon", [kind, name]) => {
+                let gone = || Ok(self.find(kind, name)?.is_none());
+                self.cluster.wait_until("an object to go", Duration::from_secs(20), gone)?;
                 Ok(())
             }
             ("bag", [id, bag, key, ..]) => {
@@ -281,11 +318,16 @@ impl Stage<'_> {
 
     fn hook(&mut self, name: &str, more: &[&str]) -> Result<Held, Error> {
         let mut variables: Vec<(&str, String)> = vec![("JUJU_NOTICE_KEY", "trainerd.dev/state".to_owned())];
-        let mut end = (Some(0), None);
+        let (mut end, mut is_killed) = ((Some(0), None), false);
         let mut words = more.iter();
         while let Some(word) = words.next() {
             match (*word, word.split_once('=')) {
                 ("exits", _) => end = (words.next().and_then(|code| code.parse().ok()), None),
+                ("killed", _) => {
+                    let after = words.next().copied().unwrap_or_default();
+                    variables.push(("SIGKILL_AFTER_MS", after.to_owned()));
+                    is_killed = true;
+                }
                 ("signal", _) => end = (None, words.next().and_then(|number| number.parse().ok())),
                 (_, Some((name, value))) => variables.push((name, value.to_owned())),
                 (id, None) => {
@@ -301,7 +343,7 @@ impl Stage<'_> {
         let why = format!("ended with {code:?}, signal {signal:?}: {}", fired.stderr);
         let (took, budget) = (fired.took, budget(name));
         self.last = Some(fired);
-        if (code, signal) != end {
+        if (code, signal) != end && !is_killed {
             return Ok(Err(why));
         }
         Ok(held(took <= budget, || format!("it took {took:?} of {budget:?}")))
@@ -327,15 +369,20 @@ impl Stage<'_> {
         held(now == word && matches(&said, message), || format!("it shows {now} {said:?}"))
     }
 
-    fn action(&mut self, name: &str, parameters: &[&str]) -> Result<Held, Error> {
+    fn action(&mut self, action: &str, parameters: &[&str]) -> Result<Held, Error> {
+        let schema = parameters_of(action)?;
         let mut given = Map::new();
         for (name, value) in parameters.iter().filter_map(|parameter| parameter.split_once('=')) {
-            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            // Juju holds each to its type before the charm sees it.
+            let value = match schema[name]["type"].as_str() {
+                Some("string") => Value::from(value),
+                _ => serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),
+            };
             given.insert(name.to_owned(), value);
         }
-        self.unit.world.content["action"] = json!({"name": name, "params": given, "results": {}});
-        let variables = [("JUJU_ACTION_NAME", name.to_owned()), ("JUJU_ACTION_UUID", "1".to_owned())];
-        let fired = self.unit.fire(&format!("actions/{name}"), &variables)?;
+        self.unit.world.content["action"] = json!({"name": action, "params": given, "results": {}});
+        let variables = [("JUJU_ACTION_NAME", action.to_owned()), ("JUJU_ACTION_UUID", "1".to_owned())];
+        let fired = self.unit.fire(&format!("actions/{action}"), &variables)?;
         let held = held(fired.code == Some(0), || format!("{fired:?}"));
         self.last = Some(fired);
         Ok(held)
@@ -360,6 +407,39 @@ impl Stage<'_> {
         Ok(held(number.parse() == Ok(counted.len()), || format!("{counted:#?}")))
     }
 
+    /// Says of a TrainJob that it is complete, as its controller does.
+    fn end_job(&self, name: &str) -> Result<(), Error> {
+        let condition = json!({
+            "type": "Complete", "status": "True", "reason": "Done", "message": "done",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let params = CreateParams { status: true, ..CreateParams::default() };
+        let patch = json!({"status": {"conditions": [condition]}});
+        let (resource, namespace) =
+            (stack::train_job(), stack::a_train_job(name)["metadata"]["namespace"].clone());
+        let namespace = namespace.as_str().map(str::to_owned);
+        let api = self.cluster.api();
+        let patched = api.patch_merge(&resource, namespace.as_deref(), name, &patch, params);
+        self.cluster.block_on(patched)?;
+        Ok(())
+    }
+
+    /// Applies the objects of a file beside the scenarios, in the model.
+    fn apply(&self, file: &str) -> Result<(), Error> {
+        let path = super::workspace().join("integration/scenarios/charm/objects").join(file);
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        for document in text.split("---\n") {
+            let mut object: Value = serde_yaml::from_str(document)
+                .map_err(|_| Error::Missing(format!("YAML in {}", path.display())))?;
+            let resource = resource(object["kind"].as_str().unwrap_or_default())?;
+            if resource.namespaced {
+                object["metadata"]["namespace"] = MODEL.into();
+            }
+            self.cluster.create(&resource, &object)?;
+        }
+        Ok(())
+    }
+
     fn find(&self, kind: &str, name: &str) -> Result<Option<Value>, Error> {
         self.cluster.get(&resource(kind)?, MODEL, name)
     }
@@ -382,6 +462,14 @@ fn budget(hook: &str) -> Duration {
         })
 }
 
+/// The parameters that `actions.yaml` declares of an action.
+fn parameters_of(action: &str) -> Result<Value, Error> {
+    let path = super::workspace().join("actions.yaml");
+    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let actions: Value = serde_yaml::from_str(&text).map_err(|_| Error::Missing("the actions".into()))?;
+    Ok(actions[action]["params"].clone())
+}
+
 fn resource(kind: &str) -> Result<Resource, Error> {
     let own = |group: &str, version: &str, plural: &str, namespaced| Resource {
         group: group.to_owned(),
@@ -400,6 +488,9 @@ fn resource(kind: &str) -> Result<Resource, Error> {
             own("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", false)
         }
         "ConfigMap" => stack::config_map(),
+        "Secret" => stack::secret(),
+        "StatefulSet" => own("apps", "v1", "statefulsets", true),
+        "AuthorizationPolicy" => own("security.istio.io", "v1", "authorizationpolicies", true),
         other => return Err(Error::Missing(format!("how kind {other} is served"))),
     })
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use trainerd_cluster::RequestError;
 use trainerd_engine::EngineError;
+use trainerd_juju::status::Reason;
+use trainerd_plan::plan::Purpose;
 
 use super::{Keeper, Phase};
 use crate::cli::errors::Problem;
@@ -48,7 +50,26 @@ impl Keeper {
             EngineError::RolledBack { .. } => (Phase::Failed, None),
             _ => (Phase::Failed, Some(self.late.next_wait())),
         };
-        obstacle(phase, error.into(), again)
+        let reason = self.failed_upgrade(&error);
+        let problem = Problem::from(error);
+        let problem = match reason {
+            Some(reason) => problem.with_reason(reason),
+            None => problem,
+        };
+        obstacle(phase, problem, again)
+    }
+
+    /// What an upgrade that was rolled back is in a status: by versions, where the error has revisions.
+    fn failed_upgrade(&self, error: &EngineError) -> Option<Reason> {
+        let EngineError::RolledBack { purpose: Purpose::Upgrade, revision, back, reason } = error else {
+            return None;
+        };
+        let history = self.engine.known_history(self.state.as_ref()?);
+        let version = |number: u64| {
+            let (header, _) = history.iter().find(|(header, _)| header.number == number)?;
+            Some(header.components.get("trainer")?.version.to_string())
+        };
+        Some(Reason::UpgradeFailed { to: version(*revision)?, back: version(*back)?, cause: reason.clone() })
     }
 
     /// What it means that no desired state could be made.

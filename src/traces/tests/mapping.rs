@@ -36,7 +36,7 @@ fn done(verb: &'static str, object: ObjectKey) -> Event {
 }
 
 fn waiting(object: ObjectKey, message: &str) -> Event {
-    let on = WaitingOn::Ready { object: object.clone(), message: message.to_owned() };
+    let on = WaitingOn::ready(object.clone(), message);
     Event::Waiting { object: Some(object), on }
 }
 

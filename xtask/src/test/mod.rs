@@ -33,6 +33,10 @@ pub struct Arguments {
     /// Only these stages [default: all of them]
     #[arg(value_enum)]
     stages: Vec<Stage>,
+
+    /// Every scenario of the charm, where otherwise a spread of them is played
+    #[arg(long)]
+    charm: bool,
 }
 
 /// Runs the verb.
@@ -50,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let _lock = Lock::take(&home.clusters().join(".test.lock"), waiting).map_err(Failure::of)?;
 
     let mut tally = Tally::default();
-    let mut world = World { home: &home, given, programs: Vec::new() };
+    let mut world = World { home: &home, given, programs: Vec::new(), whole_charm: arguments.charm };
     go_through(&stages, &mut world, &mut tally);
 
     print(format_args!("\n{}", tally.steps.table()));

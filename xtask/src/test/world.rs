@@ -23,7 +23,7 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// How many programs of the integration tests run at a time.
 const LANES: usize = 3;
 /// Those of them that take longest, which nothing should wait for at the end.
-const LONGEST: [&str; 4] = ["torture", "daemon", "drift", "failed_upgrade"];
+const LONGEST: [&str; 5] = ["torture", "daemon", "charm", "drift", "failed_upgrade"];
 
 /// What the stages have in common.
 pub(super) struct World<'a> {
@@ -32,6 +32,8 @@ pub(super) struct World<'a> {
     pub(super) given: Option<OsString>,
     /// What was built; empty where nothing is needed.
     pub(super) programs: Vec<Program>,
+    /// Whether every scenario of the charm is played.
+    pub(super) whole_charm: bool,
 }
 
 impl World<'_> {
@@ -116,6 +118,7 @@ impl World<'_> {
 
     fn integration(&self, counts: &mut Counts) -> Result<String, Error> {
         let suite = self.suite().with_binaries()?;
+        let suite = if self.whole_charm { suite.variable("TRAINERD_CHARM", "all") } else { suite };
         if let Some(kubeconfig) = &self.given {
             let suite = suite.variable("TRAINERD_TEST_CLUSTER", "existing");
             return tests(&suite.variable("KUBECONFIG", kubeconfig.clone()), Stage::Integration, counts);

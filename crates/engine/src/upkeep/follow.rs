@@ -13,6 +13,7 @@ use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::readiness::by_existence;
+use trainerd_plan::reason::WaitingOn;
 use trainerd_plan::seal;
 
 use super::packed::Packed;
@@ -39,7 +40,7 @@ struct Sight {
     /// As JSON: as a value it would take twenty times the room, and it is seldom looked at.
     text: Box<[u8]>,
     /// What it waits for by itself, whatever is around it.
-    waits: Option<String>,
+    waits: Option<Box<WaitingOn>>,
 }
 
 /// How much of an object was seen.
@@ -62,7 +63,8 @@ impl Sight {
             version: version(value),
             depth,
             text: value.to_string().into_bytes().into_boxed_slice(),
-            waits,
+            // Few objects wait for anything.
+            waits: waits.map(Box::new),
         }
     }
 
@@ -404,10 +406,10 @@ impl Follow {
     }
 
     /// What an object waits for; `None` when it is ready.
-    pub(super) fn waiting(&self, key: &ObjectKey, now: Timestamp) -> Option<String> {
+    pub(super) fn waiting(&self, key: &ObjectKey, now: Timestamp) -> Option<WaitingOn> {
         let sight = match self.seen.get(key) {
-            None => return Some("not seen yet".to_owned()),
-            Some(Seen::Absent { .. }) => return Some("does not exist".to_owned()),
+            None => return Some(WaitingOn::ready(key.clone(), "not seen yet")),
+            Some(Seen::Absent { .. }) => return Some(WaitingOn::ready(key.clone(), "does not exist")),
             Some(Seen::There(sight)) => sight,
         };
         let is_told_by_others = match role(key) {
@@ -416,7 +418,7 @@ impl Follow {
             _ => false,
         };
         if !is_told_by_others {
-            return sight.waits.clone();
+            return sight.waits.as_deref().cloned();
         }
         waits(key, &sight.value(), |service| self.answers(service), self.pods.iter(), now)
     }

@@ -6,6 +6,7 @@ use trainerd_plan::drift::{Fight, Leave};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::ownership::FieldChange;
+use trainerd_plan::reason::WaitingOn;
 
 use super::Upkeep;
 use crate::status::{ObjectStatus, Status};
@@ -133,7 +134,8 @@ impl Upkeep {
             });
             let (drift, admission) = if by_admission { (Vec::new(), paths) } else { (paths, Vec::new()) };
             let (component, waiting) = (component.to_owned(), self.follow.waiting(key, now));
-            ObjectStatus { component, object: key.clone(), waiting, drift, admission }
+            let (waiting_on, waiting) = (waiting.clone(), waiting.as_ref().map(WaitingOn::text));
+            ObjectStatus { component, object: key.clone(), waiting, waiting_on, drift, admission }
         });
         let mut status = Status::of(account.number, packed.frame(), objects);
         status.outcome.clone_from(&account.outcome);

@@ -12,13 +12,15 @@ mod core;
 mod fields;
 mod jobs;
 mod pod;
+mod workload;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::fields::{conditions, int, text};
-pub use self::pod::pod_reason;
+pub use self::pod::{PodFault, pod_fault, pod_reason};
+pub use self::workload::Workload;
 use crate::object::ObjectKey;
 
 /// How far an object is from what its specification asks for.

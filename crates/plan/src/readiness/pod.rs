@@ -1,5 +1,6 @@
 //! Why a pod does not run: the one line that ends the search.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::fields::{conditions, count, flag, list, text, true_condition};
@@ -14,6 +15,41 @@ const PULL_REASONS: [&str; 7] = [
     "RegistryUnavailable",
     "SignatureValidationFailed",
 ];
+
+/// What keeps a pod from running that time alone does not mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodFault {
+    /// The kubelet cannot get an image.
+    ImagePull {
+        /// The image.
+        image: String,
+        /// Since when the pod is not ready.
+        since: Option<Timestamp>,
+    },
+    /// A container ends as often as it is started.
+    CrashLoop {
+        /// How often it was started again.
+        restarts: i64,
+    },
+}
+
+/// What is wrong with a pod, of what [`pod_reason`] says in words. A pod that is being deleted is no concern any more.
+pub fn pod_fault(pod: &Value) -> Option<PodFault> {
+    if text(pod, "/metadata/deletionTimestamp").is_some() {
+        return None;
+    }
+    statuses(pod).find_map(|(_, status)| match text(status, "/state/waiting/reason")? {
+        "CrashLoopBackOff" => Some(PodFault::CrashLoop { restarts: count(status, "/restartCount") }),
+        reason if PULL_REASONS.contains(&reason) => {
+            let image = text(status, "/image").unwrap_or_default().to_owned();
+            let ready = list(pod, "/status/conditions").iter().find(|c| text(c, "/type") == Some("Ready"));
+            let since = ready.and_then(|ready| text(ready, "/lastTransitionTime"));
+            let since = since.or_else(|| text(pod, "/status/startTime"));
+            Some(PodFault::ImagePull { image, since: since.and_then(|since| since.parse().ok()) })
+        }
+        _ => None,
+    })
+}
 
 /// The one line that says why `pod` is not running and ready. `None` when it is, or has succeeded.
 pub fn pod_reason(pod: &Value) -> Option<String> {

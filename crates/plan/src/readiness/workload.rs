@@ -1,0 +1,31 @@
+//! How many of a workload's pods are ready, and what is wrong with one of them.
+
+use serde_json::Value;
+
+use super::PodFault;
+use super::fields::{count, int};
+
+/// A workload that is not ready yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Pods that are ready.
+    pub ready: i64,
+    /// Pods that shall be.
+    pub wanted: i64,
+    /// What is wrong with the first pod with which something is.
+    pub fault: Option<PodFault>,
+}
+
+impl Workload {
+    /// The counts of a Deployment or StatefulSet; `None` for other kinds.
+    pub fn of(object: &Value) -> Option<Self> {
+        match object["kind"].as_str() {
+            Some("Deployment" | "StatefulSet") => Some(Self {
+                ready: count(object, "/status/readyReplicas"),
+                wanted: int(object, "/spec/replicas").unwrap_or(1),
+                fault: None,
+            }),
+            _ => None,
+        }
+    }
+}
