@@ -6,6 +6,7 @@ mod daemon;
 mod log;
 mod monitoring;
 mod traces;
+mod training;
 
 /// Gives memory that a plan took back to the system: a daemon is idle most of its life.
 #[global_allocator]

@@ -22,6 +22,7 @@ use crate::cli::output::{Printer, Tone, columns};
 use crate::cli::way::Way;
 use crate::cli::web;
 use crate::cli::word::{Ear, Word};
+use crate::training::{self, Phase, TrainJobs};
 
 /// Show components, versions, readiness, and what each object waits for
 ///
@@ -109,6 +110,9 @@ struct Told {
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     daemon: Option<Word>,
+    /// Nothing where the kind is not served, or they cannot be listed.
+    #[serde(rename = "trainJobs", skip_serializing_if = "Option::is_none")]
+    train_jobs: Option<TrainJobs>,
 }
 
 /// How often it is looked again because a plan ended between two requests of a look.
@@ -142,7 +146,8 @@ async fn look_once(
                 status.ready &= absent.is_empty();
                 status.missing = absent;
             }
-            Ok((Told { status, daemon }, state.version().map(str::to_owned)))
+            let train_jobs = train_jobs(context, engine).await?;
+            Ok((Told { status, daemon, train_jobs }, state.version().map(str::to_owned)))
         }
         Err(problem @ Problem { code: "not-installed", .. }) => {
             let left = context.interrupt.or(engine.left_behind()).await?;
@@ -159,6 +164,15 @@ async fn look_once(
     }
 }
 
+/// The TrainJobs; nothing, with a note, where whoever asks may not list them.
+async fn train_jobs(context: &Context, engine: &Engine) -> Result<Option<TrainJobs>, Problem> {
+    let listed = async { Ok::<_, Problem>(training::list(engine.cluster()).await) };
+    Ok(context.interrupt.or(listed).await?.unwrap_or_else(|error| {
+        context.printer.note(&format!("TrainJobs are not shown: {}", one_line(&error)));
+        None
+    }))
+}
+
 fn print(printer: &Printer, status: &Told, again: bool) -> Result<(), Problem> {
     match printer.format() {
         Format::Table => printer.data(&text(status, &printer.for_stdout())),
@@ -173,7 +187,7 @@ fn print(printer: &Printer, status: &Told, again: bool) -> Result<(), Problem> {
 }
 
 fn text(told: &Told, printer: &Printer) -> String {
-    let Told { status, daemon } = told;
+    let Told { status, daemon, train_jobs } = told;
     let ready = if status.ready {
         printer.paint(Tone::Good, "ready")
     } else {
@@ -228,9 +242,37 @@ fn text(told: &Told, printer: &Printer) -> String {
     section(&mut text, &columns(&["NEEDED, AND NOT IN THE CLUSTER"], missing));
     let deleting = status.deleting.iter().map(|held| vec![held.object.to_string(), held.by()]);
     section(&mut text, &columns(&["BEING DELETED", "HELD BY"], deleting.collect::<Vec<_>>()));
+    if let Some(jobs) = train_jobs {
+        section(&mut text, &train_jobs_text(jobs));
+    }
     if let Some(journal) = &status.journal {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{}; {GOES_ON}", journal_text(journal, status.writer.as_deref()));
+    }
+    text
+}
+
+/// How many TrainJobs there are, and those that are not complete one by one.
+fn train_jobs_text(jobs: &TrainJobs) -> String {
+    if jobs.count.is_empty() {
+        return String::new();
+    }
+    let count = jobs.count.iter().map(|(phase, count)| format!("{count} {}", phase.word()));
+    let mut text = format!("TrainJobs: {}\n", count.collect::<Vec<_>>().join(", "));
+    let rows = jobs.unfinished.iter().map(|job| {
+        vec![
+            format!("{}/{}", job.namespace, job.name),
+            job.phase.word().to_owned(),
+            format!("{}/{}", job.pods_ready, job.pods),
+            job.why.clone().unwrap_or_default(),
+        ]
+    });
+    text.push_str(&columns(&["TRAINJOB", "IS", "PODS", "WHY"], rows));
+    let unfinished: usize =
+        jobs.count.iter().filter(|(phase, _)| **phase != Phase::Complete).map(|(_, count)| count).sum();
+    if unfinished > jobs.unfinished.len() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "and {} more", unfinished - jobs.unfinished.len());
     }
     text
 }

@@ -1,5 +1,5 @@
-//! `status --watch`: what changes is told by watches; nothing is listed again, and nothing is asked while nothing
-//! changes but the daemon, now and then.
+//! `status --watch`: what changes is told by watches; of the installation nothing is listed again, and nothing is asked
+//! while nothing changes but the daemon and the TrainJobs, now and then.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use trainerd_engine::upkeep::{News, RecordSeen, RulerSeen, Stance, Upkeep};
 use trainerd_engine::{Engine, State};
 
-use super::{Told, look, print};
+use super::{Told, look, print, train_jobs};
 use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
@@ -15,7 +15,7 @@ use crate::cli::word::Ear;
 
 /// Time in which changes are gathered, to be shown together.
 const GATHER: Duration = Duration::from_millis(300);
-/// Time between two questions to the daemon: what it alone knows, no watch tells.
+/// Time between two questions to the daemon and about TrainJobs: what no watch here tells.
 const ASK: Duration = Duration::from_secs(10);
 
 /// Shows the status, and again whenever it changes, until interrupted.
@@ -76,7 +76,8 @@ async fn follow(
         let heard = async { Ok::<_, Problem>(ear.listen(engine, state).await) };
         let daemon = context.interrupt.or(heard).await?;
         let Some(outlook) = upkeep.outlook() else { continue };
-        let told = Told { status: outlook.status, daemon };
+        let train_jobs = train_jobs(context, engine).await?;
+        let told = Told { status: outlook.status, daemon, train_jobs };
         if told != *last {
             print(&context.printer, &told, true)?;
             *last = told;

@@ -1,0 +1,92 @@
+//! The TrainJobs of the cluster: which of them run, which do not, and why.
+//!
+//! Upstream's controller gives a TrainJob no condition while it runs, so what keeps one is read from its pods.
+
+mod pod;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+use trainerd_cluster::{Cluster, ListParams, RequestError};
+use trainerd_plan::object::Resource;
+
+pub(crate) use state::{Phase, TrainJob};
+
+/// Objects a page: a few MB as JSON values where each is large.
+const PAGE: usize = 200;
+/// TrainJobs that are told one by one; of more there is the number.
+pub(crate) const MOST: usize = 50;
+/// Label of a pod with the name of its JobSet, which is that of the TrainJob.
+const JOB_SET: &str = "jobset.sigs.k8s.io/jobset-name";
+
+/// The TrainJobs of all namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TrainJobs {
+    /// How many are in each phase.
+    pub(crate) count: BTreeMap<Phase, usize>,
+    /// Those that are not complete, by phase, namespace and name, no more than [`MOST`].
+    pub(crate) unfinished: Vec<TrainJob>,
+}
+
+/// Lists the TrainJobs, and the pods of those that are not complete. Nothing where the kind is not served.
+///
+/// # Errors
+/// What the API server refused: to list TrainJobs, pods or nodes.
+pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, RequestError> {
+    let mut jobs: BTreeMap<(String, String), Value> = BTreeMap::new();
+    let mut complete = 0;
+    let train_jobs = resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs", true);
+    let each = |job: Value| {
+        if state::is_complete(&job) {
+            complete += 1;
+        } else {
+            let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default().to_owned();
+            jobs.insert((text("namespace"), text("name")), job);
+        }
+    };
+    match cluster.for_each(&train_jobs, &ListParams::default(), PAGE, each).await {
+        Ok(()) => {}
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut count = BTreeMap::new();
+    if complete > 0 {
+        count.insert(Phase::Complete, complete);
+    }
+    if jobs.is_empty() {
+        return Ok(Some(TrainJobs { count, unfinished: Vec::new() }));
+    }
+
+    let mut pods: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
+    let selected = ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() };
+    let each = |pod: Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let key = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["labels"][JOB_SET]));
+        if jobs.contains_key(&key) {
+            pods.entry(key).or_default().push(pod);
+        }
+    };
+    cluster.for_each(&resource("", "v1", "Pod", "pods", true), &selected, PAGE, each).await?;
+
+    let mut down = BTreeSet::new();
+    let each = |node: Value| down.extend(pod::node_down(&node));
+    cluster.for_each(&resource("", "v1", "Node", "nodes", false), &ListParams::default(), PAGE, each).await?;
+
+    let mut unfinished = Vec::new();
+    for (key, job) in &jobs {
+        let told = state::of(job, pods.get(key).map_or(&[][..], Vec::as_slice), &down);
+        *count.entry(told.phase).or_default() += 1;
+        unfinished.push(told);
+    }
+    unfinished.sort_by_key(|job| job.phase);
+    unfinished.truncate(MOST);
+    Ok(Some(TrainJobs { count, unfinished }))
+}
+
+fn resource(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
+    let own = str::to_owned;
+    Resource { group: own(group), version: own(version), kind: own(kind), plural: own(plural), namespaced }
+}
