@@ -34,12 +34,12 @@ pub(super) fn trouble(pod: &Value, down: &BTreeSet<(String, String)>) -> Option<
         return None;
     }
     let waits = |why: String| Some(Trouble { ended: false, why });
-    if let Some(target) = condition(pod, "DisruptionTarget").filter(|target| target["status"] == "True") {
-        return waits(format!("{}: {}", text(&target["reason"]), text(&target["message"])));
-    }
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if let Some((node, why)) = down.iter().find(|(name, _)| name == node) {
         return waits(format!("node {node} is not ready: {why}"));
+    }
+    if let Some(target) = condition(pod, "DisruptionTarget").filter(|target| target["status"] == "True") {
+        return waits(format!("{}: {}", text(&target["reason"]), text(&target["message"])));
     }
     if let Some(reason) = pod["status"]["reason"].as_str() {
         return waits(format!("{reason}: {}", text(&pod["status"]["message"])));

@@ -121,6 +121,7 @@ mod tests {
         at_least: Some(("accuracy", 0.9)),
         distinct: None,
         sum_near: None,
+        command: &[],
     };
 
     fn logs(second: &str) -> Vec<String> {

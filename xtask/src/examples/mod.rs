@@ -20,6 +20,7 @@ use crate::cluster::Name;
 use crate::demo::Scene;
 use crate::foreground::{check_interrupted, watch_signals};
 use crate::home::Home;
+use crate::image::training;
 use crate::terminal::{print, say};
 
 /// Which controller reconciles the TrainJobs.
@@ -113,6 +114,28 @@ fn on_cluster(
     played
 }
 
+/// Makes the layers of what the tests' examples run on, where the cache lacks them.
+pub(crate) fn prepare(home: &Home) -> Result<(), Error> {
+    for example in table::ALL.iter().filter(|example| example.tested) {
+        training::prepare(home, &training::recipe(home, example.image)?)?;
+    }
+    Ok(())
+}
+
+/// Runs the quick examples on an own cluster as a part of the tests; what was seen, and which are left out.
+pub(crate) fn test(home: &Home, name: &Name, scene: &Scene) -> Result<String, Error> {
+    let (chosen, left): (Vec<&Example>, Vec<&Example>) =
+        table::ALL.iter().partition(|example| example.tested);
+    let names =
+        |examples: &[&Example]| examples.iter().map(|example| example.name).collect::<Vec<_>>().join(", ");
+    stage::install(home, scene, Controller::Upstream, &chosen)?;
+    let mut rows = Vec::new();
+    let played = play(home, scene, Some((name, Controller::Upstream)), &chosen, &mut rows);
+    print(format_args!("\n{}", report::table(&rows)));
+    say(format_args!("examples left out here: {}; `cargo xtask examples` runs them", names(&left)));
+    played.map(|()| format!("{} of {} examples: {}", chosen.len(), table::ALL.len(), names(&chosen)))
+}
+
 /// The examples of these names, in the table's order.
 fn choose(names: &[String]) -> Result<Vec<&'static Example>, Error> {
     for name in names {
@@ -150,6 +173,18 @@ fn play(
             rows.push(Row::skipped(example, &controller, "its runtime is not installed"));
             continue;
         };
+        if let (Some(lacks), Some(_)) = (example.lacks, own) {
+            let row = match run::start(scene, &folder, example) {
+                Ok(saw) => Row::skipped(example, &controller, &format!("needs {lacks}; {saw}")),
+                Err(error) => {
+                    failed.push(format!("{} ({controller})", example.name));
+                    Row::of(example, &controller, "–".to_owned(), Err(error))
+                }
+            };
+            check_interrupted()?;
+            rows.push(row);
+            continue;
+        }
         let ran = run::run(scene, &folder, example);
         check_interrupted()?;
         if let Err(error) = &ran {

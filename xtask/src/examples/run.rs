@@ -50,6 +50,46 @@ pub(super) fn run(scene: &Scene, folder: &Path, example: &Example) -> Result<Ran
     Ok(Ran { took, saw })
 }
 
+/// Follows an example that lacks something as far as its pods, and takes it away again; what was seen.
+pub(super) fn start(scene: &Scene, folder: &Path, example: &Example) -> Result<String, Error> {
+    let folder = folder.join(example.name).display().to_string();
+    let on = ["--namespace", NAMESPACE];
+    let delete = ["delete", "--ignore-not-found", "--kustomize", &folder];
+    apply(scene, &[&["apply", "--kustomize", &folder][..], &on].concat())?;
+    let mut follow = Follow::new(scene, example);
+    let start = Instant::now();
+    while follow.pods.is_empty() {
+        check_interrupted()?;
+        if start.elapsed() > BOUND {
+            let bound = BOUND.as_secs();
+            return Err(Error::NotSeen(format!("a pod of TrainJob {} within {bound} s", follow.job)));
+        }
+        sleep(INTERVAL);
+        follow.look()?;
+    }
+    let job_set = scene.get(&["jobset", &follow.job, "--namespace", NAMESPACE])?;
+    let command = node_command(&job_set);
+    if !command.iter().zip(example.expect.command).all(|(word, wanted)| word == wanted)
+        || command.len() < example.expect.command.len()
+    {
+        return Err(Error::NotSeen(format!("its nodes run {:?}, but {command:?}", example.expect.command)));
+    }
+    scene.kubectl_run(&[&delete[..], &on].concat())?;
+    Ok(format!("as far as its pods; its nodes run `{}`", example.expect.command.join(" ")))
+}
+
+/// The command of the first container of a JobSet's nodes, its arguments included.
+fn node_command(job_set: &Value) -> Vec<String> {
+    let jobs = job_set["spec"]["replicatedJobs"].as_array().into_iter().flatten();
+    let container = jobs
+        .filter(|job| job["name"] == "node")
+        .map(|job| &job["template"]["spec"]["template"]["spec"]["containers"][0])
+        .next();
+    let words =
+        |field: &str| container.and_then(|container| container[field].as_array()).into_iter().flatten();
+    words("command").chain(words("args")).filter_map(|word| word.as_str().map(str::to_owned)).collect()
+}
+
 fn apply(scene: &Scene, arguments: &[&str]) -> Result<(), Error> {
     for _ in 1..TRIES {
         match command::run(&mut scene.kubectl(arguments)) {

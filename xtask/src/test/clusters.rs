@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Error;
 use crate::cluster::{self, Name, Part, Parts, Profile, Request, Status, parts};
 use crate::demo;
+use crate::examples;
 use crate::home::Home;
 use crate::image::{catalog, product};
 use crate::terminal::say;
@@ -18,8 +19,8 @@ pub(super) const NODE: &str = "ci-demo";
 /// the same time have one each, whose names begin so.
 pub(crate) const INTEGRATION: &str = "integration";
 
-/// Builds the programs that clusters run, once a machine, and the image of trainerd that a node runs: so the times of
-/// stages are those of tests.
+/// Builds the programs that clusters run, once a machine, and the images that a node runs: so the times of stages are
+/// those of tests.
 pub(super) fn build_parts(home: &Home, with_node: bool) -> Result<String, Error> {
     let found = Parts::find(home)?;
     let control_plane: [&Part; 4] =
@@ -35,6 +36,7 @@ pub(super) fn build_parts(home: &Home, with_node: bool) -> Result<String, Error>
     }
     if with_node {
         product::make(home, product::Profile::Dev, product::REFERENCE, None).map_err(demo::Error::from)?;
+        examples::prepare(home)?;
     }
     Ok(format!("{} programs", wanted.len()))
 }

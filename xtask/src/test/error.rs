@@ -1,7 +1,7 @@
 //! Why a stage of the tests did not pass.
 
 use super::counts::Counts;
-use crate::{cargo, cluster, command, demo, files, foreground, lint};
+use crate::{cargo, cluster, command, demo, examples, files, foreground, lint};
 
 /// A stage that did not pass.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum Error {
     /// A file that a test needs.
     #[error(transparent)]
     File(#[from] files::Error),
+    /// The examples went wrong.
+    #[error(transparent)]
+    Examples(#[from] examples::Error),
     /// No cluster can be called that.
     #[error("failed to name a cluster {0:?}")]
     Name(String),
@@ -55,6 +58,7 @@ impl Error {
         match self {
             Self::Cluster(error) => error.hint(),
             Self::Demo(error) => error.hint(),
+            Self::Examples(error) => error.hint(),
             _ => None,
         }
     }

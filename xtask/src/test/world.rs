@@ -12,6 +12,7 @@ use crate::cargo::{self, Program, cargo};
 use crate::cluster::{Parts, parts};
 use crate::debian;
 use crate::demo::{self, Scene};
+use crate::examples;
 use crate::foreground;
 use crate::home::Home;
 use crate::steps::Steps;
@@ -145,11 +146,21 @@ impl World<'_> {
             demo::check_nothing_is_there(&scene)?;
             let played = demo::play(&scene, &mut steps);
             let cleared = demo::clear(&scene);
-            played.and(cleared)
+            steps.skip(
+                "run the quick examples",
+                "their images are on nodes of our own only: `cargo xtask examples`",
+            );
+            played.and(cleared).map_err(Error::from)
         } else {
             let name = parse(NODE)?;
             let scene = demo::open(self.home, &name, trainerd);
-            let played = scene.and_then(|scene| demo::play(&scene, &mut steps));
+            let played = scene.map_err(Error::from).and_then(|scene| {
+                demo::play(&scene, &mut steps)?;
+                steps.take("run the quick examples", || {
+                    let ran = examples::test(self.home, &name, &scene)?;
+                    Ok::<_, Error>(((), ran))
+                })
+            });
             clusters::take_away(self.home, &name);
             played
         };

@@ -54,7 +54,19 @@ fn cache(home: &Home) -> Result<Cache, Error> {
     Ok(Cache::new(folder))
 }
 
-/// Makes the image, or finds it as it was made of the same.
+/// Makes the image's layers, where the cache lacks them.
+pub(crate) fn prepare(home: &Home, recipe: &Recipe) -> Result<(), Error> {
+    layers(&cache(home)?, recipe).map(|_| ())
+}
+
+fn layers(cache: &Cache, recipe: &Recipe) -> Result<Vec<Layer>, Error> {
+    let mut layers = vec![debian::layer(cache, recipe)?];
+    layers.extend(python::layer(cache, recipe)?);
+    layers.extend(root(cache, recipe)?);
+    Ok(layers)
+}
+
+/// Makes the image of layers that the cache has, or will have.
 pub(crate) fn make(
     home: &Home,
     recipe: &Recipe,
@@ -62,9 +74,7 @@ pub(crate) fn make(
     output: Option<&Path>,
 ) -> Result<Made, Error> {
     let cache = cache(home)?;
-    let mut layers = vec![debian::layer(&cache, recipe)?];
-    layers.extend(python::layer(&cache, recipe)?);
-    layers.extend(root(&cache, recipe)?);
+    let layers = layers(&cache, recipe)?;
     let unpacked = layers.iter().map(|layer| layer.unpacked).sum();
     let reference = reference.unwrap_or_else(|| recipe.reference());
     let user = format!("{0}:{0}", recipe.user().uid);
