@@ -6,6 +6,7 @@ mod report;
 mod run;
 mod stage;
 mod table;
+mod troubles;
 
 use std::ffi::OsString;
 
@@ -103,6 +104,9 @@ fn on_cluster(
             }
             stage::install(home, &scene, *controller, chosen)?;
             play(home, &scene, Some((name, *controller)), chosen, rows)?;
+            if arguments.names.is_empty() {
+                say(troubles::run(&scene, &home.checkout().join("examples"))?);
+            }
         }
         Ok(())
     });
@@ -133,7 +137,9 @@ pub(crate) fn test(home: &Home, name: &Name, scene: &Scene) -> Result<String, Er
     let played = play(home, scene, Some((name, Controller::Upstream)), &chosen, &mut rows);
     print(format_args!("\n{}", report::table(&rows)));
     say(format_args!("examples left out here: {}; `cargo xtask examples` runs them", names(&left)));
-    played.map(|()| format!("{} of {} examples: {}", chosen.len(), table::ALL.len(), names(&chosen)))
+    played?;
+    let troubles = troubles::run(scene, &home.checkout().join("examples"))?;
+    Ok(format!("{} of {} examples: {}; {troubles}", chosen.len(), table::ALL.len(), names(&chosen)))
 }
 
 /// The examples of these names, in the table's order.
