@@ -1,5 +1,5 @@
-//! `status --watch`: what changes is told by watches; of the installation nothing is listed again, and nothing is asked
-//! while nothing changes but the daemon and the TrainJobs, now and then.
+//! `status --watch`: what changes is told by watches; nothing is listed again, and nothing is asked while nothing
+//! changes but the daemon, now and then.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use trainerd_engine::upkeep::{News, RecordSeen, RulerSeen, Stance, Upkeep};
 use trainerd_engine::{Engine, State};
 
-use super::{Told, look, print, train_jobs};
+use super::{Told, look, print};
 use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
@@ -15,13 +15,13 @@ use crate::cli::word::Ear;
 
 /// Time in which changes are gathered, to be shown together.
 const GATHER: Duration = Duration::from_millis(300);
-/// Time between two questions to the daemon and about TrainJobs: what no watch here tells.
+/// Time between two questions to the daemon: what it alone knows, no watch tells.
 const ASK: Duration = Duration::from_secs(10);
 
 /// Shows the status, and again whenever it changes, until interrupted.
 pub(super) async fn watch(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Exit, Problem> {
     // The first look lists, and says what stands in the way of one.
-    let mut last = look(context, engine, ear).await?;
+    let mut last = of_installation(context, engine, ear).await?;
     print(&context.printer, &last, true)?;
     let mut upkeep = Upkeep::new(engine);
     loop {
@@ -29,13 +29,18 @@ pub(super) async fn watch(context: &Context, engine: &Engine, ear: &mut Ear) -> 
         let state = context.interrupt.or(ahead(engine, state)).await?;
         if state.current.is_none() {
             // It was removed meanwhile: as a look says it.
-            last = look(context, engine, ear).await?;
+            last = of_installation(context, engine, ear).await?;
             print(&context.printer, &last, true)?;
         }
         let stance = if state.journal().is_some() { Stance::Aside } else { Stance::Paused };
         upkeep.set(&state, stance)?;
         follow(context, engine, ear, (&mut upkeep, &state), &mut last).await?;
     }
+}
+
+/// A look without the TrainJobs: they would have to be listed again and again to be told.
+async fn of_installation(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told, Problem> {
+    Ok(Told { train_jobs: None, ..look(context, engine, ear).await? })
 }
 
 /// Follows the installation until its record, or who has the say, is another than was read.
@@ -76,8 +81,7 @@ async fn follow(
         let heard = async { Ok::<_, Problem>(ear.listen(engine, state).await) };
         let daemon = context.interrupt.or(heard).await?;
         let Some(outlook) = upkeep.outlook() else { continue };
-        let train_jobs = train_jobs(context, engine).await?;
-        let told = Told { status: outlook.status, daemon, train_jobs };
+        let told = Told { status: outlook.status, daemon, train_jobs: None };
         if told != *last {
             print(&context.printer, &told, true)?;
             *last = told;
