@@ -35,6 +35,11 @@ use crate::stores::Stores;
 use crate::trainjob::TrainJobs;
 use crate::{dial, events, kinds, metrics_auth, runtimes, webhook};
 
+/// How long the API server may leave a connection to the webhooks unused. It drops them after 90 s itself: whoever closes
+/// one first may do so while a call is on its way, which the API server then fails for good.
+const UNUSED: Duration = Duration::from_mins(2);
+/// How long it may still use one once this program is to end.
+const LINGER: Duration = Duration::from_secs(2);
 /// Read limit of the status server.
 const STATUS_READ: Duration = Duration::from_secs(10);
 /// Who the Events of TrainJobs are from.
@@ -336,7 +341,11 @@ impl Manager {
             name: "webhook",
             address,
             router: webhook::router(Admission::new(self.context.clone()).hooks(), &self.metrics),
-            limits: trainerd_serve::Limits::default(),
+            limits: trainerd_serve::Limits {
+                header_time: UNUSED,
+                linger: LINGER,
+                ..trainerd_serve::Limits::default()
+            },
             tls: Some((certificates, self.settings.tls.clone())),
         };
         let progress = Arc::clone(&self.progress);

@@ -33,10 +33,15 @@ pub struct Limits {
     pub connections: usize,
     /// Time that requests under way get once the server is told to stop.
     pub grace: Duration,
+    /// Time that unused connections stay open once the server is told to stop. What is asked on one of them meanwhile is
+    /// answered, and the answer says that it closes: a client that keeps connections is told before one is taken from it
+    /// while it sends. Part of the grace.
+    pub linger: Duration,
 }
 
 impl Default for Limits {
-    /// 10 s and 64 KiB for the head, 30 s and 1 MiB for the body, 512 connections, and 5 s to end.
+    /// 10 s and 64 KiB for the head, 30 s and 1 MiB for the body, 512 connections, and 5 s to end,
+    /// which unused connections do not wait for.
     fn default() -> Self {
         Self {
             header_time: Duration::from_secs(10),
@@ -45,6 +50,7 @@ impl Default for Limits {
             body_bytes: 1 << 20,
             connections: 512,
             grace: Duration::from_secs(5),
+            linger: Duration::ZERO,
         }
     }
 }

@@ -228,10 +228,16 @@ fn toml(value: &str) -> String {
     out
 }
 
-/// The installer is ours.
+/// The installer is ours; and less than one process is none. CRDs from 2.4 on refuse the latter themselves.
 pub(crate) fn validate(info: &mut Info, errors: &mut Vec<FieldError>) {
     if !info.has_policy("flux") {
         return;
+    }
+    let of_runtime = || int32(&info.ml_policy, &["flux", "numProcPerNode"]);
+    let processes = int32(&info.trainer, &["numProcPerNode"]).or_else(of_runtime);
+    if let Some(processes) = processes.filter(|processes| *processes < 1) {
+        let detail = "must be greater than or equal to 1 for Flux TrainJob";
+        errors.push(FieldError::invalid("spec.trainer.numProcPerNode", processes, detail));
     }
     for set in info.pod_sets.iter().filter(|set| set.name == NODE) {
         for _ in set.init_containers.iter().filter(|container| container.name == INSTALLER) {

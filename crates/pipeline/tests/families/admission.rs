@@ -30,6 +30,16 @@ fn every_rule_has_its_text() {
             vec!["spec.trainer.env[1]: Forbidden: DMLC_TASK_ID is reserved for the XGBoost runtime".to_owned()],
         ),
         (
+            &runtime(json!({ "flux": {} }), vec![node()]),
+            json!({ "trainer": { "numProcPerNode": 0 } }),
+            vec!["spec.trainer.numProcPerNode: Invalid value: 0: must be greater than or equal to 1 for Flux TrainJob".to_owned()],
+        ),
+        (
+            &runtime(json!({ "flux": { "numProcPerNode": 0 } }), vec![node()]),
+            json!({ "trainer": { "numProcPerNode": 1 } }),
+            vec![],
+        ),
+        (
             &runtime(json!({ "mpi": { "runLauncherAsNode": true } }), vec![node()]),
             json!({ "trainer": { "numNodes": 2 } }),
             vec!["spec.trainer.numNodes: Invalid value: 2: must have 1 when MPI trainingRuntime with enabled runLauncherAsNode does not have either launcher and node".to_owned()],

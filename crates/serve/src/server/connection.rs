@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::Request;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,6 +33,11 @@ impl Closing {
     /// Stops when the sending half is dropped.
     pub(super) fn new(open: watch::Receiver<()>) -> Self {
         Self(open)
+    }
+
+    /// Whether the server was told to stop.
+    fn is_told(&self) -> bool {
+        self.0.has_changed().is_err()
     }
 
     /// Done once the server was told to stop.
@@ -72,7 +78,16 @@ where
     I: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
 {
     let identity = io.identity();
-    let told = closing.clone().told();
+    let linger = limits.linger;
+    let told = {
+        let told = closing.clone().told();
+        async move {
+            told.await;
+            if !linger.is_zero() {
+                tokio::time::sleep(linger).await;
+            }
+        }
+    };
     let body_time = limits.body_time;
     let service = service_fn(move |request: Request<Incoming>| {
         let mut router = router.clone();
@@ -83,7 +98,12 @@ where
                 request.extensions_mut().insert(identity);
             }
             let response: Result<Response, Infallible> = router.call(request).await;
-            response.map(|response| body::ending_with(response, closing.told()))
+            response.map(|mut response| {
+                if closing.is_told() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                body::ending_with(response, closing.told())
+            })
         }
     });
     let connection = http1::Builder::new()

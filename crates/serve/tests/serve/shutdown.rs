@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use futures::{StreamExt, stream};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep};
@@ -52,6 +53,25 @@ async fn unused_connections_do_not_hold_up_the_end() {
     let _fresh = begin(addr, "").await;
     sleep(Duration::from_millis(50)).await;
     server.stop();
+    server.ended().await.unwrap();
+}
+
+/// A client that sends at the moment at which its connection closes cannot tell whether it was heard.
+#[tokio::test]
+async fn whoever_keeps_a_connection_is_told_before_it_closes() {
+    let router = Router::new().route("/", get(|| async { "here" }));
+    let limits = Limits { linger: Duration::from_secs(1), ..Limits::default() };
+    let (mut server, addr) = Server::tcp(router, limits).await;
+    let mut used = begin(addr, REQUEST).await;
+    assert!(!read_until(&mut used, "here").await.contains("connection: close"));
+    let _unused = begin(addr, "").await;
+    sleep(Duration::from_millis(50)).await;
+    server.stop();
+    sleep(Duration::from_millis(100)).await;
+    used.write_all(REQUEST.as_bytes()).await.unwrap();
+    let answer = read_until(&mut used, "here").await;
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(is_closed(&mut used).await);
     server.ended().await.unwrap();
 }
 
