@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::terminal::say;
 use crate::{
-    bench, charm, cluster, demo, examples, foreground, generate, image, lint, test, torture, vectors,
+    bench, charm, cluster, demo, examples, foreground, generate, image, lint, specs, test, torture, vectors,
 };
 
 /// Exit code of anything that failed.
@@ -62,6 +62,11 @@ enum Verb {
     ///
     /// A case a line, as JSON. The last line is `N passed, N failed`; ends 1 when one failed.
     Vectors(vectors::Arguments),
+    /// Runs the integration suites of Kubeflow Trainer itself against the native reconciler
+    ///
+    /// They come with the Go module of upstream's controller; where they start a manager, the program under test is
+    /// started. The last line is `N passed, N failed, N not run`.
+    Specs(specs::Arguments),
     /// Measures trainerd's figures on a real API server, next to a bare client and kubectl
     Bench(bench::Arguments),
 }
@@ -106,6 +111,7 @@ pub fn run() -> ExitCode {
         Verb::Charm(arguments) => charm::run(&arguments),
         Verb::Torture(arguments) => torture::run(&arguments),
         Verb::Vectors(arguments) => vectors::run(&arguments),
+        Verb::Specs(arguments) => specs::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {

@@ -15,6 +15,7 @@ pub mod generate;
 pub mod home;
 pub mod image;
 pub mod lint;
+pub mod specs;
 pub mod steps;
 pub mod terminal;
 pub mod test;
