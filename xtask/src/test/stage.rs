@@ -23,7 +23,7 @@ pub(super) enum Stage {
     ApiServer,
     /// This command itself, its clusters included
     Xtask,
-    /// The demo, as a test: the real controllers on a real node
+    /// The demo, as a test, and what else needs the real controllers on a real node
     Node,
     /// trainerd against a real control plane, with faults
     Integration,
@@ -45,7 +45,7 @@ impl Stage {
             Self::Docs => "examples in the documentation",
             Self::ApiServer => "a real API server",
             Self::Xtask => "xtask and its clusters",
-            Self::Node => "the demo on a real node",
+            Self::Node => "a real node",
             Self::Integration => "integration",
         }
     }
@@ -74,6 +74,7 @@ impl Stage {
         match program.target.as_str() {
             _ if PURE.into_iter().any(is_in) => Self::Pure,
             _ if is_in("xtask") => Self::Xtask,
+            "native_node" | "admission" if is_in("integration") => Self::Node,
             _ if is_in("integration") => Self::Integration,
             "api_server" if ["crates/cluster", "crates/initializer"].into_iter().any(is_in) => {
                 Self::ApiServer
@@ -100,6 +101,9 @@ mod tests {
             ("crates/brand-new", "api_server", Stage::Product),
             ("xtask", "cluster", Stage::Xtask),
             ("integration", "torture", Stage::Integration),
+            ("integration", "native_node", Stage::Node),
+            ("integration", "admission", Stage::Node),
+            ("crates/brand-new", "admission", Stage::Product),
         ] {
             let program =
                 Program { folder: folder.into(), target: target.into(), is_test: true, path: "/t".into() };

@@ -134,28 +134,31 @@ impl World<'_> {
         result
     }
 
-    /// The demo counts as one test, and shows its own table.
+    /// The demo counts as one test, and shows its own table; the tests after it have a node that nobody used.
     fn node(&self, counts: &mut Counts) -> Result<String, Error> {
         let trainerd = cargo::binary(&self.programs, "trainerd")?.to_owned();
-        let mut steps = Steps::default();
-        let played = if let Some(kubeconfig) = &self.given {
+        if let Some(kubeconfig) = &self.given {
             let scene = Scene::on_given(kubeconfig.clone(), trainerd, demo::kubectl(self.home)?);
             if !scene.has_node()? {
                 return Ok("skipped: the cluster has no node".to_owned());
             }
             demo::check_nothing_is_there(&scene)?;
-            let played = demo::play(&scene, &mut steps);
-            let cleared = demo::clear(&scene);
-            steps.skip(
-                "run the quick examples",
-                "their images are on nodes of our own only: `cargo xtask examples`",
-            );
-            played.and(cleared).map_err(Error::from)
-        } else {
-            let name = parse(NODE)?;
-            let scene = demo::open(self.home, &name, trainerd);
+            let steps = played(|steps| {
+                let played = demo::play(&scene, steps);
+                let cleared = demo::clear(&scene);
+                steps.skip(
+                    "run the quick examples",
+                    "their images are on nodes of our own only: `cargo xtask examples`",
+                );
+                played.and(cleared).map_err(Error::from)
+            })?;
+            return self.on_node(kubeconfig.clone(), steps, counts);
+        }
+        let name = parse(NODE)?;
+        let steps = played(|steps| {
+            let scene = demo::open(self.home, &name, trainerd.clone());
             let played = scene.map_err(Error::from).and_then(|scene| {
-                demo::play(&scene, &mut steps)?;
+                demo::play(&scene, steps)?;
                 steps.take("run the quick examples", || {
                     let ran = examples::test(self.home, &name, &scene)?;
                     Ok::<_, Error>(((), ran))
@@ -163,12 +166,30 @@ impl World<'_> {
             });
             clusters::take_away(self.home, &name);
             played
-        };
-        print(format_args!("\n{}", steps.table()));
-        played?;
-        counts.passed = 1;
-        Ok(format!("{counts}, of {} steps", steps.count()))
+        })?;
+        let result = demo::open(self.home, &name, trainerd)
+            .map_err(Error::from)
+            .and_then(|scene| self.on_node(scene.kubeconfig, steps, counts));
+        clusters::take_away(self.home, &name);
+        result
     }
+
+    /// The tests that need a node, after the demo of so many steps.
+    fn on_node(&self, kubeconfig: OsString, steps: usize, counts: &mut Counts) -> Result<String, Error> {
+        let suite = self.suite().with_binaries()?.variable("TRAINERD_TEST_CLUSTER", "existing");
+        let result = tests(&suite.variable("KUBECONFIG", kubeconfig), Stage::Node, counts);
+        counts.passed += 1;
+        result.map(|_| format!("{counts}, the demo's {steps} steps among them"))
+    }
+}
+
+/// Plays the demo, and shows its table in every case; how many steps it had.
+fn played(play: impl FnOnce(&mut Steps) -> Result<(), Error>) -> Result<usize, Error> {
+    let mut steps = Steps::default();
+    let played = play(&mut steps);
+    print(format_args!("\n{}", steps.table()));
+    played?;
+    Ok(steps.count())
 }
 
 fn tests(suite: &Suite<'_>, stage: Stage, counts: &mut Counts) -> Result<String, Error> {
