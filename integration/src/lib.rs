@@ -16,7 +16,7 @@ pub mod charm;
 pub mod cluster;
 pub mod daemon;
 mod error;
-pub mod kept;
+pub mod managed;
 pub mod product;
 pub mod proxy;
 pub mod reconciler;

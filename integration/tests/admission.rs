@@ -112,9 +112,9 @@ fn tell(story: &mut Story<'_>) -> Result {
     let mut daemon = story.cluster.daemon("daemon", &["--config", &options.to_string_lossy()])?;
     daemon.wait_until_settled(Duration::from_mins(1))?;
     for (what, path, value) in [
-        ("somebody scales the controllers to 0, and it is put right", "/spec/replicas", json!(0)),
+        ("somebody scales the controllers to 0, and it is repaired", "/spec/replicas", json!(0)),
         (
-            "somebody changes their pods, and it is put right",
+            "somebody changes their pods, and it is repaired",
             "/spec/template/spec/containers/0/args",
             json!(["--config=/controller_manager_config.yaml", "--zap-log-level=3"]),
         ),

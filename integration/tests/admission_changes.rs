@@ -169,11 +169,11 @@ fn a_daemon_does_not_fight_admission() -> Result {
         assert_eq!(writes, [], "nothing is written again");
     }
     assert!(is_left(&daemon.read("/v1/installation")?), "{}", daemon.log());
-    assert!(!daemon.log().contains("put right"), "{}", daemon.log());
+    assert!(!daemon.log().contains("repaired"), "{}", daemon.log());
     // What somebody else changes beside it is drift as before.
     let scale = json!([{"op": "replace", "path": "/spec/replicas", "value": 2}]);
     cluster.block_on(cluster.api().patch_json(&deployment(), Some(NAMESPACE), JOBSET, &scale))?;
-    cluster.wait_until("the scale to be put right", BOUND, || {
+    cluster.wait_until("the scale to be repaired", BOUND, || {
         Ok(cluster.get(&deployment(), NAMESPACE, JOBSET)?.unwrap_or_default()["spec"]["replicas"] == 1)
     })?;
     daemon.wait_for("at peace again", BOUND, is_left)?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
 use trainerd_integration::account::Door;
 use trainerd_integration::daemon::Daemon;
-use trainerd_integration::kept::{BOUND, JOBSET, Kept};
+use trainerd_integration::managed::{BOUND, JOBSET, Managed};
 use trainerd_integration::stack::{self, NAMESPACE};
 use trainerd_integration::standin::Behaviour;
 
@@ -125,7 +125,7 @@ fn who_asked_is_told_by_name_in_notes_events_and_status() -> Result {
 
 #[test]
 fn drift_through_a_subresource_names_who_and_through_what() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     kept.scale_by_subresource("kubectl", 3)?;
     kept.wait_for_replicas(1)?;
     kept.cluster.wait_until("an Event", BOUND, || {

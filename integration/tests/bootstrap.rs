@@ -11,7 +11,7 @@ use trainerd_integration::TestCluster;
 use trainerd_integration::account::Door;
 use trainerd_integration::cluster::Asked;
 use trainerd_integration::daemon::Daemon;
-use trainerd_integration::kept::BOUND;
+use trainerd_integration::managed::BOUND;
 use trainerd_integration::stack::{self, NAMESPACE, QUICK};
 use trainerd_integration::standin::Behaviour;
 use trainerd_plan::object::Resource;
@@ -177,7 +177,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_put_there() -> Result {
 
     // A daemon with another source rules already.
     let file = cluster.folder().join("options.yaml");
-    trainerd_integration::kept::write(&file, "")?;
+    trainerd_integration::managed::write(&file, "")?;
     let mut other = cluster.daemon("daemon", &["--config", file.to_str().unwrap_or_default()])?;
     other.wait_until_settled(BOUND)?;
     let run = cluster.run(&["bootstrap", "--yes"])?.expect_code(3)?;
@@ -191,7 +191,7 @@ fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
     let cluster = TestCluster::take()?;
     let file = |name: &str, options: &str| -> Result<String> {
         let path = cluster.folder().join(name);
-        trainerd_integration::kept::write(&path, options)?;
+        trainerd_integration::managed::write(&path, options)?;
         Ok(path.display().to_string())
     };
     let first = file("first.yaml", "")?;

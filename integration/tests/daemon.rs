@@ -1,4 +1,4 @@
-//! The daemon: options become an installation, nothing changed costs nothing, and what somebody changes is put right.
+//! The daemon: options become an installation, nothing changed costs nothing, and what somebody changes is repaired.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use trainerd_cluster::CreateParams;
 use trainerd_integration::TestCluster;
 use trainerd_integration::cluster::{AuditLog, Mark};
 use trainerd_integration::daemon::Daemon;
-use trainerd_integration::kept::{BOUND, JOBSET, Kept, text};
+use trainerd_integration::managed::{BOUND, JOBSET, Managed, text};
 use trainerd_integration::proxy::{Fault, Rule, When};
 use trainerd_integration::stack::{self, NAMESPACE, RECORD};
 use trainerd_integration::standin::Behaviour;
@@ -28,7 +28,7 @@ fn writes(audit: &AuditLog, mark: Mark, path: &str) -> Result<usize> {
 
 #[test]
 fn options_become_an_installation_and_nothing_changed_costs_nothing() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let view = kept.daemon.read("/v1/installation")?;
     assert_eq!((&view["outlook"]["revision"], &view["phase"]), (&json!(1), &json!("ready")), "{view:#}");
     for path in ["/livez", "/healthz", "/readyz", "/settledz"] {
@@ -61,7 +61,7 @@ fn options_become_an_installation_and_nothing_changed_costs_nothing() -> Result 
 
 #[test]
 fn what_somebody_changes_or_deletes_is_put_right_by_one_write() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mark = audit.mark()?;
     kept.scale(3)?;
@@ -71,7 +71,7 @@ fn what_somebody_changes_or_deletes_is_put_right_by_one_write() -> Result {
 
     let (config, name) = (stack::config_map(), "kubeflow-trainer-config");
     let original = kept.cluster.get(&config, NAMESPACE, name)?.ok_or("no ConfigMap")?;
-    let is_as_it_was = |kept: &Kept| {
+    let is_as_it_was = |kept: &Managed| {
         Ok(kept.cluster.get(&config, NAMESPACE, name)?.unwrap_or_default()["data"] == original["data"])
     };
     let key = original["data"].as_object().and_then(|data| data.keys().next()).ok_or("no data")?.clone();
@@ -87,13 +87,13 @@ fn what_somebody_changes_or_deletes_is_put_right_by_one_write() -> Result {
     let repaired = "trainerd_drift_repaired_total{kind=\"Deployment\",verb=\"apply\"}";
     assert_eq!(kept.daemon.metric(repaired)?, Some(1.0));
     let log = kept.daemon.log();
-    assert!(log.contains("put right") && log.contains(".spec.replicas"), "{log}");
+    assert!(log.contains("repaired") && log.contains(".spec.replicas"), "{log}");
     Ok(())
 }
 
 #[test]
 fn two_daemons_write_once_and_one_goes_on_alone() -> Result {
-    let kept = Kept::new()?;
+    let kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mut second = kept.cluster.daemon("second", &["--config", kept.file.to_str().unwrap_or_default()])?;
     second.wait_until_settled(BOUND)?;
@@ -124,7 +124,7 @@ fn two_daemons_write_once_and_one_goes_on_alone() -> Result {
 
 #[test]
 fn a_person_takes_the_hand_off_and_puts_it_on_again() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let refused = kept.cluster.run(&["up", "--yes"])?.expect_code(3)?;
     for part in ["options.yaml", "trainerd pause"] {
         assert!(refused.stderr.contains(part), "{part:?} is not in: {}", refused.stderr);
@@ -250,7 +250,7 @@ fn a_config_map_declares_options() -> Result {
 
 #[test]
 fn an_upgrade_that_fails_is_undone_and_not_tried_again_by_itself() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     // An image that the stand-in never gets ready.
     let options = "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-never\nprogress-deadline: 30\n";
     let never = Duration::from_mins(10);
@@ -275,7 +275,7 @@ fn an_upgrade_that_fails_is_undone_and_not_tried_again_by_itself() -> Result {
 
 #[test]
 fn a_server_in_trouble_is_borne() -> Result {
-    let kept = Kept::new()?;
+    let kept = Managed::new()?;
     let always = |method: Method, path: &str, times: usize, fault: Fault| Rule {
         when: When::Matching { method, path: path.to_owned(), times: Some(times) },
         fault,
@@ -320,7 +320,7 @@ fn a_server_in_trouble_is_borne() -> Result {
 
 #[test]
 fn an_api_server_that_starts_again_finds_nothing_written_and_nothing_missed() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mark = audit.mark()?;
     kept.cluster.restart_api_server()?;
@@ -342,8 +342,8 @@ fn an_api_server_that_starts_again_finds_nothing_written_and_nothing_missed() ->
 
 #[test]
 fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> Result {
-    let kept = Kept::new()?;
-    let hold = |kept: &Kept, minutes: i64| -> Result {
+    let kept = Managed::new()?;
+    let hold = |kept: &Managed, minutes: i64| -> Result {
         let time = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
         let time = time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
         let patch = json!({"spec": {"holderIdentity": "somebody-else", "leaseDurationSeconds": 3,
@@ -368,7 +368,7 @@ fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> 
         assert!(why.contains("somebody-else"), "nobody says who has the lease: {why:?}");
         let last = Instant::now();
         kept.wait_for_replicas(1)?;
-        println!("{minutes} min: put right {:?} after he was heard of last", last.elapsed());
+        println!("{minutes} min: repaired {:?} after he was heard of last", last.elapsed());
         let is_free = || Ok(kept.cluster.lease_holder()?.is_none());
         kept.cluster.wait_until("the lease to be given back", BOUND, is_free)?;
     }
@@ -377,7 +377,7 @@ fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> 
 
 #[test]
 fn a_label_that_is_taken_away_comes_back_and_other_terms_cost_little() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let part_of = "applyset.kubernetes.io/part-of";
     for (kind, name) in [(stack::deployment(), JOBSET), (stack::config_map(), "kubeflow-trainer-config")] {
@@ -403,7 +403,7 @@ fn a_label_that_is_taken_away_comes_back_and_other_terms_cost_little() -> Result
 
 #[test]
 fn what_is_removed_while_the_daemon_is_paused_stays_away() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     kept.cluster.run(&["remove", "--yes"])?.expect_code(3)?;
     kept.cluster.run(&["pause"])?.expect_code(0)?;
     kept.daemon.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;

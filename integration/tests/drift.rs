@@ -1,10 +1,10 @@
-//! Drift: put right, shown, left or fought over, as the options and the objects say.
+//! Drift: repaired, shown, left or fought over, as the options and the objects say.
 
 use std::error::Error;
 use std::time::Duration;
 
 use serde_json::json;
-use trainerd_integration::kept::{BOUND, JOBSET, Kept};
+use trainerd_integration::managed::{BOUND, JOBSET, Managed};
 use trainerd_integration::stack::{self, NAMESPACE};
 use trainerd_plan::object::Resource;
 
@@ -16,7 +16,7 @@ const CONFIG: &str = "kubeflow-trainer-config";
 
 #[test]
 fn policies_and_other_managers() -> Result {
-    let mut world = Kept::new()?;
+    let mut world = Managed::new()?;
 
     // Another manager means to keep what it applied: nothing is taken by force, and it is said.
     world.apply_replicas(2)?;
@@ -72,7 +72,7 @@ fn policies_and_other_managers() -> Result {
 
 #[test]
 fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
-    let mut world = Kept::new()?;
+    let mut world = Managed::new()?;
     for round in 0..5 {
         world.scale(2 + round)?;
         world.wait_for_replicas(1)?;
@@ -97,7 +97,7 @@ fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
 
 #[test]
 fn what_others_hang_on_comes_back_with_them() -> Result {
-    let mut world = Kept::new()?;
+    let mut world = Managed::new()?;
     let count = |kind: &Resource| Ok(world.cluster.list(kind, Some(stack::INSTALLATION))?.len());
     let before: std::result::Result<Vec<usize>, trainerd_integration::Error> =
         [stack::runtime(), stack::crd(), stack::deployment()].iter().map(count).collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::kept::{BOUND, Kept, text};
+use trainerd_integration::managed::{BOUND, Managed, text};
 use trainerd_integration::product::wait;
 use trainerd_integration::stack::{self, NAMESPACE};
 use trainerd_integration::standin::Behaviour;
@@ -65,7 +65,7 @@ fn newer_options_of_a_person_replace_a_plan_at_once() -> Result {
 
 #[test]
 fn newer_options_replace_a_plan_of_the_daemon_once_nothing_moves() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     kept.cluster.behave(never());
     let bad = "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-bad\n";
     std::fs::write(&kept.file, text(bad))?;
@@ -90,7 +90,7 @@ fn newer_options_replace_a_plan_of_the_daemon_once_nothing_moves() -> Result {
 
 #[test]
 fn what_was_rolled_back_is_tried_again_when_somebody_asks() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let bad = "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-late\nprogress-deadline: 30\n";
     kept.cluster.behave(never());
     std::fs::write(&kept.file, text(bad))?;
@@ -118,7 +118,7 @@ fn what_was_rolled_back_is_tried_again_when_somebody_asks() -> Result {
 
 #[test]
 fn what_was_rolled_back_is_tried_again_by_itself_where_the_option_says_so() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let options =
         "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-late\nprogress-deadline: 30\nretry-failed: 5\n";
     kept.cluster.behave(never());

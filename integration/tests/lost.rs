@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::kept::{BOUND, JOBSET, Kept, text};
+use trainerd_integration::managed::{BOUND, JOBSET, Managed, text};
 use trainerd_integration::stack::{self, NAMESPACE, RECORD};
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -87,7 +87,7 @@ fn a_lost_record_is_concluded_from_the_revisions_and_what_runs() -> Result {
 
 #[test]
 fn where_it_is_not_known_for_sure_the_daemon_stands_still() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     // Another value than the file says, so that the cluster is at no revision exactly.
     kept.cluster.run(&["pause"])?.expect_code(0)?;
     kept.daemon.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;
@@ -104,7 +104,7 @@ fn where_it_is_not_known_for_sure_the_daemon_stands_still() -> Result {
     kept.daemon.wait_until_settled(BOUND)?;
     assert_eq!(kept.replicas()?, 1);
 
-    // Where it is known, the daemon writes it anew and goes on; with `auto`, too.
+    // Where it is known, the daemon writes it again and goes on; with `auto`, too.
     std::fs::write(&kept.file, text("").replace("trainer-version: \"2.2.1\"\n", ""))?;
     kept.daemon.wait_for("settled with auto", BOUND, |view| {
         view["settled"] == true && view["outlook"]["revision"] == 2
@@ -131,7 +131,7 @@ fn a_lost_revision_is_known_from_the_record_and_a_lost_chunk_from_its_options() 
     assert_eq!(own(&cluster, &revision)?, std::slice::from_ref(&revision));
     is_whole(&cluster)?;
 
-    // Any plan writes it anew, and goes where it is told to.
+    // Any plan writes it again, and goes where it is told to.
     cluster.delete(&stack::secret(), NAMESPACE, &revision)?;
     cluster.run(&["rollback", "--yes", "--timeout", "3m"])?.expect_code(0)?;
     assert_eq!(stack_now(&cluster)?, before);
@@ -184,9 +184,9 @@ fn a_daemon_goes_on_without_the_revision_and_wakes_when_it_is_back() -> Result {
     daemon.wait_until_settled(BOUND)?;
     drop(daemon);
 
-    // With options it writes them anew.
+    // With options it writes them again.
     let file = cluster.folder().join("options.yaml");
-    trainerd_integration::kept::write(&file, "")?;
+    trainerd_integration::managed::write(&file, "")?;
     for chunk in &chunks {
         let name = chunk["metadata"]["name"].as_str().unwrap_or_default();
         cluster.delete(&stack::secret(), NAMESPACE, name)?;

@@ -423,7 +423,7 @@ fn one_leads_and_the_end_is_in_good_order() -> Result {
     manager.signal(Signal::TERM)?;
     assert_eq!(manager.end()?, 0, "{}", manager.log());
     assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
-    // Kept, as client-go keeps it.
+    // Managed, as client-go keeps it.
     let held = cluster.get(&lease(), NS, "trainer.kubeflow.org")?.ok_or("no lease")?;
     assert_eq!(held["spec"]["holderIdentity"], holder);
     Ok(())

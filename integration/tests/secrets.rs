@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use trainerd_cluster::{ApplyParams, CreateParams};
 use trainerd_integration::TestCluster;
-use trainerd_integration::kept::{BOUND, write};
+use trainerd_integration::managed::{BOUND, write};
 use trainerd_integration::stack::{self, NAMESPACE};
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use trainerd_integration::kept::{BOUND, JOBSET, Kept};
+use trainerd_integration::managed::{BOUND, JOBSET, Managed};
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -16,7 +16,7 @@ const STATUS: &str = "trainerd/0.1.0 (status)";
 
 #[test]
 fn what_changes_is_shown_and_what_does_not_costs_nothing() -> Result {
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     kept.set("drift-policy: report\n")?;
     let (command, mut child) =
         kept.cluster.spawn(kept.cluster.kubeconfig(), &["status", "--watch", "-o", "json"])?;

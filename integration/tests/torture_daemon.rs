@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use trainerd_integration::torture::{Ended, Ordeal, part_of_seeds};
+use trainerd_integration::torture::{Ended, Runner, part_of_seeds};
 
 /// Seeds with most of what may happen among them, which need few clean installations to compare with: a minute.
 const SAMPLE: [u64; 6] = [1, 18, 19, 28, 30, 33];
@@ -20,10 +20,10 @@ fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dy
     let named = part_of_seeds()?;
     let is_sample = named.is_none();
     let seeds = named.unwrap_or_else(|| SAMPLE.into());
-    let mut ordeal = Ordeal::new()?;
+    let mut runner = Runner::new()?;
     let (mut converged, mut early, mut said_why, mut broken) = (0, 0, Vec::new(), Vec::new());
     for seed in &seeds {
-        let told = ordeal.run(*seed);
+        let told = runner.run(*seed);
         println!("{told}");
         early += usize::from(told.early > 0);
         match told.ended {

@@ -310,10 +310,10 @@ fn a_runtime_in_use_is_not_pruned_unasked_and_blocks_nothing_else() -> Result {
         status.stdout
     );
 
-    // The way back is open, and whatever can be put right is.
+    // The way back is open, and whatever can be repaired is.
     cluster.delete(&stack::config_map(), NAMESPACE, CONFIG)?;
     let run = cluster.run(&["rollback", "--yes", "--timeout", "1m"])?.expect_code(1)?;
-    says(&run, &[name, "TrainJob default/long", "cannot be made anew yet"]);
+    says(&run, &[name, "TrainJob default/long", "cannot be created again yet"]);
     assert!(cluster.get(&stack::config_map(), NAMESPACE, CONFIG)?.is_some());
     assert!(cluster.record()?.is_some_and(|record| record["journal"].is_null()));
     let status: Value = cluster.run(&["status", "-o", "json"])?.json()?;

@@ -187,11 +187,11 @@ async fn history(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results
 
 async fn diff(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
     let view = dispatch.daemon.view().await.map_err(|error| refused(&error))?;
-    let Some(outlook) = view["outlook"].as_object() else { return Err("No desired state yet".to_owned()) };
+    let Some(snapshot) = view["snapshot"].as_object() else { return Err("No desired state yet".to_owned()) };
     let kind = parameters.text("kind");
     let is_meant = |object: &Value| kind.is_empty() || object["kind"] == kind;
     let mut lines = Vec::new();
-    let drift = outlook.get("drift").and_then(Value::as_array).into_iter().flatten();
+    let drift = snapshot.get("drift").and_then(Value::as_array).into_iter().flatten();
     for drift in drift.filter(|drift| is_meant(&drift["object"])) {
         let text = |key: &str| drift["object"][key].as_str().unwrap_or_default();
         let mut line =

@@ -15,13 +15,13 @@ use trainerd_plan::desired::{Installation, Naming};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster and installation")]
 pub(crate) struct ClusterArgs {
-    /// Kubeconfig to read instead of the usual ones
+    /// Path of the kubeconfig
     ///
-    /// Without it: KUBECONFIG, then ~/.kube/config, then the service account of the pod.
+    /// Default: $KUBECONFIG, then ~/.kube/config, then the service account of the pod.
     #[arg(long, global = true, value_name = "FILE", env = "TRAINERD_KUBECONFIG", hide_env_values = true)]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig, instead of its current one
+    /// Context of the kubeconfig; its current context by default
     #[arg(long, global = true, value_name = "NAME", env = "TRAINERD_CONTEXT", hide_env_values = true)]
     pub(crate) context: Option<String>,
 
@@ -50,9 +50,9 @@ pub(crate) struct ClusterArgs {
     )]
     pub(crate) name: String,
 
-    /// How the objects of a new installation are called
+    /// How the objects of a new installation are named
     ///
-    /// An installation that exists keeps its names.
+    /// An existing installation keeps its names.
     #[arg(
         long,
         global = true,
@@ -90,9 +90,9 @@ impl ClusterArgs {
 /// How objects are called.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum NamingArg {
-    /// As upstream's own manifests call them
+    /// As in upstream's manifests
     Upstream,
-    /// By the name of the installation, as the Juju charm calls them by that of its application
+    /// After the installation, as the Juju charm names them after its application
     Charm,
 }
 
@@ -109,7 +109,7 @@ impl From<NamingArg> for Naming {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Running")]
 pub(crate) struct RunArgs {
-    /// Go ahead without asking; off a terminal, needed by remove and --allow
+    /// Do not ask for confirmation; required by remove and --allow without a terminal
     #[arg(
         short,
         long,
@@ -120,7 +120,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) yes: bool,
 
-    /// How long to wait in all, for example 90s or 5m; without it as long as there is progress
+    /// Longest time to wait, for example 90s or 5m; by default as long as there is progress
     #[arg(long, global = true, value_name = "DURATION", env = "TRAINERD_TIMEOUT", hide_env_values = true)]
     pub(crate) timeout: Option<Timeout>,
 }
@@ -140,7 +140,7 @@ pub(crate) struct OutputArgs {
     )]
     pub(crate) output: Option<Format>,
 
-    /// No colours; NO_COLOR in the environment says the same
+    /// Print without colours, as with NO_COLOR in the environment
     #[arg(
         long,
         global = true,
@@ -150,7 +150,7 @@ pub(crate) struct OutputArgs {
     )]
     pub(crate) no_color: bool,
 
-    /// Errors only on stderr
+    /// Print only errors on stderr
     #[arg(
         short,
         long,
@@ -162,7 +162,7 @@ pub(crate) struct OutputArgs {
     )]
     pub(crate) quiet: bool,
 
-    /// Say more; twice logs every request
+    /// Print more detail; twice logs every request
     #[arg(
         short,
         long,
@@ -180,7 +180,7 @@ pub(crate) struct OutputArgs {
 pub(crate) struct OptionArgs {
     /// YAML file with options, one `name: value` a line; - reads standard input
     ///
-    /// `trainerd config schema` lists the options. What --set or the environment gives counts more.
+    /// `trainerd config schema` lists the options. --set and the environment take precedence.
     #[arg(long, value_name = "FILE", env = "TRAINERD_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
 
@@ -192,10 +192,10 @@ pub(crate) struct OptionArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of the stack")]
 pub(crate) struct SetArgs {
-    /// Give one option a value; repeatable
+    /// Set an option; repeatable
     ///
-    /// The environment gives options too: TRAINERD_SETTLE=10 is --set settle=10, and TRAINERD_SET takes several
-    /// NAME=VALUE, one a line.
+    /// In the environment, TRAINERD_SETTLE=10 is the same as --set settle=10, and TRAINERD_SET holds several NAME=VALUE,
+    /// one per line.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) set: Vec<Assignment>,
 }
@@ -204,7 +204,7 @@ pub(crate) struct SetArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Running")]
 pub(crate) struct AllowArgs {
-    /// Allow something that is refused otherwise; repeatable
+    /// Allow what is refused by default; repeatable
     #[arg(
         long = "allow",
         value_name = "RULE",
@@ -230,11 +230,11 @@ impl AllowArgs {
 /// A rule that `--allow` lifts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Allow {
-    /// Going back may change CRDs, which may drop what newer fields hold
+    /// A rollback may change CRDs, which may drop the values of newer fields
     Lossy,
-    /// The version of a component that is left to others may be unknown
+    /// A component that trainerd does not manage may have an unknown version
     UnknownVersion,
-    /// What is in use may be deleted: a training runtime that TrainJobs name
+    /// Training runtimes that TrainJobs use may be deleted
     InUse,
 }
 

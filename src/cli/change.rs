@@ -4,14 +4,14 @@ use trainerd_engine::{Engine, EngineError, Prepared, State, revision};
 use trainerd_plan::allowed::Allowed;
 
 use super::ask::{Risk, confirm};
-use super::context::{Context, check_ruler, installed};
+use super::context::{Context, check_owner, installed};
 use super::errors::Problem;
 use super::exit::Exit;
 use super::newer::{Newer, replacement};
 use super::plan_text::{outcome_text, plan_text};
 use super::progress::{Last, Progress};
+use super::target::Target;
 use super::verbs::plan::journal_text;
-use super::want::Wanted;
 
 /// How a command asks for a change.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +34,9 @@ pub(crate) async fn change(
     context: &Context,
     engine: &Engine,
     asked: Change,
-    want: impl AsyncFn(&State) -> Result<Wanted, Problem>,
+    resolve: impl AsyncFn(&State) -> Result<Target, Problem>,
 ) -> Result<Exit, Problem> {
-    Box::pin(change_after(context, engine, asked, want, async |_: &Prepared| Ok(()))).await
+    Box::pin(change_after(context, engine, asked, resolve, async |_: &Prepared| Ok(()))).await
 }
 
 /// As [`change`]; `first` is done when a plan is confirmed, before anything of it is written.
@@ -44,26 +44,26 @@ pub(crate) async fn change_after(
     context: &Context,
     engine: &Engine,
     asked: Change,
-    want: impl AsyncFn(&State) -> Result<Wanted, Problem>,
+    resolve: impl AsyncFn(&State) -> Result<Target, Problem>,
     first: impl AsyncFn(&Prepared) -> Result<(), Problem>,
 ) -> Result<Exit, Problem> {
     let progress = Progress::new(&context.printer);
     let mut state = context.open_damaged(engine).await?;
-    check_ruler(context, &state)?;
+    check_owner(context, &state)?;
     let mut stopped = None;
     if state.journal().is_some() {
-        let newer = Box::pin(context.interrupt.or(replacement(engine, &state, &want))).await?;
+        let newer = Box::pin(context.interrupt.or(replacement(engine, &state, &resolve))).await?;
         if let Some(newer) = newer {
             state = Box::pin(replace(context, engine, newer, asked, &progress, &first)).await?;
         } else {
             stopped = recover(context, engine, state, &progress).await?;
             state = context.open_damaged(engine).await?;
             // A daemon may have taken over while that went on.
-            check_ruler(context, &state)?;
+            check_owner(context, &state)?;
         }
     }
     loop {
-        let wanted = context.interrupt.or(want(&state)).await?;
+        let wanted = context.interrupt.or(resolve(&state)).await?;
         if let Some(Stopped { revision, error }) = stopped.take() {
             // The same again would fail the same way: whoever wants it must change something first.
             let failed = context.interrupt.or(engine.revision(revision)).await?;
@@ -135,7 +135,7 @@ async fn run(
     context: &Context,
     engine: &Engine,
     state: State,
-    wanted: Wanted,
+    wanted: Target,
     allow: Allowed,
     progress: &Progress,
     first: &impl AsyncFn(&Prepared) -> Result<(), Problem>,
@@ -164,7 +164,7 @@ async fn run(
 }
 
 /// Which versions lead to which, and why.
-fn show_way(context: &Context, state: &State, wanted: &Wanted) {
+fn show_way(context: &Context, state: &State, wanted: &Target) {
     let from = installed(state).unwrap_or_default();
     for (component, resolved) in &wanted.resolution.components {
         let to = &resolved.version;

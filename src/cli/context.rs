@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 use trainerd_catalog::edited_by_people;
 use trainerd_cluster::{Cluster, ConnectOptions, Observer, Waits};
-use trainerd_engine::{Engine, EngineError, Note, RunOptions, Sink, State};
+use trainerd_engine::{Engine, EngineError, Marker, RunOptions, Sink, State};
 use trainerd_plan::desired::Installation;
 
 use super::args::{ClusterArgs, RunArgs};
@@ -90,19 +90,19 @@ impl Context {
 
 /// Lets a change by the command line through unless a daemon brings the installation to the options of a declared
 /// source: it would undo the change, or the change would undo what was declared.
-pub(crate) fn check_ruler(context: &Context, state: &State) -> Result<(), Problem> {
-    match (&state.standing().ruler, &state.standing().paused) {
-        (Some(ruler), None) if context.cluster.for_daemon && ruler.what == Source::Api.to_string() => Ok(()),
-        (Some(ruler), None) => Err(other_source(ruler)
-            .hint("change the options there; or take the daemon's hand off first, with `trainerd pause`")),
+pub(crate) fn check_owner(context: &Context, state: &State) -> Result<(), Problem> {
+    match (&state.control().owner, &state.control().paused) {
+        (Some(owner), None) if context.cluster.for_daemon && owner.what == Source::Api.to_string() => Ok(()),
+        (Some(owner), None) => Err(other_source(owner)
+            .hint("change the options there; or suspend reconciliation first, with `trainerd pause`")),
         _ => Ok(()),
     }
 }
 
 /// The options of another source rule.
-pub(crate) fn other_source(ruler: &Note) -> Problem {
-    let message = format!("the options of this installation are declared in {}", ruler.what);
-    let why = format!("a daemon was told to keep it so (`trainerd {}`, since {:.0})", ruler.by, ruler.since);
+pub(crate) fn other_source(owner: &Marker) -> Problem {
+    let message = format!("the options of this installation are declared in {}", owner.what);
+    let why = format!("a daemon reconciles it with them (`trainerd {}`, since {:.0})", owner.by, owner.since);
     Problem::new(Exit::Refused, "other-source", message).because(why)
 }
 

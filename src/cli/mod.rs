@@ -4,6 +4,8 @@ pub(crate) mod args;
 mod ask;
 mod change;
 pub(crate) mod context;
+mod daemon_client;
+mod daemon_status;
 pub(crate) mod errors;
 pub(crate) mod exit;
 mod external;
@@ -16,13 +18,11 @@ mod panic;
 mod plan_text;
 mod progress;
 mod running;
+pub(crate) mod target;
 mod terminal;
 mod variables;
 pub(crate) mod verbs;
-pub(crate) mod want;
-mod way;
 mod web;
-mod word;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ const HELP_WIDTH: usize = 100;
 /// Installs, upgrades, repairs and runs the Kubeflow Trainer stack on Kubernetes
 ///
 /// The stack is Kubeflow Trainer, JobSet, LeaderWorkerSet and the training runtimes. Every change is planned, shown,
-/// journalled and kept as a revision: what was broken off is finished by the next command, and there is always a way
+/// journalled and stored as a revision: the next command finishes an interrupted one, and every revision can be rolled
 /// back.
 #[derive(Debug, Parser)]
 #[command(
@@ -63,11 +63,11 @@ const HELP_WIDTH: usize = 100;
     subcommand_help_heading = "Verbs",
     after_help = "\
 Examples:
-  trainerd doctor                                   what stands in the way
-  trainerd up                                       install, or bring to what the options want
-  trainerd status                                   what is ready, and what waits for what
-  trainerd upgrade --latest                         the newest versions
-  trainerd rollback                                 and back
+  trainerd doctor                                   check whether it can be installed
+  trainerd up                                       install, or change to match the options
+  trainerd status                                   readiness, and the reason of every wait
+  trainerd upgrade --latest                         upgrade to the newest versions
+  trainerd rollback                                 go back to the previous revision
 
 Exit codes: 0 done, 1 failed, 2 changes pending (plan), 3 refused for safety, 4 invalid input, 5 cluster unreachable or
 permission missing, 6 timed out, 7 somebody else holds the lease, 130 interrupted."

@@ -8,14 +8,14 @@ use trainerd_plan::desired::{Component, Desired};
 use trainerd_plan::plan::Purpose;
 
 use super::errors::Problem;
-use super::want::Wanted;
+use super::target::Target;
 
 /// What replaces the plan under way.
 pub(crate) struct Newer {
     /// The installation as it will be when that plan is done: what the new one is planned from.
     pub(crate) state: State,
     /// What is wanted instead.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: Target,
 }
 
 /// What is wanted in the place of the plan under way; `None` where that one is finished first: because it is what is
@@ -26,7 +26,7 @@ pub(crate) struct Newer {
 pub(crate) async fn replacement(
     engine: &Engine,
     state: &State,
-    want: impl AsyncFn(&State) -> Result<Wanted, Problem>,
+    resolve: impl AsyncFn(&State) -> Result<Target, Problem>,
 ) -> Result<Option<Newer>, Problem> {
     let Some(journal) = state.journal().filter(|journal| journal.extent.is_none()) else { return Ok(None) };
     let heading = state.record().heading().unwrap_or(journal.target);
@@ -42,13 +42,13 @@ pub(crate) async fn replacement(
             .any(|revision| desired.is_rendered_like(&revision.desired))
     };
     // As it was seen by whoever began the plan. What cannot be wanted from there may be wanted from where it leads.
-    if let Ok(wanted) = want(state).await
+    if let Ok(wanted) = resolve(state).await
         && is_under_way(&wanted.desired)
     {
         return Ok(None);
     }
     let ahead = state.clone().at(leads_to.clone());
-    let Ok(mut wanted) = want(&ahead).await else { return Ok(None) };
+    let Ok(mut wanted) = resolve(&ahead).await else { return Ok(None) };
     if is_under_way(&wanted.desired)
         || wanted.is_stop
         || !same_versions(&leads_to.header, &wanted.desired.components)

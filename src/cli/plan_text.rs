@@ -30,7 +30,7 @@ pub(crate) fn plan_text(plan: &Plan, printer: &Printer) -> String {
         let _ = writeln!(text, "point of no return: {} {}", verb(&step.verb), step.object);
     }
     for held in &plan.held {
-        let _ = writeln!(text, "held: {held}: left out, and made anew once it is gone");
+        let _ = writeln!(text, "held: {held}: left out, and created again once it is gone");
     }
     for note in &plan.notes {
         let _ = writeln!(text, "note: {note}");

@@ -1,6 +1,6 @@
 //! `status --web`: the daemon's page in a browser on this machine.
 //!
-//! A browser cannot open a unix socket, so a door to it is opened on loopback, for reading only and only to whoever
+//! A browser cannot open a unix socket, so a proxy to it listens on loopback, for reading only and only to whoever
 //! has the token in the address. The browser is sent there by a file that nobody else can read, for everybody can read
 //! the command lines of a machine.
 
@@ -18,9 +18,9 @@ use trainerd_serve::auth::{Authenticator, Caching, Denied, Identity, require};
 use trainerd_serve::{Problem as Answer, serve};
 
 use super::context::Context;
+use super::daemon_client::DaemonClient;
 use super::errors::Problem;
 use super::exit::Exit;
-use super::way::Way;
 
 /// Bytes of a token: as hard to guess as a key.
 const TOKEN: usize = 32;
@@ -39,20 +39,20 @@ impl Authenticator for Holder {
 }
 
 /// Shows the page of a daemon until the process is asked to end.
-pub(crate) async fn show(context: &Context, way: Way, browse: bool) -> Result<Exit, Problem> {
+pub(crate) async fn show(context: &Context, client: DaemonClient, browse: bool) -> Result<Exit, Problem> {
     let failed = |what: &str, error: &dyn std::error::Error| {
         Problem::new(Exit::Failed, "web", format!("failed to {what}")).because(error.to_string())
     };
-    let viewed = async { Ok::<_, Problem>(way.view().await) };
+    let viewed = async { Ok::<_, Problem>(client.view().await) };
     if let Err(error) = context.interrupt.or(viewed).await? {
-        return Err(way.failed(&*error));
+        return Err(client.failed(&*error));
     }
     let token = token().map_err(|error| failed("draw a token", &error))?;
     let listener = trainerd_serve::listen::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .await
-        .map_err(|error| failed("open a door on this machine", &error))?;
-    let address = axum::serve::Listener::local_addr(&listener)
-        .map_err(|error| failed("open a door on this machine", &error))?;
+        .map_err(|error| failed("listen on loopback", &error))?;
+    let address =
+        axum::serve::Listener::local_addr(&listener).map_err(|error| failed("listen on loopback", &error))?;
     let address = format!("http://{address}/#token={token}");
     context.printer.data(&format!("{address}\n"))?;
     let note = "the daemon's page, for as long as this command runs; Ctrl-C ends it";
@@ -61,28 +61,28 @@ pub(crate) async fn show(context: &Context, way: Way, browse: bool) -> Result<Ex
     let _way = if browse { open_browser(&address) } else { None };
     let interrupt = context.interrupt.clone();
     let end = async move { interrupt.ended().await };
-    let served = serve(listener, router(way, token), end).await;
+    let served = serve(listener, router(client, token), end).await;
     served.map_err(|error| failed("show the page", &error))?;
     Ok(Exit::Done)
 }
 
-fn router(way: Way, token: String) -> Router {
+fn router(client: DaemonClient, token: String) -> Router {
     // The page itself tells nothing, and a browser shows no token when it loads one.
     let page =
-        Router::new().route("/", any(forward)).route("/page/{file}", any(forward)).with_state(way.clone());
-    let api = Router::new().fallback(forward).with_state(way);
+        Router::new().route("/", any(forward)).route("/page/{file}", any(forward)).with_state(client.clone());
+    let api = Router::new().fallback(forward).with_state(client);
     page.merge(api.layer(require(Holder(token), Caching::default())))
 }
 
 /// Passes a request on to the daemon, and its answer back.
-async fn forward(State(way): State<Way>, mut request: Request) -> Response {
+async fn forward(State(client): State<DaemonClient>, mut request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let message = "this door is for looking only";
+        let message = "this page is read-only";
         return Answer::new(StatusCode::METHOD_NOT_ALLOWED, "ReadOnly", message).into_response();
     }
-    // What opens this door opens no other.
+    // The token of this page is good for nothing else.
     request.headers_mut().remove(AUTHORIZATION);
-    match way.send(request).await {
+    match client.send(request).await {
         Ok(response) => response.map(Body::new),
         Err(error) => {
             let message = format!("the daemon does not answer: {error}");
@@ -100,11 +100,11 @@ fn token() -> Result<String, getrandom::Error> {
 /// Sends the browser to an address; the file that leads there, for as long as it is wanted.
 fn open_browser(address: &str) -> Option<tempfile::NamedTempFile> {
     // Made so that nobody else may read it.
-    let mut way = tempfile::Builder::new().prefix("trainerd-status-").suffix(".html").tempfile().ok()?;
-    write!(way, "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={address}\">").ok()?;
+    let mut file = tempfile::Builder::new().prefix("trainerd-status-").suffix(".html").tempfile().ok()?;
+    write!(file, "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={address}\">").ok()?;
     // Where there is no browser, the address that was printed will do.
-    if let Err(error) = open::that_detached(way.path()) {
+    if let Err(error) = open::that_detached(file.path()) {
         tracing::debug!(%error, "failed to open a browser");
     }
-    Some(way)
+    Some(file)
 }

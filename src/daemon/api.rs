@@ -24,14 +24,14 @@ use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
 
 use super::auth::Reviewer;
-use super::board::{Board, View};
-use super::declared::{Declared, Source, Wish};
+use super::declared::{Declared, OptionsSpec, Source};
 use super::jobs::{JobCount, Jobs};
-use super::keeper::{Asked, Command};
 use super::operations::{Operation, Operations};
 use super::page;
 use super::pull_secret;
 use super::reason::reason;
+use super::reconciler::{Asked, Command};
+use super::status_store::{StatusStore, StatusView};
 use crate::cli;
 use crate::cli::options::Given;
 
@@ -52,8 +52,8 @@ const BACKLOG: usize = 256;
 
 /// What the routes work with.
 #[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) board: Board,
+pub(crate) struct ApiState {
+    pub(crate) status: StatusStore,
     pub(crate) jobs: JobCount,
     pub(crate) source: Source,
     pub(crate) declared: watch::Sender<Declared>,
@@ -63,7 +63,7 @@ pub(crate) struct Desk {
 }
 
 /// The routes of the API.
-pub(crate) fn routes(desk: Desk) -> Routes {
+pub(crate) fn routes(api: ApiState) -> Routes {
     Routes {
         looking: Router::new()
             .route("/v1/version", get(version))
@@ -71,11 +71,11 @@ pub(crate) fn routes(desk: Desk) -> Routes {
             .route("/v1/status", get(status))
             .route("/v1/events", get(follow))
             .route("/v1/operations/{id}", get(operation))
-            .with_state(desk.clone()),
+            .with_state(api.clone()),
         changing: Router::new()
             .route("/v1/desired", put(desire))
             .route("/v1/actions/{name}", post(act))
-            .with_state(desk),
+            .with_state(api),
     }
 }
 
@@ -106,9 +106,9 @@ impl Routes {
     }
 }
 
-/// Sends what changes on the board to whoever follows, for as long as the board lives.
-pub(crate) async fn announce(board: Board, events: broadcast::Sender<Event>) {
-    let (mut view, mut progress) = (board.follow(), board.events());
+/// Sends what changes on the status to whoever follows, for as long as the status lives.
+pub(crate) async fn announce(status: StatusStore, events: broadcast::Sender<Event>) {
+    let (mut view, mut progress) = (status.follow(), status.events());
     let mut id = 0;
     loop {
         let event = tokio::select! {
@@ -145,14 +145,14 @@ async fn version() -> Json<Value> {
     Json(json!({"version": env!("CARGO_PKG_VERSION"), "api": API}))
 }
 
-async fn installation(State(desk): State<Desk>) -> Json<View> {
-    Json(View::clone(&desk.board.view()))
+async fn installation(State(api): State<ApiState>) -> Json<StatusView> {
+    Json(StatusView::clone(&api.status.view()))
 }
 
-async fn follow(State(desk): State<Desk>) -> Response {
+async fn follow(State(api): State<ApiState>) -> Response {
     // Subscribed before looking, so that nothing is missed.
-    let receiver = desk.events.subscribe();
-    match Event::new(0, "view", &*desk.board.view()) {
+    let receiver = api.events.subscribe();
+    match Event::new(0, "view", &*api.status.view()) {
         Ok(first) => events::stream(receiver, vec![first]),
         Err(error) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Unreadable", error.to_string()).into_response()
@@ -213,26 +213,26 @@ struct DriftCount {
 }
 
 async fn status(
-    State(desk): State<Desk>,
+    State(api): State<ApiState>,
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<StatusAnswer>, Problem> {
     let Query(query) = query?;
     let wait = query.wait()?;
-    let mut view = desk.board.follow();
-    let settled = |view: &View| {
+    let mut view = api.status.follow();
+    let settled = |view: &StatusView| {
         view.settled
             && query.generation.as_ref().is_none_or(|wanted| view.generation.as_ref() == Some(wanted))
     };
     // The deadline, or the end of the daemon: what is known is the answer.
     let _ = tokio::time::timeout(wait, view.wait_for(|view| settled(view))).await.is_ok();
-    let view = desk.board.view();
-    let jobs = desk.jobs.now().await;
+    let view = api.status.view();
+    let jobs = api.jobs.now().await;
     Ok(Json(answer(&view, settled(&view), jobs)))
 }
 
-fn answer(view: &View, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
-    let outlook = view.outlook.as_ref();
-    let drift = || outlook.into_iter().flat_map(|outlook| &outlook.drift);
+fn answer(view: &StatusView, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
+    let snapshot = view.snapshot.as_ref();
+    let drift = || snapshot.into_iter().flat_map(|snapshot| &snapshot.drift);
     let first = drift().next();
     let plan = view.plan.as_ref().filter(|plan| plan.ended.is_none());
     StatusAnswer {
@@ -240,10 +240,10 @@ fn answer(view: &View, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
         settled,
         phase: view.phase.word(),
         reason: reason(view, Timestamp::now()),
-        revision: outlook.map(|outlook| outlook.status.revision),
-        versions: outlook
+        revision: snapshot.map(|snapshot| snapshot.status.revision),
+        versions: snapshot
             .into_iter()
-            .flat_map(|outlook| &outlook.status.components)
+            .flat_map(|snapshot| &snapshot.status.components)
             .map(|(name, component)| (name.clone(), component.version.to_string()))
             .collect(),
         progress: plan.map(|plan| Progress { done: plan.done, total: plan.total }),
@@ -259,7 +259,7 @@ fn answer(view: &View, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
 }
 
 async fn desire(
-    State(desk): State<Desk>,
+    State(api): State<ApiState>,
     caller: Option<Extension<Identity>>,
     body: Result<Json<Value>, axum::extract::rejection::JsonRejection>,
 ) -> Response {
@@ -267,13 +267,13 @@ async fn desire(
         Ok(Json(body)) => body,
         Err(rejection) => return Problem::from(rejection).into_response(),
     };
-    match desired(&desk, body, named(caller)) {
+    match desired(&api, body, named(caller)) {
         Ok(()) => Json(json!({"accepted": true})).into_response(),
         Err(refusal) => *refusal,
     }
 }
 
-fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box<Response>> {
+fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), Box<Response>> {
     let refuse = |problem: Problem| Box::new(problem.into_response());
     let digest = desired::generation(&body);
     let mut wanted: Desired = serde_json::from_value(body)
@@ -286,11 +286,11 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
         let message = format!("generation is {}, but the body has {digest}", wanted.generation);
         return Err(refuse(bad("BadGeneration", message)));
     }
-    if desk.source != Source::Api {
-        let message = format!("the options are declared in {}: change them there", desk.source);
+    if api.source != Source::Api {
+        let message = format!("the options are declared in {}: change them there", api.source);
         return Err(refuse(Problem::new(StatusCode::CONFLICT, "OtherSource", message)));
     }
-    let own = desk.board.view();
+    let own = api.status.view();
     for (what, named, own) in [("app", &wanted.app, &own.name), ("model", &wanted.model, &own.namespace)] {
         if let Some(named) = named.as_ref().filter(|named| *named != own) {
             let message = format!("{what} is {named}, but this daemon keeps {own}");
@@ -324,7 +324,7 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
         let answer = (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"errors": errors})));
         return Err(Box::new(answer.into_response()));
     }
-    let wish = Wish {
+    let spec = OptionsSpec {
         given: Given::of(values, &cli::options::Source::Api),
         generation: wanted.generation,
         standby: wanted.role == Role::Standby || wanted.intent == Intent::Drain,
@@ -335,16 +335,16 @@ fn desired(desk: &Desk, body: Value, asked_by: Option<String>) -> Result<(), Box
         uid: None,
     };
     // Whoever wants it removed once more asks again: what was in the way may be gone.
-    let asks_again = wish.intent == Intent::Remove;
+    let asks_again = spec.intent == Intent::Remove;
     if asks_again {
-        desk.board.write(|view| view.generation = None);
+        api.status.write(|view| view.generation = None);
     }
     // Any other equal generation is what is done already.
-    desk.declared.send_if_modified(|declared| {
+    api.declared.send_if_modified(|declared| {
         let same = !asks_again
-            && matches!(declared, Declared::Options(known) if known.generation == wish.generation);
+            && matches!(declared, Declared::Options(known) if known.generation == spec.generation);
         if !same {
-            *declared = Declared::Options(wish);
+            *declared = Declared::Options(spec);
         }
         !same
     });
@@ -368,14 +368,14 @@ fn named(caller: Option<Extension<Identity>>) -> Option<String> {
 }
 
 async fn act(
-    State(desk): State<Desk>,
+    State(api): State<ApiState>,
     Path(name): Path<String>,
     caller: Option<Extension<Identity>>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let view = desk.board.view();
+    let view = api.status.view();
     let asked_by = named(caller);
-    let revision = view.outlook.as_ref().map(|outlook| outlook.status.revision);
+    let revision = view.snapshot.as_ref().map(|snapshot| snapshot.status.revision);
     let done = Json(json!({"revision": revision})).into_response();
     let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
     let asking = if body.is_empty() { Ok(Asking::default()) } else { serde_json::from_slice(&body) };
@@ -384,20 +384,20 @@ async fn act(
     let asked = match name.as_str() {
         // What is declared, and not the phase: a watch that is down hides it there.
         "pause" | "resume" | "force-reconcile" | "upgrade" | "rollback"
-            if desk.declared.borrow().is_standby() =>
+            if api.declared.borrow().is_standby() =>
         {
             return Err(conflict("Standby", "On standby: another daemon acts; ask that one"));
         }
         "pause" => {
-            let is_new = ask(&desk, |answer| Command::Pause { asked_by, answer }).await?;
+            let is_new = ask(&api, |answer| Command::Pause { asked_by, answer }).await?;
             return is_new.then_some(done).ok_or_else(|| conflict("AlreadyPaused", "Already paused"));
         }
         "resume" => {
-            let was_paused = ask(&desk, |answer| Command::Resume { asked_by, answer }).await?;
+            let was_paused = ask(&api, |answer| Command::Resume { asked_by, answer }).await?;
             return was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"));
         }
         "retry" => {
-            let has_failed = ask(&desk, |answer| Command::Retry { asked_by, answer }).await?;
+            let has_failed = ask(&api, |answer| Command::Retry { asked_by, answer }).await?;
             return has_failed.then_some(done).ok_or_else(|| conflict("NothingFailed", "Nothing failed"));
         }
         "force-reconcile" | "upgrade" | "rollback" if view.paused.is_some() => {
@@ -413,8 +413,8 @@ async fn act(
             return Err(Problem::new(StatusCode::NOT_FOUND, "UnknownAction", message));
         }
     };
-    let (id, ticket) = desk.operations.open();
-    match tokio::time::timeout(ANSWER, desk.commands.send(Command::Ask { asked, asked_by, ticket })).await {
+    let (id, ticket) = api.operations.open();
+    match tokio::time::timeout(ANSWER, api.commands.send(Command::Ask { asked, asked_by, ticket })).await {
         Ok(sent) => sent.map_err(|_| ending())?,
         Err(_) => return Err(unanswered()),
     }
@@ -423,14 +423,14 @@ async fn act(
 
 /// What came of an operation, now or when the wait is over.
 async fn operation(
-    State(desk): State<Desk>,
+    State(api): State<ApiState>,
     Path(id): Path<u64>,
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Operation>, Problem> {
     let Query(query) = query?;
     let wait = query.wait()?;
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "UnknownOperation", format!("no operation {id}"));
-    let mut operation = desk.operations.find(id).ok_or_else(unknown)?;
+    let mut operation = api.operations.find(id).ok_or_else(unknown)?;
     let over = operation.wait_for(|operation| *operation != Operation::InProgress);
     // The deadline, or the end of the daemon: what is known is the answer.
     let _ = tokio::time::timeout(wait, over).await.is_ok();
@@ -438,14 +438,14 @@ async fn operation(
     Ok(Json(now))
 }
 
-/// Asks the keeper, and waits for its answer.
+/// Asks the reconciler, and waits for its answer.
 async fn ask(
-    desk: &Desk,
+    api: &ApiState,
     command: impl FnOnce(oneshot::Sender<Result<bool, EngineError>>) -> Command,
 ) -> Result<bool, Problem> {
     let (sender, answer) = oneshot::channel();
     let asked = async {
-        desk.commands.send(command(sender)).await.map_err(|_| ending())?;
+        api.commands.send(command(sender)).await.map_err(|_| ending())?;
         answer.await.map_err(|_| ending())?.map_err(failed)
     };
     tokio::time::timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(unanswered()))

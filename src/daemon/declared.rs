@@ -51,7 +51,7 @@ pub(crate) enum Declared {
     /// Nothing yet: what is installed stays as it is.
     Nothing,
     /// These options.
-    Options(Wish),
+    Options(OptionsSpec),
     /// Something that cannot be read.
     Unreadable(Problem),
 }
@@ -60,21 +60,21 @@ impl Declared {
     /// Which options they are; `None` where there are none.
     pub(crate) fn generation(&self) -> Option<&str> {
         match self {
-            Self::Options(wish) => Some(&wish.generation),
+            Self::Options(spec) => Some(&spec.generation),
             Self::Nothing | Self::Unreadable(_) => None,
         }
     }
 
     /// Whether it is another daemon's turn to act.
     pub(crate) fn is_standby(&self) -> bool {
-        matches!(self, Self::Options(wish) if wish.standby)
+        matches!(self, Self::Options(spec) if spec.standby)
     }
 
     /// What there shall be of something that is not an option; nothing once the installation shall go.
-    pub(crate) fn beside<T>(&self, of: impl FnOnce(&Wish) -> Option<T>) -> Beside<T> {
+    pub(crate) fn beside<T>(&self, of: impl FnOnce(&OptionsSpec) -> Option<T>) -> Beside<T> {
         match self {
-            Self::Options(wish) if !wish.standby => {
-                let wanted = of(wish).filter(|_| wish.intent == Intent::Run);
+            Self::Options(spec) if !spec.standby => {
+                let wanted = of(spec).filter(|_| spec.intent == Intent::Run);
                 wanted.map_or(Beside::Nothing, Beside::This)
             }
             _ => Beside::NotOurs,
@@ -84,7 +84,7 @@ impl Declared {
     /// uid of the ConfigMap that declares it, where one does.
     pub(crate) fn uid(&self) -> Option<String> {
         match self {
-            Self::Options(wish) => wish.uid.clone(),
+            Self::Options(spec) => spec.uid.clone(),
             Self::Nothing | Self::Unreadable(_) => None,
         }
     }
@@ -103,10 +103,10 @@ pub(crate) enum Beside<T> {
 
 /// Options, and who they are known as.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct OptionsSpec {
     /// The options.
     pub(crate) given: Given,
-    /// Tells one wish from another: the sender's own, or a digest.
+    /// Tells one spec from another: the sender's own, or a digest.
     pub(crate) generation: String,
     /// Somebody else is the one to act on them: this daemon only looks.
     pub(crate) standby: bool,
@@ -122,7 +122,7 @@ pub(crate) struct Wish {
     pub(crate) uid: Option<String>,
 }
 
-impl Wish {
+impl OptionsSpec {
     fn of(values: BTreeMap<String, Raw>, source: &options::Source) -> Self {
         // The order of a BTreeMap and JSON's own spelling make the text the same for the same options.
         let text: BTreeMap<&String, Value> = values
@@ -197,7 +197,7 @@ pub(crate) fn read_file(path: &Path) -> Declared {
         }
     };
     match parse_options_file(&path.display().to_string(), &text) {
-        Ok(values) => Declared::Options(Wish::of(values, &options::Source::File)),
+        Ok(values) => Declared::Options(OptionsSpec::of(values, &options::Source::File)),
         Err(error) => Declared::Unreadable(error.into()),
     }
 }
@@ -281,12 +281,12 @@ async fn follow_config_map(
 
 fn of_config_map(object: &Value) -> Declared {
     let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-    Declared::Options(Wish { uid, ..Wish::of(values_of(object), &options::Source::ConfigMap) })
+    Declared::Options(OptionsSpec { uid, ..OptionsSpec::of(values_of(object), &options::Source::ConfigMap) })
 }
 
 /// Which options a ConfigMap declares, as the daemon that follows it calls them.
 pub(crate) fn generation_of(config_map: &Value) -> String {
-    Wish::of(values_of(config_map), &options::Source::ConfigMap).generation
+    OptionsSpec::of(values_of(config_map), &options::Source::ConfigMap).generation
 }
 
 /// The options that a ConfigMap declares: each of its keys is one.
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn each_key_of_a_config_map_is_an_option_and_the_same_options_are_the_same_wish() {
         let read = |data: Value| match of_config_map(&serde_json::json!({ "data": data })) {
-            Declared::Options(wish) => wish,
+            Declared::Options(spec) => spec,
             other => panic!("{other:?}"),
         };
         let one = read(serde_json::json!({"settle": "3\n", "data-cache": "false"}));

@@ -15,8 +15,8 @@ use trainerd_juju::desired::Mesh;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
 
-use super::board::{Board, MeshApi};
 use super::declared::{Beside, Declared};
+use super::status_store::{MeshApi, StatusStore};
 
 /// How often it is looked whether all of it is still there: five requests each time.
 const LOOK: Duration = Duration::from_mins(10);
@@ -52,14 +52,14 @@ pub(super) async fn keep(
     cluster: Cluster,
     installation: Installation,
     mut declared: watch::Receiver<Declared>,
-    board: Board,
+    status: StatusStore,
 ) {
     let objects = Objects { cluster, installation };
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     // What was brought about last, and is not looked at again before its time.
     let mut done = Beside::NotOurs;
     loop {
-        let wanted = declared.borrow_and_update().beside(|wish| wish.mesh.clone());
+        let wanted = declared.borrow_and_update().beside(|spec| spec.mesh.clone());
         let mut again = matches!(wanted, Beside::This(_)).then_some(LOOK);
         if wanted != done {
             let brought = match &wanted {
@@ -69,7 +69,7 @@ pub(super) async fn keep(
             };
             let is_missing = matches!(brought, Err(MeshError::NotServed));
             let api = if is_missing { MeshApi::Missing } else { MeshApi::Served };
-            board.write(|view| view.mesh_api = api);
+            status.write(|view| view.mesh_api = api);
             match brought {
                 Ok(()) => {
                     backoff.reset();

@@ -5,7 +5,7 @@ use trainerd_serve::metrics::{
     Counter, Definition, Family, Gauge, Histogram, Info, Metrics, MetricsError, Unit,
 };
 
-use super::board::{Board, Phase};
+use super::status_store::{Phase, StatusStore};
 
 /// Bounds of durations, in seconds: from a repair to an upgrade.
 pub(crate) const DURATIONS: &[f64] =
@@ -30,12 +30,12 @@ pub(crate) const DRIFT_FOUND: Definition<Counter, 1> = Definition::counter(
 );
 pub(crate) const DRIFT_REPAIRED: Definition<Counter, 2> = Definition::counter(
     "trainerd_drift_repaired",
-    "Objects put right, by kind and by what was done",
+    "Objects repaired, by kind and by what was done",
     ["kind", "verb"],
 );
 pub(crate) const REPAIR_SECONDS: Definition<Histogram, 0> = Definition::histogram(
     "trainerd_drift_repair_duration_seconds",
-    "Time from noticing a change to the answer of the write that put it right",
+    "Time from noticing a change to the answer of the write that repaired it",
     [],
     DURATIONS,
 )
@@ -85,8 +85,8 @@ pub(crate) struct Counts {
     pub(crate) plans: Family<Counter, 2>,
 }
 
-/// Registers every metric. What is known already is read from the board at each scrape.
-pub(crate) fn register(metrics: &Metrics, board: &Board) -> Result<Counts, MetricsError> {
+/// Registers every metric. What is known already is read from the status store at each scrape.
+pub(crate) fn register(metrics: &Metrics, store: &StatusStore) -> Result<Counts, MetricsError> {
     metrics.register(&BUILD)?.with([env!("CARGO_PKG_VERSION")]);
     let counts = Counts {
         passes: metrics.register(&PASSES)?,
@@ -106,34 +106,34 @@ pub(crate) fn register(metrics: &Metrics, board: &Board) -> Result<Counts, Metri
         }
     }
     let flag = |value: bool| vec![([], f64::from(u8::from(value)))];
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&LEADER, move || flag(own.view().lease))?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&SETTLED, move || flag(own.view().settled))?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&PHASE, move || {
         let now = own.view().phase;
         let row = |phase: Phase| ([phase.word().to_owned()], f64::from(u8::from(phase == now)));
         Phase::ALL.into_iter().map(row).collect()
     })?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&REVISION, move || {
         let view = own.view();
-        view.outlook.iter().map(|outlook| ([], number(outlook.status.revision))).collect()
+        view.snapshot.iter().map(|snapshot| ([], number(snapshot.status.revision))).collect()
     })?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&REVISIONS, move || vec![([], count(own.view().revisions.len()))])?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&DRIFTED, move || {
         let view = own.view();
         let states = ["repairing", "waiting", "paused", "left", "contended", "failed"];
-        let drift = || view.outlook.iter().flat_map(|outlook| &outlook.drift);
+        let drift = || view.snapshot.iter().flat_map(|snapshot| &snapshot.drift);
         let row = |state: &str| {
             ([state.to_owned()], count(drift().filter(|drift| drift.state.word() == state).count()))
         };
         states.into_iter().map(row).collect()
     })?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&WAITS, move || {
         let view = own.view();
         let waiting = || view.plan.iter().filter(|plan| plan.ended.is_none()).flat_map(|plan| &plan.waiting);
@@ -142,17 +142,17 @@ pub(crate) fn register(metrics: &Metrics, board: &Board) -> Result<Counts, Metri
         };
         trainerd_plan::reason::WaitingOn::WORDS.into_iter().map(row).collect()
     })?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&OBJECTS, move || {
         let view = own.view();
-        let components = view.outlook.iter().flat_map(|outlook| &outlook.status.components);
+        let components = view.snapshot.iter().flat_map(|snapshot| &snapshot.status.components);
         let rows = components.flat_map(|(name, component)| {
             let row = |state: &str, number: usize| ([name.clone(), state.to_owned()], count(number));
             [row("ready", component.ready), row("total", component.total)]
         });
         rows.collect()
     })?;
-    let own = board.clone();
+    let own = store.clone();
     metrics.compute(&WATCHES, move || {
         own.view().troubles.iter().map(|(resource, _)| ([resource.clone()], 1.0)).collect()
     })?;

@@ -2,10 +2,8 @@
 
 mod api;
 mod auth;
-pub(crate) mod board;
 pub(crate) mod declared;
 pub(crate) mod jobs;
-mod keeper;
 mod mesh;
 pub(crate) mod metrics;
 mod operations;
@@ -14,7 +12,9 @@ mod pebble;
 mod published;
 mod pull_secret;
 mod reason;
+mod reconciler;
 mod recorder;
+pub(crate) mod status_store;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use trainerd_cluster::announce::announcer;
+use trainerd_cluster::event_recorder::event_recorder;
 use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, Observer};
@@ -33,14 +33,14 @@ use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::listen::{ListenError, Tcp};
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
-use self::api::Desk;
-use self::board::{Board, Phase, View};
+use self::api::ApiState;
 pub(crate) use self::declared::Source;
 use self::declared::{Declared, SourceError};
-pub(crate) use self::keeper::stays;
-use self::keeper::{Charge, Keeper};
 use self::operations::Operations;
+pub(crate) use self::reconciler::stays;
+use self::reconciler::{Config, Reconciler};
 use self::recorder::Recorder;
+use self::status_store::{Phase, StatusStore, StatusView};
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
@@ -95,7 +95,7 @@ impl Tls {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Crash {
     /// It cannot be talked to.
-    #[error("failed to open a door")]
+    #[error("failed to listen")]
     Listen(#[from] ListenError),
     /// There is no certificate to show.
     #[error("failed to have a certificate")]
@@ -186,15 +186,15 @@ fn hold_little() {
 pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem> {
     let installation = setup.installation.clone();
     hold_little();
-    let board = Board::new(View {
+    let status = StatusStore::new(StatusView {
         name: installation.name.clone(),
         namespace: installation.namespace.clone(),
         version: env!("CARGO_PKG_VERSION"),
         source: setup.source.to_string(),
-        ..View::default()
+        ..StatusView::default()
     });
     let metrics = Metrics::new();
-    let counts = metrics::register(&metrics, &board).map_err(crashed)?;
+    let counts = metrics::register(&metrics, &status).map_err(crashed)?;
     let mut tasks = Tasks::default();
     let asked = context.interrupt.cancel();
     let end = || {
@@ -203,7 +203,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     };
 
     let (health, health_address) = listen_for_probes(setup.health, is_in_pod()).await.map_err(crashed)?;
-    let router = probes(&board).router().merge(metrics.router());
+    let router = probes(&status).router().merge(metrics.router());
     let ended = end();
     tasks.spawn(
         "the server of probes",
@@ -214,7 +214,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let observer = Observer::new(move |request| {
         requests.with([request.verb.as_str(), request.resource, &request.code.to_string()]).inc();
     });
-    let cluster = match connect(context, &board, observer).await {
+    let cluster = match connect(context, &status, observer).await {
         Ok(cluster) => cluster,
         // Nothing was begun: to end is all that was asked, and no failure.
         Err(_) if *asked.borrow() => return Ok(Exit::Done),
@@ -225,9 +225,9 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let (declare, declared) = watch::channel(Declared::Nothing);
     let (command, commands) = mpsc::channel(1);
     let instance = Identity::of_this_process().to_string();
-    let (announcer, announcements) = announcer(cluster.clone(), "trainerd".to_owned(), instance);
+    let (event_recorder, announcements) = event_recorder(cluster.clone(), "trainerd".to_owned(), instance);
     let traces = Traces::of_environment(&installation);
-    let recorder = Recorder::new(counts, announcer, traces.clone(), &installation, &setup.source);
+    let recorder = Recorder::new(counts, event_recorder, traces.clone(), &installation, &setup.source);
     tasks.spawn("the Kubernetes Events", async move {
         announcements.run().await;
         Ok(())
@@ -247,8 +247,8 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         counter.run(count).await;
         Ok(())
     });
-    let doors = api::routes(Desk {
-        board: board.clone(),
+    let api_routes = api::routes(ApiState {
+        status: status.clone(),
         jobs,
         source: setup.source.clone(),
         declared: declare.clone(),
@@ -256,30 +256,30 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         events: events.clone(),
         operations: Operations::default(),
     });
-    open_doors(&mut tasks, &setup, doors, &cluster, &installation, end).await?;
-    let told = board.clone();
+    listen(&mut tasks, &setup, api_routes, &cluster, &installation, end).await?;
+    let told = status.clone();
     tasks.spawn("the events", async move {
         api::announce(told, events).await;
         Ok(())
     });
-    keep_what_relations_bring(&mut tasks, &setup, &cluster, &declared, &board);
-    tell_pebble(&mut tasks, setup.pebble.clone(), &board);
+    keep_what_relations_bring(&mut tasks, &setup, &cluster, &declared, &status);
+    tell_pebble(&mut tasks, setup.pebble.clone(), &status);
     let source = setup.source.clone();
     tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
 
-    let keeper = Keeper::new(Charge {
+    let reconciler = Reconciler::new(Config {
         engine,
         source: setup.source,
         declared,
         commands,
-        board,
+        status,
         recorder,
         take_over: setup.take_over,
         asked: context.interrupt.cancel(),
     });
     tracing::info!(health = %health_address, socket = ?setup.socket, "the daemon runs");
     let ended = tokio::select! {
-        () = keeper.run() => Ok(Exit::Done),
+        () = reconciler.run() => Ok(Exit::Done),
         crash = tasks.crash(asked.clone()) => Err(crashed(crash)),
     };
     if ended.is_ok() {
@@ -323,14 +323,14 @@ fn keep_what_relations_bring(
     setup: &Setup,
     cluster: &Cluster,
     declared: &watch::Receiver<Declared>,
-    board: &Board,
+    status: &StatusStore,
 ) {
     // Outside of Juju there is none of it.
     if setup.pebble.is_none() {
         return;
     }
     let installation = &setup.installation;
-    let mesh = mesh::keep(cluster.clone(), installation.clone(), declared.clone(), board.clone());
+    let mesh = mesh::keep(cluster.clone(), installation.clone(), declared.clone(), status.clone());
     tasks.spawn("the service mesh", async move {
         mesh.await;
         Ok(())
@@ -351,27 +351,27 @@ async fn at(after: Option<Duration>) {
 }
 
 /// Tells Pebble of the status, where there is one.
-fn tell_pebble(tasks: &mut Tasks, socket: Option<PathBuf>, board: &Board) {
+fn tell_pebble(tasks: &mut Tasks, socket: Option<PathBuf>, status: &StatusStore) {
     let Some(socket) = socket else { return };
-    let board = board.clone();
+    let status = status.clone();
     tasks.spawn("the notices", async move {
-        pebble::tell(board, socket).await;
+        pebble::tell(status, socket).await;
         Ok(())
     });
 }
 
 /// Lets people in, where the setup says so.
-async fn open_doors<E: Future<Output = ()> + Send + 'static>(
+async fn listen<E: Future<Output = ()> + Send + 'static>(
     tasks: &mut Tasks,
     setup: &Setup,
-    doors: api::Routes,
+    api_routes: api::Routes,
     cluster: &Cluster,
     installation: &Installation,
     end: impl Fn() -> E,
 ) -> Result<(), Problem> {
     if let Some(socket) = &setup.socket {
         let listener = trainerd_serve::listen::unix(socket, SOCKET_MODE).await.map_err(crashed)?;
-        let (router, ended) = (doors.clone().open(), end());
+        let (router, ended) = (api_routes.clone().open(), end());
         tasks.spawn("the server of the API", async move {
             Ok(trainerd_serve::serve(listener, router, ended).await?)
         });
@@ -384,7 +384,7 @@ async fn open_doors<E: Future<Output = ()> + Send + 'static>(
             tasks.spawn("the fingerprint of the certificate", publish);
         }
         let listener = trainerd_serve::listen::tls(tls.address, certificates).await.map_err(crashed)?;
-        let (router, ended) = (doors.guarded(cluster, installation), end());
+        let (router, ended) = (api_routes.guarded(cluster, installation), end());
         tasks.spawn("the server of the API over TLS", async move {
             Ok(trainerd_serve::serve(listener, router, ended).await?)
         });
@@ -393,7 +393,7 @@ async fn open_doors<E: Future<Output = ()> + Send + 'static>(
 }
 
 /// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.
-async fn connect(context: &Context, board: &Board, observer: Observer) -> Result<Cluster, Problem> {
+async fn connect(context: &Context, status: &StatusStore, observer: Observer) -> Result<Cluster, Problem> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         // Waiting is done here, where it is shown.
@@ -411,7 +411,7 @@ async fn connect(context: &Context, board: &Board, observer: Observer) -> Result
         }
         let wait = backoff.next_wait();
         tracing::warn!(why = problem.why().join("; "), ?wait, "{}", problem.message);
-        board.write(|view| (view.phase, view.reason) = (Phase::Disconnected, Some(problem)));
+        status.write(|view| (view.phase, view.reason) = (Phase::Disconnected, Some(problem)));
         let pause = async {
             tokio::time::sleep(wait).await;
             Ok::<_, Problem>(())
@@ -420,13 +420,13 @@ async fn connect(context: &Context, board: &Board, observer: Observer) -> Result
     }
 }
 
-fn probes(board: &Board) -> Probes {
-    let own = board.clone();
+fn probes(status: &StatusStore) -> Probes {
+    let own = status.clone();
     let observed = move || match own.view() {
         view if view.observed => Ok(()),
         _ => Err("not everything was seen yet".to_owned()),
     };
-    let own = board.clone();
+    let own = status.clone();
     let reached = move || {
         let view = own.view();
         match (view.phase, &view.reason) {
@@ -434,7 +434,7 @@ fn probes(board: &Board) -> Probes {
             _ => Ok(()),
         }
     };
-    let own = board.clone();
+    let own = status.clone();
     let settled = move || {
         let view = own.view();
         let is_active = view.settled || matches!(view.phase, Phase::Paused | Phase::Standby);

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use trainerd_juju::pebble::Pebble;
 
-use super::board::Board;
 use super::reason::reason;
+use super::status_store::StatusStore;
 
 /// The key of the notice: always the same one, so that Pebble keeps one, however often it comes.
 pub(crate) const KEY: &str = "trainerd.dev/state";
@@ -20,10 +20,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Longest time between two looks at the status.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Tells Pebble of every change of phase or reason, for as long as the board lives.
-pub(super) async fn tell(board: Board, socket: PathBuf) {
+/// Tells Pebble of every change of phase or reason, for as long as the status lives.
+pub(super) async fn tell(status: StatusStore, socket: PathBuf) {
     let pebble = Pebble::new(socket);
-    let mut view = board.follow();
+    let mut view = status.follow();
     let mut told: Option<(&'static str, String)> = None;
     loop {
         let now = {

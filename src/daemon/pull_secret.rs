@@ -44,7 +44,7 @@ pub(super) async fn keep(
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     let mut done = Beside::NotOurs;
     loop {
-        let wanted = declared.borrow_and_update().beside(|wish| wish.image.clone());
+        let wanted = declared.borrow_and_update().beside(|spec| spec.image.clone());
         let mut again = None;
         if wanted != done {
             let brought = match &wanted {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use trainerd_engine::ObjectStatus;
-use trainerd_engine::upkeep::Outlook;
+use trainerd_engine::drift_controller::StatusSnapshot;
 use trainerd_juju::status::{Progress, Reason};
 use trainerd_plan::plan::Purpose;
 use trainerd_plan::readiness::{PodFault, Workload};
 use trainerd_plan::reason::WaitingOn;
 
-use super::board::{MeshApi, Phase, PlanView, View};
+use super::status_store::{MeshApi, Phase, PlanView, StatusView};
 use crate::cli::errors::Problem;
 
 /// A wait that is shorter is part of getting on, and the progress is shown instead of it.
@@ -20,8 +20,8 @@ const SHORT: Duration = Duration::from_secs(20);
 const PULL: SignedDuration = SignedDuration::from_secs(60);
 
 /// The reason that counts most of all that hold now.
-pub(super) fn reason(view: &View, now: Timestamp) -> Reason {
-    let revision = view.outlook.as_ref().map_or(0, |outlook| outlook.status.revision);
+pub(super) fn reason(view: &StatusView, now: Timestamp) -> Reason {
+    let revision = view.snapshot.as_ref().map_or(0, |snapshot| snapshot.status.revision);
     match view.phase {
         Phase::Paused => Reason::Paused { revision },
         Phase::Standby => Reason::Standby,
@@ -39,13 +39,14 @@ pub(super) fn reason(view: &View, now: Timestamp) -> Reason {
     }
 }
 
-fn ready(view: &View) -> Reason {
+fn ready(view: &StatusView) -> Reason {
     if let Some(version) = &view.staged {
         return Reason::Staged { version: version.clone() };
     }
-    let drift = || view.outlook.iter().flat_map(|outlook| &outlook.drift);
-    let first =
-        |drift: &trainerd_engine::upkeep::DriftStatus| format!("{}/{}", drift.object.kind, drift.object.name);
+    let drift = || view.snapshot.iter().flat_map(|snapshot| &snapshot.drift);
+    let first = |drift: &trainerd_engine::drift_controller::DriftStatus| {
+        format!("{}/{}", drift.object.kind, drift.object.name)
+    };
     match drift().next() {
         Some(drifted) => Reason::DriftSeen { objects: drift().count(), first: first(drifted) },
         None => Reason::Settled,
@@ -94,7 +95,7 @@ fn waits(on: &WaitingOn, component: Option<&str>, now: Timestamp) -> Option<Reas
     })
 }
 
-fn under_way(view: &View, plan: &PlanView) -> Reason {
+fn under_way(view: &StatusView, plan: &PlanView) -> Reason {
     let progress = Progress { done: plan.done, total: plan.total };
     let version = |revision: Option<u64>| {
         let revision = revision.and_then(|number| view.revisions.iter().find(|known| known.number == number));
@@ -103,7 +104,7 @@ fn under_way(view: &View, plan: &PlanView) -> Reason {
     if let Some(back) = &plan.back {
         return Reason::RollingBack { revision: back.to, progress };
     }
-    let from = view.outlook.as_ref().and_then(trainer);
+    let from = view.snapshot.as_ref().and_then(trainer);
     let to = || view.heading.clone().or_else(|| version(plan.revision)).unwrap_or_default();
     match plan.purpose {
         Purpose::Install => Reason::Installing { version: to(), progress },
@@ -115,8 +116,8 @@ fn under_way(view: &View, plan: &PlanView) -> Reason {
 }
 
 /// The version of the trainer that is installed.
-fn trainer(outlook: &Outlook) -> Option<String> {
-    Some(outlook.status.components.get("trainer")?.version.to_string())
+fn trainer(snapshot: &StatusSnapshot) -> Option<String> {
+    Some(snapshot.status.components.get("trainer")?.version.to_string())
 }
 
 /// What an object that is not ready is in a status.
@@ -131,16 +132,16 @@ fn troubled(object: &ObjectStatus, now: Timestamp) -> Option<Reason> {
     })
 }
 
-fn not_ready(view: &View, now: Timestamp) -> Reason {
-    let outlook = view.outlook.as_ref();
-    let waiting = outlook.into_iter().flat_map(|outlook| &outlook.status.objects);
+fn not_ready(view: &StatusView, now: Timestamp) -> Reason {
+    let snapshot = view.snapshot.as_ref();
+    let waiting = snapshot.into_iter().flat_map(|snapshot| &snapshot.status.objects);
     let reasons: Vec<Reason> = waiting.filter_map(|object| troubled(object, now)).collect();
     // Of several the word that counts most is shown; a component that goes on with fewer pods comes last.
     if let Some(reason) = reasons.into_iter().min_by_key(Reason::word) {
         return reason;
     }
     let undone =
-        outlook.map_or(0, |outlook| outlook.drift.iter().filter(|drift| drift.state.is_undone()).count());
+        snapshot.map_or(0, |snapshot| snapshot.drift.iter().filter(|drift| drift.state.is_undone()).count());
     if undone > 0 { Reason::Repairing { objects: undone } } else { Reason::Starting }
 }
 
@@ -168,7 +169,7 @@ mod tests {
     use trainerd_plan::object::ObjectKey;
     use trainerd_plan::plan::Counts;
 
-    use super::super::board::{Back, Waiting};
+    use super::super::status_store::{Back, Waiting};
     use super::*;
     use crate::cli::exit::Exit;
 
@@ -191,9 +192,9 @@ mod tests {
         }
     }
 
-    fn running(plan: PlanView) -> View {
+    fn running(plan: PlanView) -> StatusView {
         let heading = Some("2.3.0".to_owned());
-        View { phase: Phase::Running, plan: Some(plan), heading, ..View::default() }
+        StatusView { phase: Phase::Running, plan: Some(plan), heading, ..StatusView::default() }
     }
 
     fn waiting(object: Option<ObjectKey>, on: WaitingOn) -> Waiting {
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!(reason_at(&view, 21), Reason::CrdEstablished { crd: "a".into() });
     }
 
-    fn reason_at(view: &View, seconds: i64) -> Reason {
+    fn reason_at(view: &StatusView, seconds: i64) -> Reason {
         reason(view, at(seconds))
     }
 
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_what_it_was_said_to_be_and_else_its_code_and_phase_tell() {
-        let view = |phase, problem| View { phase, reason: Some(problem), ..View::default() };
+        let view = |phase, problem| StatusView { phase, reason: Some(problem), ..StatusView::default() };
         let problem = |code| Problem::new(Exit::Failed, code, "what").because("why");
         let held = problem("lease-held").with_reason(Reason::LeaseHeld { holder: "b".into() });
         assert_eq!(reason_at(&view(Phase::Held, held), 0), Reason::LeaseHeld { holder: "b".into() });
@@ -288,8 +289,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_that_waits_for_a_person_is_active() {
-        let view = View { phase: Phase::Ready, staged: Some("2.3.0".into()), ..View::default() };
+        let view = StatusView { phase: Phase::Ready, staged: Some("2.3.0".into()), ..StatusView::default() };
         assert_eq!(reason_at(&view, 0), Reason::Staged { version: "2.3.0".into() });
-        assert_eq!(reason_at(&View { staged: None, ..view }, 0), Reason::Settled);
+        assert_eq!(reason_at(&StatusView { staged: None, ..view }, 0), Reason::Settled);
     }
 }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use trainerd_cluster::announce::{Announcement, Announcer, Tone};
+use trainerd_cluster::event_recorder::{EventRecorder, EventType, NewEvent};
+use trainerd_engine::drift_controller::{DriftState, DriftStatus, News};
 use trainerd_engine::error::one_line;
-use trainerd_engine::upkeep::{DriftState, DriftStatus, News};
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Purpose;
 
-use super::board::Phase;
 use super::declared::Source;
 use super::metrics::Counts;
+use super::status_store::Phase;
 use crate::cli::errors::Problem;
 use crate::traces::Traces;
 
@@ -23,7 +23,7 @@ use crate::traces::Traces;
 #[derive(Clone)]
 pub(crate) struct Recorder {
     counts: Counts,
-    announcer: Announcer,
+    events: EventRecorder,
     traces: Traces,
     /// The Secret with the record: what Events about the installation as a whole are about.
     record: ObjectKey,
@@ -37,7 +37,7 @@ impl Recorder {
     /// A recorder for an installation.
     pub(crate) fn new(
         counts: Counts,
-        announcer: Announcer,
+        events: EventRecorder,
         traces: Traces,
         installation: &Installation,
         source: &Source,
@@ -57,7 +57,7 @@ impl Recorder {
             }),
             Source::File(_) | Source::Api => None,
         };
-        Self { counts, announcer, traces, record, options, standby: Arc::default() }
+        Self { counts, events, traces, record, options, standby: Arc::default() }
     }
 
     /// Whether it is another daemon's turn, whose Events are not repeated.
@@ -72,22 +72,22 @@ impl Recorder {
     }
 
     /// Something stands in the way of a pass. `uid`: of the ConfigMap with the options, where they are in one.
-    pub(crate) fn obstacle(&self, phase: Phase, problem: &Problem, uid: Option<String>) {
+    pub(crate) fn blocked(&self, phase: Phase, problem: &Problem, uid: Option<String>) {
         let (word, why) = (phase.word(), problem.why().join("; "));
         tracing::warn!(phase = word, code = problem.code, why, hint = problem.hint, "{}", problem.message);
         let note = format!("{}: {why}", problem.message);
         if let Some((reason, what)) = options_event(phase) {
             let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-            self.tell_of_options(Tone::Warning, reason, format!("{what}: {note}{hint}"), uid);
+            self.tell_of_options(EventType::Warning, reason, format!("{what}: {note}{hint}"), uid);
         }
-        self.tell(Tone::Warning, "Obstacle", "Reconcile", note);
+        self.tell(EventType::Warning, "Blocked", "Reconcile", note);
     }
 
     /// Nothing stands in the way any more, where something in that phase did.
     pub(crate) fn overcome(&self, phase: Phase, uid: Option<String>) {
         if options_event(phase).is_some() {
             self.tell_of_options(
-                Tone::Normal,
+                EventType::Normal,
                 "OptionsApplied",
                 "these options are in force".to_owned(),
                 uid,
@@ -100,7 +100,7 @@ impl Recorder {
         let who = who.unwrap_or("somebody unknown");
         tracing::info!(who, what, "asked for over the API");
         let note = format!("{} by {who}, over the API of the daemon", what.to_lowercase());
-        self.tell(Tone::Normal, what, "Reconcile", note);
+        self.tell(EventType::Normal, what, "Reconcile", note);
     }
 
     /// A plan ended: the last one of those that ran for this. A plan that was broken off did not.
@@ -127,13 +127,13 @@ impl Recorder {
         self.counts.plans.with([&purpose.to_string(), "done"]).inc();
         let who = asked_by.map(|who| format!(", asked for by {who}")).unwrap_or_default();
         let note = format!("the {purpose}{} is done{who}", to(revision));
-        self.tell(Tone::Normal, "PlanDone", "Execute", note);
+        self.tell(EventType::Normal, "PlanDone", "Execute", note);
     }
 
     fn plan_failed(&self, purpose: Purpose, revision: Option<u64>, why: &str) {
         self.counts.plans.with([&purpose.to_string(), "failed"]).inc();
         let note = format!("the {purpose}{} failed: {why}", to(revision));
-        self.tell(Tone::Warning, "PlanFailed", "Execute", note);
+        self.tell(EventType::Warning, "PlanFailed", "Execute", note);
     }
 
     /// Nothing of a plan runs any more, whether it came to its end or not.
@@ -151,7 +151,7 @@ impl Recorder {
             Event::Recovering { purpose, target, undo } => {
                 tracing::info!(%purpose, target, undo, "finishing a plan that was broken off");
                 let note = format!("finishing the {purpose} to revision {target}, which was broken off");
-                self.tell(Tone::Normal, "Recovering", "Execute", note);
+                self.tell(EventType::Normal, "Recovering", "Execute", note);
             }
             Event::Waiting { object, on } => {
                 let object = object.as_ref().map(ToString::to_string);
@@ -165,7 +165,7 @@ impl Recorder {
             }
             Event::Overtaken { why, .. } => {
                 tracing::warn!(why, "planning again");
-                self.tell(Tone::Warning, "Overtaken", "Execute", format!("planning again: {why}"));
+                self.tell(EventType::Warning, "Overtaken", "Execute", format!("planning again: {why}"));
             }
             Event::Failed { object, error } => {
                 let object = object.as_ref().map(ToString::to_string);
@@ -174,7 +174,7 @@ impl Recorder {
             Event::RollingBack { to, reason } => {
                 tracing::warn!(to, reason, "rolling back");
                 self.tell(
-                    Tone::Warning,
+                    EventType::Warning,
                     "RollingBack",
                     "Execute",
                     format!("back to revision {to}: {reason}"),
@@ -185,7 +185,7 @@ impl Recorder {
         }
     }
 
-    /// News of the upkeep.
+    /// News of the drift controller.
     pub(crate) fn news(&self, news: &News) {
         self.traces.news(news);
         match news {
@@ -193,14 +193,14 @@ impl Recorder {
             News::Repaired { object, verb, by, took, .. } => {
                 self.counts.drift_repaired.with([&object.kind, verb]).inc();
                 self.counts.repair_seconds.with([]).observe(took.as_secs_f64());
-                tracing::info!(%object, verb, ?by, ?took, "put right");
+                tracing::info!(%object, verb, ?by, ?took, "repaired");
                 let who = if by.is_empty() { "somebody".to_owned() } else { by.join(", ") };
-                let note = format!("{object} was changed by {who} and put right");
-                self.tell(Tone::Normal, "DriftRepaired", "Repair", note);
+                let note = format!("{object} was changed by {who} and repaired");
+                self.tell(EventType::Normal, "DriftRepaired", "Repair", note);
             }
             News::Gone(object) => tracing::info!(%object, "is as it should be again"),
             News::NeedsPlan { why } => tracing::info!(why, "a plan is needed"),
-            News::Changed | News::Record(_) | News::Paused(_) | News::Ruled(_) => {}
+            News::Changed | News::Record(_) | News::Paused(_) | News::Owner(_) => {}
         }
     }
 
@@ -214,31 +214,37 @@ impl Recorder {
                 "{object}: {path} is changed back by {manager} again and again; left alone for {seconds} s"
             ),
             DriftState::Left { why } => format!("{object}: {} differs: {why}", paths.join(", ")),
-            DriftState::Failed { error } => format!("{object} cannot be put right: {error}"),
+            DriftState::Failed { error } => format!("{object} cannot be repaired: {error}"),
             DriftState::Repairing | DriftState::Waiting { .. } | DriftState::Paused => return,
         };
         let reason = if matches!(state, DriftState::Contended { .. }) { "Contended" } else { "Drift" };
-        self.tell(Tone::Warning, reason, "Repair", note);
+        self.tell(EventType::Warning, reason, "Repair", note);
     }
 
     /// An Event about the installation.
-    fn tell(&self, tone: Tone, reason: &'static str, action: &'static str, note: String) {
-        self.announce(self.record.clone(), None, tone, (reason, action), note);
+    fn tell(&self, event_type: EventType, reason: &'static str, action: &'static str, note: String) {
+        self.record_event(self.record.clone(), None, event_type, (reason, action), note);
     }
 
     /// An Event about the ConfigMap with the options, where they are in one: `kubectl describe` shows it to whoever
     /// edited it, for which it takes the uid.
-    fn tell_of_options(&self, tone: Tone, reason: &'static str, note: String, uid: Option<String>) {
+    fn tell_of_options(
+        &self,
+        event_type: EventType,
+        reason: &'static str,
+        note: String,
+        uid: Option<String>,
+    ) {
         if let Some(options) = self.options.clone() {
-            self.announce(options, uid, tone, (reason, "Reconcile"), note);
+            self.record_event(options, uid, event_type, (reason, "Reconcile"), note);
         }
     }
 
-    fn announce(
+    fn record_event(
         &self,
         regarding: ObjectKey,
         uid: Option<String>,
-        tone: Tone,
+        event_type: EventType,
         (reason, action): (&'static str, &'static str),
         note: String,
     ) {
@@ -246,7 +252,7 @@ impl Recorder {
             return;
         }
         let api_version = "v1".to_owned();
-        self.announcer.announce(Announcement { regarding, uid, api_version, tone, reason, action, note });
+        self.events.record(NewEvent { regarding, uid, api_version, event_type, reason, action, note });
     }
 }
 

@@ -3,10 +3,10 @@
 use super::query::Pick::{Any, Each, Is, Like};
 use super::query::Scope;
 use super::rules::{Alert, Annotations, Group, Labels, RuleFile, Runbook, Severity};
-use crate::daemon::board::Phase;
 use crate::daemon::metrics::{
     DRIFT_REPAIRED, DRIFTED, PHASE, PLANS, REPAIR_SECONDS, REQUESTS, SETTLED, WAITS, WATCHES,
 };
+use crate::daemon::status_store::Phase;
 
 /// Name of the group.
 const GROUP: &str = "Trainerd";
@@ -57,7 +57,7 @@ fn health(scope: &Scope) -> Vec<Alert> {
                 summary: "The daemon does not answer, or does not run",
                 description: Runbook {
                     means: "Prometheus cannot scrape trainerd{{ with $labels.instance }} at {{ . }}{{ end }}. \
-                            What it installed goes on running, but nobody puts drift right or finishes a plan.",
+                            What it installed goes on running, but nobody repairs drift or finishes a plan.",
                     then: "Look at the pod and its log (`kubectl logs`): a daemon that ends says why in its last \
                            lines. `trainerd status` shows the installation without a daemon; another \
                            `trainerd daemon` goes on where this one stopped.",
@@ -196,7 +196,7 @@ fn drift(scope: &Scope) -> Vec<Alert> {
             lasting: "1h",
             labels: Labels { severity: Severity::Warning },
             annotations: Annotations {
-                summary: "Drift is put right more than 30 times an hour",
+                summary: "Drift is repaired more than 30 times an hour",
                 description: Runbook {
                     means: "For an hour trainerd at {{ $labels.instance }} has kept putting right objects of kind \
                             {{ $labels.kind }}: {{ $value | humanize }} an hour. Some controller or script works \
@@ -214,10 +214,10 @@ fn drift(scope: &Scope) -> Vec<Alert> {
             lasting: "15m",
             labels: Labels { severity: Severity::Warning },
             annotations: Annotations {
-                summary: "Drift cannot be put right",
+                summary: "Drift cannot be repaired",
                 description: Runbook {
                     means: "The API server, or an admission webhook, refuses what trainerd at \
-                            {{ $labels.instance }} writes to put {{ $value }} objects right. It is tried again.",
+                            {{ $labels.instance }} writes to repair {{ $value }} objects. It is tried again.",
                     then: "`trainerd status` lists the objects, and the log of the daemon the answers. \
                            `trainerd doctor` finds missing permissions and webhooks that do not answer.",
                 },
@@ -234,7 +234,7 @@ fn drift(scope: &Scope) -> Vec<Alert> {
                     means: "{{ $value }} objects that trainerd at {{ $labels.instance }} looks after were changed \
                             by others. They are left so on purpose: by the policy report, or because putting them \
                             right would do harm.",
-                    then: "`trainerd status` lists the objects and fields. To have them put right, set drift-policy to \
+                    then: "`trainerd status` lists the objects and fields. To have them repaired, set drift-policy to \
                            enforce where the options are declared; `trainerd config get drift-policy --installed` \
                            shows what is in force.",
                 },
@@ -277,7 +277,7 @@ fn api_server(scope: &Scope) -> Vec<Alert> {
                     means: "trainerd at {{ $labels.instance }} gets no answer from the API server, or a watch is \
                             interrupted: it does not see the installation, and changes nothing.",
                     then: "The log of the daemon says why: name, certificate, network or permission. \
-                           `trainerd doctor` run in the same place meets the same obstacle. The daemon goes on by \
+                           `trainerd doctor` run in the same place meets the same blocked. The daemon goes on by \
                            itself once it gets through.",
                 },
             },

@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::grafana::{Color, Dashboard, Mapping, Panel, Row, Shows, Step, Target, Unit, Variable};
 use super::query::Pick::{Any, Each, Is, Like};
 use super::query::{Query, Scope};
-use crate::daemon::board::Phase;
 use crate::daemon::metrics::{
     BUILD, DRIFT_FOUND, DRIFT_REPAIRED, DRIFTED, LEADER, OBJECTS, PASS_SECONDS, PASSES, PHASE, PLANS,
     REPAIR_SECONDS, REQUESTS, REVISION, REVISIONS, SETTLED, WAITS, WATCHES,
 };
+use crate::daemon::status_store::Phase;
 
 /// A window that holds some scrapes, however far one looks back.
 const WINDOW: &str = "$__rate_interval";
@@ -88,7 +88,7 @@ fn now() -> Vec<Panel> {
             width: 6,
             height: 5,
             unit: Unit::Count,
-            shows: Shows::Word(phases()),
+            shows: Shows::DaemonStatus(phases()),
             targets: vec![phase_of_each_daemon()],
         },
         Panel {
@@ -98,7 +98,7 @@ fn now() -> Vec<Panel> {
             width: 4,
             height: 5,
             unit: Unit::Count,
-            shows: Shows::Word(yes_or_no(Color::Attention, Color::Good)),
+            shows: Shows::DaemonStatus(yes_or_no(Color::Attention, Color::Good)),
             targets: vec![Target::new(&each.select(&SETTLED, []).max(), "{{instance}}")],
         },
         Panel {
@@ -169,7 +169,7 @@ fn over_time() -> Vec<Panel> {
         },
         Panel {
             title: "Drifted objects by what is done about them",
-            description: "Repairing: about to be put right. Waiting: another writer has the lease. Paused: the daemon \
+            description: "Repairing: about to be repaired. Waiting: another writer has the lease. Paused: the daemon \
                           is. Left: on purpose, as the policy says. Contended: somebody changes it back again and \
                           again. Failed: the API server refuses the repair.",
             width: 10,
@@ -233,7 +233,7 @@ fn plans() -> Vec<Panel> {
         ),
         panel(
             "Passes by how they ended",
-            "A pass that met an obstacle failed, and is tried again: the phase says which.",
+            "A pass that met an blocked failed, and is tried again: the phase says which.",
             Unit::Count,
             Shows::Bars,
             vec![Target::new(&all.select(&PASSES, [Each]).increase(WINDOW).sum(), "{{result}}")],
@@ -275,7 +275,7 @@ fn drift() -> Vec<Panel> {
         ),
         panel(
             "Put right",
-            "Objects that were put right, by kind and by what was done. The same ones all the time: somebody works \
+            "Objects that were repaired, by kind and by what was done. The same ones all the time: somebody works \
              against the daemon.",
             Unit::Count,
             Shows::Bars,
@@ -285,8 +285,8 @@ fn drift() -> Vec<Panel> {
             )],
         ),
         panel(
-            "Time until it is put right",
-            "From when a change was seen to the answer of the write that put it right. Below a second is good.",
+            "Time until it is repaired",
+            "From when a change was seen to the answer of the write that repaired it. Below a second is good.",
             Unit::Seconds,
             Shows::Lines,
             vec![

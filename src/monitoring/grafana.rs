@@ -59,7 +59,7 @@ pub(super) enum Shows {
     /// The last value, large.
     Number(Vec<Step>),
     /// The last value as a word, large.
-    Word(Vec<Mapping>),
+    DaemonStatus(Vec<Mapping>),
     /// Values as words, over time.
     Timeline(Vec<Mapping>),
     /// Last values by label: fields with their headings, in order. Others are left out.
@@ -231,7 +231,7 @@ impl Panel {
 impl Target {
     fn to_json(&self, letter: char, shows: &Shows) -> Value {
         // What shows only the last value asks for no others.
-        let instant = matches!(shows, Shows::Number(_) | Shows::Word(_) | Shows::Table(..));
+        let instant = matches!(shows, Shows::Number(_) | Shows::DaemonStatus(_) | Shows::Table(..));
         let format = if matches!(shows, Shows::Table(..)) { "table" } else { "time_series" };
         json!({
             "refId": letter.to_string(), "datasource": datasource(), "editorMode": "code",
@@ -294,7 +294,7 @@ impl Shows {
                 let thresholds = std::iter::once(first).chain(steps.iter().map(step)).collect();
                 Form { color: "thresholds", thresholds, ..Form::new("stat", json!({}), stat("value")) }
             }
-            Self::Word(words) => Form {
+            Self::DaemonStatus(words) => Form {
                 color: "thresholds",
                 mappings: mappings(words),
                 ..Form::new("stat", json!({}), stat("background"))

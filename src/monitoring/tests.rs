@@ -14,8 +14,8 @@ use super::dashboard::dashboard;
 use super::grafana::COLUMNS;
 use super::rules::Alert;
 use crate::cli::Cli;
-use crate::daemon::board::{Board, View};
 use crate::daemon::metrics::{self, DURATIONS};
+use crate::daemon::status_store::{StatusStore, StatusView};
 
 /// Labels that Prometheus adds to every series.
 const ADDED: [&str; 2] = ["job", "instance"];
@@ -24,7 +24,7 @@ const KNOWN: [&str; 6] = ["phase", "state", "reason", "purpose", "result", "vers
 
 fn registered() -> Metrics {
     let metrics = Metrics::new();
-    metrics::register(&metrics, &Board::new(View::default())).unwrap();
+    metrics::register(&metrics, &StatusStore::new(StatusView::default())).unwrap();
     metrics
 }
 

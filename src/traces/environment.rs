@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::{
 };
 use tokio::runtime::Handle;
 
-use super::courier;
+use super::otlp_client;
 
 /// Turns the whole SDK off.
 const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
@@ -113,7 +113,7 @@ pub(super) fn wanted(read: &dyn Fn(&str) -> Option<String>) -> Result<Option<Wan
 /// # Errors
 /// [`EnvironmentError::Roots`], [`EnvironmentError::Exported`].
 pub(super) fn provider(wanted: &Wanted, runtime: Handle) -> Result<SdkTracerProvider, EnvironmentError> {
-    let client = courier::courier(wanted.tls, wanted.patience, runtime)?;
+    let client = otlp_client::otlp_client(wanted.tls, wanted.patience, runtime)?;
     let exporter = SpanExporter::builder().with_http().with_shared_http_client(client).build()?;
     let mut config = BatchConfigBuilder::default();
     if !wanted.queue {

@@ -3,15 +3,15 @@
 //! They are made from the events that the log, the metrics and the API are made from; the engine knows nothing of them.
 //! Where the environment names no endpoint there is no thread, no queue and no client.
 
-mod courier;
 mod environment;
+mod otlp_client;
 mod spans;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use trainerd_engine::upkeep::News;
+use trainerd_engine::drift_controller::News;
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::desired::Installation;
 
@@ -69,7 +69,7 @@ impl Traces {
         }
     }
 
-    /// News of the upkeep.
+    /// News of the drift controller.
     pub(crate) fn news(&self, news: &News) {
         if let Some(spans) = self.spans() {
             spans.news(news);

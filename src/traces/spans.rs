@@ -12,8 +12,8 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use trainerd_engine::drift_controller::{DriftState, News};
 use trainerd_engine::error::one_line;
-use trainerd_engine::upkeep::{DriftState, News};
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
@@ -133,7 +133,7 @@ impl Spans {
         }
     }
 
-    /// News of the upkeep: a repair, once it was tried.
+    /// News of the drift controller: a repair, once it was tried.
     pub(super) fn news(&self, news: &News) {
         let now = SystemTime::now();
         match news {
@@ -153,7 +153,7 @@ impl Spans {
             News::Changed
             | News::Record(_)
             | News::Paused(_)
-            | News::Ruled(_)
+            | News::Owner(_)
             | News::Gone(_)
             | News::NeedsPlan { .. } => {}
         }

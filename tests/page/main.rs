@@ -153,7 +153,7 @@ async fn the_headline_says_how_it_is_and_why_on_every_screen() {
         (
             "paused",
             "Paused by trainerd pause since 12 May at 11:20",
-            vec!["trainerd resume", "It is put right after trainerd resume."],
+            vec!["trainerd resume", "It is repaired after trainerd resume."],
         ),
         (
             "refused",
@@ -247,7 +247,7 @@ async fn every_object_that_waits_is_there_with_what_it_waits_for() {
 #[tokio::test]
 async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
     let Some((daemon, mut chromium)) = look(fixture("drift")).await else { return };
-    chromium.reads("#drift", "Changed by kubectl-edit. It is about to be put right.").await;
+    chromium.reads("#drift", "Changed by kubectl-edit. It is about to be repaired.").await;
     chromium.reads("#drift", ".spec.replicas is 0, should be 1").await;
     chromium
         .reads("#drift", "It does not exist any more. Putting it right was refused: the server is currently")
@@ -261,12 +261,12 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
         )
         .await;
     for (state, expected) in [
-        (json!({"state": "repairing"}), "It is about to be put right."),
+        (json!({"state": "repairing"}), "It is about to be repaired."),
         (
             json!({"state": "waiting", "why": "trainerd of host a holds the lease"}),
             "trainerd of host a holds the lease.",
         ),
-        (json!({"state": "paused"}), "It is put right after trainerd resume."),
+        (json!({"state": "paused"}), "It is repaired after trainerd resume."),
         (
             json!({"state": "left", "why": {"reason": "Reported"}}),
             "It is reported only, as the drift policy says.",
@@ -281,7 +281,7 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
         ),
         (
             json!({"state": "left", "why": {"reason": "Immutable", "path": ".spec.selector"}}),
-            ".spec.selector cannot be changed back: the object would have to be made anew.",
+            ".spec.selector cannot be changed back: the object would have to be created again.",
         ),
         (
             json!({"state": "left", "why": {"reason": "Foreign", "owner": "Helm release x"}}),

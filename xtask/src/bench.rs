@@ -11,7 +11,7 @@ use crate::foreground;
 use crate::home::Home;
 use crate::terminal::say;
 
-/// Name of the bench's cluster, which is made anew and taken away afterwards.
+/// Name of the bench's cluster, which is created again and taken away afterwards.
 const CLUSTER: &str = "bench";
 
 /// The arguments of `cargo xtask bench`.

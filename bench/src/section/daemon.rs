@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use trainerd_cluster::DeleteParams;
 use trainerd_integration::cluster::Span;
-use trainerd_integration::kept::{BOUND, Kept};
+use trainerd_integration::managed::{BOUND, Managed};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::ownership;
 
@@ -42,7 +42,7 @@ pub(crate) fn measure(idle: Duration, report: &mut Report) -> Result<(), Error> 
 
 fn figures(idle: Duration) -> Result<Vec<Figure>, Error> {
     say("a daemon: restarted");
-    let mut kept = Kept::new()?;
+    let mut kept = Managed::new()?;
     let mut figures = restarts(&mut kept)?;
     say(format_args!("a daemon: idle for {idle:?}"));
     figures.extend(idles(&kept, idle)?);
@@ -51,13 +51,13 @@ fn figures(idle: Duration) -> Result<Vec<Figure>, Error> {
     Ok(figures)
 }
 
-fn audit(kept: &Kept) -> Result<&trainerd_integration::cluster::AuditLog, Error> {
+fn audit(kept: &Managed) -> Result<&trainerd_integration::cluster::AuditLog, Error> {
     kept.cluster
         .audit()
         .ok_or_else(|| Error::Unexpected("the cluster of the tests has no audit log".to_owned()))
 }
 
-fn restarts(kept: &mut Kept) -> Result<Vec<Figure>, Error> {
+fn restarts(kept: &mut Managed) -> Result<Vec<Figure>, Error> {
     let (mut times, mut lists, mut writes) = (Vec::new(), Vec::new(), Vec::new());
     let file = kept.file.to_string_lossy().into_owned();
     for round in 0..RESTARTS {
@@ -86,7 +86,7 @@ fn restarts(kept: &mut Kept) -> Result<Vec<Figure>, Error> {
     ])
 }
 
-fn idles(kept: &Kept, idle: Duration) -> Result<Vec<Figure>, Error> {
+fn idles(kept: &Managed, idle: Duration) -> Result<Vec<Figure>, Error> {
     // What a start asks for has been answered.
     std::thread::sleep(Duration::from_secs(5));
     let mark = audit(kept)?.mark()?;
@@ -125,7 +125,7 @@ struct Target {
     deletes: usize,
 }
 
-fn targets(kept: &Kept) -> Result<Vec<Target>, Error> {
+fn targets(kept: &Managed) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     for resource in kept.cluster.kinds()? {
         if matches!(resource.kind.as_str(), "CustomResourceDefinition" | "Event") {
@@ -160,7 +160,7 @@ fn path(resource: &Resource, namespace: Option<&str>, name: &str) -> String {
     format!("{root}/{}{place}/{}/{name}", resource.version, resource.plural)
 }
 
-fn changes(kept: &mut Kept) -> Result<Vec<Figure>, Error> {
+fn changes(kept: &mut Managed) -> Result<Vec<Figure>, Error> {
     let mut targets = targets(kept)?;
     let mark = audit(kept)?.mark()?;
     let mut deletable = (0..targets.len()).cycle();
@@ -191,7 +191,7 @@ fn changes(kept: &mut Kept) -> Result<Vec<Figure>, Error> {
 }
 
 /// Changes a label of ours, each time as another manager: the same one would be a fight.
-fn edit(kept: &Kept, target: &Target, change: usize) -> Result<(), Error> {
+fn edit(kept: &Managed, target: &Target, change: usize) -> Result<(), Error> {
     let patch = json!({"metadata": {"labels": {LABEL: format!("somebody-{change}")}}});
     let request = http::Request::patch(format!("{}?fieldManager=somebody-{change}", target.path))
         .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
@@ -205,7 +205,7 @@ fn edit(kept: &Kept, target: &Target, change: usize) -> Result<(), Error> {
     }
 }
 
-/// Pairs each change with the write that put it right, by the API server's own clock.
+/// Pairs each change with the write that repaired it, by the API server's own clock.
 fn judge(spans: &[Span]) -> Result<Vec<Figure>, Error> {
     let ours = |span: &&Span| span.user_agent.starts_with(DAEMON);
     let is_change = |span: &&Span| {
@@ -222,7 +222,7 @@ fn judge(spans: &[Span]) -> Result<Vec<Figure>, Error> {
     for change in &changes {
         let made = repairs.get(change.path()).into_iter().flatten();
         let next = made.filter(|(_, done)| *done > change.done).map(|(_, done)| *done).min();
-        let next = next.ok_or_else(|| Error::Unexpected(format!("{} was not put right", change.path())))?;
+        let next = next.ok_or_else(|| Error::Unexpected(format!("{} was not repaired", change.path())))?;
         times.push(next.duration_since(change.done).as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
@@ -240,7 +240,7 @@ fn judge(spans: &[Span]) -> Result<Vec<Figure>, Error> {
     Ok(vec![
         Figure::new("3", format!("{what}: p50"), Unit::Seconds, &[at(50)]).goal(Goal::Value(0.01)),
         Figure::new("3", format!("{what}: p99"), Unit::Seconds, &[at(99)]).goal(Goal::Value(0.05)),
-        Figure::new("3", "writes that put them right", Unit::Requests, &[put_right]).goal(Goal::Value(made)),
+        Figure::new("3", "writes that repair them", Unit::Requests, &[put_right]).goal(Goal::Value(made)),
         Figure::new("3", "lease taken for them", Unit::Requests, &[held]),
     ])
 }

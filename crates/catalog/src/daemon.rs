@@ -36,7 +36,7 @@ pub fn daemon_that_keeps(keeps: &Installation) -> Installation {
     Installation { name: DAEMON.to_owned(), namespace: keeps.namespace.clone() }
 }
 
-/// The objects of an installation that people edit. They are never part of a revision: whoever makes them anew, rolls
+/// The objects of an installation that people edit. They are never part of a revision: whoever creates them again, rolls
 /// back or prunes leaves them as they are.
 pub fn edited_by_people(installation: &Installation) -> Vec<ObjectKey> {
     let options = ObjectKey {

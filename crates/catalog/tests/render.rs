@@ -22,9 +22,9 @@ fn sha256(text: &str) -> String {
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
 const COMMITTED: [&str; 3] = [
-    "6d830af6b351a6590127b74fd350afbfe735cfc3ec23b40864f93a891c4e2056",
-    "61ac1a43847bb498499cca5f6558a523ba95f31f037aca478eec7cdc0ec7aa8b",
-    "70aca91ca124a6e141ce4d54d5719d1ce43cf549f9e600c9aa0718132bfe97ab",
+    "3a46a18aaaebbccc9afe40289240775cb2ffd369a748265c0bd19619f8e2be04",
+    "cde3f14a703558c8f16f75f1cfaaa2ea0abb27198fc377de2426338f8ffdc2ca",
+    "c09764f5d0625d508b41cef88bb2a28d0c33ab1c603b61c1824ee726fa6a78aa",
 ];
 
 /// A change of what is rendered shows here even where upstream's manifests are not at hand.

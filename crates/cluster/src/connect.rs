@@ -186,7 +186,7 @@ impl Cluster {
     /// Finds the configuration, connects and asks whether our user may do everything: one request, which shows
     /// that an API server is there and takes the credentials; again while the server is busy.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        let Way { mut config, proxy, plugin } = configuration(&options).await?;
+        let ClientConfig { mut config, proxy, plugin } = configuration(&options).await?;
         let user_agent = HeaderValue::from_str(&options.user_agent)
             .map_err(|_| ConnectError::BadUserAgent { user_agent: options.user_agent.clone() })?;
         // kube sets no user agent of its own, and appends these headers to each request's.
@@ -283,13 +283,13 @@ fn may_pass(error: &RequestError) -> bool {
 }
 
 /// How to reach the server, and as whom.
-struct Way {
+struct ClientConfig {
     config: Config,
     proxy: Option<Proxy>,
     plugin: Option<String>,
 }
 
-async fn configuration(options: &ConnectOptions) -> Result<Way, ConnectError> {
+async fn configuration(options: &ConnectOptions) -> Result<ClientConfig, ConnectError> {
     let list = std::env::var_os("KUBECONFIG");
     let found = kubeconfig::find(options.kubeconfig.as_deref(), list.as_deref(), std::env::home_dir());
     let mut kubeconfig =
@@ -315,7 +315,7 @@ async fn configuration(options: &ConnectOptions) -> Result<Way, ConnectError> {
         .map_err(|(named_by, source)| ConnectError::BadProxy { named_by, source })?;
     config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
     let plugin = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
-    Ok(Way { config, proxy, plugin })
+    Ok(ClientConfig { config, proxy, plugin })
 }
 
 /// The `proxy-url` of the context's cluster. Where there is one, or the environment names one, a harmless text takes
@@ -333,7 +333,7 @@ fn take_proxy(kubeconfig: &mut Kubeconfig, context: Option<&String>) -> Option<S
 }
 
 /// The pod's service account, where neither a file nor a context was asked for.
-fn outside_kubeconfig(options: &ConnectOptions) -> Result<Way, ConnectError> {
+fn outside_kubeconfig(options: &ConnectOptions) -> Result<ClientConfig, ConnectError> {
     let none = || ConnectError::NoKubeconfig { paths: Vec::new() };
     if options.context.is_some() {
         return Err(none());
@@ -342,7 +342,7 @@ fn outside_kubeconfig(options: &ConnectOptions) -> Result<Way, ConnectError> {
         kube::config::InClusterError::ReadEnvironmentVariable(_) => none(),
         source => ConnectError::BadKubeconfig { source: source.into() },
     })?;
-    Ok(Way { config, proxy: None, plugin: None })
+    Ok(ClientConfig { config, proxy: None, plugin: None })
 }
 
 /// Certificates, keys and tokens are read when the client is built.

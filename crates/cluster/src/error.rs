@@ -77,7 +77,7 @@ pub enum ConflictKind {
         /// The fields; never empty.
         fields: Vec<FieldConflict>,
     },
-    /// The object is not the one meant: it was deleted and made anew.
+    /// The object is not the one meant: it was deleted and created again.
     Uid,
     /// The object changed since it was read.
     ResourceVersion,

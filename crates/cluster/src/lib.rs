@@ -8,7 +8,6 @@
 //! Objects are JSON values throughout: what the API server sent is what a caller gets, unknown fields
 //! included.
 
-pub mod announce;
 pub mod builtin;
 mod classify;
 mod cluster;
@@ -17,6 +16,7 @@ mod credentials;
 mod discovery;
 pub mod endpoints;
 mod error;
+pub mod event_recorder;
 mod forward;
 mod kinds;
 mod kubeconfig;

@@ -13,7 +13,7 @@ use crate::state::State;
 const FRESH: Duration = Duration::from_secs(3);
 
 impl Engine {
-    /// A plan that waited is made anew, so that nothing is believed of what was seen before the wait.
+    /// A plan that waited is created again, so that nothing is believed of what was seen before the wait.
     ///
     /// # Errors
     /// [`EngineError::ChangedMeanwhile`] where it would do more now than what was seen.
@@ -24,7 +24,7 @@ impl Engine {
         let (desired, purpose) = (Arc::clone(&prepared.desired), prepared.plan.purpose);
         let again = self.prepare(state, desired, purpose, prepared.allow).await?;
         let added = again.plan.beyond(&prepared.plan);
-        if !added.is_empty() || (again.revision, again.kept) != (prepared.revision, prepared.kept) {
+        if !added.is_empty() || (again.revision, again.persist) != (prepared.revision, prepared.persist) {
             return Err(EngineError::ChangedMeanwhile { added });
         }
         Ok(again)

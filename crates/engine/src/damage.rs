@@ -11,7 +11,7 @@ use trainerd_plan::identify::identify;
 
 use crate::engine::{Engine, RunOptions};
 use crate::error::{EngineError, one_line};
-use crate::place::released;
+use crate::namespace::released;
 use crate::record::{Outcome, Record};
 use crate::revision::Revision;
 use crate::state::State;

@@ -23,15 +23,15 @@ use crate::damage::Damage;
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::{Event, Sink};
 use crate::execute::{self, Cancel, Ended, Limits};
+use crate::namespace::released;
 use crate::observe;
-use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase, Record};
 use crate::recover::Start;
 use crate::revision::{self, Header, Revision};
+use crate::run_policy::RunPolicy;
 use crate::state::State;
 use crate::store::{Package, Store, Stored};
-use crate::terms::Terms;
 
 /// Brings one installation to what is desired of it.
 pub struct Engine {
@@ -121,8 +121,8 @@ pub struct Prepared {
     #[serde(skip)]
     pub(crate) observed: Observed,
     #[serde(skip)]
-    pub(crate) kept: Kept,
-    /// The current revision, where it is stored anew because something of it is missing.
+    pub(crate) persist: Persist,
+    /// The current revision, where it is stored again because something of it is missing.
     #[serde(skip)]
     pub(crate) restored: Option<Header>,
     #[serde(skip)]
@@ -134,7 +134,7 @@ pub struct Prepared {
 
 /// What running a plan has to write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum Persist {
     /// Nothing: the revision is the intent, and it is deployed.
     Nothing,
     /// The journal, for the revision exists and was not brought to its end.
@@ -146,10 +146,10 @@ pub(crate) enum Kept {
 impl Prepared {
     /// Whether there is anything to write at all.
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.kept == Kept::Nothing && self.restored.is_none()
+        self.plan.is_empty() && self.persist == Persist::Nothing && self.restored.is_none()
     }
 
-    /// Whether something of the current revision is missing and is stored anew.
+    /// Whether something of the current revision is missing and is stored again.
     pub fn restores(&self) -> bool {
         self.restored.is_some()
     }
@@ -161,7 +161,7 @@ impl Prepared {
 
     /// Whether a new revision would be made, if only for changed options.
     pub fn makes_revision(&self) -> bool {
-        self.kept == Kept::Revision
+        self.persist == Persist::Revision
     }
 }
 
@@ -250,8 +250,8 @@ impl Engine {
         let observed_at = Instant::now();
         let observed = self.observe(&states).await?;
         let before = last.map(|revision| &*revision.desired).or(again.map(|_| &*desired));
-        let terms = Terms::of(&desired.options);
-        let request = self.request(purpose, &desired, before, &observed, &terms, allow);
+        let policy = RunPolicy::of(&desired.options);
+        let request = self.request(purpose, &desired, before, &observed, &policy, allow);
         let plan = planner::plan(&request);
         let plan = plan.map_err(|refused| EngineError::Refused(elsewhere::gathered(refused, &observed)))?;
         let mut package = packing.done().await?;
@@ -260,18 +260,29 @@ impl Engine {
             package = self.store.packing(record.current, Arc::clone(&desired)).await?.done().await?;
         }
         let same = state.header().filter(|header| header.digest == package.digest);
-        let (revision, kept) = match same {
+        let (revision, persist) = match same {
             Some(same) => {
                 let number = same.number;
                 let deployed = state.is_deployed(number);
-                (number, if deployed { Kept::Nothing } else { Kept::Journal })
+                (number, if deployed { Persist::Nothing } else { Persist::Journal })
             }
-            None => (self.free_number(state, &package), Kept::Revision),
+            None => (self.free_number(state, &package), Persist::Revision),
         };
         let is_missing = matches!(state.damage, Some(Damage::Objects { .. } | Damage::Revision { .. }));
         let restored = same.filter(|_| is_missing).cloned();
         let from = record.current;
-        Ok(Prepared { plan, revision, from, desired, package, observed, kept, restored, allow, observed_at })
+        Ok(Prepared {
+            plan,
+            revision,
+            from,
+            desired,
+            package,
+            observed,
+            persist,
+            restored,
+            allow,
+            observed_at,
+        })
     }
 
     /// The number of the next revision. Where nothing says what was begun, none that exists is overwritten, unless it
@@ -299,7 +310,7 @@ impl Engine {
         desired: &'a Desired,
         last: Option<&'a Desired>,
         observed: &'a Observed,
-        terms: &'a Terms,
+        policy: &'a RunPolicy,
         allow: Allowed,
     ) -> planner::Request<'a> {
         planner::Request {
@@ -307,8 +318,8 @@ impl Engine {
             desired,
             last,
             observed,
-            conflicts: terms.conflicts,
-            ignored: &terms.drift_ignore,
+            conflicts: policy.conflicts,
+            ignored: &policy.drift_ignore,
             allow,
             field_manager: self.cluster.field_manager(),
         }
@@ -333,7 +344,7 @@ impl Engine {
     /// Runs a prepared plan, and keeps the account: namespace, lease, revision, journal, steps, journal
     /// closed.
     ///
-    /// A plan that waited, at a prompt say, is made anew from what is there now, and runs only where that adds nothing
+    /// A plan that waited, at a prompt say, is created again from what is there now, and runs only where that adds nothing
     /// to what was seen.
     ///
     /// A plan that meets what somebody else deleted or made meanwhile is made again, a few times; one that fails is
@@ -394,12 +405,12 @@ impl Engine {
             state = state.at(Revision { header, desired: Arc::clone(&prepared.desired) });
             state.damage = None;
         }
-        if prepared.kept == Kept::Nothing {
+        if prepared.persist == Persist::Nothing {
             self.put_right(&state, prepared, guard, options).await?;
             return Ok(state);
         }
-        let Prepared { plan, revision, from, desired, package, observed, kept, allow, .. } = prepared;
-        if kept == Kept::Revision {
+        let Prepared { plan, revision, from, desired, package, observed, persist, allow, .. } = prepared;
+        if persist == Persist::Revision {
             let asked_by = options.asked_by.clone();
             let header = Header { asked_by, ..self.header(&state, revision, &plan, &desired) };
             self.store.save(header, package).await?;
@@ -448,7 +459,7 @@ impl Engine {
                 }
                 ended => return ended.into_result(purpose, revision, options),
             }
-            if prepared.kept != Kept::Nothing {
+            if prepared.persist != Persist::Nothing {
                 return Err(EngineError::ChangedMeanwhile { added: Vec::new() });
             }
         }
@@ -491,10 +502,10 @@ impl Engine {
         desired: &Desired,
         options: &mut RunOptions<'_>,
     ) -> Result<Ended, EngineError> {
-        let terms = Terms::of(&desired.options);
+        let policy = RunPolicy::of(&desired.options);
         let limits = Limits {
-            settle: terms.settle,
-            progress_deadline: terms.progress_deadline,
+            settle: policy.settle,
+            progress_deadline: policy.progress_deadline,
             deadline: options.deadline,
         };
         execute::execute(&self.cluster, plan, observed, guard, limits, options.sink, &mut options.cancel)

@@ -126,7 +126,7 @@ pub enum EngineError {
         added: Vec<ObjectKey>,
     },
     /// The plan is done but for objects that are being deleted and are held by that.
-    #[error("{} cannot be made anew yet", held.iter().map(|held| held.object.to_string()).collect::<Vec<_>>().join(", "))]
+    #[error("{} cannot be created again yet", held.iter().map(|held| held.object.to_string()).collect::<Vec<_>>().join(", "))]
     Held {
         /// Them.
         held: Vec<Held>,

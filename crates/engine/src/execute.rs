@@ -23,7 +23,7 @@ use crate::error::{EngineError, Failure, one_line};
 use crate::event::{Event, Sink, millis};
 use crate::live::Live;
 use crate::observe::IN_FLIGHT;
-use crate::walk::{Place, Walk};
+use crate::step_graph::{StepGraph, StepState};
 use crate::write::{WriteError, Written, verb_name, write};
 
 /// How long things may take.
@@ -83,7 +83,7 @@ pub(crate) async fn execute(
         plan,
         limits,
         sink,
-        walk: Walk::new(plan),
+        graph: StepGraph::new(plan),
         live: Live::new(cluster, &plan.installation, observed),
         by_key: steps_by_key(plan),
         started: vec![now; plan.steps.len()],
@@ -107,7 +107,7 @@ pub(crate) async fn execute(
     let mut writing: FuturesUnordered<BoxFuture<'_, Written>> = FuturesUnordered::new();
     loop {
         while run.ending.is_none() && writing.len() < IN_FLIGHT {
-            let Some(index) = run.walk.start() else { break };
+            let Some(index) = run.graph.start() else { break };
             run.started[index] = Instant::now();
             let step = &plan.steps[index];
             if step.verb.writes() {
@@ -116,7 +116,7 @@ pub(crate) async fn execute(
                 let namespace = &plan.installation.namespace;
                 writing.push(Box::pin(write(cluster, step, namespace, index, guard, sink, halted.clone())));
             } else {
-                run.walk.written(index);
+                run.graph.written(index);
                 run.evaluate(index);
             }
         }
@@ -149,7 +149,7 @@ pub(crate) async fn execute(
     }
 }
 
-/// The steps of each object: more than one where it has to go before it is made anew.
+/// The steps of each object: more than one where it has to go before it is created again.
 fn steps_by_key(plan: &Plan) -> HashMap<ObjectKey, Vec<usize>> {
     let mut by_key: HashMap<ObjectKey, Vec<usize>> = HashMap::new();
     for (index, step) in plan.steps.iter().enumerate() {
@@ -170,7 +170,7 @@ struct Run<'a> {
     plan: &'a Plan,
     limits: Limits,
     sink: Sink<'a>,
-    walk: Walk,
+    graph: StepGraph,
     live: Live,
     by_key: HashMap<ObjectKey, Vec<usize>>,
     started: Vec<Instant>,
@@ -219,7 +219,7 @@ impl Run<'_> {
         let step = &self.plan.steps[written.index];
         match written.answer {
             Ok(value) => {
-                self.walk.written(written.index);
+                self.graph.written(written.index);
                 self.progressed = Instant::now();
                 // Kinds without grace answer a delete with the object as it was: it is gone.
                 let gone = |value: &Value| {
@@ -261,7 +261,7 @@ impl Run<'_> {
             if failure.overtaken().is_none() {
                 (self.sink)(Event::Failed { object, error: one_line(&failure) });
             }
-            let left = |index: &usize| self.walk.place(*index) != Place::Done;
+            let left = |index: &usize| self.graph.state(*index) != StepState::Done;
             let pruning = (0..self.plan.steps.len())
                 .filter(left)
                 .all(|index| self.plan.steps[index].until == Until::Gone);
@@ -273,14 +273,14 @@ impl Run<'_> {
     fn observed(&mut self, keys: &[ObjectKey]) {
         for key in keys {
             for index in self.by_key.get(key).cloned().unwrap_or_default() {
-                match self.walk.place(index) {
-                    Place::Waiting => self.evaluate(index),
+                match self.graph.state(index) {
+                    StepState::Waiting => self.evaluate(index),
                     // What waits for it would wait in vain.
-                    Place::Done if self.is_deleted(index) => {
+                    StepState::Done if self.is_deleted(index) => {
                         let object = key.clone();
                         self.fail(Some(key.clone()), Failure::Deleted { object });
                     }
-                    Place::Done if self.settled.is_some() => self.recheck(index),
+                    StepState::Done if self.settled.is_some() => self.recheck(index),
                     _ => {}
                 }
             }
@@ -291,7 +291,7 @@ impl Run<'_> {
     }
 
     fn waiting_steps(&mut self) {
-        for index in self.walk.waiting().collect::<Vec<_>>() {
+        for index in self.graph.waiting().collect::<Vec<_>>() {
             self.evaluate(index);
         }
     }
@@ -302,7 +302,7 @@ impl Run<'_> {
             return;
         }
         self.settled = None;
-        self.walk.reopen(index);
+        self.graph.reopen(index);
         self.evaluate(index);
     }
 
@@ -360,7 +360,7 @@ impl Run<'_> {
 
     fn done(&mut self, index: usize) {
         let step = &self.plan.steps[index];
-        self.walk.done(index);
+        self.graph.done(index);
         let waited = self.reasons.remove(&index).is_some();
         self.progressed = Instant::now();
         // Of what is kept nothing is told, unless it was waited for: then that this is over.
@@ -369,7 +369,7 @@ impl Run<'_> {
                 object: step.object.clone(),
                 verb: verb_name(&step.verb),
                 millis: millis(self.started[index].elapsed()),
-                done: self.walk.done_count(),
+                done: self.graph.done_count(),
                 total: self.plan.steps.len(),
             });
         }
@@ -465,7 +465,7 @@ impl Run<'_> {
             }
         };
         self.admissions.insert(index, state);
-        if self.walk.place(index) == Place::Waiting {
+        if self.graph.state(index) == StepState::Waiting {
             self.evaluate(index);
         }
     }
@@ -488,7 +488,7 @@ impl Run<'_> {
 
     /// Whether everything is done and was so for as long as it has to be.
     fn is_settled(&mut self) -> bool {
-        if !self.walk.finished() || !self.live.is_current() {
+        if !self.graph.finished() || !self.live.is_current() {
             self.settled = None;
             return false;
         }
@@ -497,7 +497,7 @@ impl Run<'_> {
             let regressed: Vec<usize> =
                 (0..self.plan.steps.len()).filter(|index| !self.is_ready_now(*index)).collect();
             for index in &regressed {
-                self.walk.reopen(*index);
+                self.graph.reopen(*index);
                 self.evaluate(*index);
             }
             if !regressed.is_empty() {

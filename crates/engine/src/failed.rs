@@ -4,7 +4,7 @@ use trainerd_plan::desired::Desired;
 
 use crate::engine::{Engine, RunOptions};
 use crate::error::EngineError;
-use crate::place::released;
+use crate::namespace::released;
 use crate::record::Outcome;
 use crate::revision;
 use crate::state::State;

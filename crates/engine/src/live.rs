@@ -14,7 +14,7 @@ use trainerd_plan::readiness::Workload;
 
 use crate::error::Failure;
 use crate::status::{pod_trouble, workload};
-use crate::watches::{Scope, Told, Watches};
+use crate::watches::{Scope, WatchMessage, Watches};
 
 /// The objects of a run.
 pub(crate) struct Live {
@@ -116,7 +116,7 @@ impl Live {
 
     /// Waits until something that is followed changed, and says what.
     pub(crate) async fn next(&mut self) -> Result<Vec<ObjectKey>, Failure> {
-        let Told { resource, scope, event } = self.watches.next().await;
+        let WatchMessage { resource, scope, event } = self.watches.next().await;
         let event = match event {
             Ok(event) => event,
             // Pods are followed only for the reasons that they give.

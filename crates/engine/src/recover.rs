@@ -16,13 +16,13 @@ use crate::engine::{Engine, RunOptions};
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
-use crate::place::released;
+use crate::namespace::released;
 use crate::preflight;
 use crate::record::{Journal, Outcome, Phase};
 use crate::removal::Confirmed;
 use crate::revision::Revision;
+use crate::run_policy::RunPolicy;
 use crate::state::State;
-use crate::terms::Terms;
 
 impl Engine {
     /// Closes the journal as the run ended, turning back first where that is called for.
@@ -45,7 +45,7 @@ impl Engine {
                 let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
                 // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
                 let undo = !matches!(failure, Failure::Refused(_))
-                    && Terms::of(&desired.options).auto_rollback
+                    && RunPolicy::of(&desired.options).auto_rollback
                     && journal.from.is_some_and(worked)
                     && journal.phase == Phase::Forward
                     // All that is wanted is there; what is no longer wanted is on its way out.
@@ -90,7 +90,7 @@ impl Engine {
     ) -> Result<State, EngineError> {
         let pruned = failed.is_none();
         let record = state.stored.record.close(failed)?;
-        let keep = Terms::of(&desired.options).revision_history;
+        let keep = RunPolicy::of(&desired.options).revision_history;
         let known: BTreeSet<u64> = self.store.known_headers().iter().map(|header| header.number).collect();
         let kept = record.kept(keep, &known);
         state.stored.record = record;
@@ -281,8 +281,8 @@ impl Engine {
         // An automatic rollback was allowed by its option when the plan began.
         let lossy = matches!(journal.phase, Phase::Undo { .. }) || journal.allow_lossy;
         let allow = Allowed { lossy, in_use: journal.allow_in_use };
-        let terms = Terms::of(&target.desired.options);
-        let request = self.request(purpose, &target.desired, Some(&last), &observed, &terms, allow);
+        let policy = RunPolicy::of(&target.desired.options);
+        let request = self.request(purpose, &target.desired, Some(&last), &observed, &policy, allow);
         let plan = planner::resume(&request);
         Ok((plan, observed))
     }

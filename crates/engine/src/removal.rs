@@ -1,7 +1,7 @@
 //! Taking an installation away, finished by whoever comes next if it is broken off.
 
 mod labelled;
-mod place;
+mod namespace;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::engine::{Engine, RunOptions};
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::execute::{self, Ended, Limits};
+use crate::namespace::released;
 use crate::observe;
-use crate::place::released;
 use crate::preflight;
 use crate::record::{Journal, Phase, Record, Removal};
+use crate::run_policy::RunPolicy;
 use crate::state::State;
-use crate::terms::Terms;
 
 /// A removal as it was shown: what runs is this, and nothing beyond it.
 #[derive(Clone, Debug)]
@@ -272,10 +272,10 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<(), EngineError> {
-        let terms = state.current.as_ref().map(|current| Terms::of(&current.desired.options));
+        let policy = state.current.as_ref().map(|current| RunPolicy::of(&current.desired.options));
         let limits = Limits {
             settle: Duration::ZERO,
-            progress_deadline: terms.map_or(Duration::from_mins(10), |terms| terms.progress_deadline),
+            progress_deadline: policy.map_or(Duration::from_mins(10), |policy| policy.progress_deadline),
             deadline: options.deadline,
         };
         let (sink, cancel) = (options.sink, &mut options.cancel);

@@ -11,12 +11,12 @@ use trainerd_plan::planner;
 use crate::damage::Damage;
 use crate::engine::{Engine, Prepared, RunOptions, next_number};
 use crate::error::EngineError;
-use crate::place::released;
+use crate::namespace::released;
 use crate::record::{Journal, Phase};
 use crate::recover::{Start, written_before};
 use crate::revision::{Header, Revision};
+use crate::run_policy::RunPolicy;
 use crate::state::State;
-use crate::terms::Terms;
 
 impl Engine {
     /// Plans the way back to an earlier revision, which becomes a new one.
@@ -84,8 +84,9 @@ impl Engine {
         let states: Vec<_> = others.iter().chain([wanted]).map(|revision| &*revision.desired).collect();
         let observed = self.observe(&states).await?;
         let last = written_before(&wanted.desired, &others);
-        let terms = Terms::of(&wanted.desired.options);
-        let request = self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, &terms, allow);
+        let policy = RunPolicy::of(&wanted.desired.options);
+        let request =
+            self.request(Purpose::Rollback, &wanted.desired, Some(&last), &observed, &policy, allow);
         planner::resume(&request).map(drop).map_err(EngineError::Refused)
     }
 

@@ -3,7 +3,7 @@
 use crate::damage::Damage;
 use crate::record::{Journal, Outcome, Record};
 use crate::revision::{Header, Revision};
-use crate::store::{Note, Standing, Stored};
+use crate::store::{Control, Marker, Stored};
 
 /// What is known of an installation at the start of a command.
 #[derive(Clone, Debug)]
@@ -30,14 +30,14 @@ impl State {
     }
 
     /// Who has the say.
-    pub fn standing(&self) -> &Standing {
-        &self.stored.standing
+    pub fn control(&self) -> &Control {
+        &self.stored.control
     }
 
     /// The same where this note says who rules.
     #[must_use]
-    pub fn ruled_by(mut self, note: Note) -> Self {
-        self.stored.standing.ruler = Some(note);
+    pub fn owned_by(mut self, note: Marker) -> Self {
+        self.stored.control.owner = Some(note);
         self
     }
 

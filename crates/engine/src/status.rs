@@ -27,7 +27,7 @@ use crate::record::{Journal, Outcome};
 use crate::retry::patiently;
 use crate::revision::Revision;
 use crate::state::State;
-use crate::store::Standing;
+use crate::store::Control;
 
 /// Where an installation is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,7 +63,7 @@ pub struct Status {
     pub damage: Option<Damage>,
     /// Who has the say.
     #[serde(flatten)]
-    pub standing: Standing,
+    pub control: Control,
 }
 
 /// Where a component is.
@@ -129,7 +129,7 @@ impl Status {
             journal: None,
             writer: None,
             damage: None,
-            standing: Standing::default(),
+            control: Control::default(),
         }
     }
 }
@@ -151,7 +151,7 @@ impl Engine {
             journal: state.journal().cloned(),
             writer: self.writer(state).await?,
             damage: state.damage().cloned(),
-            standing: state.standing().clone(),
+            control: state.control().clone(),
             deleting: self.deleting(&observed),
             ..Status::of(number, desired, objects)
         })
@@ -194,7 +194,7 @@ impl Engine {
             journal: state.journal().cloned(),
             writer: self.writer(state).await?,
             damage: state.damage().cloned(),
-            standing: state.standing().clone(),
+            control: state.control().clone(),
             // What it should be is not known.
             ready: false,
             ..Status::of(number, &known, objects)

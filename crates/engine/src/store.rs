@@ -6,7 +6,7 @@
 
 mod installations;
 mod keep;
-mod standing;
+mod markers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,8 +25,8 @@ use trainerd_plan::object::{GroupKind, ObjectKey};
 
 pub use self::installations::{Found, installations};
 pub(crate) use self::keep::Package;
-pub(crate) use self::standing::About;
-pub use self::standing::{Note, Standing};
+pub(crate) use self::markers::MarkerKind;
+pub use self::markers::{Control, Marker};
 use crate::chunk::{self, Chunk};
 use crate::error::{EngineError, StoredError, one_line};
 use crate::observe::IN_FLIGHT;
@@ -80,7 +80,7 @@ pub(crate) struct Stored {
     /// Namespaces of members other than the installation's.
     pub namespaces: BTreeSet<String>,
     /// Who has the say, as [`Store::open`] found it.
-    pub standing: Standing,
+    pub control: Control,
     /// resourceVersion of the list that [`Store::open`] made.
     pub listed: String,
     /// The numbers of the revisions whose Secrets exist, and can be read so far, as [`Store::open`] found them.
@@ -144,7 +144,7 @@ impl Store {
     /// The record, or an empty one; and, in the same request, the header of every revision that can be read.
     pub(crate) async fn open(&self) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
-        let (secrets, listed) = self.kept(" in (record,revision,paused,ruler)").await?;
+        let (secrets, listed) = self.kept(" in (record,revision,paused,owner)").await?;
         let listed_revisions = self.numbered(&secrets).into_iter();
         // One that is damaged says so when it is needed.
         let sound: BTreeMap<u64, Header> = listed_revisions
@@ -162,7 +162,7 @@ impl Store {
         for copy in copies {
             self.headers().entry(copy.number).or_insert(copy);
         }
-        Ok(Stored { standing: Self::standing(&secrets)?, listed, revisions, ..stored })
+        Ok(Stored { control: Self::control(&secrets)?, listed, revisions, ..stored })
     }
 
     /// The record, or an empty one.
@@ -196,7 +196,7 @@ impl Store {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            standing: Standing::default(),
+            control: Control::default(),
             listed: String::new(),
             revisions: BTreeSet::new(),
         })
@@ -206,7 +206,7 @@ impl Store {
     ///
     /// # Errors
     /// [`EngineError::LeaseLost`] before anything is sent; a conflict where somebody else wrote meanwhile. One that
-    /// somebody deleted meanwhile is made anew by whoever holds the lease.
+    /// somebody deleted meanwhile is created again by whoever holds the lease.
     pub(crate) async fn write(&self, stored: &Stored) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
         let fence = self.fence();
@@ -251,7 +251,7 @@ impl Store {
             None => create().await,
             Some(_) => match self.cluster.replace(&builtin::secret(), secret, QUIETLY).await {
                 Err(error) if error.is_absent() && fence.is_some() => {
-                    tracing::warn!(secret = name, "the record was deleted by somebody; it is written anew");
+                    tracing::warn!(secret = name, "the record was deleted by somebody; it is written again");
                     create().await
                 }
                 answer => answer,

@@ -5,7 +5,7 @@ use trainerd_cluster::lease::Fence;
 
 use crate::engine::{Engine, Prepared, RunOptions, next_number};
 use crate::error::EngineError;
-use crate::place::released;
+use crate::namespace::released;
 use crate::record::{Journal, Phase};
 use crate::recover::Start;
 use crate::revision::{Header, Revision};

@@ -65,7 +65,7 @@ impl Scope {
 }
 
 /// What a watch told.
-pub(crate) struct Told {
+pub(crate) struct WatchMessage {
     pub(crate) resource: Resource,
     pub(crate) scope: Scope,
     pub(crate) event: Result<Event, RequestError>,
@@ -79,8 +79,8 @@ pub(crate) struct Watches {
     open: BTreeMap<(Resource, Scope), AbortHandle>,
     /// Watches that have not told anything yet.
     silent: BTreeSet<(Resource, Scope)>,
-    sender: mpsc::Sender<Told>,
-    messages: mpsc::Receiver<Told>,
+    sender: mpsc::Sender<WatchMessage>,
+    messages: mpsc::Receiver<WatchMessage>,
     tasks: JoinSet<()>,
 }
 
@@ -144,7 +144,7 @@ impl Watches {
                 params.list.namespace = Some(namespace.clone());
                 let ours = applyset::INSTALLATION;
                 params.list.label_selector =
-                    Some(format!("{ours}={installation},{RECORD} in (record,paused,ruler)"));
+                    Some(format!("{ours}={installation},{RECORD} in (record,paused,owner)"));
             }
         }
         let (cluster, sender) = (self.cluster.clone(), self.sender.clone());
@@ -152,8 +152,8 @@ impl Watches {
         let task = self.tasks.spawn(async move {
             let mut events = cluster.watch(&resource, params);
             while let Some(event) = events.next().await {
-                let told = Told { resource: resource.clone(), scope: scope.clone(), event };
-                if sender.send(told).await.is_err() {
+                let message = WatchMessage { resource: resource.clone(), scope: scope.clone(), event };
+                if sender.send(message).await.is_err() {
                     break;
                 }
             }
@@ -186,22 +186,22 @@ impl Watches {
     }
 
     /// The next thing told, if there is one already.
-    pub(crate) fn try_next(&mut self) -> Option<Told> {
+    pub(crate) fn try_next(&mut self) -> Option<WatchMessage> {
         loop {
-            let told = self.messages.try_recv().ok()?;
-            let place = (told.resource.clone(), told.scope.clone());
+            let message = self.messages.try_recv().ok()?;
+            let place = (message.resource.clone(), message.scope.clone());
             if self.open.contains_key(&place) {
                 self.silent.remove(&place);
-                return Some(told);
+                return Some(message);
             }
         }
     }
 
     /// Waits for the next thing told. Nothing is lost when the future is dropped.
-    pub(crate) async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> WatchMessage {
         loop {
-            let told = tokio::select! {
-                told = self.messages.recv() => told,
+            let message = tokio::select! {
+                message = self.messages.recv() => message,
                 // Tasks that were ended are let go of.
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     pass_on_panic(ended);
@@ -209,11 +209,11 @@ impl Watches {
                 }
             };
             // The sender of this very struct keeps the channel open: without a watch this waits for ever.
-            let Some(told) = told else { return std::future::pending().await };
-            let place = (told.resource.clone(), told.scope.clone());
+            let Some(message) = message else { return std::future::pending().await };
+            let place = (message.resource.clone(), message.scope.clone());
             if self.open.contains_key(&place) {
                 self.silent.remove(&place);
-                return told;
+                return message;
             }
         }
     }

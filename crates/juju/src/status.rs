@@ -107,7 +107,7 @@ pub enum Reason {
     Upgrading { from: String, to: String, progress: Progress },
     /// The way back.
     RollingBack { revision: u64, progress: Progress },
-    /// What somebody changed is put right.
+    /// What somebody changed is repaired.
     Repairing { objects: usize },
     /// All goes.
     Removing,

@@ -1,6 +1,6 @@
 //! Drift: what somebody changed of an object that is as a revision wants it, and what is to be done about it.
 //!
-//! The revision is the intent: no plan is needed to put one object right. Fields that we do not own, and states
+//! The revision is the intent: no plan is needed to repair one object. Fields that we do not own, and states
 //! that controllers write, are no drift.
 
 mod contention;
@@ -35,7 +35,7 @@ pub const POLICY: &str = "trainerd.dev/drift-policy";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// It is put right.
+    /// It is repaired.
     #[default]
     Enforce,
     /// It is shown.
@@ -124,7 +124,7 @@ impl Drifted {
 pub enum Remedy {
     /// One write, sent as it is.
     Repair(Box<Step>),
-    /// More than one object is concerned: a plan puts it right.
+    /// More than one object is concerned: a plan repairs it.
     Plan,
     /// Nothing.
     Leave(Leave),
@@ -150,7 +150,7 @@ pub enum Leave {
         /// The other manager.
         manager: String,
     },
-    /// The field cannot be changed back: the object would have to be made anew.
+    /// The field cannot be changed back: the object would have to be created again.
     Immutable {
         /// The field.
         path: String,

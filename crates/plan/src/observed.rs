@@ -79,7 +79,7 @@ impl LiveObject {
     }
 
     /// Whether somebody else has it: another set claims it, or it bears neither our label nor a trace of an
-    /// apply of ours. Whether it was ours once says nothing: it may have been made anew since.
+    /// apply of ours. Whether it was ours once says nothing: it may have been created again since.
     pub fn is_foreign(&self, installation: &Installation, field_manager: &str) -> bool {
         match applyset::label(&self.value, applyset::PART_OF) {
             Some(id) => id != applyset::id(installation),

@@ -16,7 +16,7 @@ use crate::ownership::{FieldChange, FieldPath};
 pub enum Purpose {
     /// The first revision of an installation.
     Install,
-    /// Other options, or drift put right, with the same component versions.
+    /// Other options, or drift repaired, with the same component versions.
     Change,
     /// A component's version rises.
     Upgrade,
@@ -52,7 +52,7 @@ pub enum Verb {
         force: bool,
     },
     /// It exists and is as it should be; no request. It may still have to become ready. With [`Until::Gone`]:
-    /// it is being deleted, and a later step makes it anew.
+    /// it is being deleted, and a later step creates it again.
     Keep,
     /// It exists and is no longer wanted here, but others rely on it: the installation's labels and our entry in its
     /// `managedFields` go, every other field stays as it is.
@@ -165,7 +165,7 @@ pub struct Plan {
     /// The step after which going back is no longer exact; `None`: all of it can be undone.
     pub point_of_no_return: Option<usize>,
     /// Objects that are wanted but being deleted, and held by that: no step of this plan concerns them, and no step
-    /// that writes waits for them. They are made anew once they are gone, by another plan.
+    /// that writes waits for them. They are created again once they are gone, by another plan.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
     /// What the plan leaves as it is although it looks like ours to change, in sentences.

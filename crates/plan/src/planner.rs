@@ -65,7 +65,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, Vec<Refused>> {
 }
 
 /// Plans the rest of a way that was begun: an open journal. Unlike [`plan`] it is not refused for what time
-/// resolves: what is being deleted is waited for and made anew, and a CRD under which objects are stored stays,
+/// resolves: what is being deleted is waited for and created again, and a CRD under which objects are stored stays,
 /// with a note.
 ///
 /// The wait is a step of its own before the [`Verb::Create`]: [`Verb::Keep`] until [`Until::Gone`], which holds
@@ -90,7 +90,7 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         let object = &request.desired.objects[index];
         stuck[index] = edges[index].iter().any(|&before| stuck[before]);
         match step(request, object, last.get(&object.key()).copied(), resuming) {
-            // It cannot be written before what is held has been made anew.
+            // It cannot be written before what is held has been created again.
             Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
             Ok(Planned::Step(wait, mut step)) => {
                 step.after = edges[index].iter().filter_map(|&before| position[before]).collect();

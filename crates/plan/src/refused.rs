@@ -119,7 +119,7 @@ impl Refused {
                 "name that one with --namespace and --name; or remove it there first, with `trainerd remove`"
             }
             Self::ImmutableField { .. } => {
-                "change the option back, or remove the installation and install it anew"
+                "change the option back, or remove the installation and install it again"
             }
             Self::FieldConflict { .. } => {
                 "set option conflicts=force to take the field, or conflicts=yield to leave it to them"

@@ -22,7 +22,7 @@ pub struct Identity {
     pub groups: Vec<String>,
 }
 
-/// Why a token does not open the door. No text in here holds the token: those who make one see to that.
+/// Why a token is refused. No text in here holds the token: those who make one see to that.
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
     /// Nobody's token, or one that is no longer valid: 401.

@@ -5,21 +5,21 @@
 //! request is forwarded, or right after its answer came; then the same command is run once more, undisturbed.
 //! That must bring the cluster to where the undisturbed run brought it, alone.
 //!
-//! A daemon is put through random stories instead: [`Ordeal`]. And trainerd's own Secrets are lost: [`Losses`].
+//! A daemon is put through random scripts instead: [`Runner`]. And trainerd's own Secrets are lost: [`Losses`].
 
-mod hands;
+mod actors;
 mod losses;
-mod ordeal;
+mod runner;
+mod script;
 mod seeds;
 mod state;
-mod story;
 mod verdict;
 
 pub use losses::{Loss, Losses};
-pub use ordeal::{Ended, Ordeal, Told};
+pub use runner::{Ended, RunReport, Runner};
+pub use script::Script;
 pub use seeds::part_of_seeds;
 pub use state::State;
-pub use story::Story;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -50,10 +50,10 @@ pub(crate) fn damage_text(damage: &Damage) -> String {
 pub(crate) fn remedy(damage: &Damage) -> String {
     match damage {
         Damage::Record { exact: false, revision } => {
-            format!("`trainerd repair` writes it anew and brings every object to revision {revision}")
+            format!("`trainerd repair` writes it again and brings every object to revision {revision}")
         }
         Damage::Record { exact: true, .. } | Damage::Revision { .. } => {
-            "`trainerd repair` writes it anew".to_owned()
+            "`trainerd repair` writes it again".to_owned()
         }
         Damage::Objects { renderable, readable, .. } => remedy_of_objects(*renderable, *readable),
     }
@@ -62,7 +62,7 @@ pub(crate) fn remedy(damage: &Damage) -> String {
 /// What heals a revision whose objects cannot be read.
 pub(super) fn remedy_of_objects(renderable: bool, readable: Option<u64>) -> String {
     match (renderable, readable) {
-        (true, _) => "`trainerd repair` writes it anew, from its options".to_owned(),
+        (true, _) => "`trainerd repair` writes it again, from its options".to_owned(),
         (false, Some(number)) => {
             format!("`trainerd rollback {number}` goes to the newest revision that can be read")
         }

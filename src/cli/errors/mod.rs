@@ -90,7 +90,7 @@ impl Problem {
         Self { reason: Some(Box::new(reason)), ..self }
     }
 
-    /// About an object.
+    /// MarkerKind an object.
     fn about(self, object: &ObjectKey) -> Self {
         Self { object: Some(object.clone()), ..self }
     }

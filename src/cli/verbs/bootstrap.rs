@@ -14,24 +14,24 @@ use self::options_map::OptionsMap;
 use super::remove::take_away;
 use crate::cli::args::OptionArgs;
 use crate::cli::change::{Change, change_after};
-use crate::cli::context::{Context, check_ruler, installed};
+use crate::cli::context::{Context, check_owner, installed};
+use crate::cli::daemon_client::source_in_cluster;
 use crate::cli::errors::{InputError, Problem};
 use crate::cli::exit::Exit;
 use crate::cli::option_changes::{explained, patched};
 use crate::cli::options::{Given, environment};
-use crate::cli::want::{Wanted, purpose, want};
-use crate::cli::way::source_in_cluster;
+use crate::cli::target::{Target, purpose, resolve};
 
 /// The option that names the daemon's image.
 const IMAGE: &str = "trainerd-image";
 
-/// Put the daemon into the cluster, to keep the installation from there
+/// Install the daemon in the cluster
 ///
-/// Installs a Deployment with what it needs, and makes the ConfigMap trainerd-options where there is none: the options
-/// of the installation are declared there from then on, each key is an option, and they are yours to edit. It starts
-/// from the options of that ConfigMap, or else of what is installed, and sets the keys that are named here once the
-/// daemon runs. The same command again brings another image or version of the daemon; one that fails leaves the
-/// ConfigMap as it is. The daemon may do what it does itself and what the stack is granted, and nothing else.
+/// Installs a Deployment with its permissions and creates the ConfigMap trainerd-options unless it exists. From then on
+/// the options of the installation are the keys of that ConfigMap, and you edit them there. The first options are those
+/// of the ConfigMap, or else of the installed revision, with the options that are given here. Run it again to change the
+/// image or version of the daemon; if that fails, the ConfigMap stays as it was. The daemon has the permissions that it
+/// uses and those that it grants to the stack, and no others.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +47,7 @@ pub(crate) struct BootstrapArgs {
     #[arg(long, value_name = "REF")]
     image: Option<String>,
 
-    /// Take the daemon out of the cluster; what it keeps stays as it is, and the command line has its hand on it again
+    /// Remove the daemon from the cluster; the stack stays, and the command line manages it again
     #[arg(long, conflicts_with = "image")]
     remove: bool,
 
@@ -79,8 +79,8 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let state = context.open(&stack).await?;
     let source = source_in_cluster(&keeps.namespace);
     // Two daemons with different sources would undo each other's work.
-    if state.standing().other_ruler(&source).is_some() {
-        check_ruler(context, &state)?;
+    if state.control().other_owner(&source).is_some() {
+        check_owner(context, &state)?;
     }
     let map = context.interrupt.or(OptionsMap::read(&cluster, &keeps.namespace)).await?;
     let mut given = map.declared().unwrap_or_else(|| start(&state));
@@ -90,7 +90,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     before = given.clone().overridden_with(before);
     given.override_with(asked.clone());
     // What the daemon would refuse is refused here, where somebody reads it.
-    context.interrupt.or(want(&catalog, &stack, &state, &given)).await?;
+    context.interrupt.or(resolve(&catalog, &stack, &state, &given)).await?;
     if !map.exists() {
         context.printer.note(&format!("{source} will be made: the options are declared there from then on"));
     }
@@ -111,9 +111,9 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     if !set.is_empty() {
         context.printer.note(&format!("set in {source}: {}", set.join(", ")));
     }
-    if let Some(other) = state.standing().other_ruler(&source) {
+    if let Some(other) = state.control().other_owner(&source) {
         // Let through because it is paused: whoever resumes it wants the new daemon to rule.
-        context.interrupt.or(stack.rule(state.standing(), &source)).await?;
+        context.interrupt.or(stack.claim(state.control(), &source)).await?;
         context.printer.note(&format!("{} rules no more", other.what));
     }
     let name = &keeps.name;
@@ -135,7 +135,7 @@ async fn wanted(
     state: &State,
     given: &Given,
     keeps: &Installation,
-) -> Result<Wanted, Problem> {
+) -> Result<Target, Problem> {
     let options = given.parse(catalog)?;
     let resolution = catalog.resolve_daemon()?;
     let from = installed(state);
@@ -149,7 +149,7 @@ async fn wanted(
     let before = state.current.as_ref().map(|current| &current.header);
     let changes = explained(before, &desired, given);
     let patched = patched(&options, &desired);
-    Ok(Wanted { desired, resolution, purpose, is_stop: false, options: changes, patched })
+    Ok(Target { desired, resolution, purpose, is_stop: false, options: changes, patched })
 }
 
 async fn remove(
@@ -170,7 +170,7 @@ async fn remove(
         take_away(context, &engine, Removal::KeepStored, "Take the daemon out of the cluster?").await?;
     let source = source_in_cluster(&keeps.namespace);
     let stack = context.engine_of(cluster, keeps);
-    context.interrupt.or(stack.rule_no_more(&source)).await?;
+    context.interrupt.or(stack.release(&source)).await?;
     context.printer.note("what it kept stays as it is; `trainerd up` and `trainerd upgrade` change it again");
     Ok(exit)
 }

@@ -16,7 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{Given, Source, environment};
 use crate::cli::output::columns;
 
-/// Tell of the options of the stack
+/// Show the options of the stack
 #[derive(Clone, Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct ConfigArgs {

@@ -13,12 +13,12 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{STDIN, environment};
 use crate::daemon::{self, Setup, Source, Tls};
 
-/// Keep the installation as its options say, until told to end
+/// Reconcile the installation with its options, until stopped
 ///
-/// Brings the installation to the options of one declared source and keeps it there: what somebody changes or deletes
-/// is put right as drift-policy says, changed options are planned and run, a plan that was broken off is finished. It
-/// takes the lease only to write, so daemons may run side by side. Without --config and --config-map the options come
-/// over the API, and until then what is installed is kept.
+/// Reads options from one source and reconciles the installation with them: changed options are planned and applied,
+/// drift is repaired as drift-policy says, an interrupted plan is finished. It holds the lease only while it writes, so
+/// several daemons may run side by side. Without --config and --config-map the options come over the API; until they
+/// do, the installed revision is kept.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -46,10 +46,10 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "NAME", env = "TRAINERD_CONFIG_MAP", hide_env_values = true)]
     config_map: Option<String>,
 
-    /// Make this source the one that rules, in the place of another one
+    /// Make this source of options the current one, in place of another
     ///
-    /// Without it a daemon does nothing where the options of another source rule already. It acts once: if another daemon
-    /// takes over later, this one stands aside until it is started again.
+    /// An installation has one source of options. A daemon with another source changes nothing unless this is given. It
+    /// acts once: if a daemon with a third source takes over later, this one stops until it is restarted.
     #[arg(long)]
     take_over: bool,
 

@@ -1,4 +1,4 @@
-//! `doctor`: what stands in the way, before anything is changed.
+//! `doctor`: whether a change can succeed, before anything is changed.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
 use crate::cli::output::{Tone, columns};
 use crate::cli::plan_text::counts;
-use crate::cli::want::want;
+use crate::cli::target::resolve;
 
-/// Check what stands in the way of an installation, without change
+/// Check whether the stack can be installed or changed; changes nothing
 ///
 /// Cluster, versions, permissions, collisions, images; where something is installed, its webhooks and whether it is
 /// ready. Ends with the exit code that `up` would end with at the first check that fails.
@@ -131,7 +131,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
     };
     checks.push(records(context, &engine, &state).await?);
     let state = context.interrupt.or(ahead(&engine, state)).await?;
-    let wanted = match context.interrupt.or(want(catalog, &engine, &state, given)).await {
+    let wanted = match context.interrupt.or(resolve(catalog, &engine, &state, given)).await {
         Ok(wanted) => wanted,
         Err(problem) => {
             checks.push(Check::fail("versions", &problem));

@@ -20,7 +20,7 @@ use crate::cli::output::{Verbosity, columns};
 /// Characters of a result that the table shows.
 const GLANCE: usize = 60;
 
-/// List the revisions, and what came of each
+/// List the revisions and their outcomes
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

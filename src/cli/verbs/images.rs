@@ -10,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
 use crate::cli::output::columns;
 
-/// Tell of the images that the stack runs
+/// List the container images of the stack
 #[derive(Clone, Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct ImagesArgs {

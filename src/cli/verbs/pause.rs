@@ -1,4 +1,4 @@
-//! `pause` and `resume`: the daemon's hand off the cluster, and on it again.
+//! `pause` and `resume`: whether daemons reconcile an installation.
 
 use clap::Args;
 
@@ -6,23 +6,23 @@ use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 
-/// Take the daemon's hand off the installation
+/// Suspend reconciliation by the daemon
 ///
-/// A daemon that runs, now or later, changes nothing until `resume`: it still observes and reports. A plan under way
-/// stops in good order and is finished after `resume`. Meanwhile the command line may change the installation.
+/// Until `resume`, no daemon changes the installation, even one that is started later: it only observes and reports. A
+/// plan that runs is interrupted and finished after `resume`. The command line may change the installation meanwhile.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd pause                                    hands off
+  trainerd pause                                    suspend reconciliation
   trainerd status                                   says so, and by whom
-  trainerd resume                                   go on")]
+  trainerd resume                                   reconcile again")]
 pub(crate) struct PauseArgs {}
 
-/// Let the daemon go on after `pause`
+/// Resume reconciliation after `pause`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd resume                                   what was broken off is finished, drift is put right")]
+  trainerd resume                                   finish an interrupted plan, repair drift")]
 pub(crate) struct ResumeArgs {}
 
 /// Runs `pause`.

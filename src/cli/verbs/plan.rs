@@ -14,7 +14,7 @@ use crate::cli::exit::Exit;
 use crate::cli::option_changes::{OptionChange, Patched};
 use crate::cli::options::{Given, environment};
 use crate::cli::plan_text::{outcome_text, plan_text};
-use crate::cli::want::want;
+use crate::cli::target::resolve;
 
 /// Show what `up` would do, and why
 ///
@@ -72,7 +72,7 @@ pub(crate) async fn show(
 ) -> Result<Exit, Problem> {
     let state = context.open_damaged(engine).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
-    let wanted = context.interrupt.or(want(catalog, engine, &state, given)).await?;
+    let wanted = context.interrupt.or(resolve(catalog, engine, &state, given)).await?;
     let about = wanted.about(context.printer.verbosity);
     let prepared =
         context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow)).await?;

@@ -13,7 +13,7 @@ use trainerd_reconciler::{Environment, Flags, log};
 /// Exit code of Go's flag package for a command line that it cannot read.
 const BAD_FLAGS: u8 = 2;
 
-/// Run the Trainer controller, in the place of Kubeflow's controller manager
+/// Run the Trainer controller in place of Kubeflow's controller manager
 ///
 /// Takes the flags and the configuration file of Kubeflow Trainer's manager and does what it does: reconciles TrainJobs
 /// through JobSets, admits TrainJobs and runtimes by webhooks, keeps their certificate, and serves probes and metrics.

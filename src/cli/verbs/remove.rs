@@ -6,17 +6,17 @@ use trainerd_engine::removal::NamespaceLeft;
 use trainerd_engine::{Engine, EngineError};
 
 use crate::cli::ask::{Risk, confirm};
-use crate::cli::context::{Context, check_ruler};
+use crate::cli::context::{Context, check_owner};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::plan_text::{counted, plan_text};
 use crate::cli::progress::{Last, Progress};
 
-/// Take the installation away
+/// Remove the installation
 ///
-/// Shows what goes, and asks; where there is no terminal to ask on, --yes is needed. CRDs and what is stored under them
-/// stay, unless --purge is given. The namespace goes only if trainerd made it and nothing else is in it. Where nothing
-/// is recorded of the installation, because its namespace was deleted say, what carries its label is taken away.
+/// Lists what will be deleted and asks for confirmation; without a terminal, --yes is required. CRDs and their custom
+/// resources stay unless --purge is given. The namespace is deleted only if trainerd created it and it is empty. If the
+/// record is gone, for example with its namespace, the objects that carry the installation's label are deleted.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ Examples:
   trainerd remove --purge                           CRDs too, refused while jobs are stored
   trainerd remove --purge --delete-jobs --yes       everything")]
 pub(crate) struct RemoveArgs {
-    /// Take the CRDs away too; refused while TrainJobs, JobSets or LeaderWorkerSets exist
+    /// Delete the CRDs too; refused while TrainJobs, JobSets or LeaderWorkerSets exist
     #[arg(long)]
     purge: bool,
 
@@ -52,7 +52,7 @@ pub(crate) async fn take_away(
     question: &str,
 ) -> Result<Exit, Problem> {
     let state = context.open_damaged(engine).await?;
-    check_ruler(context, &state)?;
+    check_owner(context, &state)?;
     let confirmed = context.interrupt.or(engine.prepare_removal(&state, extent)).await?;
     if !confirmed.is_empty() {
         context.printer.note(plan_text(&confirmed.plan, &context.printer).trim_end());

@@ -16,12 +16,12 @@ use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, lost};
 use crate::cli::exit::Exit;
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::progress::{Last, Progress};
-use crate::cli::want::rendered_again;
+use crate::cli::target::rendered_again;
 
-/// Put everything back as the current revision says
+/// Repair whatever differs from the current revision
 ///
-/// Objects that were changed or deleted, and trainerd's own Secrets where they were lost: the record, a revision, its
-/// objects. Nothing else is changed: options and versions stay as they are. It works without a daemon, and beside one.
+/// Restores objects that were changed or deleted, and trainerd's own Secrets if they were lost: the record, revisions and
+/// their objects. Options and versions stay as they are. Works with and without a daemon.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -67,7 +67,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
         context.printer.note(&outcome_text(&prepared));
     }
     if writes_record || prepared.restores() {
-        context.printer.note("what was lost of trainerd's own Secrets is written anew");
+        context.printer.note("what was lost of trainerd's own Secrets is written again");
     }
     let is_whole = prepared.is_empty() && !writes_record;
     if args.dry_run {

@@ -13,11 +13,11 @@ use crate::cli::exit::Exit;
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::progress::{Last, Progress};
 
-/// Ask for another try of what failed and was rolled back
+/// Retry a revision that failed and was rolled back
 ///
-/// Options that failed once are not tried again by themselves (but see option retry-failed): the cause may have been
-/// elsewhere, a registry that was down, say. Where a daemon keeps the installation, it is the daemon that tries again;
-/// `trainerd status --wait` tells what comes of it. Otherwise this command does.
+/// A failed revision is not retried automatically (see option retry-failed). Retry it once the cause is gone, such as a
+/// registry that was down. If a daemon reconciles the installation, the daemon retries, and `trainerd status --wait`
+/// follows it; otherwise this command does.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, args: &RetryArgs) -> Result<Exit, Pro
     context.printer.note(&format!("revision {number} failed: {reason}"));
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
-    if state.standing().ruler.is_some() && state.standing().paused.is_none() {
+    if state.control().owner.is_some() && state.control().paused.is_none() {
         let asked = engine.ask_for_retry(&context.run_options(&sink)).await;
         progress.clear();
         let said = match asked? {

@@ -6,7 +6,7 @@ use trainerd_engine::{Engine, EngineError, State};
 use super::plan::journal_text;
 use crate::cli::args::{AllowArgs, revision};
 use crate::cli::ask::{Risk, confirm};
-use crate::cli::context::{Context, check_ruler};
+use crate::cli::context::{Context, check_owner};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::option_changes::{self, Values, between};
@@ -37,7 +37,7 @@ pub(crate) struct RollbackArgs {
 pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
     let state = context.open_damaged(&engine).await?;
-    check_ruler(context, &state)?;
+    check_owner(context, &state)?;
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
     let allow = args.allow.allowed();

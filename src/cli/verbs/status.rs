@@ -9,19 +9,19 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use trainerd_engine::error::one_line;
-use trainerd_engine::{Engine, Note, Standing, Status};
+use trainerd_engine::{Control, Engine, Marker, Status};
 
 use super::history::outcome_text;
 use super::plan::{GOES_ON, journal_text};
 use crate::cli::args::Format;
 use crate::cli::context::{Context, ahead};
+use crate::cli::daemon_client::DaemonClient;
+use crate::cli::daemon_status::{DaemonProbe, DaemonStatus};
 use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
 use crate::cli::exit::Exit;
 use crate::cli::external::absent;
 use crate::cli::output::{Printer, Tone, columns};
-use crate::cli::way::Way;
 use crate::cli::web;
-use crate::cli::word::{Ear, Word};
 use crate::training::{self, Phase, TrainJobs};
 
 /// Show components, versions, readiness, and what each object waits for
@@ -65,31 +65,32 @@ pub(crate) struct StatusArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Problem> {
     if args.web {
-        let way = way_to_page(context, args.socket.as_ref()).await?;
-        return web::show(context, way, context.printer.draws()).await;
+        let client = client_of_page(context, args.socket.as_ref()).await?;
+        return web::show(context, client, context.printer.draws()).await;
     }
     let engine = context.engine().await?;
-    let mut ear = Ear::new(args.socket.clone());
+    let mut daemon_probe = DaemonProbe::new(args.socket.clone());
     if args.wait {
-        wait::wait(context, &engine, &mut ear).await?;
+        wait::wait(context, &engine, &mut daemon_probe).await?;
     }
     if args.watch {
-        return Box::pin(watch::watch(context, &engine, &mut ear)).await;
+        return Box::pin(watch::watch(context, &engine, &mut daemon_probe)).await;
     }
-    let status = look(context, &engine, &mut ear).await?;
+    let status = look(context, &engine, &mut daemon_probe).await?;
     print(&context.printer, &status, false)?;
     Ok(Exit::Done)
 }
 
-async fn way_to_page(context: &Context, socket: Option<&PathBuf>) -> Result<Way, Problem> {
+async fn client_of_page(context: &Context, socket: Option<&PathBuf>) -> Result<DaemonClient, Problem> {
     if let Some(socket) = socket {
-        return Ok(Way::Socket(socket.clone()));
+        return Ok(DaemonClient::Socket(socket.clone()));
     }
     let cluster = context.connect().await?;
-    let found =
-        async { Ok::<_, Problem>(Way::into_cluster(&cluster, &context.cluster.installation()).await) };
+    let found = async {
+        Ok::<_, Problem>(DaemonClient::into_cluster(&cluster, &context.cluster.installation()).await)
+    };
     match context.interrupt.or(found).await? {
-        Ok(Some(way)) => Ok(way),
+        Ok(Some(client)) => Ok(client),
         Ok(None) => {
             let namespace = &context.cluster.namespace;
             let what = format!("failed to find a daemon in namespace {namespace}");
@@ -105,11 +106,11 @@ async fn way_to_page(context: &Context, socket: Option<&PathBuf>) -> Result<Way,
 
 /// Where the installation is, and what its daemon says.
 #[derive(PartialEq, Serialize)]
-struct Told {
+struct StatusReport {
     #[serde(flatten)]
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
-    daemon: Option<Word>,
+    daemon: Option<DaemonStatus>,
     /// Nothing where the kind is not served, or they cannot be listed.
     #[serde(rename = "trainJobs", skip_serializing_if = "Option::is_none")]
     train_jobs: Option<TrainJobs>,
@@ -118,26 +119,30 @@ struct Told {
 /// How often it is looked again because a plan ended between two requests of a look.
 const LOOKS: usize = 3;
 
-async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told, Problem> {
+async fn look(
+    context: &Context,
+    engine: &Engine,
+    daemon_probe: &mut DaemonProbe,
+) -> Result<StatusReport, Problem> {
     for _ in 1..LOOKS {
-        let (told, version) = look_once(context, engine, ear).await?;
-        let has_ended = told.status.journal.is_some() && told.status.writer.is_none();
+        let (report, version) = look_once(context, engine, daemon_probe).await?;
+        let has_ended = report.status.journal.is_some() && report.status.writer.is_none();
         // The record was read before the lease: only where it is still the same was the plan broken off.
         if !has_ended || context.interrupt.or(engine.open_damaged()).await?.version() == version.as_deref() {
-            return Ok(told);
+            return Ok(report);
         }
     }
-    Ok(look_once(context, engine, ear).await?.0)
+    Ok(look_once(context, engine, daemon_probe).await?.0)
 }
 
 async fn look_once(
     context: &Context,
     engine: &Engine,
-    ear: &mut Ear,
-) -> Result<(Told, Option<String>), Problem> {
+    daemon_probe: &mut DaemonProbe,
+) -> Result<(StatusReport, Option<String>), Problem> {
     let state = context.interrupt.or(engine.open_damaged()).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
-    let heard = async { Ok::<_, Problem>(ear.listen(engine, &state).await) };
+    let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, &state).await) };
     let daemon = context.interrupt.or(heard).await?;
     match context.interrupt.or(engine.status(&state)).await {
         Ok(mut status) => {
@@ -147,7 +152,7 @@ async fn look_once(
                 status.missing = absent;
             }
             let train_jobs = train_jobs(context, engine).await?;
-            Ok((Told { status, daemon, train_jobs }, state.version().map(str::to_owned)))
+            Ok((StatusReport { status, daemon, train_jobs }, state.version().map(str::to_owned)))
         }
         Err(problem @ Problem { code: "not-installed", .. }) => {
             let left = context.interrupt.or(engine.left_behind()).await?;
@@ -173,7 +178,7 @@ async fn train_jobs(context: &Context, engine: &Engine) -> Result<Option<TrainJo
     }))
 }
 
-fn print(printer: &Printer, status: &Told, again: bool) -> Result<(), Problem> {
+fn print(printer: &Printer, status: &StatusReport, again: bool) -> Result<(), Problem> {
     match printer.format() {
         Format::Table => printer.data(&text(status, &printer.for_stdout())),
         // One a line, so that a reader can tell them apart.
@@ -186,8 +191,8 @@ fn print(printer: &Printer, status: &Told, again: bool) -> Result<(), Problem> {
     }
 }
 
-fn text(told: &Told, printer: &Printer) -> String {
-    let Told { status, daemon, train_jobs } = told;
+fn text(report: &StatusReport, printer: &Printer) -> String {
+    let StatusReport { status, daemon, train_jobs } = report;
     let ready = if status.ready {
         printer.paint(Tone::Good, "ready")
     } else {
@@ -204,7 +209,7 @@ fn text(told: &Told, printer: &Printer) -> String {
         status.name, status.namespace, status.revision
     );
     // What the options want and what is installed are two things: the second line says so at once.
-    if let Some(why) = daemon.as_ref().and_then(Word::options_not_in_force) {
+    if let Some(why) = daemon.as_ref().and_then(DaemonStatus::options_not_in_force) {
         let _ = writeln!(text, "{}", printer.paint(Tone::Bad, &why));
     }
     if let Some(damage) = &status.damage {
@@ -212,7 +217,7 @@ fn text(told: &Told, printer: &Printer) -> String {
         let _ = writeln!(text, "{}; {}", damage_text(damage), remedy(damage));
     }
     text.push('\n');
-    text.push_str(&standing_text(&status.standing, daemon.as_ref()));
+    text.push_str(&control_text(&status.control, daemon.as_ref()));
     text.push_str(&columns(
         &["COMPONENT", "VERSION", "READY"],
         status.components.iter().map(|(name, component)| {
@@ -278,14 +283,14 @@ fn train_jobs_text(jobs: &TrainJobs) -> String {
 }
 
 /// Who has the say, a line each.
-fn standing_text(standing: &Standing, daemon: Option<&Word>) -> String {
+fn control_text(control: &Control, daemon: Option<&DaemonStatus>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    if let Some(Note { by, asked_by, since, .. }) = &standing.paused {
+    if let Some(Marker { by, asked_by, since, .. }) = &control.paused {
         let who = asked_by.as_ref().map(|who| format!("{who}, over the API of ")).unwrap_or_default();
         let _ = writeln!(text, "paused by {who}`trainerd {by}` since {since:.0}; `trainerd resume` goes on");
     }
-    if let Some(Note { what, since, .. }) = &standing.ruler {
+    if let Some(Marker { what, since, .. }) = &control.owner {
         let _ = writeln!(text, "kept by a daemon as {what} says, since {since:.0}");
     }
     if let Some(word) = daemon {

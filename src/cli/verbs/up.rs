@@ -10,13 +10,13 @@ use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::options::{Given, environment};
-use crate::cli::want::want;
+use crate::cli::target::resolve;
 
-/// Install the stack, or bring it to what the options want
+/// Install the stack, or change it to match the options
 ///
-/// Plans, shows the plan, asks (on a terminal, without --yes), runs it and waits until everything is ready. A plan
-/// that was broken off is finished first. Where a failed upgrade is rolled back by itself (option auto-rollback),
-/// trainerd says so and ends with 1.
+/// Shows the plan, asks for confirmation (on a terminal, without --yes), applies it and waits until everything is ready.
+/// An interrupted plan is finished first. If an upgrade fails and is rolled back (option auto-rollback), the exit code
+/// is 1.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -49,6 +49,6 @@ pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Proble
         plan::show(context, &engine, &catalog, &given, allow).await?;
         return Ok(Exit::Done);
     }
-    let wanted = async |state: &_| want(&catalog, &engine, state, &given).await;
+    let wanted = async |state: &_| resolve(&catalog, &engine, state, &given).await;
     change(context, &engine, Change { allow, show_way: false }, wanted).await
 }

@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::errors::{InputError, Problem, lost};
 use crate::cli::exit::Exit;
 use crate::cli::options::Given;
-use crate::cli::want::{version_option, want};
+use crate::cli::target::{resolve, version_option};
 
 /// Change versions or images, and leave everything else as it is
 ///
@@ -89,7 +89,7 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
         };
         let given = Given::of_revision(&header.given, &header.options).allowing(&args.allow);
         let given = changed(&catalog, args, given)?;
-        want(&catalog, &engine, state, &given).await
+        resolve(&catalog, &engine, state, &given).await
     };
     change(context, &engine, Change { allow: args.allow.allowed(), show_way: true }, wanted).await
 }

@@ -341,13 +341,13 @@ const LEFT = {
   Refused: ({ path, manager }) =>
     `\`${path}\` was applied by ${manager} and is not taken by force. \`conflicts=force\` takes it, \`conflicts=yield\` leaves it to ${manager}.`,
   Admission: ({ path }) => `\`${path}\` is changed by the API server's admission in every write.`,
-  Immutable: ({ path }) => `\`${path}\` cannot be changed back: the object would have to be made anew.`,
+  Immutable: ({ path }) => `\`${path}\` cannot be changed back: the object would have to be created again.`,
   Foreign: ({ owner }) => `It was replaced by an object of ${owner}.`,
 };
 const STATES = {
-  repairing: ["busy", "being put right", () => "It is about to be put right."],
-  waiting: ["care", "not put right yet", ({ why }) => `Somebody else is the one writer: ${why}.`],
-  paused: ["idle", "paused", () => "It is put right after `trainerd resume`."],
+  repairing: ["busy", "being repaired", () => "It is about to be repaired."],
+  waiting: ["care", "not repaired yet", ({ why }) => `Somebody else is the one writer: ${why}.`],
+  paused: ["idle", "paused", () => "It is repaired after `trainerd resume`."],
   left: ["care", "left as it is", ({ why }) => LEFT[why?.reason]?.(why) ?? ""],
   contended: ["care", "contended", ({ path, manager, seconds = 0 }) =>
     `${manager} changes \`${path}\` back again and again. It is left alone for up to ${span(seconds * 1000)}, then tried once more.`],

@@ -31,7 +31,7 @@ const CLEARING: [&str; 2] = ["`kubectl delete namespace trainerd-demo`", "`train
 /// The arguments of `cargo xtask demo`.
 #[derive(Args)]
 pub struct Arguments {
-    /// Name of the demo's own cluster, which is made anew
+    /// Name of the demo's own cluster, which is created again
     ///
     /// With TRAINERD_BIN in the environment the demo shows that program instead of building one.
     #[arg(long, value_name = "NAME", default_value = "demo")]

@@ -63,8 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         [] => Ok(()),
         failed => {
             let error = format!("found something in: {}", failed.join(", ")).into();
-            let hint =
-                Some("`cargo fmt --all` and `cargo xtask generate` put right what they can".to_owned());
+            let hint = Some("`cargo fmt --all` and `cargo xtask generate` repaired what they can".to_owned());
             Err(Failure { code: FAILED, error, hint })
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn interpreter(home: &Home) -> Result<PathBuf, Error> {
     let mut pip = Command::new(&interpreter);
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]);
     run(pip.arg("--requirement").arg(&requirements))?;
-    // The last thing: an installation that was interrupted is made anew.
+    // The last thing: an installation that was interrupted is created again.
     let failed = |source| files::Error::new("write", &is_made, source);
     std::fs::write(&is_made, "").map_err(failed)?;
     Ok(interpreter)

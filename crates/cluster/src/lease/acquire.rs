@@ -7,7 +7,7 @@ use trainerd_plan::reason::WaitingOn;
 
 use super::clock;
 use super::decide::{Decision, Sighting, decide};
-use super::guard::{LeaseGuard, Place};
+use super::guard::{LeaseGuard, LeaseRef};
 use super::identity::Identity;
 use super::record::{FencingToken, LeaseRecord};
 use super::{LeaseConfig, LeaseError};
@@ -74,8 +74,8 @@ impl LeaseGuard {
         let failed =
             |source| LeaseError::Request { namespace: namespace.to_owned(), name: name.to_owned(), source };
         let hold = |taken| {
-            let place = Place { namespace: namespace.to_owned(), name: name.to_owned() };
-            Self::hold(cluster, place, config.clone(), me.clone(), taken)
+            let lease_ref = LeaseRef { namespace: namespace.to_owned(), name: name.to_owned() };
+            Self::hold(cluster, lease_ref, config.clone(), me.clone(), taken)
         };
         if let Some(earlier) = &config.after {
             match succeed(cluster, namespace, name, &config, &me, earlier).await {

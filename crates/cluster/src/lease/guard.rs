@@ -67,7 +67,7 @@ pub struct LeaseGuard {
 
 /// Where a lease is.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct LeaseRef {
     pub(super) namespace: String,
     pub(super) name: String,
 }
@@ -76,7 +76,7 @@ pub(super) struct Place {
 #[derive(Clone)]
 struct Renewal {
     cluster: Cluster,
-    place: Place,
+    lease_ref: LeaseRef,
     config: LeaseConfig,
     me: String,
     /// The lease as last stored. Locked during a write, so that a release comes after a renewal under way.
@@ -137,7 +137,7 @@ impl Shared {
 impl LeaseGuard {
     pub(super) fn hold(
         cluster: &Cluster,
-        place: Place,
+        lease_ref: LeaseRef,
         config: LeaseConfig,
         me: String,
         taken: Taken,
@@ -149,7 +149,7 @@ impl LeaseGuard {
         let cluster = cluster.with_timeout(config.renew);
         let tenure = Arc::new(FencingToken::of(&taken.lease));
         let lease = Arc::new(Mutex::new(taken.lease));
-        let renewal = Renewal { cluster, place, config, me, lease, shared: Arc::clone(&shared) };
+        let renewal = Renewal { cluster, lease_ref, config, me, lease, shared: Arc::clone(&shared) };
         let task = tokio::spawn(renewal.clone().run());
         Self { fence: Fence { shared, token: tenure, lost }, renewal, task }
     }
@@ -268,7 +268,8 @@ impl Renewal {
 
     /// The lease as it is, if it is still ours.
     async fn read(&self) -> Result<Result<Value, LeaseLost>, RequestError> {
-        match self.cluster.get(&builtin::lease(), Some(&self.place.namespace), &self.place.name).await {
+        match self.cluster.get(&builtin::lease(), Some(&self.lease_ref.namespace), &self.lease_ref.name).await
+        {
             Ok(lease) => Ok(match LeaseRecord::of(&lease).holder {
                 Some(holder) if holder == self.me => Ok(lease),
                 Some(holder) => Err(LeaseLost::Taken { holder }),
@@ -306,7 +307,7 @@ impl Renewal {
                 resource_version: text("/metadata/resourceVersion"),
                 ..DeleteParams::default()
             };
-            let (namespace, name) = (&self.place.namespace, &self.place.name);
+            let (namespace, name) = (&self.lease_ref.namespace, &self.lease_ref.name);
             match self.cluster.delete(&builtin::lease(), Some(namespace), name, &params).await {
                 Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(()),
                 // A renewal that was cut short arrived after all, or somebody labelled the lease.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// and holds the lease in the next knows that nobody held it in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FencingToken {
-    /// uid of the lease object: one that was deleted and made anew counts from 0 again.
+    /// uid of the lease object: one that was deleted and created again counts from 0 again.
     pub lease: String,
     /// `leaseTransitions` during the tenure.
     pub transitions: u64,

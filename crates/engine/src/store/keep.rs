@@ -23,7 +23,7 @@ use crate::revision::{self, Header};
 const REPLACEMENTS: usize = 3;
 
 /// A Secret of ours.
-pub(super) struct Kept {
+pub(super) struct OwnedSecret {
     pub(super) name: String,
     pub(super) uid: String,
     /// What it holds: `record`, `revision`, `chunk`.
@@ -34,7 +34,7 @@ pub(super) struct Kept {
     pub(super) object: Value,
 }
 
-impl Kept {
+impl OwnedSecret {
     /// Whether it holds that.
     pub(super) fn is(&self, what: &str) -> bool {
         self.what == what
@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Revisions by number.
-    pub(super) fn numbered<'k>(&self, kept: &'k [Kept]) -> BTreeMap<u64, &'k Kept> {
+    pub(super) fn numbered<'k>(&self, kept: &'k [OwnedSecret]) -> BTreeMap<u64, &'k OwnedSecret> {
         let prefix = format!("trainerd-{}-r", self.installation.name);
         kept.iter()
             .filter(|kept| kept.what == "revision")
@@ -117,16 +117,20 @@ impl Store {
     }
 
     /// The metadata of our Secrets whose label matches, for example `=chunk` or ` in (chunk,revision)`.
-    async fn listed(&self, matching: &str) -> Result<Vec<Kept>, EngineError> {
+    async fn listed(&self, matching: &str) -> Result<Vec<OwnedSecret>, EngineError> {
         Ok(self.list(matching, true).await?.0)
     }
 
     /// Our Secrets whose label matches, whole; and the resourceVersion of the list.
-    pub(super) async fn kept(&self, matching: &str) -> Result<(Vec<Kept>, String), EngineError> {
+    pub(super) async fn kept(&self, matching: &str) -> Result<(Vec<OwnedSecret>, String), EngineError> {
         self.list(matching, false).await
     }
 
-    async fn list(&self, matching: &str, metadata_only: bool) -> Result<(Vec<Kept>, String), EngineError> {
+    async fn list(
+        &self,
+        matching: &str,
+        metadata_only: bool,
+    ) -> Result<(Vec<OwnedSecret>, String), EngineError> {
         let params = ListParams {
             namespace: Some(self.namespace().to_owned()),
             label_selector: Some(format!(
@@ -138,7 +142,7 @@ impl Store {
             ..ListParams::default()
         };
         match patiently(async || self.cluster.list(&builtin::secret(), &params).await).await {
-            Ok(list) => Ok((list.items.into_iter().map(Kept::of).collect(), list.resource_version)),
+            Ok(list) => Ok((list.items.into_iter().map(OwnedSecret::of).collect(), list.resource_version)),
             Err(error) if error.is_absent() => Ok(Default::default()),
             Err(error) => Err(EngineError::request("list", "trainerd's own Secrets")(error)),
         }
@@ -311,7 +315,7 @@ impl Store {
         Ok(())
     }
 
-    async fn delete_all(&self, kept: impl Iterator<Item = &Kept>) -> Result<(), EngineError> {
+    async fn delete_all(&self, kept: impl Iterator<Item = &OwnedSecret>) -> Result<(), EngineError> {
         stream::iter(kept)
             .map(|kept| self.delete(&kept.name, &kept.uid))
             .buffer_unordered(IN_FLIGHT)

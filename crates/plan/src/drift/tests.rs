@@ -162,7 +162,7 @@ fn what_another_manager_applied_is_forced_yielded_or_refused() {
         let expected = format!(".spec.replicas by them: {expected}");
         assert_eq!(verdict(&with(conflicts), Some(&applied)), expected);
     }
-    // What was merely edited beside it is put right, and what was applied stays out of it.
+    // What was merely edited beside it is repaired, and what was applied stays out of it.
     let mut both = applied;
     both.value["spec"]["paused"] = json!(true);
     let entries = both.value["metadata"]["managedFields"].as_array_mut().unwrap();
@@ -257,7 +257,7 @@ fn what_admission_changes_is_tried_once_and_then_left_and_named() {
     live.value["metadata"]["annotations"] = again["metadata"]["annotations"].clone();
     let left = ".spec.replicas by : .spec.replicas is changed by the API server's admission";
     assert_eq!(verdict(&DEFAULTS, Some(&live)), left);
-    // Something else is put right, and the proof is not taken away by that.
+    // Something else is repaired, and the proof is not taken away by that.
     live.value["spec"]["paused"] = json!(true);
     let desired = desired();
     let rules = Rules {
@@ -270,7 +270,7 @@ fn what_admission_changes_is_tried_once_and_then_left_and_named() {
     let Verdict::Drifted(drifted) = judge(&rules, &desired, &desired.objects[0], Some(&live)) else {
         panic!("it drifted")
     };
-    let Remedy::Repair(step) = drifted.remedy else { panic!("it is put right") };
+    let Remedy::Repair(step) = drifted.remedy else { panic!("it is repaired") };
     let annotations = &step.manifest.unwrap()["metadata"]["annotations"];
     assert_eq!(annotations[admission::CHANGED], again["metadata"]["annotations"][admission::CHANGED]);
 }

@@ -288,7 +288,7 @@ fn what_is_in_other_hands_is_refused_with_their_name() {
             live.value["metadata"]["managedFields"] = managed;
         }
         let observed = Observed { objects: BTreeMap::from([(config.key(), live)]), ..Observed::default() };
-        // That it was ours once changes nothing: it may have been deleted and made anew by somebody else.
+        // That it was ours once changes nothing: it may have been deleted and created again by somebody else.
         for last in [None, Some(&desired)] {
             let refused = plan(&request(&desired, last, &observed)).err().unwrap_or_default();
             let collision =

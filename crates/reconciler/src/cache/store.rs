@@ -248,7 +248,7 @@ mod tests {
         store.observe(&object("a", "6"));
         assert_eq!(version(&store, "a"), None);
         store.observe(&object("a", "8"));
-        assert_eq!(version(&store, "a").as_deref(), Some("8"), "made anew");
+        assert_eq!(version(&store, "a").as_deref(), Some("8"), "created again");
     }
 
     #[test]

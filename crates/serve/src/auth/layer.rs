@@ -29,16 +29,16 @@ const RECHECK: Duration = Duration::from_secs(30);
 
 /// See [`require`](super::require).
 pub struct Require<A> {
-    door: Arc<Door<A>>,
+    auth: Arc<CachedAuthenticator<A>>,
 }
 
 /// A router, or anything else that answers, behind [`Require`].
 pub struct Required<S, A> {
     inner: S,
-    door: Arc<Door<A>>,
+    auth: Arc<CachedAuthenticator<A>>,
 }
 
-struct Door<A> {
+struct CachedAuthenticator<A> {
     authenticator: A,
     cache: Mutex<Cache>,
     limit: Limit,
@@ -47,7 +47,7 @@ struct Door<A> {
 impl<A: Authenticator> Require<A> {
     pub(super) fn new(authenticator: A, caching: Caching) -> Self {
         let (cache, limit) = (Mutex::new(Cache::new(caching)), Limit::new());
-        Self { door: Arc::new(Door { authenticator, cache, limit }) }
+        Self { auth: Arc::new(CachedAuthenticator { authenticator, cache, limit }) }
     }
 }
 
@@ -55,7 +55,7 @@ impl<S, A> Layer<S> for Require<A> {
     type Service = Required<S, A>;
 
     fn layer(&self, inner: S) -> Required<S, A> {
-        Required { inner, door: Arc::clone(&self.door) }
+        Required { inner, auth: Arc::clone(&self.auth) }
     }
 }
 
@@ -76,16 +76,16 @@ where
         let clone = self.inner.clone();
         // The one that is ready is the one to call.
         let mut inner = mem::replace(&mut self.inner, clone);
-        let door = Arc::clone(&self.door);
+        let auth = Arc::clone(&self.auth);
         Box::pin(async move {
             let token = token(request.headers());
             request.headers_mut().remove(AUTHORIZATION);
             let Some(token) = token else { return Ok(unauthorized("Bearer", "a bearer token is needed")) };
-            match door.ask(&token.0).await {
+            match auth.ask(&token.0).await {
                 Ok(identity) => {
                     request.extensions_mut().insert(identity);
                     let response = inner.call(request).await?;
-                    Ok(ending_with(response, async move { door.outlived(&token.0).await }))
+                    Ok(ending_with(response, async move { auth.outlived(&token.0).await }))
                 }
                 Err(refusal) => Ok(refusal),
             }
@@ -93,7 +93,7 @@ where
     }
 }
 
-impl<A: Authenticator> Door<A> {
+impl<A: Authenticator> CachedAuthenticator<A> {
     async fn ask(&self, token: &str) -> Result<Identity, Response> {
         match self.verdict(token).await? {
             Verdict::Known(identity) => Ok(identity),
@@ -187,13 +187,13 @@ fn unavailable(denied: &Denied) -> Response {
 
 impl<A> Clone for Require<A> {
     fn clone(&self) -> Self {
-        Self { door: Arc::clone(&self.door) }
+        Self { auth: Arc::clone(&self.auth) }
     }
 }
 
 impl<S: Clone, A> Clone for Required<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), door: Arc::clone(&self.door) }
+        Self { inner: self.inner.clone(), auth: Arc::clone(&self.auth) }
     }
 }
 

@@ -8,11 +8,11 @@ use trainerd_engine::record::Outcome;
 use trainerd_engine::{Engine, EngineError, State};
 
 use crate::cli::context::Context;
+use crate::cli::daemon_client::source_in_cluster;
+use crate::cli::daemon_status::{DaemonProbe, DaemonStatus, DaemonView};
 use crate::cli::errors::{Problem, lost};
 use crate::cli::exit::Exit;
 use crate::cli::verbs::plan::{GOES_ON, journal_text};
-use crate::cli::way::source_in_cluster;
-use crate::cli::word::{Ear, Knows, Word};
 use crate::daemon::declared::generation_of;
 
 /// Time between two looks.
@@ -33,11 +33,15 @@ enum Verdict {
 }
 
 /// Waits; says what for whenever that changes.
-pub(super) async fn wait(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<(), Problem> {
+pub(super) async fn wait(
+    context: &Context,
+    engine: &Engine,
+    daemon_probe: &mut DaemonProbe,
+) -> Result<(), Problem> {
     let began = Instant::now();
     let (mut told, mut lost_at) = (String::new(), None);
     loop {
-        let why = match look(context, engine, ear).await? {
+        let why = match look(context, engine, daemon_probe).await? {
             Verdict::Settled => return Ok(()),
             Verdict::Never(problem) => return Err(problem),
             Verdict::Yet(why) => {
@@ -72,20 +76,24 @@ pub(super) async fn wait(context: &Context, engine: &Engine, ear: &mut Ear) -> R
     }
 }
 
-async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Verdict, Problem> {
+async fn look(
+    context: &Context,
+    engine: &Engine,
+    daemon_probe: &mut DaemonProbe,
+) -> Result<Verdict, Problem> {
     let state = context.interrupt.or(engine.open_damaged()).await?;
-    let heard = async { Ok::<_, Problem>(ear.listen(engine, &state).await) };
+    let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, &state).await) };
     match context.interrupt.or(heard).await? {
         // The daemon has failed, and may not have heard yet that it shall try again.
-        Some(Word::Says(_)) if !state.record().retry.is_empty() => {
+        Some(DaemonStatus::Known(_)) if !state.record().retry.is_empty() => {
             Ok(Verdict::Yet("another try was asked for".to_owned()))
         }
-        Some(Word::Says(knows)) => {
+        Some(DaemonStatus::Known(knows)) => {
             let declared = context.interrupt.or(declared(engine, &state)).await?;
             Ok(of_daemon(&knows, declared.as_deref()))
         }
-        Some(Word::Unreachable(why)) => Ok(Verdict::Unreachable(why)),
-        None if state.standing().ruler.is_some() && state.standing().paused.is_none() => {
+        Some(DaemonStatus::Unreachable(why)) => Ok(Verdict::Unreachable(why)),
+        None if state.control().owner.is_some() && state.control().paused.is_none() => {
             Ok(Verdict::Unreachable("it does not run in the cluster".to_owned()))
         }
         None => of_engine(context, engine, &state).await,
@@ -96,7 +104,7 @@ async fn look(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Verdi
 async fn declared(engine: &Engine, state: &State) -> Result<Option<String>, EngineError> {
     let namespace = &engine.installation().namespace;
     let source = source_in_cluster(namespace);
-    if state.standing().ruler.as_ref().is_none_or(|ruler| ruler.what != source) {
+    if state.control().owner.as_ref().is_none_or(|owner| owner.what != source) {
         return Ok(None);
     }
     let found = engine.cluster().get_opt(&builtin::config_map(), Some(namespace), DAEMON_OPTIONS).await;
@@ -109,14 +117,14 @@ async fn declared(engine: &Engine, state: &State) -> Result<Option<String>, Engi
 }
 
 /// By what the daemon knows; `declared`: the options that it has to be about, where they are known otherwise.
-fn of_daemon(knows: &Knows, declared: Option<&str>) -> Verdict {
+fn of_daemon(knows: &DaemonView, declared: Option<&str>) -> Verdict {
     let seen = knows.declared.as_deref();
     let is_about = declared.is_none_or(|declared| seen == Some(declared));
-    let word = Word::Says(Box::new(knows.clone())).text();
+    let word = DaemonStatus::Known(Box::new(knows.clone())).text();
     match knows.phase.as_str() {
         "paused" => Verdict::Never(
             Problem::new(Exit::Failed, "paused", "the daemon is paused: what is declared is not applied")
-                .because("somebody took its hand off")
+                .because("somebody paused it")
                 .hint("`trainerd resume` lets it go on"),
         ),
         _ if !is_about && declared.is_some() && knows.phase != "invalid" => {
@@ -170,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn knows(phase: &str, generation: &str, declared: &str, code: Option<&str>) -> Knows {
+    fn knows(phase: &str, generation: &str, declared: &str, code: Option<&str>) -> DaemonView {
         let reason = code.map(|code| json!({"code": code, "message": "m", "causes": ["c"], "hint": "h"}));
         serde_json::from_value(json!({
             "version": "0.1.0", "phase": phase, "reason": reason, "plan": null, "settled": phase == "ready",
@@ -181,7 +189,7 @@ mod tests {
 
     #[test]
     fn it_is_settled_only_for_what_is_declared_now() {
-        let settled = |knows: &Knows, declared| matches!(of_daemon(knows, declared), Verdict::Settled);
+        let settled = |knows: &DaemonView, declared| matches!(of_daemon(knows, declared), Verdict::Settled);
         assert!(settled(&knows("ready", "g", "g", None), Some("g")));
         assert!(settled(&knows("ready", "g", "g", None), None));
         // The daemon has heard of it, and has not done it; or it has not even heard.

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use trainerd_engine::upkeep::{News, RecordSeen, RulerSeen, Stance, Upkeep};
+use trainerd_engine::drift_controller::{DriftController, News, OwnerSeen, RecordSeen, RepairMode};
 use trainerd_engine::{Engine, State};
 
-use super::{Told, look, print};
+use super::{StatusReport, look, print};
 use crate::cli::context::{Context, ahead};
+use crate::cli::daemon_status::DaemonProbe;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
-use crate::cli::word::Ear;
 
 /// Time in which changes are gathered, to be shown together.
 const GATHER: Duration = Duration::from_millis(300);
@@ -19,44 +19,52 @@ const GATHER: Duration = Duration::from_millis(300);
 const ASK: Duration = Duration::from_secs(10);
 
 /// Shows the status, and again whenever it changes, until interrupted.
-pub(super) async fn watch(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Exit, Problem> {
+pub(super) async fn watch(
+    context: &Context,
+    engine: &Engine,
+    daemon_probe: &mut DaemonProbe,
+) -> Result<Exit, Problem> {
     // The first look lists, and says what stands in the way of one.
-    let mut last = of_installation(context, engine, ear).await?;
+    let mut last = of_installation(context, engine, daemon_probe).await?;
     print(&context.printer, &last, true)?;
-    let mut upkeep = Upkeep::new(engine);
+    let mut drift_controller = DriftController::new(engine);
     loop {
         let state = context.open(engine).await?;
         let state = context.interrupt.or(ahead(engine, state)).await?;
         if state.current.is_none() {
             // It was removed meanwhile: as a look says it.
-            last = of_installation(context, engine, ear).await?;
+            last = of_installation(context, engine, daemon_probe).await?;
             print(&context.printer, &last, true)?;
         }
-        let stance = if state.journal().is_some() { Stance::Aside } else { Stance::Paused };
-        upkeep.set(&state, stance)?;
-        follow(context, engine, ear, (&mut upkeep, &state), &mut last).await?;
+        let mode = if state.journal().is_some() { RepairMode::Suspended } else { RepairMode::Paused };
+        drift_controller.set(&state, mode)?;
+        follow(context, engine, daemon_probe, (&mut drift_controller, &state), &mut last).await?;
     }
 }
 
-/// A look without the TrainJobs: they would have to be listed again and again to be told.
-async fn of_installation(context: &Context, engine: &Engine, ear: &mut Ear) -> Result<Told, Problem> {
-    Ok(Told { train_jobs: None, ..look(context, engine, ear).await? })
+/// A look without the TrainJobs: they would have to be listed again and again to be report.
+async fn of_installation(
+    context: &Context,
+    engine: &Engine,
+    daemon_probe: &mut DaemonProbe,
+) -> Result<StatusReport, Problem> {
+    Ok(StatusReport { train_jobs: None, ..look(context, engine, daemon_probe).await? })
 }
 
 /// Follows the installation until its record, or who has the say, is another than was read.
 async fn follow(
     context: &Context,
     engine: &Engine,
-    ear: &mut Ear,
-    (upkeep, state): (&mut Upkeep, &State),
-    last: &mut Told,
+    daemon_probe: &mut DaemonProbe,
+    (drift_controller, state): (&mut DriftController, &State),
+    last: &mut StatusReport,
 ) -> Result<(), Problem> {
     let mut due = Instant::now() + GATHER;
     let mut troubles = Vec::new();
     loop {
         let next = async {
             tokio::select! {
-                news = upkeep.next() => Ok::<_, Problem>(Some(news)),
+                news = drift_controller.next() => Ok::<_, Problem>(Some(news)),
                 () = sleep_until(due) => Ok(None),
             }
         };
@@ -68,37 +76,37 @@ async fn follow(
             continue;
         }
         due = Instant::now() + ASK;
-        let now = upkeep.troubles();
+        let now = drift_controller.troubles();
         if now != troubles {
             for (kind, why) in &now {
                 context.printer.note(&format!("failed to watch {kind}: {why}; it is tried again"));
             }
             troubles = now;
         }
-        if !upkeep.is_observed() {
+        if !drift_controller.is_observed() {
             continue;
         }
-        let heard = async { Ok::<_, Problem>(ear.listen(engine, state).await) };
+        let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, state).await) };
         let daemon = context.interrupt.or(heard).await?;
-        let Some(outlook) = upkeep.outlook() else { continue };
-        let told = Told { status: outlook.status, daemon, train_jobs: None };
-        if told != *last {
-            print(&context.printer, &told, true)?;
-            *last = told;
+        let Some(outlook) = drift_controller.snapshot() else { continue };
+        let report = StatusReport { status: outlook.status, daemon, train_jobs: None };
+        if report != *last {
+            print(&context.printer, &report, true)?;
+            *last = report;
         }
     }
 }
 
 /// Whether a watch tells of another account than was read.
 fn is_other(state: &State, news: &News) -> bool {
-    let ruler = state.standing().ruler.as_ref().map(|ruler| ruler.uid.as_str());
+    let owner = state.control().owner.as_ref().map(|owner| owner.uid.as_str());
     match news {
         News::Record(RecordSeen::At(version)) => state.version() != Some(version),
         News::Record(RecordSeen::Gone) => state.version().is_some(),
-        News::Paused(paused) => *paused != state.standing().paused.is_some(),
-        News::Ruled(RulerSeen::Is(uid)) => ruler != Some(uid),
-        News::Ruled(RulerSeen::Gone(uid)) => ruler == Some(uid),
-        News::Ruled(RulerSeen::Nobody) => ruler.is_some(),
+        News::Paused(paused) => *paused != state.control().paused.is_some(),
+        News::Owner(OwnerSeen::Is(uid)) => owner != Some(uid),
+        News::Owner(OwnerSeen::Gone(uid)) => owner == Some(uid),
+        News::Owner(OwnerSeen::Nobody) => owner.is_some(),
         _ => false,
     }
 }

@@ -46,7 +46,7 @@ async fn ask(router: &mut Router, authorization: &[&str]) -> (u16, Option<String
 }
 
 #[tokio::test]
-async fn the_door_opens_only_for_a_good_token() {
+async fn only_a_good_token_is_let_in() {
     let (none, bad) = (Some("Bearer"), Some("Bearer error=\"invalid_token\""));
     let good = "Bearer s3cr3t-admin";
     let cases: [(&[&str], u16, Option<&str>, &str); 11] = [
@@ -96,8 +96,8 @@ async fn nothing_shown_holds_the_token() {
         Request::get("/").header(AUTHORIZATION, format!("Bearer {TOKEN}")).body(Body::empty()).unwrap();
     assert!(format!("{request:?}").contains(TOKEN), "what is looked for can be found");
     service.call(request).await.unwrap();
-    let identity = layer.door.ask(TOKEN).await.unwrap();
-    let refusals = [layer.door.ask("guest").await, layer.door.ask("broken").await];
+    let identity = layer.auth.ask(TOKEN).await.unwrap();
+    let refusals = [layer.auth.ask("guest").await, layer.auth.ask("broken").await];
     let shown = format!("{layer:?} {service:?} {identity:?} {refusals:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("s3cr3t"), "{shown}");
 }

@@ -1,0 +1,194 @@
+//! The lease of the drift controller: taken for a write, kept for a while after the last one.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use trainerd_cluster::Cluster;
+use trainerd_cluster::lease::{Fence, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard};
+use trainerd_cluster::retry::Backoff;
+use trainerd_plan::applyset;
+use trainerd_plan::desired::Installation;
+
+use crate::error::one_line;
+
+/// How long the lease is kept after the last write: a burst takes it once.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Later than the lingering ends, so that nobody who waits for the lease takes it for one in use.
+const RENEW: Duration = Duration::from_secs(11);
+
+/// How long somebody else is left to it before the lease is asked for again: he may be repairing just the same.
+const RESPECT: Duration = Duration::from_secs(1);
+
+/// The answer to taking the lease.
+pub(super) type Taken = Result<LeaseGuard, LeaseError>;
+
+enum LeaseState {
+    Free,
+    Taking,
+    Held {
+        guard: Box<LeaseGuard>,
+        used: Instant,
+    },
+    /// It is being given back.
+    Releasing,
+    /// Somebody else has it.
+    Foreign {
+        again: Instant,
+    },
+}
+
+pub(super) struct LeaseHolder {
+    cluster: Cluster,
+    namespace: String,
+    name: String,
+    state: LeaseState,
+    /// The last tenure that is known of.
+    last: Option<FencingToken>,
+    /// The same, kept while the lease is taken.
+    known: Option<FencingToken>,
+    /// How often in a row somebody else had it.
+    refused: u32,
+    /// Waits between tries that fail for another reason.
+    backoff: Backoff,
+}
+
+impl LeaseHolder {
+    pub(super) fn new(cluster: &Cluster, installation: &Installation) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: installation.namespace.clone(),
+            name: applyset::parent_name(installation),
+            state: LeaseState::Free,
+            last: None,
+            known: None,
+            refused: 0,
+            backoff: Backoff::new(RESPECT, Duration::from_mins(1)),
+        }
+    }
+
+    /// The tenure in which the record was written.
+    pub(super) fn know(&mut self, token: Option<FencingToken>) {
+        self.last.clone_from(&token);
+        self.known = token;
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state, LeaseState::Held { .. })
+    }
+
+    /// The fence of the lease while it is ours.
+    pub(super) fn fence(&mut self) -> Option<Fence> {
+        let LeaseState::Held { guard, .. } = &self.state else { return None };
+        let fence = guard.fence();
+        if fence.check().is_err() {
+            self.state = LeaseState::Free;
+            return None;
+        }
+        Some(fence)
+    }
+
+    /// Starts taking the lease, unless that is under way or somebody else shall be left to it.
+    pub(super) fn take(&mut self) -> Option<BoxFuture<'static, Taken>> {
+        match self.state {
+            LeaseState::Free => {}
+            LeaseState::Foreign { again } if again <= Instant::now() => {}
+            _ => return None,
+        }
+        self.state = LeaseState::Taking;
+        let mut config = LeaseConfig {
+            renew: RENEW,
+            after: self.last.take(),
+            ..LeaseConfig::new(Identity::of_this_process())
+        };
+        if self.refused == 0 {
+            // Whoever has it is likely to repair what we see too: no need to stand in line.
+            config.wait = Duration::ZERO;
+        }
+        let (cluster, namespace, name) = (self.cluster.clone(), self.namespace.clone(), self.name.clone());
+        Some(Box::pin(async move { LeaseGuard::acquire(&cluster, &namespace, &name, config, |_| {}).await }))
+    }
+
+    /// Takes the answer in: whether the lease is ours in the very next tenure after the last one known, so that
+    /// nobody has written in between; or why it is not ours.
+    pub(super) fn taken(&mut self, taken: Taken) -> Result<bool, String> {
+        match taken {
+            Ok(guard) => {
+                self.refused = 0;
+                self.backoff.reset();
+                let next = self.known.as_ref().is_some_and(|known| guard.fence().token().follows(known));
+                self.last = Some(guard.fence().token().clone());
+                self.known.clone_from(&self.last);
+                self.state = LeaseState::Held { guard: Box::new(guard), used: Instant::now() };
+                Ok(next)
+            }
+            Err(error) => {
+                self.refused = self.refused.saturating_add(1);
+                let wait = match &error {
+                    LeaseError::Held { .. } => RESPECT,
+                    LeaseError::Request { .. } => self.backoff.next_wait(),
+                };
+                self.state = LeaseState::Foreign { again: Instant::now() + wait };
+                Err(one_line(&error))
+            }
+        }
+    }
+
+    /// A write under it was answered.
+    pub(super) fn used(&mut self) {
+        if let LeaseState::Held { used, .. } = &mut self.state {
+            *used = Instant::now();
+        }
+    }
+
+    /// It was found lost.
+    pub(super) fn lose(&mut self) {
+        if self.is_held() {
+            self.state = LeaseState::Free;
+        }
+    }
+
+    /// When something is due: the end of the lingering where nothing is to do, else the next try to take it.
+    pub(super) fn due(&self, idle: bool, wanted: bool) -> Option<Instant> {
+        match &self.state {
+            LeaseState::Held { used, .. } if idle => Some(*used + LINGER),
+            LeaseState::Foreign { again } if wanted => Some(*again),
+            _ => None,
+        }
+    }
+
+    /// Gives the lease back where it has lingered for long enough.
+    pub(super) fn end(&mut self, now: Instant) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let LeaseState::Held { used, .. } = &self.state else { return None };
+        if *used + LINGER > now {
+            return None;
+        }
+        let LeaseState::Held { guard, .. } = std::mem::replace(&mut self.state, LeaseState::Releasing) else {
+            return None;
+        };
+        Some(give_back(*guard))
+    }
+
+    /// What [`Self::end`] began is done.
+    pub(super) fn released(&mut self) {
+        if matches!(self.state, LeaseState::Releasing) {
+            self.state = LeaseState::Free;
+        }
+    }
+
+    /// Gives the lease back now.
+    pub(super) async fn release(&mut self) {
+        if let LeaseState::Held { guard, .. } = std::mem::replace(&mut self.state, LeaseState::Free) {
+            give_back(*guard).await;
+        }
+    }
+}
+
+async fn give_back(guard: LeaseGuard) {
+    // A lease that could not be given back runs out by itself.
+    if let Err(error) = guard.release().await {
+        tracing::warn!(error = %one_line(&error), "failed to release the lease; it runs out by itself");
+    }
+}

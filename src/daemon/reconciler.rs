@@ -1,0 +1,493 @@
+//! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the drift controller goes on.
+
+mod asked;
+mod blocked;
+mod command;
+mod damage;
+mod ownership;
+mod removal;
+mod retry;
+mod run;
+mod show;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use trainerd_catalog::Catalog;
+use trainerd_cluster::retry::Backoff;
+use trainerd_engine::drift_controller::{DriftController, News, RecordSeen, RepairMode};
+use trainerd_engine::{Cancel, Engine, RunOptions, RunPolicy, State};
+use trainerd_juju::desired::Intent;
+use trainerd_plan::allowed::Allowed;
+use trainerd_plan::desired::Desired;
+use trainerd_plan::plan::Purpose;
+
+pub(crate) use self::asked::Asked;
+use self::blocked::{Blocked, Stop, blocked};
+pub(crate) use self::command::Command;
+use self::command::obey;
+use self::ownership::{Ownership, is_news};
+pub(crate) use self::removal::stays;
+use self::retry::Retrying;
+use self::show::revisions;
+use super::declared::{Declared, OptionsSpec, Source};
+use super::operations::Ticket;
+use super::recorder::Recorder;
+use super::status_store::{Phase, StatusStore};
+use crate::cli::errors::HELD;
+use crate::cli::target::resolve;
+
+/// What happened between passes.
+enum Happened {
+    News(Box<News>),
+    Command(Command),
+    /// A pass is due: other options, or the time has come.
+    Due,
+    Asked,
+}
+
+/// Why the drift controller ended.
+enum Wake {
+    /// A new pass is due.
+    Pass,
+    /// The process shall end.
+    Asked,
+}
+
+/// What a reconciler is given.
+pub(crate) struct Config {
+    /// The installation.
+    pub(crate) engine: Engine,
+    /// Where its options are declared, and what is declared.
+    pub(crate) source: Source,
+    pub(crate) declared: watch::Receiver<Declared>,
+    /// What people ask for.
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// Where to write down what is known, and what happened.
+    pub(crate) status: StatusStore,
+    pub(crate) recorder: Recorder,
+    /// Whether this source shall rule in the place of another one.
+    pub(crate) take_over: bool,
+    /// Turns true when the process shall end.
+    pub(crate) asked: Cancel,
+}
+
+/// Keeps an installation as its options say.
+pub(crate) struct Reconciler {
+    engine: Arc<Engine>,
+    source: Source,
+    declared: watch::Receiver<Declared>,
+    commands: mpsc::Receiver<Command>,
+    /// What people asked for and the API server has not answered yet: neither a plan nor the drift controller waits for it.
+    obeyed: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    status: StatusStore,
+    recorder: Recorder,
+    asked: Cancel,
+    drift_controller: DriftController,
+    state: Option<State>,
+    /// Why the current revision has to be repaired by a plan, and who asked for it.
+    repair: Option<String>,
+    asked_by: Option<String>,
+    blocked: Option<Blocked>,
+    /// What people asked for, and the next pass does.
+    asked_for: Option<(Asked, Ticket)>,
+    standby: bool,
+    ownership: Ownership,
+    retrying: Retrying,
+    /// How the drift controller goes on between passes.
+    mode: RepairMode,
+    /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
+    removed: bool,
+    /// Waits between tries that meet an blocked; between plans that repair.
+    soon: Backoff,
+    late: Backoff,
+}
+
+impl Reconciler {
+    /// A reconciler with nothing seen yet.
+    pub(crate) fn new(config: Config) -> Self {
+        let Config { engine, source, declared, commands, status, recorder, take_over, asked } = config;
+        Self {
+            drift_controller: DriftController::new(&engine),
+            engine: Arc::new(engine),
+            source,
+            declared,
+            commands,
+            obeyed: FuturesUnordered::new(),
+            status,
+            recorder,
+            asked,
+            state: None,
+            repair: None,
+            asked_by: None,
+            blocked: None,
+            asked_for: None,
+            standby: false,
+            ownership: Ownership::new(take_over),
+            retrying: Retrying::default(),
+            mode: RepairMode::Suspended,
+            removed: false,
+            soon: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            late: Backoff::new(Duration::from_mins(1), Duration::from_mins(10)),
+        }
+    }
+
+    /// Goes on until the process is asked to end.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let ended = Box::pin(self.pass()).await;
+            self.recorder.pass(started.elapsed(), ended.is_ok());
+            self.answer(&ended);
+            let again = match ended {
+                Ok(()) => {
+                    self.soon.reset();
+                    self.late.reset();
+                    if let Some(blocked) = self.blocked.take() {
+                        self.recorder.overcome(blocked.phase, self.declared.borrow().uid());
+                    }
+                    None
+                }
+                Err(Stop::Asked) => break,
+                Err(Stop::Requeue) => continue,
+                Err(Stop::Blocked(blocked)) => {
+                    self.recorder.blocked(blocked.phase, &blocked.problem, self.declared.borrow().uid());
+                    let again = blocked.again;
+                    self.blocked = Some(*blocked);
+                    again
+                }
+            };
+            self.show();
+            if self.asked_for.is_some() {
+                continue;
+            }
+            match self.keep(again.map(|after| Instant::now() + after)).await {
+                Wake::Pass => {}
+                Wake::Asked => break,
+            }
+        }
+        self.drift_controller.step_aside().await;
+    }
+
+    /// Brings the installation to what is declared, as far as that differs from what it is.
+    async fn pass(&mut self) -> Result<(), Stop> {
+        self.standby = self.declared.borrow().is_standby();
+        self.recorder.set_standby(self.standby);
+        self.drift_controller.step_aside().await;
+        let engine = Arc::clone(&self.engine);
+        let state = match self.aside(engine.open_damaged()).await? {
+            Ok(state) => state,
+            Err(error) => {
+                // Nothing new is known: what is installed is kept as before.
+                self.drift_controller.go_on(self.mode);
+                return Err(self.stopped(error));
+            }
+        };
+        let was_paused = self.is_paused();
+        let journal = self.state.as_ref().and_then(State::journal);
+        let was_going = journal.is_some_and(|journal| journal.extent.is_some());
+        self.take(state);
+        let is_gone =
+            self.state.as_ref().is_none_or(|state| state.version().is_none() && state.damage().is_none());
+        self.removed = is_gone
+            && (was_paused || was_going || self.removed)
+            && !self.declared.has_changed().unwrap_or(false);
+        let answer = Box::pin(self.bring()).await;
+        let resumed = self.resume_upkeep();
+        // A pass begins with reading it all anew: until then the room is better spent.
+        self.state = self.state.take().map(State::without_objects);
+        self.engine.forget().await;
+        resumed.and(answer)
+    }
+
+    async fn bring(&mut self) -> Result<(), Stop> {
+        let declared = self.declared.borrow_and_update().clone();
+        self.standby = declared.is_standby();
+        self.ownership.begin();
+        let now = declared.generation().map(str::to_owned);
+        self.status.write(|view| (view.declared, view.newer) = (now, None));
+        if let (true, Declared::Options(spec)) = (self.standby, &declared) {
+            self.status.write(|view| view.generation = Some(spec.generation.clone()));
+        }
+        if self.standby || self.removed || self.is_paused() {
+            return Ok(());
+        }
+        self.status.write(|view| view.staged = None);
+        if let Declared::Options(spec) = &declared {
+            crate::log::set_level(spec.log_level());
+        }
+        if let Declared::Options(spec) = &declared
+            && spec.intent == Intent::Remove
+        {
+            return Box::pin(self.take_away(spec)).await;
+        }
+        Box::pin(self.heal()).await?;
+        self.claim().await?;
+        match self.asked_for {
+            Some((Asked::Rollback { to, allow_lossy }, _)) => self.go_back(to, allow_lossy).await?,
+            _ => Box::pin(self.recover(&declared)).await?,
+        }
+        let fulfilled = match declared {
+            Declared::Nothing => Ok(()),
+            Declared::Options(spec) => self.fulfil(spec).await,
+            Declared::Unreadable(problem) => Err(blocked(Phase::Invalid, problem, None)),
+        };
+        // What is installed is kept, whatever became of what is wished for.
+        if let Some(why) = self.repair.clone() {
+            tracing::info!(why, "putting the installation right by a plan");
+            self.repair_now().await?;
+            self.repair = None;
+        }
+        fulfilled
+    }
+
+    /// Finishes what was broken off, unless something else is wanted by now.
+    async fn recover(&mut self, declared: &Declared) -> Result<(), Stop> {
+        let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
+        let engine = Arc::clone(&self.engine);
+        if let Some((state, prepared)) = self.newer(&state, declared).await? {
+            tracing::info!("newer options replace the plan that was broken off");
+            let asked_by = match declared {
+                Declared::Options(spec) => spec.asked_by.clone(),
+                Declared::Nothing | Declared::Unreadable(_) => None,
+            };
+            let supersede = async move |options: &mut RunOptions<'_>| {
+                Box::pin(engine.supersede(state, prepared, options)).await
+            };
+            return self.drive(asked_by, supersede).await;
+        }
+        let recover =
+            async move |options: &mut RunOptions<'_>| Box::pin(engine.recover(state, options)).await;
+        self.drive(None, recover).await
+    }
+
+    /// Plans and runs the way to what is wished, stop by stop.
+    async fn fulfil(&mut self, spec: OptionsSpec) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        // Read from the binary when it is needed, which is seldom.
+        let catalog = match Catalog::builtin() {
+            Ok(catalog) => catalog,
+            Err(error) => return Err(self.unwanted(error.into())),
+        };
+        loop {
+            let Some(state) = self.state.clone() else { return Ok(()) };
+            let wanted = match resolve(&catalog, &engine, &state, &spec.given).await {
+                Ok(wanted) => wanted,
+                Err(problem) => return Err(self.unwanted(problem)),
+            };
+            let current = state.current.as_ref();
+            let same = current.is_some_and(|current| current.desired.is_rendered_like(&wanted.desired));
+            let deployed = current.is_some_and(|current| state.is_deployed(current.header.number));
+            if same && deployed {
+                self.status.write(|view| view.generation = Some(spec.generation.clone()));
+                return Ok(());
+            }
+            if !same {
+                self.check_failed(&state, &wanted)?;
+            }
+            if self.is_staged(&state, &wanted) {
+                let version = version(&wanted.desired);
+                self.status.write(|view| {
+                    (view.staged, view.generation) = (version, Some(spec.generation.clone()));
+                });
+                return Ok(());
+            }
+            let policy = RunPolicy::of(&wanted.desired.options);
+            let is_stop = wanted.is_stop;
+            let heading = version(&wanted.desired);
+            self.status.write(|view| view.heading = heading);
+            let lossy = matches!(self.asked_for, Some((Asked::Upgrade { allow_lossy: true }, _)));
+            let allow = Allowed { lossy, ..Allowed::default() };
+            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, allow);
+            let prepared = match self.aside(prepared).await? {
+                Ok(prepared) => prepared,
+                Err(error) => return Err(self.stopped(error)),
+            };
+            if prepared.is_empty() && !is_stop {
+                self.status.write(|view| view.generation = Some(spec.generation.clone()));
+                return Ok(());
+            }
+            let running = Arc::clone(&engine);
+            let run = self.drive(spec.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
+                Box::pin(running.run(state, prepared, options)).await
+            });
+            run.await.map_err(|stop| stop.looked_at_again(&policy))?;
+            self.claim().await?;
+        }
+    }
+
+    /// A plan over the current revision: for what one write does not repair.
+    async fn repair_now(&mut self) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let Some(current) = &state.current else { return Ok(()) };
+        let desired = Arc::clone(&current.desired);
+        let prepared =
+            match self.aside(engine.prepare(&state, desired, Purpose::Change, Allowed::default())).await? {
+                Ok(prepared) => prepared,
+                Err(error) => return Err(self.stopped(error)),
+            };
+        let asked_by = self.asked_by.take();
+        self.drive(asked_by, async move |options: &mut RunOptions<'_>| {
+            Box::pin(engine.run(state, prepared, options)).await
+        })
+        .await
+    }
+
+    /// Awaits something, unless the process is asked to end, or it is another daemon's turn to act.
+    async fn aside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        let (mut asked, mut declared, standby) = (self.asked.clone(), self.declared.clone(), self.standby);
+        tokio::select! {
+            biased;
+            _ = asked.wait_for(|asked| *asked) => Err(Stop::Asked),
+            Ok(_) = declared.wait_for(Declared::is_standby), if !standby => Err(Stop::Requeue),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Whether it became another daemon's turn to act since this pass began.
+    fn is_relieved(&self) -> bool {
+        !self.standby && self.declared.borrow().is_standby()
+    }
+
+    fn take(&mut self, state: State) {
+        let revisions = revisions(&self.engine, &state);
+        self.status.write(|view| view.revisions = revisions);
+        self.state = Some(state);
+    }
+
+    /// Whether a plan has left out what is being deleted and held by that.
+    fn is_held(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| blocked.problem.code == HELD)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.control().paused.is_some())
+    }
+
+    /// Lets the drift controller go on at whatever is current.
+    fn resume_upkeep(&mut self) -> Result<(), Stop> {
+        let Some(state) = &self.state else { return Ok(()) };
+        if state.current.is_none() && state.damage().is_some() {
+            // What cannot be read now is kept as it was read last.
+            self.drift_controller.go_on(self.mode);
+            return Ok(());
+        }
+        let mode = if state.journal().is_some() {
+            RepairMode::Suspended
+        } else if self.standby
+            || self.ownership.is_held()
+            || state.control().paused.is_some()
+            || damage::is_uncertain(state)
+        {
+            RepairMode::Paused
+        } else {
+            RepairMode::Active
+        };
+        self.mode = mode;
+        match self.drift_controller.set(state, mode) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.stopped(error)),
+        }
+    }
+
+    /// The time between passes.
+    async fn keep(&mut self, mut again: Option<Instant>) -> Wake {
+        loop {
+            // The drift controller writes while it is awaited: what may end that comes first.
+            let happened = tokio::select! {
+                biased;
+                _ = self.asked.wait_for(|asked| *asked) => Happened::Asked,
+                changed = self.declared.changed() => match changed {
+                    Ok(()) => Happened::Due,
+                    // Whoever declares has ended, and with it the process.
+                    Err(_) => std::future::pending().await,
+                },
+                Some(command) = self.commands.recv() => Happened::Command(command),
+                Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => continue,
+                () = at(again) => Happened::Due,
+                news = self.drift_controller.next() => Happened::News(Box::new(news)),
+            };
+            match happened {
+                Happened::Asked => return Wake::Asked,
+                Happened::Due => return Wake::Pass,
+                Happened::Command(Command::Ask { asked, asked_by, ticket }) => {
+                    if matches!(asked, Asked::Reconcile) {
+                        self.recorder.asked("Reconciling", asked_by.as_deref());
+                        self.repair = Some("somebody asked for it".to_owned());
+                    }
+                    self.asked_by = asked_by;
+                    self.asked_for = Some((asked, ticket));
+                    return Wake::Pass;
+                }
+                Happened::Command(Command::Retry { asked_by, answer }) => {
+                    let has_failed = self.has_failed();
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Ok(has_failed));
+                    if has_failed {
+                        self.recorder.asked("Retrying", asked_by.as_deref());
+                        self.retrying.ask();
+                        return Wake::Pass;
+                    }
+                }
+                Happened::Command(command) => {
+                    self.obeyed.push(Box::pin(obey(
+                        Arc::clone(&self.engine),
+                        self.recorder.clone(),
+                        command,
+                    )));
+                }
+                Happened::News(news) => {
+                    self.recorder.news(&news);
+                    match *news {
+                        // What a plan has left out may be there now.
+                        News::Repaired { .. } | News::Gone(_) if self.is_held() => return Wake::Pass,
+                        News::Changed | News::Drifted(_) | News::Repaired { .. } | News::Gone(_) => {
+                            self.show();
+                        }
+                        News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
+                        News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
+                        News::Owner(owner) if is_news(self.state.as_ref(), &owner) => return Wake::Pass,
+                        News::NeedsPlan { why } if self.repair.is_none() => {
+                            self.repair = Some(why);
+                            let due = Instant::now() + self.soon.next_wait();
+                            again = Some(again.map_or(due, |at| at.min(due)));
+                        }
+                        News::Record(_) | News::Paused(_) | News::Owner(_) | News::NeedsPlan { .. } => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the record is one that somebody else wrote since it was read.
+    fn is_foreign(&self, seen: &RecordSeen) -> bool {
+        let own = self.state.as_ref().and_then(State::version);
+        match (seen, own) {
+            (RecordSeen::At(told), Some(own)) => match (told.parse::<u64>(), own.parse::<u64>()) {
+                // What our own plan wrote before its last write may be told late.
+                (Ok(told), Ok(own)) => told > own,
+                _ => told != own,
+            },
+            (RecordSeen::At(_), None) | (RecordSeen::Gone, Some(_)) => true,
+            (RecordSeen::Gone, None) => false,
+        }
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The version of the trainer.
+fn version(desired: &Desired) -> Option<String> {
+    Some(desired.components.get("trainer")?.version.to_string())
+}

@@ -1,0 +1,94 @@
+//! What stands in the reconciler's way: what the error of a plan means, and when it is tried again.
+
+use std::time::Duration;
+
+use trainerd_cluster::RequestError;
+use trainerd_engine::EngineError;
+use trainerd_juju::status::Reason;
+use trainerd_plan::plan::Purpose;
+
+use super::{Phase, Reconciler};
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+
+/// What stands in the way, and when to try again.
+pub(super) struct Blocked {
+    pub(super) phase: Phase,
+    pub(super) problem: Problem,
+    /// `None`: not before something changes.
+    pub(super) again: Option<Duration>,
+}
+
+/// Why a pass ended early.
+pub(super) enum Stop {
+    /// The process shall end.
+    Asked,
+    /// The installation was paused, or options changed, while a plan ran.
+    Requeue,
+    /// This stands in the way.
+    Blocked(Box<Blocked>),
+}
+
+impl Reconciler {
+    /// What the error of a plan means for the loop.
+    pub(super) fn stopped(&mut self, error: EngineError) -> Stop {
+        let (phase, again) = match &error {
+            EngineError::Interrupted => return Stop::Requeue,
+            EngineError::Lease(_) => (Phase::Held, Some(Duration::from_secs(5))),
+            EngineError::LeaseLost(_) => (Phase::Held, Some(self.soon.next_wait())),
+            EngineError::ChangedMeanwhile { .. } | EngineError::Journal(_) => {
+                (Phase::Running, Some(self.soon.next_wait()))
+            }
+            EngineError::Connect(_) => (Phase::Disconnected, Some(self.soon.next_wait())),
+            EngineError::Request { source, .. } if is_passing(source) => {
+                (Phase::Disconnected, Some(self.soon.next_wait()))
+            }
+            EngineError::Refused(_) | EngineError::Permissions(_) => {
+                (Phase::Refused, Some(self.late.next_wait()))
+            }
+            EngineError::Held { .. } => (Phase::Waiting, Some(self.late.next_wait())),
+            EngineError::RolledBack { .. } => (Phase::Failed, None),
+            _ => (Phase::Failed, Some(self.late.next_wait())),
+        };
+        let reason = self.failed_upgrade(&error);
+        let problem = Problem::from(error);
+        let problem = match reason {
+            Some(reason) => problem.with_reason(reason),
+            None => problem,
+        };
+        blocked(phase, problem, again)
+    }
+
+    /// What an upgrade that was rolled back is in a status: by versions, where the error has revisions.
+    fn failed_upgrade(&self, error: &EngineError) -> Option<Reason> {
+        let EngineError::RolledBack { purpose: Purpose::Upgrade, revision, back, reason } = error else {
+            return None;
+        };
+        let history = self.engine.known_history(self.state.as_ref()?);
+        let version = |number: u64| {
+            let (header, _) = history.iter().find(|(header, _)| header.number == number)?;
+            Some(header.components.get("trainer")?.version.to_string())
+        };
+        Some(Reason::UpgradeFailed { to: version(*revision)?, back: version(*back)?, cause: reason.clone() })
+    }
+
+    /// What it means that no desired state could be made.
+    pub(super) fn unwanted(&mut self, problem: Problem) -> Stop {
+        let (phase, again) = match problem.exit {
+            Exit::Input => (Phase::Invalid, None),
+            Exit::Cluster => (Phase::Disconnected, Some(self.soon.next_wait())),
+            _ => (Phase::Refused, Some(self.late.next_wait())),
+        };
+        blocked(phase, problem, again)
+    }
+}
+
+/// See [`Blocked`].
+pub(super) fn blocked(phase: Phase, problem: Problem, again: Option<Duration>) -> Stop {
+    Stop::Blocked(Box::new(Blocked { phase, problem, again }))
+}
+
+/// Whether the same request may succeed later, with nobody doing anything.
+fn is_passing(error: &RequestError) -> bool {
+    error.retry().is_some()
+}

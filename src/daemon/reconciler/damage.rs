@@ -1,0 +1,54 @@
+//! What the reconciler does where something of trainerd's own Secrets is lost.
+
+use std::sync::Arc;
+
+use trainerd_engine::{Damage, RunOptions, State};
+
+use super::blocked::{Stop, blocked};
+use super::{Declared, Phase, Reconciler};
+use crate::cli::errors::lost;
+
+/// Whether it is not known for sure what the installation was brought to: nothing of it is repaired then.
+pub(super) fn is_uncertain(state: &State) -> bool {
+    matches!(state.damage(), Some(Damage::Record { exact: false, .. }))
+}
+
+impl Reconciler {
+    /// Writes anew what was lost, as far as that changes nothing of the stack; stands still where it would.
+    pub(super) async fn heal(&mut self) -> Result<(), Stop> {
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let Some(damage) = state.damage().cloned() else { return Ok(()) };
+        match &damage {
+            Damage::Record { exact: true, revision } => {
+                tracing::warn!(revision, "the record was lost, and is written again");
+                let engine = Arc::clone(&self.engine);
+                let asked = self.asked.clone();
+                let write = async move {
+                    let options = RunOptions::new(None, &|_| {}, asked);
+                    engine.write_record(state, &options).await
+                };
+                match Box::pin(self.aside(write)).await? {
+                    Ok(state) => {
+                        self.take(state);
+                        Ok(())
+                    }
+                    Err(error) => Err(self.stopped(error)),
+                }
+            }
+            Damage::Record { exact: false, .. } => {
+                let again = Some(self.soon.next_wait());
+                Err(blocked(Phase::Refused, lost(&damage), again))
+            }
+            Damage::Revision { revision } => {
+                self.repair = Some(format!("the Secret of revision {revision} was lost"));
+                Ok(())
+            }
+            // The options tell what there has to be; without them nobody does.
+            Damage::Objects { .. } if matches!(*self.declared.borrow(), Declared::Options(_)) => Ok(()),
+            Damage::Objects { .. } => {
+                let again = Some(self.soon.next_wait());
+                Err(blocked(Phase::Failed, lost(&damage), again))
+            }
+        }
+    }
+}

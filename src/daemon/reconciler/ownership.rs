@@ -1,0 +1,104 @@
+//! Whose options rule the installation: this daemon's, or those of another source.
+
+use std::sync::Arc;
+
+use trainerd_engine::State;
+use trainerd_engine::drift_controller::OwnerSeen;
+
+use super::blocked::{Stop, blocked};
+use super::{Declared, Phase, Reconciler};
+use crate::cli::context::other_source;
+
+/// How a daemon stands to whoever rules; who that is, the state tells.
+#[derive(Debug)]
+pub(super) struct Ownership {
+    /// Whether our source shall rule in the place of another one: once, for whoever takes over later is the one meant.
+    take_over: bool,
+    /// Those of another source do: what is installed is only looked at.
+    held: bool,
+}
+
+impl Ownership {
+    pub(super) fn new(take_over: bool) -> Self {
+        Self { take_over, held: false }
+    }
+
+    /// It is decided again.
+    pub(super) fn begin(&mut self) {
+        self.held = false;
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+}
+
+/// Whether a watch tells another thing of who rules than was read or written last.
+pub(super) fn is_news(state: Option<&State>, told: &OwnerSeen) -> bool {
+    let note = state.and_then(|state| state.control().owner.as_ref());
+    differs(note.map(|note| note.uid.as_str()), told)
+}
+
+/// Whether what is told contradicts the note that is known, by its uid.
+fn differs(known: Option<&str>, told: &OwnerSeen) -> bool {
+    match told {
+        OwnerSeen::Is(uid) => known != Some(uid),
+        OwnerSeen::Gone(uid) => known == Some(uid),
+        OwnerSeen::Nobody => known.is_some(),
+    }
+}
+
+impl Reconciler {
+    /// Says whose options rule, once there is an installation to say it of and options that could. Where those of
+    /// another source rule, nothing is done: two daemons would undo what the other does, for ever.
+    pub(super) async fn claim(&mut self) -> Result<(), Stop> {
+        let Some(state) = self.state.as_ref().filter(|state| state.version().is_some()) else {
+            return Ok(());
+        };
+        let (engine, control) = (Arc::clone(&self.engine), state.control().clone());
+        let source = self.source.to_string();
+        if let Some(owner) = control.other_owner(&source)
+            && !self.ownership.take_over
+        {
+            self.ownership.held = true;
+            let hint = "change the options there; or end that daemon, and start this one with --take-over";
+            return Err(blocked(Phase::Held, other_source(owner).hint(hint), None));
+        }
+        // A source that was taken away, with the daemon that followed it, does not come back by itself.
+        if !matches!(*self.declared.borrow(), Declared::Options(_)) {
+            return Ok(());
+        }
+        match self.aside(engine.claim(&control, &source)).await? {
+            Ok(note) => {
+                self.ownership.take_over = false;
+                self.state = self.state.take().map(|state| state.owned_by(note));
+                Ok(())
+            }
+            Err(error) => Err(self.stopped(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_note_is_news() {
+        let (none, ours) = (None, Some("a"));
+        let uid = |uid: &str| uid.to_owned();
+        for (known, told, is_news) in [
+            (none, OwnerSeen::Nobody, false),
+            (none, OwnerSeen::Is(uid("a")), true),
+            (none, OwnerSeen::Gone(uid("a")), false),
+            (ours, OwnerSeen::Is(uid("a")), false),
+            (ours, OwnerSeen::Is(uid("b")), true),
+            (ours, OwnerSeen::Gone(uid("a")), true),
+            // The one whose place ours has taken.
+            (ours, OwnerSeen::Gone(uid("b")), false),
+            (ours, OwnerSeen::Nobody, true),
+        ] {
+            assert_eq!(differs(known, &told), is_news, "{known:?} {told:?}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Taking the installation away because its source of options says so.
+
+use std::sync::Arc;
+
+use trainerd_engine::record::Removal;
+use trainerd_engine::{EngineError, RunOptions, State};
+use trainerd_juju::status::Reason;
+use trainerd_plan::refused::Refused;
+
+use super::super::declared::OptionsSpec;
+use super::super::jobs::{self, Jobs};
+use super::blocked::{Stop, blocked};
+use super::{Phase, Reconciler};
+use crate::cli::errors::Problem;
+use crate::cli::exit::Exit;
+
+impl Reconciler {
+    /// What keeps the installation from being taken away, counted now: what was counted a moment ago may be over.
+    async fn in_use(&mut self) -> Result<Option<Problem>, Stop> {
+        let engine = Arc::clone(&self.engine);
+        let stays = stays(self.aside(jobs::count(engine.cluster())).await?);
+        Ok(stays.map(|why| {
+            let problem = Problem::new(Exit::Refused, "jobs-running", "the installation is in use");
+            let problem = problem.because(why.clone()).with_reason(Reason::Refused { cause: why });
+            problem.hint("wait for the jobs, or delete them; then remove it again")
+        }))
+    }
+
+    /// Takes the installation away. CRDs go with it where the option `crd-policy` says so and nothing is stored
+    /// under them.
+    pub(super) async fn take_away(&mut self, spec: &OptionsSpec) -> Result<(), Stop> {
+        let generation = spec.generation.clone();
+        if let Some(left) = self.in_use().await? {
+            // Said together: whoever waits for this generation reads why it stays.
+            self.status.write(|view| {
+                (view.generation, view.phase, view.reason) =
+                    (Some(generation), Phase::Refused, Some(left.clone()));
+            });
+            return Err(blocked(Phase::Refused, left, None));
+        }
+        if self.state.as_ref().and_then(State::version).is_some() {
+            let extent = if spec.keeps_crds() { Removal::KeepStored } else { Removal::Purge };
+            let engine = Arc::clone(&self.engine);
+            let Some(state) = self.state.clone() else { return Ok(()) };
+            self.drive(spec.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
+                let prepared = match engine.prepare_removal(&state, extent).await {
+                    Err(EngineError::Refused(refused)) if keeps(&refused) => {
+                        let why = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                        tracing::warn!(why, "the CRDs are kept");
+                        engine.prepare_removal(&state, Removal::KeepStored).await?
+                    }
+                    prepared => prepared?,
+                };
+                match Box::pin(engine.remove(&prepared, options)).await {
+                    Ok(_) | Err(EngineError::NotInstalled { .. }) => engine.open().await,
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        }
+        self.status.write(|view| view.generation = Some(generation));
+        Ok(())
+    }
+}
+
+/// Why an installation stays whose TrainJobs run, or may run; `None` where it may go.
+pub(crate) fn stays(jobs: Option<Jobs>) -> Option<String> {
+    match jobs {
+        Some(Jobs { running: 0, .. }) => None,
+        Some(Jobs { running, .. }) => Some(format!("left in place: {running} running TrainJobs")),
+        None => Some("left in place: it is not known whether TrainJobs run".to_owned()),
+    }
+}
+
+/// Whether CRDs cannot go because of what is stored under them.
+fn keeps(refused: &[Refused]) -> bool {
+    refused.iter().all(|refused| matches!(refused, Refused::CustomObjectsExist { .. }))
+}

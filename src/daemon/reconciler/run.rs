@@ -1,0 +1,157 @@
+//! Running a plan: what may happen meanwhile, and what is written down of its end.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use trainerd_engine::drift_controller::News;
+use trainerd_engine::{EngineError, Event, RunOptions, State};
+
+use super::blocked::Stop;
+use super::command::obey;
+use super::ownership::is_news;
+use super::{Asked, Command, Reconciler, at};
+use crate::daemon::status_store::Phase;
+
+/// How long nothing has to move until newer options replace a plan: what moves may still come to its end, and what is
+/// known to be wanted no more is not waited for as long as `progress-deadline` has it.
+const GIVES_WAY: Duration = Duration::from_secs(30);
+
+impl Reconciler {
+    /// Runs a plan, with the watches going on, until it ends or is broken off. `asked_by`: who asked for it.
+    pub(super) async fn drive(
+        &mut self,
+        asked_by: Option<String>,
+        run: impl AsyncFnOnce(&mut RunOptions<'_>) -> Result<State, EngineError>,
+    ) -> Result<(), Stop> {
+        if self.is_relieved() {
+            return Err(Stop::Requeue);
+        }
+        let (cancel, cancelled) = watch::channel(false);
+        let status = self.status.clone();
+        let recorder = self.recorder.clone();
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let last_move = Arc::clone(&moved);
+        let sink = move |event: Event| {
+            if event.is_progress() {
+                *last_move.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            }
+            recorder.event(&event);
+            status.event(event);
+        };
+        self.status.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
+        let mut options = RunOptions::new(None, &sink, cancelled);
+        options.asked_by.clone_from(&asked_by);
+        let (mut asked, mut anew, mut told) = (false, false, false);
+        let ended = {
+            let mut run = pin!(run(&mut options));
+            loop {
+                let stuck = told && !anew;
+                let stuck = stuck.then(|| *moved.lock().unwrap_or_else(PoisonError::into_inner) + GIVES_WAY);
+                tokio::select! {
+                    ended = &mut run => break ended,
+                    // Looked at once more: it may have moved meanwhile.
+                    () = at(stuck) => if stuck.is_some_and(|_| {
+                        moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= GIVES_WAY
+                    }) {
+                        tracing::info!(quiet = ?GIVES_WAY, "nothing moves, and there are newer options");
+                        anew = true;
+                        cancel.send_replace(true);
+                    },
+                    news = self.drift_controller.next() => match news {
+                        News::Paused(true) => {
+                            anew = true;
+                            cancel.send_replace(true);
+                        }
+                        // Others rule now, or somebody took back that we do: what runs is finished, and no more.
+                        News::Owner(owner) if is_news(self.state.as_ref(), &owner) => anew = true,
+                        News::Changed => {
+                            let snapshot = self.drift_controller.snapshot();
+                            self.status.write(|view| view.snapshot = snapshot);
+                        }
+                        _ => {}
+                    },
+                    Some(command) = self.commands.recv() => {
+                        match command {
+                            Command::Ask { asked, asked_by, ticket } => {
+                                // Going back replaces what is under way; everything else comes after it.
+                                if matches!(asked, Asked::Rollback { .. }) {
+                                    anew = true;
+                                    cancel.send_replace(true);
+                                }
+                                self.asked_by = asked_by;
+                                self.asked_for = Some((asked, ticket));
+                            }
+                            command => self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), self.recorder.clone(), command))),
+                        }
+                    }
+                    Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => {}
+                    // Other options wait for the end of the plan, or until nothing moves; a standby writes nothing from
+                    // now on, whatever was declared before that.
+                    Ok(()) = self.declared.changed() => {
+                        told = true;
+                        let newer = self.declared.borrow().generation().map(str::to_owned);
+                        self.status.write(|view| (view.declared, view.newer) = (newer.clone(), newer));
+                        if self.declared.borrow_and_update().is_standby() {
+                            anew = true;
+                            cancel.send_replace(true);
+                        }
+                    }
+                    _ = self.asked.wait_for(|asked| *asked), if !asked => {
+                        asked = true;
+                        cancel.send_replace(true);
+                    }
+                }
+            }
+        };
+        if told {
+            self.declared.mark_changed();
+        }
+        self.record_end(&ended, asked_by.as_deref());
+        match ended {
+            Ok(state) => {
+                self.take(state);
+                // The word came when there was nothing left to break off.
+                if anew { Err(Stop::Requeue) } else { Ok(()) }
+            }
+            Err(EngineError::Interrupted) if asked => Err(Stop::Asked),
+            Err(EngineError::Interrupted) if anew => Err(Stop::Requeue),
+            Err(error) => {
+                let stopped = self.stopped(error);
+                self.reopen().await?;
+                Err(stopped)
+            }
+        }
+    }
+
+    /// Writes down how a plan ended.
+    fn record_end(&mut self, ended: &Result<State, EngineError>, asked_by: Option<&str>) {
+        self.drift_controller.plan_ran();
+        self.recorder.ran(ended.as_ref().err());
+        let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
+        if let Some(plan) = self.status.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
+            self.recorder.plan(plan.purpose, plan.revision, ended.as_ref().err(), asked_by);
+        }
+        // What failed is told as the reason; the plan that brought the revision before it back did not.
+        let problem = problem.filter(|_| !matches!(ended, Err(EngineError::RolledBack { .. })));
+        self.status.write(|view| {
+            if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
+                plan.ended = Some(jiff::Timestamp::now());
+                plan.waiting.clear();
+                plan.error = problem;
+            }
+        });
+    }
+
+    /// Reads where the installation is, after a plan that did not end well.
+    pub(super) async fn reopen(&mut self) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        if let Ok(state) = self.aside(engine.open_damaged()).await? {
+            self.take(state);
+        }
+        Ok(())
+    }
+}
