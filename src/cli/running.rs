@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 use serde_json::Value;
 use trainerd_catalog::{Catalog, ImageRef};
-use trainerd_cluster::{ListParams, builtin};
-use trainerd_engine::{Engine, EngineError};
+use trainerd_engine::Engine;
 use trainerd_plan::applyset;
 
 use super::errors::Problem;
@@ -20,23 +19,9 @@ pub(crate) async fn running(
     engine: &Engine,
     given: &Given,
 ) -> Result<Option<BTreeMap<String, Version>>, Problem> {
-    let installation = engine.installation();
-    let params = ListParams {
-        namespace: Some(installation.namespace.clone()),
-        label_selector: Some(format!("{}={}", applyset::PART_OF, applyset::id(installation))),
-        ..ListParams::default()
-    };
-    let list = match engine.cluster().list(&builtin::deployment(), &params).await {
-        Ok(list) => list,
-        Err(error) if error.is_absent() => return Ok(None),
-        Err(source) => {
-            return Err(
-                EngineError::Request { action: "list", what: "Deployments".to_owned(), source }.into()
-            );
-        }
-    };
+    let deployments = engine.deployments().await?;
     let mut versions = BTreeMap::new();
-    for deployment in &list.items {
+    for deployment in &deployments {
         let component = applyset::label(deployment, applyset::COMPONENT).unwrap_or_default();
         // A reconciler of our own runs under the trainer's name, at a version that is none of the trainer's.
         let known = catalog.versions(component);

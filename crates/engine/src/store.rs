@@ -144,7 +144,7 @@ impl Store {
     /// The record, or an empty one; and, in the same request, the header of every revision that can be read.
     pub(crate) async fn open(&self) -> Result<Stored, EngineError> {
         let name = applyset::parent_name(&self.installation);
-        let (secrets, listed) = self.kept(" in (record,revision,paused,owner)").await?;
+        let (secrets, listed) = self.kept(" in (record,revision,paused,ruler)").await?;
         let listed_revisions = self.numbered(&secrets).into_iter();
         // One that is damaged says so when it is needed.
         let sound: BTreeMap<u64, Header> = listed_revisions

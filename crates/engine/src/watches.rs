@@ -144,7 +144,7 @@ impl Watches {
                 params.list.namespace = Some(namespace.clone());
                 let ours = applyset::INSTALLATION;
                 params.list.label_selector =
-                    Some(format!("{ours}={installation},{RECORD} in (record,paused,owner)"));
+                    Some(format!("{ours}={installation},{RECORD} in (record,paused,ruler)"));
             }
         }
         let (cluster, sender) = (self.cluster.clone(), self.sender.clone());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use trainerd_cluster::{ListParams, RequestError};
+use trainerd_cluster::{ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::object::{GroupKind, ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
@@ -37,6 +37,23 @@ impl Engine {
         let lists = stream::iter(resources).map(async |resource| self.labelled_of(&resource).await);
         let lists: Vec<_> = lists.buffer_unordered(IN_FLIGHT).try_collect().await?;
         Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// The Deployments in the installation's namespace that carry its ApplySet label.
+    ///
+    /// # Errors
+    /// [`EngineError::Request`].
+    pub async fn deployments(&self) -> Result<Vec<serde_json::Value>, EngineError> {
+        let params = ListParams {
+            namespace: Some(self.installation().namespace.clone()),
+            label_selector: Some(format!("{}={}", applyset::PART_OF, applyset::id(self.installation()))),
+            ..ListParams::default()
+        };
+        match patiently(async || self.cluster.list(&builtin::deployment(), &params).await).await {
+            Ok(list) => Ok(list.items),
+            Err(error) if error.is_absent() => Ok(Vec::new()),
+            Err(error) => Err(EngineError::request("list", "Deployments")(error)),
+        }
     }
 
     /// Every object that carries the installation's ApplySet label, of whatever kind: for where nothing says which
