@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[serde(rename_all = "camelCase")]
 pub(crate) enum DaemonStatus {
     /// What it knows.
+    #[serde(rename = "says")]
     Known(Box<DaemonView>),
     /// Why it cannot be asked.
     Unreachable(String),
