@@ -415,19 +415,8 @@ impl Engine {
             let header = Header { asked_by, ..self.header(&state, revision, &plan, &desired) };
             self.store.save(header, package).await?;
         }
-        let journal = Journal {
-            purpose: plan.purpose,
-            target: revision,
-            from: from.filter(|from| *from != revision),
-            touched: Vec::new(),
-            phase: Phase::Forward,
-            extent: None,
-            allow_lossy: allow.lossy,
-            allow_in_use: allow.in_use,
-            started: Timestamp::now(),
-            by: self.by.clone(),
-            asked_by: options.asked_by.clone(),
-        };
+        let from = from.filter(|from| *from != revision);
+        let journal = self.journal(plan.purpose, revision, from, allow, options);
         let mut stored = state.stored;
         stored.record = stored.record.open(journal)?;
         self.include(&mut stored, &[&desired]);
@@ -462,6 +451,30 @@ impl Engine {
             if prepared.persist != Persist::Nothing {
                 return Err(EngineError::ChangedMeanwhile { added: Vec::new() });
             }
+        }
+    }
+
+    /// The journal of a plan that goes forward, from now on.
+    pub(crate) fn journal(
+        &self,
+        purpose: Purpose,
+        target: u64,
+        from: Option<u64>,
+        allow: Allowed,
+        options: &RunOptions<'_>,
+    ) -> Journal {
+        Journal {
+            purpose,
+            target,
+            from,
+            touched: Vec::new(),
+            phase: Phase::Forward,
+            extent: None,
+            allow_lossy: allow.lossy,
+            allow_in_use: allow.in_use,
+            started: Timestamp::now(),
+            by: self.by.clone(),
+            asked_by: options.asked_by.clone(),
         }
     }
 

@@ -12,7 +12,6 @@ use crate::damage::Damage;
 use crate::engine::{Engine, Prepared, RunOptions, next_number};
 use crate::error::EngineError;
 use crate::namespace::released;
-use crate::record::{Journal, Phase};
 use crate::recover::{Start, written_before};
 use crate::revision::{Header, Revision};
 use crate::run_policy::RunPolicy;
@@ -112,19 +111,7 @@ impl Engine {
         let desired = wanted.desired;
         let package = self.store.packing(header.parent, Arc::clone(&desired)).await?.done().await?;
         self.store.save(header, package).await?;
-        let journal = Journal {
-            purpose: Purpose::Rollback,
-            target: number,
-            from: state.record().current,
-            touched: Vec::new(),
-            phase: Phase::Forward,
-            extent: None,
-            allow_lossy: allow.lossy,
-            allow_in_use: allow.in_use,
-            started: Timestamp::now(),
-            by: self.by.clone(),
-            asked_by: options.asked_by.clone(),
-        };
+        let journal = self.journal(Purpose::Rollback, number, state.record().current, allow, options);
         state.stored.record = state.stored.record.open(journal)?;
         self.include(&mut state.stored, &[&*desired]);
         state.stored = self.store.write(&state.stored).await?;

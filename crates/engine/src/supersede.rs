@@ -1,12 +1,10 @@
 //! Newer options in the place of a plan under way.
 
-use jiff::Timestamp;
 use trainerd_cluster::lease::Fence;
 
 use crate::engine::{Engine, Prepared, RunOptions, next_number};
 use crate::error::EngineError;
 use crate::namespace::released;
-use crate::record::{Journal, Phase};
 use crate::recover::Start;
 use crate::revision::{Header, Revision};
 use crate::state::State;
@@ -49,19 +47,7 @@ impl Engine {
         let asked_by = options.asked_by.clone();
         let header = Header { asked_by, ..self.header(&state, number, &plan, &desired) };
         self.store.save(header, package).await?;
-        let journal = Journal {
-            purpose: plan.purpose,
-            target: number,
-            from: state.record().current,
-            touched: Vec::new(),
-            phase: Phase::Forward,
-            extent: None,
-            allow_lossy: allow.lossy,
-            allow_in_use: allow.in_use,
-            started: Timestamp::now(),
-            by: self.by.clone(),
-            asked_by: options.asked_by.clone(),
-        };
+        let journal = self.journal(plan.purpose, number, state.record().current, allow, options);
         state.stored.record = state.stored.record.replace(journal);
         self.include(&mut state.stored, &[&*desired]);
         state.stored = self.store.write(&state.stored).await?;

@@ -44,16 +44,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Request`].
     pub async fn deployments(&self) -> Result<Vec<serde_json::Value>, EngineError> {
-        let params = ListParams {
-            namespace: Some(self.installation().namespace.clone()),
-            label_selector: Some(format!("{}={}", applyset::PART_OF, applyset::id(self.installation()))),
-            ..ListParams::default()
-        };
-        match patiently(async || self.cluster.list(&builtin::deployment(), &params).await).await {
-            Ok(list) => Ok(list.items),
-            Err(error) if error.is_absent() => Ok(Vec::new()),
-            Err(error) => Err(EngineError::request("list", "Deployments")(error)),
-        }
+        let namespace = Some(self.installation().namespace.clone());
+        self.list_labelled(&builtin::deployment(), namespace).await
     }
 
     /// Every object that carries the installation's ApplySet label, of whatever kind: for where nothing says which
@@ -75,12 +67,22 @@ impl Engine {
     }
 
     async fn labelled_of(&self, resource: &Resource) -> Result<Vec<(ObjectKey, LiveObject)>, EngineError> {
+        Ok(keyed(resource, self.list_labelled(resource, None).await?))
+    }
+
+    /// The objects of a kind that carry the label, of one namespace or of all; none where the kind is not served.
+    async fn list_labelled(
+        &self,
+        resource: &Resource,
+        namespace: Option<String>,
+    ) -> Result<Vec<serde_json::Value>, EngineError> {
         let params = ListParams {
+            namespace,
             label_selector: Some(format!("{}={}", applyset::PART_OF, applyset::id(self.installation()))),
             ..ListParams::default()
         };
         match patiently(async || self.cluster.list(resource, &params).await).await {
-            Ok(list) => Ok(keyed(resource, list.items)),
+            Ok(list) => Ok(list.items),
             Err(error) if error.is_absent() => Ok(Vec::new()),
             Err(error) => Err(EngineError::request("list", &resource.plural)(error)),
         }
