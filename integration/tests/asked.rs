@@ -110,7 +110,8 @@ fn who_asked_is_told_by_name_in_notes_events_and_status() -> Result {
     assert!(status.stdout.contains(&format!("paused by {user}, over the API")), "{}", status.stdout);
     assert_eq!(daemon.api("POST", "/v1/actions/resume", None)?.code, 200);
     daemon.wait_until_settled(BOUND)?;
-    assert_eq!(daemon.api("POST", "/v1/actions/force-reconcile", None)?.code, 200);
+    // It takes a pass: the answer is an operation to wait for.
+    assert_eq!(daemon.api("POST", "/v1/actions/force-reconcile", None)?.code, 202);
     let history = cluster.run(&["history"])?.expect_code(0)?;
     assert!(history.stdout.contains(&format!("{uid}, over the API of daemon")), "{}", history.stdout);
     for (reason, who) in [("Paused", &user), ("Resumed", &uid), ("Reconciling", &uid), ("PlanDone", &uid)] {

@@ -151,6 +151,10 @@ mod tests {
         files::make_folder(folder.root()).unwrap();
         let mut orphan =
             Command::new("sleep").arg("60").env(super::super::process::MARK, folder.root()).spawn().unwrap();
+        // The kernel shows the environment of a program a moment after it was started.
+        while of_folder(&folder).is_empty() {
+            sleep(INTERVAL);
+        }
         assert!(clear(&folder).unwrap());
         assert!(orphan.try_wait().unwrap().is_some(), "the orphan must have ended");
         assert!(!folder.root().exists());
