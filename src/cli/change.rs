@@ -164,7 +164,7 @@ async fn run(
 }
 
 /// Which versions lead to which, and why.
-fn show_way(context: &Context, state: &State, wanted: &Target) {
+pub(crate) fn show_way(context: &Context, state: &State, wanted: &Target) {
     let from = installed(state).unwrap_or_default();
     for (component, resolved) in &wanted.resolution.components {
         let to = &resolved.version;

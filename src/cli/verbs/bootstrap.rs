@@ -11,7 +11,8 @@ use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Installation;
 
 use self::options_map::OptionsMap;
-use super::remove::take_away;
+use super::plan;
+use super::remove::{show_removal, take_away};
 use crate::cli::args::OptionArgs;
 use crate::cli::change::{Change, change_after};
 use crate::cli::context::{Context, check_owner, installed};
@@ -51,6 +52,10 @@ pub(crate) struct BootstrapArgs {
     #[arg(long, conflicts_with = "image")]
     remove: bool,
 
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+
     #[command(flatten)]
     options: OptionArgs,
 }
@@ -64,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let own = daemon_that_keeps(&keeps);
     if args.remove {
         let cluster = context.connect().await?;
-        return remove(context, cluster, keeps, own).await;
+        return remove(context, cluster, keeps, own, args.dry_run).await;
     }
     let catalog = Catalog::builtin()?;
     let mut asked = Given::read(&catalog, &args.options, &environment)?;
@@ -98,6 +103,9 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     let engine = context.engine_of(cluster.clone(), own);
     let wanted = async |state: &State| wanted(&catalog, &engine, state, &given, &keeps).await;
     let asks = Change { allow: Allowed::default(), show_way: false };
+    if args.dry_run {
+        return plan::show(context, &engine, asks, wanted).await.map(|_| Exit::Done);
+    }
     let exit = Box::pin(change_after(context, &engine, asks, wanted, async |prepared| {
         if map.exists() {
             return Ok(());
@@ -157,6 +165,7 @@ async fn remove(
     cluster: Cluster,
     keeps: Installation,
     own: Installation,
+    dry_run: bool,
 ) -> Result<Exit, Problem> {
     let engine = context.engine_of(cluster.clone(), own);
     let map = context.interrupt.or(OptionsMap::read(&cluster, &keeps.namespace)).await?;
@@ -165,6 +174,9 @@ async fn remove(
         let goes =
             if made { "goes too, for bootstrap made it" } else { "stays, for bootstrap did not make it" };
         context.printer.note(&format!("{} {goes}", source_in_cluster(&keeps.namespace)));
+    }
+    if dry_run {
+        return show_removal(context, &engine, Removal::KeepStored).await;
     }
     let exit =
         take_away(context, &engine, Removal::KeepStored, "Take the daemon out of the cluster?").await?;

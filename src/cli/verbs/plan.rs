@@ -4,17 +4,17 @@ use clap::Args;
 use serde::Serialize;
 use trainerd_catalog::Catalog;
 use trainerd_engine::record::{Journal, Phase};
-use trainerd_engine::{Engine, Prepared};
-use trainerd_plan::allowed::Allowed;
+use trainerd_engine::{Engine, Prepared, State};
 
 use crate::cli::args::{AllowArgs, OptionArgs};
+use crate::cli::change::{Change, show_way};
 use crate::cli::context::{Context, ahead};
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
 use crate::cli::option_changes::{OptionChange, Patched};
 use crate::cli::options::{Given, environment};
 use crate::cli::plan_text::{outcome_text, plan_text};
-use crate::cli::target::resolve;
+use crate::cli::target::{Target, resolve};
 
 /// Show what `up` would do, and why
 ///
@@ -59,23 +59,26 @@ pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Prob
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
-    show(context, &engine, &catalog, &given, args.allow.allowed()).await
+    let target = async |state: &State| resolve(&catalog, &engine, state, &given).await;
+    show(context, &engine, Change { allow: args.allow.allowed(), show_way: false }, target).await
 }
 
-/// Plans and prints; also what `up --dry-run` does.
+/// Plans and prints; also what --dry-run of the verbs that plan a change does.
 pub(crate) async fn show(
     context: &Context,
     engine: &Engine,
-    catalog: &Catalog,
-    given: &Given,
-    allow: Allowed,
+    asked: Change,
+    resolve: impl AsyncFn(&State) -> Result<Target, Problem>,
 ) -> Result<Exit, Problem> {
     let state = context.open_damaged(engine).await?;
     let state = context.interrupt.or(ahead(engine, state)).await?;
-    let wanted = context.interrupt.or(resolve(catalog, engine, &state, given)).await?;
+    let wanted = context.interrupt.or(resolve(&state)).await?;
+    if asked.show_way {
+        show_way(context, &state, &wanted);
+    }
     let about = wanted.about(context.printer.verbosity);
     let prepared =
-        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow)).await?;
+        context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, asked.allow)).await?;
     let journal = state.journal();
     let pending = !prepared.is_empty() || journal.is_some();
     let (options, patches) = (&wanted.options[..], &wanted.patched[..]);

@@ -21,6 +21,7 @@ use crate::cli::progress::{Last, Progress};
 #[command(after_help = "\
 Examples:
   trainerd remove                                   controllers and runtimes; jobs stay stored
+  trainerd remove --dry-run                         only show what would go
   trainerd remove --purge                           CRDs too, refused while jobs are stored
   trainerd remove --purge --delete-jobs --yes       everything")]
 pub(crate) struct RemoveArgs {
@@ -31,6 +32,10 @@ pub(crate) struct RemoveArgs {
     /// With --purge: delete these jobs too, of all users
     #[arg(long, requires = "purge")]
     delete_jobs: bool,
+
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs the verb.
@@ -41,7 +46,31 @@ pub(crate) async fn run(context: &Context, args: &RemoveArgs) -> Result<Exit, Pr
         (true, true) => Removal::PurgeWithJobs,
     };
     let engine = context.engine().await?;
+    if args.dry_run {
+        return show_removal(context, &engine, extent).await;
+    }
     take_away(context, &engine, extent, "Take all this away?").await
+}
+
+/// Shows what would go.
+pub(crate) async fn show_removal(
+    context: &Context,
+    engine: &Engine,
+    extent: Removal,
+) -> Result<Exit, Problem> {
+    let state = context.open_damaged(engine).await?;
+    let plan = async { Ok::<_, Problem>(engine.prepare_removal(&state, extent).await) };
+    match context.interrupt.or(plan).await? {
+        Ok(removal) => {
+            let text = || plan_text(&removal.plan, &context.printer.for_stdout());
+            context.printer.show(&removal.plan, text)?;
+        }
+        Err(error @ EngineError::NotInstalled { .. }) => {
+            context.printer.note(&format!("nothing to remove: {error}"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Exit::Done)
 }
 
 /// Shows what goes, asks, and takes it away.

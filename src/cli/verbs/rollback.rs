@@ -1,7 +1,7 @@
 //! `rollback`: back to an earlier revision.
 
 use clap::Args;
-use trainerd_engine::{Engine, EngineError, State};
+use trainerd_engine::{Engine, EngineError, Prepared, State};
 
 use super::plan::journal_text;
 use crate::cli::args::{AllowArgs, revision};
@@ -22,12 +22,17 @@ use crate::cli::progress::{Last, Progress};
 #[command(after_help = "\
 Examples:
   trainerd rollback                                 to the revision before the current one
+  trainerd rollback --dry-run                       only show the plan
   trainerd rollback 3                               to revision 3 (see `trainerd history`)
   trainerd rollback 3 --allow lossy --yes           also where CRDs change")]
 pub(crate) struct RollbackArgs {
     /// The revision to go back to; the one before the current where none is named
     #[arg(value_name = "REV", value_parser = revision)]
     revision: Option<u64>,
+
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
 
     #[command(flatten)]
     allow: AllowArgs,
@@ -37,6 +42,9 @@ pub(crate) struct RollbackArgs {
 pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
     let state = context.open_damaged(&engine).await?;
+    if args.dry_run {
+        return show(context, &engine, &state, args).await;
+    }
     check_owner(context, &state)?;
     let progress = Progress::new(&context.printer);
     let sink = |event| progress.event(&event);
@@ -46,9 +54,7 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
             let prepared =
                 context.interrupt.or(engine.prepare_rollback(&state, args.revision, allow)).await?;
             if !prepared.is_empty() {
-                let before = state.current.as_ref().map(|current| Values::from(&current.header));
-                let options = between(before, prepared.desired().into());
-                let options = option_changes::text(&options, context.printer.verbosity);
+                let options = options_text(context, &state, &prepared);
                 if !options.is_empty() {
                     context.printer.note(options.trim_end());
                 }
@@ -75,6 +81,38 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
     progress.last(&Last::Finished { revision });
     context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
     Ok(Exit::Done)
+}
+
+/// Shows the way back.
+async fn show(
+    context: &Context,
+    engine: &Engine,
+    state: &State,
+    args: &RollbackArgs,
+) -> Result<Exit, Problem> {
+    let mut to = args.revision;
+    if let Some(journal) = state.journal() {
+        let writer = context.interrupt.or(engine.writer(state)).await?;
+        let journal_text = journal_text(journal, writer.as_deref());
+        context.printer.note(&format!("{journal_text}; rollback replaces it"));
+        to = to.or(journal.from);
+    }
+    let prepare = engine.prepare_rollback(state, to, args.allow.allowed());
+    let prepared = context.interrupt.or(prepare).await?;
+    context.printer.show(&prepared, || {
+        let mut text = options_text(context, state, &prepared);
+        text.push_str(&plan_text(&prepared.plan, &context.printer.for_stdout()));
+        text.push_str(&outcome_text(&prepared));
+        text.push('\n');
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The options that get other values by going back.
+fn options_text(context: &Context, state: &State, prepared: &Prepared) -> String {
+    let before = state.current.as_ref().map(|current| Values::from(&current.header));
+    option_changes::text(&between(before, prepared.desired().into()), context.printer.verbosity)
 }
 
 /// A failed plan that was going back already, to where this command wants to go, has done what is asked.

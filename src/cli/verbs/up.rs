@@ -44,11 +44,10 @@ pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Proble
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
-    let allow = args.allow.allowed();
+    let asked = Change { allow: args.allow.allowed(), show_way: false };
+    let target = async |state: &_| resolve(&catalog, &engine, state, &given).await;
     if args.dry_run {
-        plan::show(context, &engine, &catalog, &given, allow).await?;
-        return Ok(Exit::Done);
+        return plan::show(context, &engine, asked, target).await.map(|_| Exit::Done);
     }
-    let wanted = async |state: &_| resolve(&catalog, &engine, state, &given).await;
-    change(context, &engine, Change { allow, show_way: false }, wanted).await
+    change(context, &engine, asked, target).await
 }

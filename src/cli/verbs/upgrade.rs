@@ -6,6 +6,7 @@ use clap::Args;
 use trainerd_catalog::Catalog;
 use trainerd_engine::State;
 
+use super::plan;
 use crate::cli::args::{AllowArgs, Assignment, SetArgs};
 use crate::cli::change::{Change, change};
 use crate::cli::context::Context;
@@ -22,6 +23,7 @@ use crate::cli::target::{resolve, version_option};
 #[command(after_help = "\
 Examples:
   trainerd upgrade --latest                         everything to the newest versions
+  trainerd upgrade --latest --dry-run               only show the plan
   trainerd upgrade --to trainer=2.3.0               one component; what goes with it follows
   trainerd upgrade --to jobset=0.12 --yes           the newest patch of a minor version
   trainerd upgrade --set small-footprint=true       another option, from where you are")]
@@ -33,6 +35,10 @@ pub(crate) struct UpgradeArgs {
     /// The newest version of every component
     #[arg(long)]
     latest: bool,
+
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
 
     #[command(flatten)]
     set: SetArgs,
@@ -75,7 +81,7 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
         return Err(InputError::NothingNamed.into());
     }
     let engine = context.engine().await?;
-    let wanted = async |state: &State| {
+    let target = async |state: &State| {
         let Some(header) = state.header() else {
             if let Some(damage) = state.damage() {
                 return Err(lost(damage));
@@ -91,7 +97,11 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
         let given = changed(&catalog, args, given)?;
         resolve(&catalog, &engine, state, &given).await
     };
-    change(context, &engine, Change { allow: args.allow.allowed(), show_way: true }, wanted).await
+    let asked = Change { allow: args.allow.allowed(), show_way: true };
+    if args.dry_run {
+        return plan::show(context, &engine, asked, target).await.map(|_| Exit::Done);
+    }
+    change(context, &engine, asked, target).await
 }
 
 /// The options that are started from, with what the command line changes.
@@ -141,6 +151,7 @@ mod tests {
         let args = |to: &[&str], latest| UpgradeArgs {
             to: to.iter().map(|text| text.parse().unwrap()).collect(),
             latest,
+            dry_run: false,
             set: SetArgs::default(),
             allow: AllowArgs::default(),
         };
