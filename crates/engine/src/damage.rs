@@ -4,6 +4,7 @@
 //! record too, without its objects; and its objects can be rendered again from its options.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use trainerd_plan::desired::Desired;
@@ -13,7 +14,7 @@ use crate::engine::{Engine, RunOptions};
 use crate::error::{EngineError, one_line};
 use crate::namespace::released;
 use crate::record::{Outcome, Record};
-use crate::revision::Revision;
+use crate::revision::{Header, Revision};
 use crate::state::State;
 use crate::store::Stored;
 
@@ -144,6 +145,57 @@ impl Engine {
             state.damage = None;
         }
         Ok(state)
+    }
+
+    /// The revisions that are known, but of which something is missing or damaged.
+    ///
+    /// # Errors
+    /// [`EngineError::Request`].
+    pub async fn damaged_revisions(&self) -> Result<Vec<Header>, EngineError> {
+        let mut damaged = Vec::new();
+        for header in self.store.known_headers() {
+            if self.store.load_if_sound(header.number).await?.is_none() {
+                damaged.push(header);
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Writes revisions again of which something is lost, whatever plan is under way. Only those that `rendered` gives
+    /// exactly as they were are written; returns their numbers.
+    ///
+    /// # Errors
+    /// [`EngineError::Request`], a lost lease: what is not written yet is as it was.
+    pub async fn write_revisions(
+        &self,
+        state: &State,
+        rendered: Vec<(Header, Arc<Desired>)>,
+        options: &RunOptions<'_>,
+    ) -> Result<Vec<u64>, EngineError> {
+        let mut packed = Vec::new();
+        for (header, desired) in rendered {
+            // What is sound of the revision itself is shared; another one may go before it.
+            let package = self.store.packing(Some(header.number), desired).await?.done().await?;
+            if package.digest == header.digest {
+                packed.push((header, package));
+            }
+        }
+        if packed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let guard = self.lease(state.record().token.clone(), options.sink).await?;
+        self.store.hold(guard.fence());
+        let answer = Box::pin(async {
+            let mut numbers = Vec::new();
+            for (header, package) in packed {
+                numbers.push(header.number);
+                self.store.save(header, package).await?;
+            }
+            Ok(numbers)
+        });
+        let answer = answer.await;
+        self.store.let_go();
+        released(guard, answer).await
     }
 
     /// What is missing of each revision, by number: the names of Secrets.

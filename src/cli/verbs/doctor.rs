@@ -216,7 +216,8 @@ async fn records(context: &Context, engine: &Engine, state: &State) -> Result<Ch
         return Ok(Check::ok("records", format!("installed, at revision {}", current.number)));
     }
     let numbers = older.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let hint = "nothing needs them but a rollback to there; `trainerd history` shows what is missing";
+    let hint =
+        "nothing needs them but a rollback to there; `trainerd repair` writes them again from their options";
     Ok(Check::warn(
         "records",
         format!("installed, but of earlier revisions something is lost: {numbers}"),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use trainerd_catalog::Catalog;
+use trainerd_engine::record::Journal;
+use trainerd_engine::revision::Header;
 use trainerd_engine::{Damage, Engine, EngineError, State};
+use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Desired;
 use trainerd_plan::plan::Purpose;
 
@@ -42,10 +45,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
     let engine = context.engine().await?;
     let state = context.interrupt.or(engine.open_damaged()).await?;
     if let Some(journal) = state.journal() {
-        let writer = context.interrupt.or(engine.writer(&state)).await?;
-        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is not done yet")
-            .because(journal_text(journal, writer.as_deref()))
-            .hint(GOES_ON));
+        return repair_under_way(context, &engine, &state, journal, args.dry_run).await;
     }
     if let Some(damage) = state.damage() {
         context.printer.note(&damage_text(damage));
@@ -62,14 +62,15 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
             .map_or_else(|| EngineError::ChangedMeanwhile { added: Vec::new() }.into(), cannot_render));
     }
     let writes_record = matches!(state.damage(), Some(Damage::Record { .. }));
+    let older = context.interrupt.or(older_lost(&engine, number)).await?;
     if !prepared.plan.is_empty() {
         context.printer.note(plan_text(&prepared.plan, &context.printer).trim_end());
         context.printer.note(&outcome_text(&prepared));
     }
-    if writes_record || prepared.restores() {
+    if writes_record || prepared.restores() || !older.is_empty() {
         context.printer.note("what was lost of trainerd's own Secrets is written again");
     }
-    let is_whole = prepared.is_empty() && !writes_record;
+    let is_whole = prepared.is_empty() && !writes_record && older.is_empty();
     if args.dry_run {
         if is_whole {
             context.printer.note(&format!("everything is as revision {number} says"));
@@ -83,10 +84,96 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
     let sink = |event| progress.event(&event);
     let done = engine.run(state, prepared, &mut context.run_options(&sink)).await;
     progress.clear();
-    done?;
+    let state = done?;
+    if !older.is_empty() {
+        write_revisions(context, &engine, &state, older).await?;
+    }
     progress.last(&Last::Finished { revision: Some(number) });
     context.printer.note(&format!("everything is as revision {number} says"));
     Ok(Exit::Done)
+}
+
+/// Earlier revisions of which something is lost.
+async fn older_lost(engine: &Engine, current: u64) -> Result<Vec<Header>, EngineError> {
+    // One list of names tells whether there is anything to read.
+    if engine.missing().await?.keys().all(|number| *number == current) {
+        return Ok(Vec::new());
+    }
+    let damaged = engine.damaged_revisions().await?;
+    Ok(damaged.into_iter().filter(|header| header.number != current).collect())
+}
+
+/// While a plan is under way only what is lost of the revisions is written again: the plan itself is for others to finish.
+async fn repair_under_way(
+    context: &Context,
+    engine: &Engine,
+    state: &State,
+    journal: &Journal,
+    dry_run: bool,
+) -> Result<Exit, Problem> {
+    let writer = context.interrupt.or(engine.writer(state)).await?;
+    let journal = journal_text(journal, writer.as_deref());
+    let lost = context.interrupt.or(engine.damaged_revisions()).await?;
+    if lost.is_empty() {
+        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is not done yet")
+            .because(journal)
+            .hint(GOES_ON));
+    }
+    for header in &lost {
+        context.printer.note(&format!("revision {} cannot be read; it is rendered again", header.number));
+    }
+    if dry_run {
+        return Ok(Exit::Done);
+    }
+    confirm(context, "Go ahead?", Risk::of(Allowed::default())).await?;
+    let number = lost[0].number;
+    let written = write_revisions(context, engine, state, lost).await?;
+    if written.is_empty() {
+        return Err(Problem::new(
+            Exit::Failed,
+            "revision-unreadable",
+            format!("revision {number} cannot be read"),
+        )
+        .because("this version of trainerd renders its options differently; nothing was changed")
+        .hint(GOES_ON));
+    }
+    context.printer.note(&format!("{journal}; {GOES_ON}"));
+    Ok(Exit::Done)
+}
+
+/// Renders revisions again, and writes those that are as they were.
+async fn write_revisions(
+    context: &Context,
+    engine: &Engine,
+    state: &State,
+    lost: Vec<Header>,
+) -> Result<Vec<u64>, Problem> {
+    let catalog = Catalog::builtin()?;
+    let mut rendered = Vec::new();
+    for header in lost {
+        match context.interrupt.or(rendered_again(&catalog, engine, &header)).await {
+            Ok(desired) => rendered.push((header, Arc::new(desired))),
+            // Its options may be of another version of trainerd: the others can be had all the same.
+            Err(problem) => context.printer.note(&format!("revision {}: {}", header.number, problem.message)),
+        }
+    }
+    let progress = Progress::new(&context.printer);
+    let sink = |event| progress.event(&event);
+    let numbers: Vec<u64> = rendered.iter().map(|(header, _)| header.number).collect();
+    let written = engine.write_revisions(state, rendered, &context.run_options(&sink)).await;
+    progress.clear();
+    let written = written?;
+    for number in numbers {
+        let text = if written.contains(&number) {
+            format!("revision {number} is written again")
+        } else {
+            format!(
+                "this version of trainerd renders the options of revision {number} differently; it stays as it is"
+            )
+        };
+        context.printer.note(&text);
+    }
+    Ok(written)
 }
 
 /// What the current revision wants: as it is kept, or else rendered again from its options.
