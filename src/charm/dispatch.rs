@@ -16,7 +16,7 @@ use trainerd_juju::paths::{self, Shared};
 use trainerd_juju::pebble::Pebble;
 use trainerd_juju::pebble::layer::Layer;
 use trainerd_juju::status::Reason;
-use trainerd_juju::tools::{self, ToolError, Tools};
+use trainerd_juju::tools::{self, Tools};
 
 use super::actions;
 use super::course::{Course, Relations, course};
@@ -357,8 +357,8 @@ fn joined(told: mesh::Provider) -> Mesh {
     Mesh { kind: told.mesh_type, labels: told.labels, policies: Vec::new() }
 }
 
-/// What a tool said; one that failed is warned of, and goes without.
-pub(super) fn warned<T>(result: Result<T, ToolError>) -> Option<T> {
+/// What was asked for; a failure is warned of, and the hook goes on without.
+pub(super) fn warned<T, E: Error>(result: Result<T, E>) -> Option<T> {
     result.inspect_err(|error| warn(error)).ok()
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use trainerd_juju::databag::scrape::{self, Group, Rule};
 use trainerd_juju::databag::{Bag, Topology, changes, cmr, dashboard, links, mesh};
 use trainerd_juju::hook::{Endpoint, Hook, RelationEvent};
 use trainerd_juju::tools;
 
 use super::course::Relations;
-use super::dispatch::{Dispatch, Facts, warn, warned};
+use super::dispatch::{Dispatch, Facts, warned};
 use crate::monitoring;
 
 impl Dispatch {
@@ -71,13 +70,10 @@ impl Dispatch {
             Endpoint::Metrics => {
                 Some(scrape::app_bag(&topology, alert_groups(&topology), self.shared.exists()))
             }
-            Endpoint::Dashboard => match dashboard::app_bag(&topology, &monitoring::dashboard::dashboard()) {
-                Ok(bag) => Some(bag),
-                Err(error) => {
-                    warn(&error);
-                    None
-                }
-            },
+            Endpoint::Dashboard => {
+                let dashboard = warned(monitoring::dashboard())?;
+                warned(dashboard::app_bag(&topology, &dashboard))
+            }
             Endpoint::Links => Some(links::app_bag()),
             Endpoint::Mesh => Some(self.policies(&topology).await),
             Endpoint::RequireCmr => Some(cmr::app_bag(&topology)),
@@ -154,24 +150,8 @@ fn alert_groups(topology: &Topology) -> Vec<Group> {
     let matchers = scrape::matchers(topology);
     let labels: Vec<(&str, &str)> = matchers.iter().map(|(label, value)| (*label, value.as_str())).collect();
     let mut groups = vec![services(&labels)];
-    for group in monitoring::alerts::rules_about(&labels).groups {
-        // Rules are made of strings: by way of JSON they are what goes into the databag.
-        let rules = group.rules.iter().filter_map(|rule| rule_of(&serde_json::to_value(rule).ok()?));
-        groups.push(Group { name: group.name.to_owned(), rules: rules.collect() });
-    }
+    groups.extend(warned(monitoring::rules_about(&labels)).unwrap_or_default());
     groups
-}
-
-fn rule_of(rule: &Value) -> Option<Rule> {
-    let text = |key: &str| rule[key].as_str().map(str::to_owned);
-    let map = |key: &str| serde_json::from_value(rule[key].clone()).ok();
-    Some(Rule {
-        alert: text("alert")?,
-        expr: text("expr")?,
-        lasting: text("for")?,
-        labels: map("labels")?,
-        annotations: map("annotations")?,
-    })
 }
 
 /// What Kubeflow's charms alert of alike.

@@ -103,7 +103,7 @@ pub(crate) struct Reconciler {
     mode: RepairMode,
     /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
     removed: bool,
-    /// Waits between tries that meet an blocked; between plans that repair.
+    /// Waits between tries that are blocked; between plans that repair.
     soon: Backoff,
     late: Backoff,
 }

@@ -18,11 +18,7 @@ struct Generated {
     arguments: &'static [&'static str],
 }
 
-static GENERATED: [Generated; 3] = [
-    Generated { path: "docs/cli.md", arguments: &["reference"] },
-    Generated { path: "docs/monitoring/prometheus-rules.yaml", arguments: &["monitoring", "rules"] },
-    Generated { path: "docs/monitoring/grafana-dashboard.json", arguments: &["monitoring", "dashboard"] },
-];
+static GENERATED: [Generated; 1] = [Generated { path: "docs/cli.md", arguments: &["reference"] }];
 
 /// Files that could not be generated, or that are not current.
 #[derive(Debug, thiserror::Error)]

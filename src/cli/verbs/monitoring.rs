@@ -6,11 +6,7 @@ use crate::cli::args::Format;
 use crate::cli::context::Context;
 use crate::cli::errors::Problem;
 use crate::cli::exit::Exit;
-use crate::monitoring::{alerts, dashboard};
-
-/// What stands above the rules, for whoever is about to edit a copy of them.
-const HEADER: &str =
-    "# Alert rules of the metrics of `trainerd daemon`, printed by `trainerd monitoring rules`.\n";
+use crate::monitoring::{self, DASHBOARD, RULES};
 
 /// Print alert rules and a dashboard for the metrics of the daemon
 #[derive(Clone, Debug, Args)]
@@ -51,17 +47,12 @@ struct DashboardArgs {}
 pub(crate) fn run(context: &Context, args: &MonitoringArgs) -> Result<Exit, Problem> {
     let printer = &context.printer;
     match (&args.verb, printer.format()) {
-        (MonitoringVerb::Rules(_), Format::Json) => printer.document(Format::Json, &alerts::rules())?,
-        (MonitoringVerb::Rules(_), Format::Table | Format::Yaml) => {
-            printer.data(HEADER)?;
-            printer.document(Format::Yaml, &alerts::rules())?;
-        }
+        (MonitoringVerb::Rules(_), Format::Json) => printer.document(Format::Json, &monitoring::rules()?)?,
+        (MonitoringVerb::Rules(_), Format::Table | Format::Yaml) => printer.data(RULES)?,
         (MonitoringVerb::Dashboard(_), Format::Yaml) => {
-            printer.document(Format::Yaml, &dashboard::dashboard())?;
+            printer.document(Format::Yaml, &monitoring::dashboard()?)?;
         }
-        (MonitoringVerb::Dashboard(_), Format::Table | Format::Json) => {
-            printer.document(Format::Json, &dashboard::dashboard())?;
-        }
+        (MonitoringVerb::Dashboard(_), Format::Table | Format::Json) => printer.data(DASHBOARD)?,
     }
     Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
 //! `metrics-endpoint`: interface `prometheus_scrape`, of which we are the provider.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Bag, CHARM, Topology, canonical};
@@ -12,7 +12,7 @@ pub const DAEMON_PORT: u16 = 38991;
 const TRAINER_PORT: u16 = 8080;
 
 /// A group of alert rules. Expressions are to have the matchers of [`matchers`] already.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name, before the topology is put around it.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Group {
 }
 
 /// An alert rule.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     /// Its name.
     pub alert: String,
