@@ -3,8 +3,12 @@
 mod charm;
 mod cli;
 mod daemon;
+mod interrupt;
 mod log;
 mod monitoring;
+mod options;
+mod problem;
+mod target;
 mod traces;
 mod training;
 

@@ -12,8 +12,7 @@ use trainerd_juju::environment::Environment;
 use trainerd_juju::status::Reason;
 
 use super::dispatch::warn;
-use crate::daemon::jobs::{self, Jobs};
-use crate::daemon::stays;
+use crate::training::jobs::{self, Jobs};
 
 /// How a run of the command line ended.
 struct Run {
@@ -41,7 +40,7 @@ pub(super) async fn bring(
 
 /// Takes the installation away.
 pub(super) async fn remove(environment: &Environment, options: &BTreeMap<String, Value>, left: Duration) {
-    if let Some(why) = stays(count(environment).await) {
+    if let Some(why) = jobs::stays(count(environment).await) {
         warn_of!("{why}");
         return;
     }

@@ -8,8 +8,12 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use jiff::SignedDuration;
+use trainerd_catalog::Catalog;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Installation, Naming};
+
+use crate::options::{Assignment, Given, environment};
+use crate::problem::Problem;
 
 /// Which cluster and which installation.
 #[derive(Clone, Debug, Args)]
@@ -188,6 +192,13 @@ pub(crate) struct OptionArgs {
     pub(crate) set: SetArgs,
 }
 
+impl OptionArgs {
+    /// The options as they were given: file, environment and `--set`.
+    pub(crate) fn given(&self, catalog: &Catalog) -> Result<Given, Problem> {
+        Given::read(catalog, self.config.as_deref(), &environment, &self.set.set)
+    }
+}
+
 /// Options one by one.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of the stack")]
@@ -247,33 +258,6 @@ pub(crate) enum Format {
     Json,
     /// One document; progress is one document an event
     Yaml,
-}
-
-/// `NAME=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Assignment {
-    /// Left of the first `=`.
-    pub(crate) name: String,
-    /// Right of it.
-    pub(crate) value: String,
-}
-
-/// A text without `=`, or with nothing before it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be NAME=VALUE")]
-pub(crate) struct NotAnAssignment;
-
-impl FromStr for Assignment {
-    type Err = NotAnAssignment;
-
-    fn from_str(text: &str) -> Result<Self, NotAnAssignment> {
-        match text.split_once('=') {
-            Some((name, value)) if !name.trim().is_empty() => {
-                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
-            }
-            _ => Err(NotAnAssignment),
-        }
-    }
 }
 
 /// How long to wait: longer than nothing.

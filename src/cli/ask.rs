@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use trainerd_plan::allowed::Allowed;
 
 use super::context::Context;
-use super::errors::Problem;
+use crate::problem::Problem;
 
 /// What is lost where the answer is yes by mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,15 @@ use trainerd_engine::{Engine, EngineError, Prepared, State, revision};
 use trainerd_plan::allowed::Allowed;
 
 use super::ask::{Risk, confirm};
-use super::context::{Context, check_owner, installed};
-use super::errors::Problem;
-use super::exit::Exit;
-use super::newer::{Newer, replacement};
+use super::context::{Context, check_owner};
+use super::option_text::about;
 use super::plan_text::{outcome_text, plan_text};
 use super::progress::{Last, Progress};
-use super::target::Target;
 use super::verbs::plan::journal_text;
+use crate::problem::Exit;
+use crate::problem::Problem;
+use crate::target::newer::{Newer, replacement};
+use crate::target::{Target, installed};
 
 /// How a command asks for a change.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +141,7 @@ async fn run(
     progress: &Progress,
     first: &impl AsyncFn(&Prepared) -> Result<(), Problem>,
 ) -> Result<State, Problem> {
-    let about = wanted.about(context.printer.verbosity);
+    let about = about(&wanted, context.printer.verbosity);
     let prepared =
         context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, allow)).await?;
     if !prepared.is_empty() {

@@ -1,19 +1,15 @@
 //! What every verb is given: the command line's common part, the printer, and the way to the cluster.
 
-use std::collections::BTreeMap;
-
-use semver::Version;
 use trainerd_catalog::edited_by_people;
 use trainerd_cluster::{Cluster, ConnectOptions, Observer, Waits};
-use trainerd_engine::{Engine, EngineError, Marker, RunOptions, Sink, State};
+use trainerd_engine::{Engine, EngineError, RunOptions, Sink, State};
 use trainerd_plan::desired::Installation;
 
 use super::args::{ClusterArgs, RunArgs};
-use super::errors::{Problem, damage_text, remedy};
-use super::exit::Exit;
-use super::interrupt::Interrupt;
 use super::output::Printer;
-use crate::daemon::Source;
+use crate::interrupt::Interrupt;
+use crate::options::declared::Source;
+use crate::problem::{Problem, damage_text, remedy};
 
 /// What every verb is given.
 pub(crate) struct Context {
@@ -93,17 +89,10 @@ impl Context {
 pub(crate) fn check_owner(context: &Context, state: &State) -> Result<(), Problem> {
     match (&state.control().owner, &state.control().paused) {
         (Some(owner), None) if context.cluster.for_daemon && owner.what == Source::Api.to_string() => Ok(()),
-        (Some(owner), None) => Err(other_source(owner)
+        (Some(owner), None) => Err(Problem::other_source(owner)
             .hint("change the options there; or suspend reconciliation first, with `trainerd pause`")),
         _ => Ok(()),
     }
-}
-
-/// The options of another source rule.
-pub(crate) fn other_source(owner: &Marker) -> Problem {
-    let message = format!("the options of this installation are declared in {}", owner.what);
-    let why = format!("a daemon reconciles it with them (`trainerd {}`, since {:.0})", owner.by, owner.since);
-    Problem::new(Exit::Refused, "other-source", message).because(why)
 }
 
 /// The state as it will be when the plan under way has come to its end, as far as is known now: what a look at an
@@ -118,10 +107,4 @@ pub(crate) async fn ahead(engine: &Engine, state: State) -> Result<State, Engine
         }),
         None => Ok(state),
     }
-}
-
-/// The component versions of what is installed.
-pub(crate) fn installed(state: &State) -> Option<BTreeMap<String, Version>> {
-    let versions = state.header()?.components.iter();
-    Some(versions.map(|(name, component)| (name.clone(), component.version.clone())).collect())
 }

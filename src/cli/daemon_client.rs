@@ -20,8 +20,8 @@ use trainerd_cluster::Cluster;
 use trainerd_engine::error::one_line;
 use trainerd_plan::desired::Installation;
 
-use super::errors::Problem;
-use super::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 mod pod;
 mod trust;

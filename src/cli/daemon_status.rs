@@ -9,8 +9,8 @@ use trainerd_engine::error::one_line;
 use trainerd_engine::{Engine, State};
 
 use super::daemon_client::{DaemonClient, Failure, source_in_cluster};
-use super::errors::Problem;
-use super::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// How long the daemon is waited for: what is seen in the cluster is told without it.
 const PATIENCE: Duration = Duration::from_secs(5);

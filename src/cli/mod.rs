@@ -1,27 +1,20 @@
 //! The command line: parsing it, choosing the verb, and telling how it ended.
 
-pub(crate) mod args;
+mod args;
 mod ask;
 mod change;
-pub(crate) mod context;
+mod context;
 mod daemon_client;
 mod daemon_status;
-pub(crate) mod errors;
-pub(crate) mod exit;
-mod external;
-mod interrupt;
-pub(crate) mod newer;
-mod option_changes;
-pub(crate) mod options;
+mod option_text;
 mod output;
 mod panic;
 mod plan_text;
 mod progress;
-mod running;
-pub(crate) mod target;
 mod terminal;
+mod usage;
 mod variables;
-pub(crate) mod verbs;
+mod verbs;
 mod web;
 
 use std::ffi::OsString;
@@ -33,16 +26,15 @@ use clap::{ArgMatches, ColorChoice, CommandFactory as _, FromArgMatches as _, Pa
 
 use self::args::{ClusterArgs, Format, OutputArgs, RunArgs};
 use self::context::Context;
-use self::errors::Problem;
-use self::exit::Exit;
-use self::interrupt::Interrupt;
 use self::output::Printer;
 use self::verbs::{
     bootstrap, charm, completions, config, daemon, diff, doctor, export, history, images, list, monitoring,
     pause, plan, reconciler, reference, remove, render, repair, retry, rollback, status, trainjob, up,
     upgrade, version,
 };
+use crate::interrupt::Interrupt;
 use crate::log::Whose;
+use crate::problem::{Exit, Problem};
 
 /// Columns beyond which help is not stretched, however wide the terminal.
 const HELP_WIDTH: usize = 100;
@@ -188,7 +180,7 @@ fn run(arguments: &[OsString]) -> Exit {
             let command = Cli::command();
             let verb = words.iter().find_map(|word| command.find_subcommand(word));
             let giver = |shown: &str| variables::giver(&command, &words, shown, &variables::lookup);
-            let problem = errors::usage(&error, verb.map(clap::Command::get_name), &giver);
+            let problem = usage::usage(&error, verb.map(clap::Command::get_name), &giver);
             Printer::new(&output_of(arguments)).problem(&problem);
             return problem.exit;
         }
@@ -328,7 +320,22 @@ fn output_of(arguments: &[OsString]) -> OutputArgs {
 
 #[cfg(test)]
 mod tests {
+    use trainerd_catalog::Catalog;
+
     use super::*;
+
+    #[test]
+    fn no_variable_gives_an_option_of_the_stack_and_one_of_the_command_line() {
+        let catalog = Catalog::builtin().unwrap();
+        let options: Vec<String> =
+            catalog.schema().options.keys().map(|option| crate::options::variable(option)).collect();
+        let command = Cli::command();
+        let arguments =
+            command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
+        for name in arguments.filter_map(clap::Arg::get_env).filter_map(|name| name.to_str()) {
+            assert!(!options.iter().any(|option| option == name), "{name}");
+        }
+    }
 
     #[test]
     fn the_definitions_hold_together() {

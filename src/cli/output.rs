@@ -6,8 +6,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::args::{Format, OutputArgs};
-use super::errors::Problem;
 use super::terminal::{escaped_json, marked, shown};
+use crate::problem::Problem;
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

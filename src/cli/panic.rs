@@ -3,9 +3,9 @@
 
 use std::panic::PanicHookInfo;
 
-use super::errors::Problem;
-use super::exit::Exit;
 use super::output::Printer;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Ends the process at the next panic, wherever it is. A runtime would catch it and go on.
 pub(crate) fn end_at_panics(printer: Printer) {

@@ -1,11 +1,9 @@
 //! A plan as people read it.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
 use trainerd_engine::Prepared;
-use trainerd_plan::object::ObjectKey;
 use trainerd_plan::ownership::FieldChange;
 use trainerd_plan::plan::{Counts, Plan, Step, Verb};
 
@@ -91,16 +89,6 @@ fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-/// `3 CustomResourceDefinitions, 1 ClusterRole`.
-pub(crate) fn counted(objects: &[ObjectKey]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for object in objects {
-        *counts.entry(object.kind.as_str()).or_default() += 1;
-    }
-    let text = |(kind, count): (&str, usize)| format!("{count} {kind}{}", if count == 1 { "" } else { "s" });
-    counts.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// `2 to create, 1 to change, 0 to delete, 40 unchanged`.

@@ -19,8 +19,8 @@ use trainerd_serve::{Problem as Answer, serve};
 
 use super::context::Context;
 use super::daemon_client::DaemonClient;
-use super::errors::Problem;
-use super::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Bytes of a token: as hard to guess as a key.
 const TOKEN: usize = 32;

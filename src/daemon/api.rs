@@ -24,16 +24,16 @@ use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
 
 use super::auth::Reviewer;
-use super::declared::{Declared, OptionsSpec, Source};
-use super::jobs::{JobCount, Jobs};
+use super::declared::Declared;
 use super::operations::{Operation, Operations};
 use super::page;
 use super::pull_secret;
 use super::reason::reason;
 use super::reconciler::{Asked, Command};
 use super::status_store::{StatusStore, StatusView};
-use crate::cli;
-use crate::cli::options::Given;
+use crate::options::Given;
+use crate::options::declared::{OptionsSpec, Source};
+use crate::training::jobs::{JobCount, Jobs};
 
 /// The only mesh whose policies are known.
 const ISTIO: &str = "istio";
@@ -325,7 +325,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
         return Err(Box::new(answer.into_response()));
     }
     let spec = OptionsSpec {
-        given: Given::of(values, &cli::options::Source::Api),
+        given: Given::of(values, &crate::options::Source::Api),
         generation: wanted.generation,
         standby: wanted.role == Role::Standby || wanted.intent == Intent::Drain,
         intent: wanted.intent,
@@ -465,7 +465,7 @@ fn ending() -> Problem {
 }
 
 fn failed(error: EngineError) -> Problem {
-    let problem = cli::errors::Problem::from(error);
+    let problem = crate::problem::Problem::from(error);
     let why = problem.why().join("; ");
     let message = if why.is_empty() { problem.message } else { format!("{}: {why}", problem.message) };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Failed", message)

@@ -1,49 +1,20 @@
 //! The declared source of options: the one place that rules, watched for changes.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
 use notify::{RecursiveMode, Watcher as _};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
-use trainerd_catalog::{Raw, parse_options_file};
+use trainerd_catalog::parse_options_file;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::EngineError;
-use trainerd_engine::chunk::hex;
-use trainerd_juju::desired::{Image, Intent, Mesh};
+use trainerd_juju::desired::Intent;
 
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::options::{self, Given};
-
-/// Where the options of an installation are declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// A YAML file, one `name: value` a line.
-    File(PathBuf),
-    /// A ConfigMap of the installation's namespace: each key is an option.
-    ConfigMap {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// The daemon's API.
-    Api,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::ConfigMap { namespace, name } => write!(f, "ConfigMap {namespace}/{name}"),
-            Self::Api => f.write_str("the daemon's API"),
-        }
-    }
-}
+use crate::options;
+use crate::options::declared::{OptionsSpec, Source, values_of};
+use crate::problem::{InputError, Problem};
 
 /// What the source says now.
 #[derive(Clone, Debug)]
@@ -99,61 +70,6 @@ pub(crate) enum Beside<T> {
     Nothing,
     /// This.
     This(T),
-}
-
-/// Options, and who they are known as.
-#[derive(Clone, Debug)]
-pub(crate) struct OptionsSpec {
-    /// The options.
-    pub(crate) given: Given,
-    /// Tells one spec from another: the sender's own, or a digest.
-    pub(crate) generation: String,
-    /// Somebody else is the one to act on them: this daemon only looks.
-    pub(crate) standby: bool,
-    /// What shall become of the installation.
-    pub(crate) intent: Intent,
-    /// The service mesh that the application is in.
-    pub(crate) mesh: Option<Mesh>,
-    /// The image that needs a password to be pulled.
-    pub(crate) image: Option<Image>,
-    /// Who asked for them, where that is known: a caller of the API.
-    pub(crate) asked_by: Option<String>,
-    /// uid of the ConfigMap that declares them, where one does.
-    pub(crate) uid: Option<String>,
-}
-
-impl OptionsSpec {
-    fn of(values: BTreeMap<String, Raw>, source: &options::Source) -> Self {
-        // The order of a BTreeMap and JSON's own spelling make the text the same for the same options.
-        let text: BTreeMap<&String, Value> = values
-            .iter()
-            .map(|(name, raw)| match raw {
-                Raw::Text(text) => (name, Value::from(text.as_str())),
-                Raw::Typed(value) => (name, value.clone()),
-            })
-            .collect();
-        let generation = hex(&Sha256::digest(serde_json::to_vec(&text).unwrap_or_default()));
-        Self {
-            given: Given::of(values, source),
-            generation,
-            standby: false,
-            intent: Intent::Run,
-            mesh: None,
-            image: None,
-            asked_by: None,
-            uid: None,
-        }
-    }
-
-    /// How much shall be logged.
-    pub(crate) fn log_level(&self) -> &str {
-        self.given.text("log-level").unwrap_or("info")
-    }
-
-    /// Whether CRDs stay when the installation goes.
-    pub(crate) fn keeps_crds(&self) -> bool {
-        self.given.text("crd-policy") != Some("delete")
-    }
 }
 
 /// Why a source can no longer be followed.
@@ -282,17 +198,6 @@ async fn follow_config_map(
 fn of_config_map(object: &Value) -> Declared {
     let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
     Declared::Options(OptionsSpec { uid, ..OptionsSpec::of(values_of(object), &options::Source::ConfigMap) })
-}
-
-/// Which options a ConfigMap declares, as the daemon that follows it calls them.
-pub(crate) fn generation_of(config_map: &Value) -> String {
-    OptionsSpec::of(values_of(config_map), &options::Source::ConfigMap).generation
-}
-
-/// The options that a ConfigMap declares: each of its keys is one.
-pub(crate) fn values_of(config_map: &Value) -> BTreeMap<String, Raw> {
-    let data = config_map["data"].as_object().into_iter().flatten();
-    data.map(|(name, value)| (name.clone(), Raw::from(value.as_str().unwrap_or_default().trim()))).collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 mod api;
 mod auth;
-pub(crate) mod declared;
-pub(crate) mod jobs;
+mod declared;
 mod mesh;
 pub(crate) mod metrics;
 mod operations;
@@ -34,17 +33,17 @@ use trainerd_serve::listen::{ListenError, Tcp};
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
 use self::api::ApiState;
-pub(crate) use self::declared::Source;
 use self::declared::{Declared, SourceError};
 use self::operations::Operations;
-pub(crate) use self::reconciler::stays;
 use self::reconciler::{Config, Reconciler};
 use self::recorder::Recorder;
 use self::status_store::{Phase, StatusStore, StatusView};
-use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::options::declared::Source;
+use crate::problem::Exit;
+use crate::problem::Problem;
 use crate::traces::Traces;
+use crate::training::jobs;
 
 /// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
 const SOCKET_MODE: u32 = 0o600;
@@ -55,6 +54,10 @@ const HEALTH_PORT: u16 = 38991;
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// How to connect.
+    pub(crate) connect: ConnectOptions,
+    /// The command line, for the account that revisions keep.
+    pub(crate) by: String,
     /// Where the options are declared.
     pub(crate) source: Source,
     /// What is kept.
@@ -69,7 +72,7 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Tls>,
     /// Where probes and metrics listen; `None` for [`HEALTH_PORT`], in a pod on every address, elsewhere on loopback.
     pub(crate) health: Option<SocketAddr>,
-    /// Whether the options shall rule in the place of those of another source.
+    /// Whether to claim the options from another source.
     pub(crate) take_over: bool,
 }
 
@@ -183,7 +186,7 @@ fn hold_little() {
 }
 
 /// Runs the daemon until it is asked to end.
-pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem> {
+pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Problem> {
     let installation = setup.installation.clone();
     hold_little();
     let status = StatusStore::new(StatusView {
@@ -196,7 +199,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let metrics = Metrics::new();
     let counts = metrics::register(&metrics, &status).map_err(crashed)?;
     let mut tasks = Tasks::default();
-    let asked = context.interrupt.cancel();
+    let asked = interrupt.cancel();
     let end = || {
         let mut asked = asked.clone();
         async move { drop(asked.wait_for(|asked| *asked).await) }
@@ -214,14 +217,14 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
     let observer = Observer::new(move |request| {
         requests.with([request.verb.as_str(), request.resource, &request.code.to_string()]).inc();
     });
-    let cluster = match connect(context, &status, observer).await {
+    let cluster = match connect(&setup.connect, interrupt, &status, observer).await {
         Ok(cluster) => cluster,
         // Nothing was begun: to end is all that was asked, and no failure.
         Err(_) if *asked.borrow() => return Ok(Exit::Done),
         Err(problem) => return Err(problem),
     };
     let engine =
-        Engine::new(cluster.clone(), installation.clone(), context.by.clone()).with_naming(setup.naming);
+        Engine::new(cluster.clone(), installation.clone(), setup.by.clone()).with_naming(setup.naming);
     let (declare, declared) = watch::channel(Declared::Nothing);
     let (command, commands) = mpsc::channel(1);
     let instance = Identity::of_this_process().to_string();
@@ -275,7 +278,7 @@ pub(crate) async fn run(context: &Context, setup: Setup) -> Result<Exit, Problem
         status,
         recorder,
         take_over: setup.take_over,
-        asked: context.interrupt.cancel(),
+        asked: interrupt.cancel(),
     });
     tracing::info!(health = %health_address, socket = ?setup.socket, "the daemon runs");
     let ended = tokio::select! {
@@ -393,17 +396,21 @@ async fn listen<E: Future<Output = ()> + Send + 'static>(
 }
 
 /// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.
-async fn connect(context: &Context, status: &StatusStore, observer: Observer) -> Result<Cluster, Problem> {
+async fn connect(
+    connect: &ConnectOptions,
+    interrupt: &Interrupt,
+    status: &StatusStore,
+    observer: Observer,
+) -> Result<Cluster, Problem> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         // Waiting is done here, where it is shown.
         let patience = Some(Duration::ZERO);
-        let options = ConnectOptions { patience, ..context.connect_options(Some(observer.clone())) };
-        let error =
-            match context.interrupt.or(async { Ok::<_, Problem>(Cluster::connect(options).await) }).await? {
-                Ok(cluster) => return Ok(cluster),
-                Err(error) => error,
-            };
+        let options = ConnectOptions { patience, observer: Some(observer.clone()), ..connect.clone() };
+        let error = match interrupt.or(async { Ok::<_, Problem>(Cluster::connect(options).await) }).await? {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => error,
+        };
         let passing = matches!(error, ConnectError::Unreachable { .. } | ConnectError::Busy { .. });
         let problem = Problem::from(&error);
         if !passing {
@@ -416,7 +423,7 @@ async fn connect(context: &Context, status: &StatusStore, observer: Observer) ->
             tokio::time::sleep(wait).await;
             Ok::<_, Problem>(())
         };
-        context.interrupt.or(pause).await?;
+        interrupt.or(pause).await?;
     }
 }
 

@@ -11,7 +11,7 @@ use trainerd_plan::readiness::{PodFault, Workload};
 use trainerd_plan::reason::WaitingOn;
 
 use super::status_store::{MeshApi, Phase, PlanView, StatusView};
-use crate::cli::errors::Problem;
+use crate::problem::Problem;
 
 /// A wait that is shorter is part of getting on, and the progress is shown instead of it.
 const SHORT: Duration = Duration::from_secs(20);
@@ -171,7 +171,7 @@ mod tests {
 
     use super::super::status_store::{Back, Waiting};
     use super::*;
-    use crate::cli::exit::Exit;
+    use crate::problem::Exit;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()

@@ -32,15 +32,15 @@ use self::blocked::{Blocked, Stop, blocked};
 pub(crate) use self::command::Command;
 use self::command::obey;
 use self::ownership::{Ownership, is_news};
-pub(crate) use self::removal::stays;
 use self::retry::Retrying;
 use self::show::revisions;
-use super::declared::{Declared, OptionsSpec, Source};
+use super::declared::Declared;
 use super::operations::Ticket;
 use super::recorder::Recorder;
 use super::status_store::{Phase, StatusStore};
-use crate::cli::errors::HELD;
-use crate::cli::target::resolve;
+use crate::options::declared::{OptionsSpec, Source};
+use crate::problem::HELD;
+use crate::target::resolve;
 
 /// What happened between passes.
 enum Happened {
@@ -71,7 +71,7 @@ pub(crate) struct Config {
     /// Where to write down what is known, and what happened.
     pub(crate) status: StatusStore,
     pub(crate) recorder: Recorder,
-    /// Whether this source shall rule in the place of another one.
+    /// Whether to claim the options from another source.
     pub(crate) take_over: bool,
     /// Turns true when the process shall end.
     pub(crate) asked: Cancel,

@@ -13,10 +13,10 @@ use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Purpose;
 
-use super::declared::Source;
 use super::metrics::Counts;
 use super::status_store::Phase;
-use crate::cli::errors::Problem;
+use crate::options::declared::Source;
+use crate::problem::Problem;
 use crate::traces::Traces;
 
 /// Writes down what happens.

@@ -12,7 +12,7 @@ use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::{Counts, Purpose};
 use trainerd_plan::reason::WaitingOn;
 
-use crate::cli::errors::Problem;
+use crate::problem::Problem;
 
 /// Events that a slow reader may be behind before it misses some.
 const BACKLOG: usize = 256;

@@ -2,6 +2,7 @@
 //!
 //! Upstream's controller gives a TrainJob no condition while it runs, so what keeps one is read from its pods.
 
+pub(crate) mod jobs;
 mod pod;
 mod state;
 

@@ -1,6 +1,7 @@
 //! What trainerd knows of an installation between runs, and the journal of the plan under way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,17 @@ pub enum Outcome {
     },
     /// A person replaced it before it was done.
     Abandoned,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deployed => f.write_str("deployed"),
+            Self::Failed { reason } => write!(f, "failed: {reason}"),
+            Self::RolledBack { reason } => write!(f, "rolled back: {reason}"),
+            Self::Abandoned => f.write_str("abandoned"),
+        }
+    }
 }
 
 /// An event that the record does not allow in its state.

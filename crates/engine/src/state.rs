@@ -34,7 +34,7 @@ impl State {
         &self.stored.control
     }
 
-    /// The same where this note says who rules.
+    /// The same with this marker of the owner of the options.
     #[must_use]
     pub fn owned_by(mut self, note: Marker) -> Self {
         self.stored.control.owner = Some(note);

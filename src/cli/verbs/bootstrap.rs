@@ -15,13 +15,13 @@ use super::plan;
 use super::remove::{show_removal, take_away};
 use crate::cli::args::OptionArgs;
 use crate::cli::change::{Change, change_after};
-use crate::cli::context::{Context, check_owner, installed};
+use crate::cli::context::{Context, check_owner};
 use crate::cli::daemon_client::source_in_cluster;
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::exit::Exit;
-use crate::cli::option_changes::{explained, patched};
-use crate::cli::options::{Given, environment};
-use crate::cli::target::{Target, purpose, resolve};
+use crate::options::Given;
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem};
+use crate::target::changes::{explained, patched};
+use crate::target::{Target, installed, purpose, resolve};
 
 /// The option that names the daemon's image.
 const IMAGE: &str = "trainerd-image";
@@ -72,7 +72,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
         return remove(context, cluster, keeps, own, args.dry_run).await;
     }
     let catalog = Catalog::builtin()?;
-    let mut asked = Given::read(&catalog, &args.options, &environment)?;
+    let mut asked = args.options.given(&catalog)?;
     if let Some(image) = &args.image {
         asked.set_one(IMAGE, image);
     }
@@ -122,7 +122,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     if let Some(other) = state.control().other_owner(&source) {
         // Let through because it is paused: whoever resumes it wants the new daemon to rule.
         context.interrupt.or(stack.claim(state.control(), &source)).await?;
-        context.printer.note(&format!("{} rules no more", other.what));
+        context.printer.note(&format!("{} no longer owns the options", other.what));
     }
     let name = &keeps.name;
     context.printer.note(&format!(

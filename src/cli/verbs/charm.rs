@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use trainerd_juju::pack::{self, Parts};
 
 use crate::cli::context::Context;
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem};
 
 /// Make the charm that Juju deploys
 #[derive(Clone, Debug, Args)]

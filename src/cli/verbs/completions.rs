@@ -5,8 +5,8 @@ use clap_complete::Shell;
 
 use crate::cli::Cli;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Print completions for a shell
 #[derive(Clone, Debug, Args)]

@@ -8,13 +8,13 @@ use serde_json::Value;
 use trainerd_catalog::Catalog;
 use trainerd_engine::EngineError;
 
-use super::history::{in_line, plain};
+use super::history::in_line;
 use crate::cli::args::{Format, OptionArgs};
 use crate::cli::context::Context;
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::exit::Exit;
-use crate::cli::options::{Given, Source, environment};
 use crate::cli::output::columns;
+use crate::options::{Given, Source, plain};
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem};
 
 /// Show the options of the stack
 #[derive(Clone, Debug, Args)]
@@ -114,7 +114,7 @@ pub(crate) async fn run(context: &Context, args: &ConfigArgs) -> Result<Exit, Pr
 
 async fn given(context: &Context, catalog: &Catalog, args: &ShowArgs) -> Result<Given, Problem> {
     if !args.installed {
-        return Given::read(catalog, &args.options, &environment);
+        return args.options.given(catalog);
     }
     let engine = context.engine().await?;
     let state = context.open(&engine).await?;
@@ -124,7 +124,7 @@ async fn given(context: &Context, catalog: &Catalog, args: &ShowArgs) -> Result<
         return Err(EngineError::NotInstalled { name, namespace }.into());
     };
     let mut given = Given::of_revision(&current.header.given, &current.header.options);
-    given.set(&args.options.set);
+    given.set(&args.options.set.set);
     Ok(given)
 }
 

@@ -8,10 +8,11 @@ use clap::Args;
 use trainerd_plan::desired::{Installation, Naming};
 
 use crate::cli::context::Context;
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::exit::Exit;
-use crate::cli::options::{STDIN, environment};
-use crate::daemon::{self, Setup, Source, Tls};
+use crate::daemon::{self, Setup, Tls};
+use crate::options::declared::Source;
+use crate::options::{STDIN, environment};
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem};
 
 /// Reconcile the installation with its options, until stopped
 ///
@@ -123,6 +124,8 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
     }
     let naming = if args.juju { Naming::Charm } else { context.cluster.naming.into() };
     let setup = Setup {
+        connect: context.connect_options(None),
+        by: context.by.clone(),
         source,
         installation,
         naming,
@@ -132,7 +135,7 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
         health: args.health,
         take_over: args.take_over,
     };
-    Box::pin(daemon::run(context, setup)).await
+    Box::pin(daemon::run(&context.interrupt, setup)).await
 }
 
 /// The installation of the pod that this runs in, where nobody named another: called as the application, whose pods are

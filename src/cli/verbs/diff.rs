@@ -14,11 +14,12 @@ use trainerd_plan::ownership::{FieldChange, FieldPath, Segment};
 
 use crate::cli::args::revision;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::option_changes::{self, OptionChange, between};
+use crate::cli::option_text;
 use crate::cli::output::{Printer, Tone};
 use crate::cli::plan_text::change_text;
+use crate::problem::Exit;
+use crate::problem::Problem;
+use crate::target::changes::{OptionChange, between};
 
 /// Fields by which the items of a list are told apart, most telling first.
 const ITEM_KEYS: [&str; 2] = ["name", "containerPort"];
@@ -88,7 +89,7 @@ pub(crate) async fn run(context: &Context, args: &DiffArgs) -> Result<Exit, Prob
     let options = between(Some((&from.header).into()), (&to.header).into());
     let (from, to) = (args.from, to.header.number);
     context.printer.show(&Shown { from, to, options: &options, objects: &objects }, || {
-        option_changes::text(&options, context.printer.verbosity)
+        option_text::text(&options, context.printer.verbosity)
             + &text(&objects, &context.printer.for_stdout())
     })?;
     if objects.is_empty() {

@@ -10,12 +10,12 @@ use trainerd_plan::allowed::Allowed;
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::{Context, ahead};
-use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
-use crate::cli::exit::Exit;
-use crate::cli::options::{Given, environment};
 use crate::cli::output::{Tone, columns};
 use crate::cli::plan_text::counts;
-use crate::cli::target::resolve;
+use crate::options::Given;
+use crate::problem::Exit;
+use crate::problem::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
+use crate::target::resolve;
 
 /// Check whether the stack can be installed or changed; changes nothing
 ///
@@ -83,7 +83,7 @@ impl Check {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &DoctorArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    let given = Given::read(&catalog, &args.options, &environment)?;
+    let given = args.options.given(&catalog)?;
     given.parse(&catalog)?;
     let checks = checks(context, &catalog, &given).await?;
     context.printer.show(&checks, || {

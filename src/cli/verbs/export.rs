@@ -5,8 +5,8 @@ use clap::Args;
 use super::render::print;
 use crate::cli::args::revision;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Print the manifests of a revision
 ///

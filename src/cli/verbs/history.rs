@@ -13,9 +13,9 @@ use trainerd_engine::revision::{Forced, Header};
 use trainerd_plan::plan::Purpose;
 
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
 use crate::cli::output::{Verbosity, columns};
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Characters of a result that the table shows.
 const GLANCE: usize = 60;
@@ -152,20 +152,10 @@ fn result(row: &Row<'_>) -> String {
     match (row.under_way, row.outcome) {
         (Some(Phase::Forward), _) => "under way".to_owned(),
         (Some(Phase::Undo { reason }), _) => format!("going back: {reason}"),
-        (None, Some(outcome)) => outcome_text(outcome),
+        (None, Some(outcome)) => outcome.to_string(),
         // It was begun: it, or one after it, became the current one.
         (None, None) if row.is_past => "not known".to_owned(),
         (None, None) => "not begun".to_owned(),
-    }
-}
-
-/// What came of a revision, in a few words.
-pub(crate) fn outcome_text(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Deployed => "deployed".to_owned(),
-        Outcome::Failed { reason } => format!("failed: {reason}"),
-        Outcome::RolledBack { reason } => format!("rolled back: {reason}"),
-        Outcome::Abandoned => "abandoned".to_owned(),
     }
 }
 
@@ -175,9 +165,4 @@ pub(crate) fn in_line(value: &Value) -> String {
         Some(text) if !text.contains('\n') => text.to_owned(),
         _ => value.to_string(),
     }
-}
-
-/// A value as `--set` takes it.
-pub(crate) fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

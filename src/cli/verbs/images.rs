@@ -5,10 +5,9 @@ use trainerd_catalog::Catalog;
 
 use crate::cli::args::OptionArgs;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::options::{Given, environment};
 use crate::cli::output::columns;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// List the container images of the stack
 #[derive(Clone, Debug, Args)]
@@ -41,7 +40,7 @@ struct ListArgs {
 pub(crate) fn run(context: &Context, args: &ImagesArgs) -> Result<Exit, Problem> {
     let ImagesVerb::List(args) = &args.verb;
     let catalog = Catalog::builtin()?;
-    let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
+    let options = args.options.given(&catalog)?.parse(&catalog)?;
     let mut images = catalog.images(&options, &catalog.resolve(&options, None)?)?;
     images.extend(catalog.images(&options, &catalog.resolve_daemon()?)?);
     context.printer.show(&images, || {

@@ -3,11 +3,10 @@
 use clap::Args;
 use trainerd_engine::{Found, installations};
 
-use super::history::outcome_text;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
 use crate::cli::output::columns;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// List the installations in this cluster, in all namespaces
 ///
@@ -38,7 +37,7 @@ fn row(found: &Found) -> Vec<String> {
     let result = match (&found.outcome, found.plan_open) {
         _ if !found.record => "the record is lost".to_owned(),
         (_, true) => "a plan is not done".to_owned(),
-        (Some(outcome), false) => outcome_text(outcome),
+        (Some(outcome), false) => outcome.to_string(),
         (None, false) => "not known".to_owned(),
     };
     let versions: Vec<String> =

@@ -4,9 +4,8 @@ use clap::{Args, Subcommand};
 
 use crate::cli::args::Format;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::monitoring::{self, DASHBOARD, RULES};
+use crate::monitoring::{self, DASHBOARD, MonitoringError, RULES};
+use crate::problem::{DEFECT, Exit, Problem};
 
 /// Print alert rules and a dashboard for the metrics of the daemon
 #[derive(Clone, Debug, Args)]
@@ -55,4 +54,10 @@ pub(crate) fn run(context: &Context, args: &MonitoringArgs) -> Result<Exit, Prob
         (MonitoringVerb::Dashboard(_), Format::Table | Format::Json) => printer.data(DASHBOARD)?,
     }
     Ok(Exit::Done)
+}
+
+impl From<MonitoringError> for Problem {
+    fn from(error: MonitoringError) -> Self {
+        Self::of(Exit::Failed, "broken-build", &error).hint(DEFECT)
+    }
 }

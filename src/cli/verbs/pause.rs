@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Suspend reconciliation by the daemon
 ///

@@ -9,12 +9,12 @@ use trainerd_engine::{Engine, Prepared, State};
 use crate::cli::args::{AllowArgs, OptionArgs};
 use crate::cli::change::{Change, show_way};
 use crate::cli::context::{Context, ahead};
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::option_changes::{OptionChange, Patched};
-use crate::cli::options::{Given, environment};
+use crate::cli::option_text::about;
 use crate::cli::plan_text::{outcome_text, plan_text};
-use crate::cli::target::{Target, resolve};
+use crate::problem::Exit;
+use crate::problem::Problem;
+use crate::target::changes::{OptionChange, Patched};
+use crate::target::{Target, resolve};
 
 /// Show what `up` would do, and why
 ///
@@ -55,7 +55,7 @@ struct Shown<'a> {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    let given = Given::read(&catalog, &args.options, &environment)?.allowing(&args.allow);
+    let given = args.options.given(&catalog)?.allowing_unknown_version(args.allow.unknown_version());
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
@@ -76,7 +76,7 @@ pub(crate) async fn show(
     if asked.show_way {
         show_way(context, &state, &wanted);
     }
-    let about = wanted.about(context.printer.verbosity);
+    let about = about(&wanted, context.printer.verbosity);
     let prepared =
         context.interrupt.or(engine.prepare(&state, wanted.desired, wanted.purpose, asked.allow)).await?;
     let journal = state.journal();

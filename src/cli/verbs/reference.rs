@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
-use crate::cli::exit::MEANINGS;
+use crate::problem::MEANINGS;
 
 /// Columns of the help texts in the reference.
 const WIDTH: usize = 100;

@@ -7,10 +7,10 @@ use trainerd_engine::{Engine, EngineError};
 
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::{Context, check_owner};
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::plan_text::{counted, plan_text};
+use crate::cli::plan_text::plan_text;
 use crate::cli::progress::{Last, Progress};
+use crate::problem::Exit;
+use crate::problem::{Problem, counted};
 
 /// Remove the installation
 ///

@@ -11,10 +11,9 @@ use trainerd_plan::desired::{Desired, DesiredObject};
 
 use crate::cli::args::{Format, OptionArgs};
 use crate::cli::context::Context;
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::exit::Exit;
-use crate::cli::options::{Given, environment};
 use crate::cli::output::{Printer, columns};
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem};
 
 /// Print the manifests that the options lead to
 ///
@@ -44,7 +43,7 @@ pub(crate) struct RenderArgs {
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &RenderArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    let options = Given::read(&catalog, &args.options, &environment)?.parse(&catalog)?;
+    let options = args.options.given(&catalog)?.parse(&catalog)?;
     let installation = context.cluster.installation();
     // It is an installation by itself, and goes with none of the others.
     let desired = if args.components == [DAEMON] {

@@ -15,11 +15,11 @@ use super::plan::{GOES_ON, journal_text};
 use crate::cli::args::AllowArgs;
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::Context;
-use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, lost};
-use crate::cli::exit::Exit;
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::progress::{Last, Progress};
-use crate::cli::target::rendered_again;
+use crate::problem::Exit;
+use crate::problem::{LEFT_REMEDY, Problem, damage_text, left_text, lost};
+use crate::target::rendered_again;
 
 /// Repair whatever differs from the current revision
 ///

@@ -8,10 +8,10 @@ use super::plan::{GOES_ON, journal_text};
 use crate::cli::args::AllowArgs;
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::progress::{Last, Progress};
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Retry a revision that failed and was rolled back
 ///

@@ -7,11 +7,12 @@ use super::plan::journal_text;
 use crate::cli::args::{AllowArgs, revision};
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::{Context, check_owner};
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::option_changes::{self, Values, between};
+use crate::cli::option_text;
 use crate::cli::plan_text::{outcome_text, plan_text};
 use crate::cli::progress::{Last, Progress};
+use crate::problem::Exit;
+use crate::problem::Problem;
+use crate::target::changes::{Values, between};
 
 /// Go back to an earlier revision
 ///
@@ -112,7 +113,7 @@ async fn show(
 /// The options that get other values by going back.
 fn options_text(context: &Context, state: &State, prepared: &Prepared) -> String {
     let before = state.current.as_ref().map(|current| Values::from(&current.header));
-    option_changes::text(&between(before, prepared.desired().into()), context.printer.verbosity)
+    option_text::text(&between(before, prepared.desired().into()), context.printer.verbosity)
 }
 
 /// A failed plan that was going back already, to where this command wants to go, has done what is asked.

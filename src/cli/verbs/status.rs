@@ -11,17 +11,16 @@ use serde::Serialize;
 use trainerd_engine::error::one_line;
 use trainerd_engine::{Control, Engine, Marker, Status};
 
-use super::history::outcome_text;
 use super::plan::{GOES_ON, journal_text};
 use crate::cli::args::Format;
 use crate::cli::context::{Context, ahead};
 use crate::cli::daemon_client::DaemonClient;
 use crate::cli::daemon_status::{DaemonProbe, DaemonStatus};
-use crate::cli::errors::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
-use crate::cli::exit::Exit;
-use crate::cli::external::absent;
 use crate::cli::output::{Printer, Tone, columns};
 use crate::cli::web;
+use crate::problem::Exit;
+use crate::problem::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
+use crate::target::external::absent;
 use crate::training::{self, Phase, TrainJobs};
 
 /// Show components, versions, readiness, and what each object waits for
@@ -199,7 +198,7 @@ fn text(report: &StatusReport, printer: &Printer) -> String {
         printer.paint(Tone::Attention, "not ready")
     };
     let outcome = match (&status.outcome, &status.writer) {
-        (Some(outcome), _) => outcome_text(outcome),
+        (Some(outcome), _) => outcome.to_string(),
         (None, Some(_)) => "under way".to_owned(),
         (None, None) if status.journal.is_some() => "broken off".to_owned(),
         (None, None) => "not known".to_owned(),

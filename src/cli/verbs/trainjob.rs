@@ -17,8 +17,8 @@ use clap::{Args, Subcommand};
 
 use crate::cli::args::label;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Submit, follow and change TrainJobs; show what becomes of one
 #[derive(Clone, Debug, Args)]

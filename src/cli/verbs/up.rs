@@ -7,10 +7,9 @@ use super::plan;
 use crate::cli::args::{AllowArgs, OptionArgs};
 use crate::cli::change::{Change, change};
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::options::{Given, environment};
-use crate::cli::target::resolve;
+use crate::problem::Exit;
+use crate::problem::Problem;
+use crate::target::resolve;
 
 /// Install the stack, or change it to match the options
 ///
@@ -40,7 +39,7 @@ pub(crate) struct UpArgs {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    let given = Given::read(&catalog, &args.options, &environment)?.allowing(&args.allow);
+    let given = args.options.given(&catalog)?.allowing_unknown_version(args.allow.unknown_version());
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;

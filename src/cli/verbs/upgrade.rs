@@ -7,13 +7,13 @@ use trainerd_catalog::Catalog;
 use trainerd_engine::State;
 
 use super::plan;
-use crate::cli::args::{AllowArgs, Assignment, SetArgs};
+use crate::cli::args::{AllowArgs, SetArgs};
 use crate::cli::change::{Change, change};
 use crate::cli::context::Context;
-use crate::cli::errors::{InputError, Problem, lost};
-use crate::cli::exit::Exit;
-use crate::cli::options::Given;
-use crate::cli::target::{resolve, version_option};
+use crate::options::{Assignment, Given};
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem, lost};
+use crate::target::{resolve, version_option};
 
 /// Change versions or images, and leave everything else as it is
 ///
@@ -93,7 +93,8 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
             }
             .into());
         };
-        let given = Given::of_revision(&header.given, &header.options).allowing(&args.allow);
+        let given = Given::of_revision(&header.given, &header.options)
+            .allowing_unknown_version(args.allow.unknown_version());
         let given = changed(&catalog, args, given)?;
         resolve(&catalog, &engine, state, &given).await
     };
@@ -126,7 +127,7 @@ fn changed(catalog: &Catalog, args: &UpgradeArgs, mut given: Given) -> Result<Gi
             .ok_or_else(|| InputError::NotChosen { name: component.clone() })?;
         given.set_one(&option, version);
     }
-    given.set(&args.set);
+    given.set(&args.set.set);
     Ok(given)
 }
 

@@ -8,9 +8,9 @@ use serde::Serialize;
 use trainerd_catalog::Catalog;
 
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
 use crate::cli::output::columns;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Print the version of trainerd, and the versions that it can install
 #[derive(Clone, Debug, Args)]

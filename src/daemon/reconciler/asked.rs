@@ -8,7 +8,7 @@ use trainerd_plan::plan::Purpose;
 
 use super::Reconciler;
 use super::blocked::Stop;
-use crate::cli::target::Target;
+use crate::target::Target;
 
 /// What people ask for beside options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

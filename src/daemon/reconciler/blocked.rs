@@ -8,8 +8,8 @@ use trainerd_juju::status::Reason;
 use trainerd_plan::plan::Purpose;
 
 use super::{Phase, Reconciler};
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// What stands in the way, and when to try again.
 pub(super) struct Blocked {

@@ -6,7 +6,7 @@ use trainerd_engine::{Damage, RunOptions, State};
 
 use super::blocked::{Stop, blocked};
 use super::{Declared, Phase, Reconciler};
-use crate::cli::errors::lost;
+use crate::problem::lost;
 
 /// Whether it is not known for sure what the installation was brought to: nothing of it is repaired then.
 pub(super) fn is_uncertain(state: &State) -> bool {

@@ -7,12 +7,12 @@ use trainerd_engine::drift_controller::OwnerSeen;
 
 use super::blocked::{Stop, blocked};
 use super::{Declared, Phase, Reconciler};
-use crate::cli::context::other_source;
+use crate::problem::Problem;
 
 /// How a daemon stands to whoever rules; who that is, the state tells.
 #[derive(Debug)]
 pub(super) struct Ownership {
-    /// Whether our source shall rule in the place of another one: once, for whoever takes over later is the one meant.
+    /// Whether our source shall claim the options from another one: once, for whoever claims them later is the one meant.
     take_over: bool,
     /// Those of another source do: what is installed is only looked at.
     held: bool,
@@ -33,7 +33,7 @@ impl Ownership {
     }
 }
 
-/// Whether a watch tells another thing of who rules than was read or written last.
+/// Whether a watch tells of another owner of the options than was read or written last.
 pub(super) fn is_news(state: Option<&State>, told: &OwnerSeen) -> bool {
     let note = state.and_then(|state| state.control().owner.as_ref());
     differs(note.map(|note| note.uid.as_str()), told)
@@ -62,7 +62,7 @@ impl Reconciler {
         {
             self.ownership.held = true;
             let hint = "change the options there; or end that daemon, and start this one with --take-over";
-            return Err(blocked(Phase::Held, other_source(owner).hint(hint), None));
+            return Err(blocked(Phase::Held, Problem::other_source(owner).hint(hint), None));
         }
         // A source that was taken away, with the daemon that followed it, does not come back by itself.
         if !matches!(*self.declared.borrow(), Declared::Options(_)) {

@@ -7,18 +7,18 @@ use trainerd_engine::{EngineError, RunOptions, State};
 use trainerd_juju::status::Reason;
 use trainerd_plan::refused::Refused;
 
-use super::super::declared::OptionsSpec;
-use super::super::jobs::{self, Jobs};
 use super::blocked::{Stop, blocked};
 use super::{Phase, Reconciler};
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::options::declared::OptionsSpec;
+use crate::problem::Exit;
+use crate::problem::Problem;
+use crate::training::jobs;
 
 impl Reconciler {
     /// What keeps the installation from being taken away, counted now: what was counted a moment ago may be over.
     async fn in_use(&mut self) -> Result<Option<Problem>, Stop> {
         let engine = Arc::clone(&self.engine);
-        let stays = stays(self.aside(jobs::count(engine.cluster())).await?);
+        let stays = jobs::stays(self.aside(jobs::count(engine.cluster())).await?);
         Ok(stays.map(|why| {
             let problem = Problem::new(Exit::Refused, "jobs-running", "the installation is in use");
             let problem = problem.because(why.clone()).with_reason(Reason::Refused { cause: why });
@@ -60,15 +60,6 @@ impl Reconciler {
         }
         self.status.write(|view| view.generation = Some(generation));
         Ok(())
-    }
-}
-
-/// Why an installation stays whose TrainJobs run, or may run; `None` where it may go.
-pub(crate) fn stays(jobs: Option<Jobs>) -> Option<String> {
-    match jobs {
-        Some(Jobs { running: 0, .. }) => None,
-        Some(Jobs { running, .. }) => Some(format!("left in place: {running} running TrainJobs")),
-        None => Some("left in place: it is not known whether TrainJobs run".to_owned()),
     }
 }
 

@@ -10,8 +10,8 @@ use trainerd_plan::allowed::Allowed;
 
 use super::blocked::Stop;
 use super::{Declared, Reconciler};
-use crate::cli::newer::{Newer, replacement};
-use crate::cli::target::{Target, resolve};
+use crate::target::newer::{Newer, replacement};
+use crate::target::{Target, resolve};
 
 /// The longest pause between two tries: a day, as the option has it at most.
 const LONGEST: Duration = Duration::from_hours(24);

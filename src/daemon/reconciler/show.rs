@@ -4,10 +4,9 @@ use trainerd_engine::drift_controller::StatusSnapshot;
 use trainerd_engine::{Engine, State};
 
 use super::Reconciler;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::verbs::history::outcome_text;
 use crate::daemon::status_store::{Phase, RevisionView};
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 impl Reconciler {
     /// Writes down what is known now.
@@ -59,7 +58,7 @@ pub(super) fn revisions(engine: &Engine, state: &State) -> Vec<RevisionView> {
                 .iter()
                 .map(|(name, component)| (name.clone(), component.version.to_string()))
                 .collect(),
-            outcome: outcome.as_ref().map_or_else(|| "not begun".to_owned(), outcome_text),
+            outcome: outcome.as_ref().map_or_else(|| "not begun".to_owned(), ToString::to_string),
         })
         .collect()
 }

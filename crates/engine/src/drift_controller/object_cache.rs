@@ -93,7 +93,7 @@ pub enum RecordSeen {
     Gone,
 }
 
-/// The note of who rules, as a watch told of it, by its uid.
+/// The marker of the owner of the options, as a watch told of it, by its uid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnerSeen {
     /// This one is there.
@@ -113,7 +113,7 @@ pub(super) struct Change {
     pub(super) record: Option<RecordSeen>,
     /// Whether the installation is paused now, where that was told.
     pub(super) paused: Option<bool>,
-    /// Who rules it, where that was told.
+    /// The owner of the options, where that was told.
     pub(super) owner: Option<OwnerSeen>,
     /// Whether what others wait for may have changed.
     pub(super) surroundings: bool,

@@ -6,10 +6,9 @@ use trainerd_cluster::{Cluster, CreateParams, RequestError, builtin};
 use trainerd_engine::{Engine, EngineError};
 use trainerd_plan::applyset;
 
-use crate::cli::errors::Problem;
-use crate::cli::options::{Given, Source};
-use crate::cli::verbs::history::plain;
-use crate::daemon::declared::values_of;
+use crate::options::declared::values_of;
+use crate::options::{Given, Source, plain};
+use crate::problem::Problem;
 
 /// The ConfigMap as it was found.
 pub(super) struct OptionsMap {

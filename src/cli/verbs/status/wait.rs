@@ -10,10 +10,10 @@ use trainerd_engine::{Engine, EngineError, State};
 use crate::cli::context::Context;
 use crate::cli::daemon_client::source_in_cluster;
 use crate::cli::daemon_status::{DaemonProbe, DaemonStatus, DaemonView};
-use crate::cli::errors::{Problem, lost};
-use crate::cli::exit::Exit;
 use crate::cli::verbs::plan::{GOES_ON, journal_text};
-use crate::daemon::declared::generation_of;
+use crate::options::declared::generation_of;
+use crate::problem::Exit;
+use crate::problem::{Problem, lost};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);

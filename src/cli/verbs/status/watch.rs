@@ -10,8 +10,8 @@ use trainerd_engine::{Engine, State};
 use super::{StatusReport, look, print};
 use crate::cli::context::{Context, ahead};
 use crate::cli::daemon_status::DaemonProbe;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Time in which changes are gathered, to be shown together.
 const GATHER: Duration = Duration::from_millis(300);

@@ -10,8 +10,8 @@ use super::state::{Glance, State};
 use super::target::{Target, train_job};
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::Context;
-use crate::cli::errors::{Problem, TrainJobError};
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::{Problem, TrainJobError};
 
 /// Suspend TrainJobs: their pods end, and resume begins anew
 #[derive(Clone, Debug, Args)]

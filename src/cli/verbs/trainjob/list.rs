@@ -11,9 +11,9 @@ use super::state::{Glance, State, span};
 use super::target::{Target, train_job};
 use crate::cli::args::Format;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
 use crate::cli::output::{Printer, Tone, columns};
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// List TrainJobs: their state, runtime and progress
 #[derive(Clone, Debug, Args)]

@@ -17,8 +17,8 @@ use super::target::{Target, train_job};
 use super::watch::{is_final, job_of, one};
 use crate::cli::args::Format;
 use crate::cli::context::Context;
-use crate::cli::errors::{Problem, TrainJobError};
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::{Problem, TrainJobError};
 
 /// Lines that wait to be printed, of all pods together.
 const WAITING: usize = 1024;

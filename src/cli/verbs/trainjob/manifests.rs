@@ -7,9 +7,9 @@ use std::path::Path;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::cli::errors::{InputError, Problem};
-use crate::cli::exit::Exit;
-use crate::cli::options::STDIN;
+use crate::options::STDIN;
+use crate::problem::Exit;
+use crate::problem::{InputError, Problem};
 
 /// The objects of a file, of YAML or JSON; `-` is standard input. Lists are taken apart.
 pub(super) fn read_all(path: &Path) -> Result<Vec<Value>, Problem> {

@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::list::painted;
 use super::state::Glance;
 use crate::cli::args::Format;
-use crate::cli::errors::Problem;
 use crate::cli::output::Printer;
+use crate::problem::Problem;
 
 /// Redraws of the spinner.
 const TICK: Duration = Duration::from_millis(120);

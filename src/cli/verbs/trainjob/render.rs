@@ -11,8 +11,8 @@ use super::facts::FactsFile;
 use super::manifests::{read_all, read_document, read_one, unusable};
 use crate::cli::args::Format;
 use crate::cli::context::Context;
-use crate::cli::errors::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::Problem;
 
 /// Namespace of objects that name none, as kubectl has it.
 const NAMESPACE: &str = "default";

@@ -10,10 +10,11 @@ use super::manifests::{read_all, unusable};
 use super::state::Glance;
 use super::target::{Target, train_job};
 use super::watch;
-use crate::cli::args::{Assignment, Format, Timeout};
+use crate::cli::args::{Format, Timeout};
 use crate::cli::context::Context;
-use crate::cli::errors::{Problem, TrainJobError};
-use crate::cli::exit::Exit;
+use crate::options::Assignment;
+use crate::problem::Exit;
+use crate::problem::{Problem, TrainJobError};
 
 /// Create a TrainJob, from a file or from what the command line says
 ///

@@ -5,7 +5,7 @@ use trainerd_cluster::{Cluster, RequestError};
 use trainerd_plan::object::Resource;
 
 use crate::cli::context::Context;
-use crate::cli::errors::{Problem, TrainJobError};
+use crate::problem::{Problem, TrainJobError};
 
 /// TrainJobs.
 pub(super) fn train_job() -> Resource {

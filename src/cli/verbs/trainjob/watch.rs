@@ -10,8 +10,8 @@ use super::progress::Progress;
 use super::state::{Glance, State};
 use super::target::{Target, train_job};
 use crate::cli::context::Context;
-use crate::cli::errors::{Problem, TrainJobError};
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
+use crate::problem::{Problem, TrainJobError};
 
 /// Follow a TrainJob until it has ended
 ///

@@ -4,17 +4,10 @@ use trainerd_catalog::{CatalogError, InvalidOptions, OptionError, Rule};
 use trainerd_juju::status::Reason;
 
 use super::Problem;
-use crate::cli::exit::Exit;
-use crate::monitoring::MonitoringError;
+use crate::problem::Exit;
 
 const SCHEMA: &str = "`trainerd config schema` lists every option";
-const DEFECT: &str = "this build of trainerd is broken: please report it";
-
-impl From<MonitoringError> for Problem {
-    fn from(error: MonitoringError) -> Self {
-        Self::of(Exit::Failed, "broken-build", &error).hint(DEFECT)
-    }
-}
+pub(crate) const DEFECT: &str = "this build of trainerd is broken: please report it";
 
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {

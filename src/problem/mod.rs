@@ -7,23 +7,23 @@ mod catalog;
 mod cluster;
 mod damage;
 mod engine;
+mod exit;
 mod input;
 mod trainjob;
-mod usage;
 
 use std::error::Error;
 
 use serde::Serialize;
+use trainerd_engine::Marker;
 use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
 
-pub(crate) use self::catalog::given_somewhere;
-pub(crate) use self::damage::{LEFT_REMEDY, damage_text, left_text, lost, remedy};
+pub(crate) use self::catalog::{DEFECT, given_somewhere};
+pub(crate) use self::damage::{LEFT_REMEDY, counted, damage_text, left_text, lost, remedy};
 pub(crate) use self::engine::HELD;
+pub(crate) use self::exit::{Exit, MEANINGS};
 pub(crate) use self::input::InputError;
 pub(crate) use self::trainjob::TrainJobError;
-pub(crate) use self::usage::usage;
-use super::exit::Exit;
 
 /// Why a command did not do what was asked. Its JSON shape is a public contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,7 +66,7 @@ impl Problem {
     }
 
     /// An error with its chain of causes.
-    fn of(exit: Exit, code: &'static str, error: &dyn Error) -> Self {
+    pub(crate) fn of(exit: Exit, code: &'static str, error: &dyn Error) -> Self {
         Self { causes: chain(error), ..Self::new(exit, code, error.to_string()) }
     }
 
@@ -90,9 +90,17 @@ impl Problem {
         Self { reason: Some(Box::new(reason)), ..self }
     }
 
-    /// MarkerKind an object.
+    /// About an object.
     fn about(self, object: &ObjectKey) -> Self {
         Self { object: Some(object.clone()), ..self }
+    }
+
+    /// The options are declared somewhere else.
+    pub(crate) fn other_source(owner: &Marker) -> Self {
+        let message = format!("the options of this installation are declared in {}", owner.what);
+        let why =
+            format!("a daemon reconciles it with them (`trainerd {}`, since {:.0})", owner.by, owner.since);
+        Self::new(Exit::Refused, "other-source", message).because(why)
     }
 
     /// Something that could not be printed.
@@ -174,7 +182,7 @@ fn chain(error: &dyn Error) -> Vec<String> {
 }
 
 /// A text without line breaks, and without the excerpt of a file that YAML errors show.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("-->"));
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }

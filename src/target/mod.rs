@@ -1,5 +1,10 @@
 //! From options to what is wanted of a cluster: versions that fit it, and the objects.
 
+pub(crate) mod changes;
+pub(crate) mod external;
+pub(crate) mod newer;
+mod running;
+
 use std::collections::BTreeMap;
 
 use semver::Version;
@@ -9,13 +14,16 @@ use trainerd_engine::{Engine, State};
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::plan::Purpose;
 
-use super::context::installed;
-use super::errors::Problem;
-use super::external;
-use super::option_changes::{self, OptionChange, Patched, explained, patched, patched_text};
-use super::options::Given;
-use super::output::Verbosity;
-use super::running::running;
+use self::changes::{OptionChange, Patched, explained, patched};
+use self::running::running;
+use crate::options::Given;
+use crate::problem::Problem;
+
+/// The component versions of what is installed.
+pub(crate) fn installed(state: &State) -> Option<BTreeMap<String, Version>> {
+    let versions = state.header()?.components.iter();
+    Some(versions.map(|(name, component)| (name.clone(), component.version.clone())).collect())
+}
 
 /// What is wanted, and by which way.
 pub(crate) struct Target {
@@ -28,13 +36,6 @@ pub(crate) struct Target {
     pub(crate) options: Vec<OptionChange>,
     /// The patches, and what they change.
     pub(crate) patched: Vec<Patched>,
-}
-
-impl Target {
-    /// The options that change and the patches, as people read it before the plan; empty where there is none.
-    pub(crate) fn about(&self, verbosity: Verbosity) -> String {
-        option_changes::text(&self.options, verbosity) + &patched_text(&self.patched)
-    }
 }
 
 /// Works out what the options want of this cluster, or the first stop on the way there.

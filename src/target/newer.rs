@@ -7,8 +7,8 @@ use trainerd_engine::{Engine, State};
 use trainerd_plan::desired::{Component, Desired};
 use trainerd_plan::plan::Purpose;
 
-use super::errors::Problem;
-use super::target::Target;
+use super::Target;
+use crate::problem::Problem;
 
 /// What replaces the plan under way.
 pub(crate) struct Newer {

@@ -4,7 +4,7 @@ use trainerd_cluster::RequestError;
 
 use super::Problem;
 use super::cluster::of_request;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
 
 /// What goes wrong with a TrainJob.
 #[derive(Debug, thiserror::Error)]

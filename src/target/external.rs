@@ -15,8 +15,7 @@ use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::object::Resource;
 
-use super::errors::Problem;
-use super::exit::Exit;
+use crate::problem::{Exit, Problem};
 
 const NAME: &str = "app.kubernetes.io/name";
 const VERSION: &str = "app.kubernetes.io/version";

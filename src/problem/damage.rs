@@ -1,11 +1,12 @@
 //! What of trainerd's own Secrets is lost, in words, and the command that heals it.
 
+use std::collections::BTreeMap;
+
 use trainerd_engine::Damage;
 use trainerd_plan::object::ObjectKey;
 
 use super::Problem;
-use crate::cli::exit::Exit;
-use crate::cli::plan_text::counted;
+use crate::problem::Exit;
 
 /// What to do about objects of an installation of which no record is left.
 pub(crate) const LEFT_REMEDY: &str = "`trainerd up` takes over what is left, and keeps the versions that run unless you name \
@@ -25,6 +26,16 @@ pub(crate) fn lost(damage: &Damage) -> Problem {
     Problem::new(Exit::Failed, code, damage_text(damage))
         .because("it was deleted or damaged in the cluster; nothing was changed")
         .hint(remedy(damage))
+}
+
+/// `3 CustomResourceDefinitions, 1 ClusterRole`.
+pub(crate) fn counted(objects: &[ObjectKey]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in objects {
+        *counts.entry(object.kind.as_str()).or_default() += 1;
+    }
+    let text = |(kind, count): (&str, usize)| format!("{count} {kind}{}", if count == 1 { "" } else { "s" });
+    counts.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// What is lost, in a sentence.

@@ -1,15 +1,18 @@
-//! The options of the stack, put together from where they may be given: flag, environment, file, default.
+//! The options of the stack, put together from where they may be given: flag, environment, file, default; and where an
+//! installation has them declared.
+
+pub(crate) mod declared;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::Value;
 use trainerd_catalog::{Catalog, Options, Raw, parse_options_file};
 
-use super::args::{AllowArgs, Assignment, OptionArgs, SetArgs};
-use super::errors::{InputError, Problem, given_somewhere};
+use crate::problem::{InputError, Problem, given_somewhere};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +49,38 @@ impl fmt::Display for Source {
     }
 }
 
+/// A value as `--set` takes it.
+pub(crate) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    /// Left of the first `=`.
+    pub(crate) name: String,
+    /// Right of it.
+    pub(crate) value: String,
+}
+
+/// A text without `=`, or with nothing before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be NAME=VALUE")]
+pub(crate) struct NotAnAssignment;
+
+impl FromStr for Assignment {
+    type Err = NotAnAssignment;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAssignment> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+            }
+            _ => Err(NotAnAssignment),
+        }
+    }
+}
+
 /// The file that stands for standard input.
 pub(crate) const STDIN: &str = "-";
 
@@ -70,15 +105,16 @@ impl Given {
     /// From a file, the environment and `--set`, in that order.
     pub(crate) fn read(
         catalog: &Catalog,
-        args: &OptionArgs,
+        file: Option<&Path>,
         environment: Environment<'_>,
+        set: &[Assignment],
     ) -> Result<Self, Problem> {
         let mut given = Self::default();
-        if let Some(path) = &args.config {
+        if let Some(path) = file {
             given.add(read_file(path)?, &Source::File);
         }
         given.add(from_environment(catalog, environment)?, &Source::Environment);
-        given.set(&args.set);
+        given.set(set);
         Ok(given)
     }
 
@@ -99,8 +135,8 @@ impl Given {
     }
 
     /// What the command line sets.
-    pub(crate) fn set(&mut self, args: &SetArgs) {
-        let set = args.set.iter().map(|Assignment { name, value }| (name.clone(), Raw::Text(value.clone())));
+    pub(crate) fn set(&mut self, set: &[Assignment]) {
+        let set = set.iter().map(|Assignment { name, value }| (name.clone(), Raw::Text(value.clone())));
         self.add(set, &Source::Flag);
     }
 
@@ -109,10 +145,10 @@ impl Given {
         self.add([(name.to_owned(), Raw::from(value))], &Source::Flag);
     }
 
-    /// The same with what the command line allows.
+    /// The same; whether the version of a component that is left to others may be unknown.
     #[must_use]
-    pub(crate) fn allowing(self, allow: &AllowArgs) -> Self {
-        Self { unknown_version: allow.unknown_version(), ..self }
+    pub(crate) fn allowing_unknown_version(self, unknown_version: bool) -> Self {
+        Self { unknown_version, ..self }
     }
 
     /// Whether the version of a component that is left to others may be unknown.
@@ -214,8 +250,6 @@ pub(crate) fn variable(option: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn catalog() -> Catalog {
@@ -227,10 +261,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "settle: 1\nruntimes: none\nconflicts: yield\nrevision-history: 4\n")
             .unwrap();
-        let args = OptionArgs {
-            config: Some(file.path().to_owned()),
-            set: SetArgs { set: vec!["settle=3".parse().unwrap()] },
-        };
+        let set = ["settle=3".parse().unwrap()];
         let environment = |name: &str| match name {
             "TRAINERD_SETTLE" => Some("2".to_owned()),
             "TRAINERD_SET" => Some("runtimes=all\nconflicts=force\n".to_owned()),
@@ -238,7 +269,7 @@ mod tests {
             _ => None,
         };
         let catalog = catalog();
-        let given = Given::read(&catalog, &args, &environment).unwrap();
+        let given = Given::read(&catalog, Some(file.path()), &environment, &set).unwrap();
         let options = given.parse(&catalog).unwrap();
         for (option, value, source) in [
             ("settle", Value::from(3), Source::Flag),
@@ -270,20 +301,8 @@ mod tests {
     fn an_error_says_where_the_value_was_given() {
         let catalog = catalog();
         let environment = |name: &str| (name == "TRAINERD_SETTLE").then(|| "1000".to_owned());
-        let given = Given::read(&catalog, &OptionArgs::default(), &environment).unwrap();
+        let given = Given::read(&catalog, None, &environment, &[]).unwrap();
         let problem = given.parse(&catalog).unwrap_err();
         assert_eq!(problem.causes, ["must be 0 to 300 seconds (given by TRAINERD_SETTLE)"]);
-    }
-
-    #[test]
-    fn no_variable_gives_an_option_of_the_stack_and_one_of_the_command_line() {
-        let catalog = catalog();
-        let options: Vec<String> = catalog.schema().options.keys().map(|option| variable(option)).collect();
-        let command = crate::cli::Cli::command();
-        let arguments =
-            command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
-        for name in arguments.filter_map(clap::Arg::get_env).filter_map(|name| name.to_str()) {
-            assert!(!options.iter().any(|option| option == name), "{name}");
-        }
     }
 }

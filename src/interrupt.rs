@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use trainerd_engine::Cancel;
 
-use super::errors::Problem;
-use super::exit::Exit;
+use crate::problem::{Exit, Problem};
 
 /// How long the good order may take. A pod has 30 seconds for its end, and a person less patience; what a hung API
 /// server has not answered by then is journalled, and found again.

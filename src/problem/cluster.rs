@@ -4,7 +4,7 @@ use trainerd_cluster::lease::{LeaseError, LeaseLost};
 use trainerd_cluster::{ConnectError, RequestError, TransportFailure};
 
 use super::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
 
 impl From<ConnectError> for Problem {
     fn from(error: ConnectError) -> Self {

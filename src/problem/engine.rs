@@ -10,7 +10,7 @@ use trainerd_plan::refused::Refused;
 use super::Problem;
 use super::cluster::{of_lease, of_lost_lease, of_request};
 use super::damage::remedy_of_objects;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
 
 /// The code of a plan that has left out what is being deleted.
 pub(crate) const HELD: &str = "held";

@@ -130,6 +130,15 @@ fn is_running(job: &Value) -> bool {
     job["spec"]["suspend"] != true && !conditions.into_iter().any(holds)
 }
 
+/// Why an installation stays whose TrainJobs run, or may run; `None` where it may go.
+pub(crate) fn stays(jobs: Option<Jobs>) -> Option<String> {
+    match jobs {
+        Some(Jobs { running: 0, .. }) => None,
+        Some(Jobs { running, .. }) => Some(format!("left in place: {running} running TrainJobs")),
+        None => Some("left in place: it is not known whether TrainJobs run".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

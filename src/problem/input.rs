@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Problem;
-use crate::cli::exit::Exit;
+use crate::problem::Exit;
 
 /// What is wrong with the input.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Problem, one_line};
-use crate::cli::exit::Exit;
+use crate::problem::{Exit, Problem, one_line};
 
 /// The problem with a command line, in our words; clap's text stands in for kinds that have none. `verb` is the
 /// one that was given, if there is such a verb; `giver` names the variable that gave an argument.

@@ -8,9 +8,8 @@ use trainerd_catalog::{Catalog, ImageRef};
 use trainerd_engine::Engine;
 use trainerd_plan::applyset;
 
-use super::errors::Problem;
-use super::exit::Exit;
-use super::options::Given;
+use crate::options::Given;
+use crate::problem::{Exit, Problem};
 
 /// The versions of an installation of which nothing is written down, by the images that its Deployments run; `None`
 /// where nothing of it runs.
