@@ -33,7 +33,9 @@ use super::reconciler::{Asked, Command};
 use super::status_store::{StatusStore, StatusView};
 use crate::options::Given;
 use crate::options::declared::{OptionsSpec, Source};
-use crate::training::jobs::{JobCount, Jobs};
+use crate::training::jobs::Jobs;
+use crate::training::on_demand::OnDemand;
+use crate::training::{Listed, TrainJobs};
 
 /// The only mesh whose policies are known.
 const ISTIO: &str = "istio";
@@ -54,7 +56,8 @@ const BACKLOG: usize = 256;
 #[derive(Clone)]
 pub(crate) struct ApiState {
     pub(crate) status: StatusStore,
-    pub(crate) jobs: JobCount,
+    pub(crate) jobs: OnDemand<Jobs>,
+    pub(crate) train_jobs: OnDemand<Listed>,
     pub(crate) source: Source,
     pub(crate) declared: watch::Sender<Declared>,
     pub(crate) commands: mpsc::Sender<Command>,
@@ -69,6 +72,7 @@ pub(crate) fn routes(api: ApiState) -> Routes {
             .route("/v1/version", get(version))
             .route("/v1/installation", get(installation))
             .route("/v1/status", get(status))
+            .route("/v1/trainjobs", get(train_jobs))
             .route("/v1/events", get(follow))
             .route("/v1/operations/{id}", get(operation))
             .with_state(api.clone()),
@@ -228,6 +232,17 @@ async fn status(
     let view = api.status.view();
     let jobs = api.jobs.now().await;
     Ok(Json(answer(&view, settled(&view), jobs)))
+}
+
+/// The TrainJobs that are not complete, and why each does not run: listed when somebody asks, and kept for a while.
+async fn train_jobs(State(api): State<ApiState>) -> Result<Json<TrainJobs>, Problem> {
+    let unavailable = |why: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", why);
+    let listed = api.train_jobs.now().await;
+    let listed = listed.ok_or_else(|| unavailable("TrainJobs are being listed; ask again".to_owned()))?;
+    match &*listed {
+        Ok(listed) => Ok(Json(listed.clone().unwrap_or_default())),
+        Err(why) => Err(unavailable(format!("failed to list TrainJobs: {why}"))),
+    }
 }
 
 fn answer(view: &StatusView, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {

@@ -18,6 +18,7 @@ pub(crate) mod status_store;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -26,6 +27,7 @@ use trainerd_cluster::event_recorder::event_recorder;
 use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, Observer};
+use trainerd_engine::error::one_line;
 use trainerd_engine::{Cancel, Engine};
 use trainerd_plan::desired::{Installation, Naming};
 use trainerd_serve::certificates::CertificateError;
@@ -40,10 +42,11 @@ use self::recorder::Recorder;
 use self::status_store::{Phase, StatusStore, StatusView};
 use crate::interrupt::Interrupt;
 use crate::options::declared::Source;
-use crate::problem::Exit;
-use crate::problem::Problem;
+use crate::problem::{Exit, Problem};
 use crate::traces::Traces;
-use crate::training::jobs;
+use crate::training::jobs::{self, Jobs};
+use crate::training::on_demand::{OnDemand, on_demand};
+use crate::training::{self, Listed};
 
 /// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
 const SOCKET_MODE: u32 = 0o600;
@@ -240,19 +243,11 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         declare.send_replace(declared::read_file(path));
     }
     let events = api::channel();
-    let (jobs, counter) = jobs::job_count();
-    let whose = cluster.clone();
-    tasks.spawn("the count of TrainJobs", async move {
-        let count = move || {
-            let cluster = whose.clone();
-            async move { jobs::count(&cluster).await }
-        };
-        counter.run(count).await;
-        Ok(())
-    });
+    let (jobs, train_jobs) = look_at_train_jobs(&mut tasks, &cluster);
     let api_routes = api::routes(ApiState {
         status: status.clone(),
         jobs,
+        train_jobs,
         source: setup.source.clone(),
         declared: declare.clone(),
         commands: command,
@@ -393,6 +388,26 @@ async fn listen<E: Future<Output = ()> + Send + 'static>(
         });
     }
     Ok(())
+}
+
+/// The TrainJobs, counted and listed when somebody asks.
+fn look_at_train_jobs(tasks: &mut Tasks, cluster: &Cluster) -> (OnDemand<Jobs>, OnDemand<Listed>) {
+    let (jobs, counts) = on_demand();
+    let (train_jobs, lists) = on_demand();
+    let cluster = cluster.clone();
+    tasks.spawn("the look at TrainJobs", async move {
+        let count = || {
+            let cluster = cluster.clone();
+            async move { jobs::count(&cluster).await }
+        };
+        let list = || {
+            let cluster = cluster.clone();
+            async move { Some(Arc::new(training::list(&cluster).await.map_err(|error| one_line(&error)))) }
+        };
+        tokio::join!(counts.run(count), lists.run(list));
+        Ok(())
+    });
+    (jobs, train_jobs)
 }
 
 /// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.

@@ -3,10 +3,12 @@
 //! Upstream's controller gives a TrainJob no condition while it runs, so what keeps one is read from its pods.
 
 pub(crate) mod jobs;
+pub(crate) mod on_demand;
 mod pod;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -31,6 +33,9 @@ pub(crate) struct TrainJobs {
     /// Those that are not complete, by phase, namespace and name, no more than [`MOST`].
     pub(crate) unfinished: Vec<TrainJob>,
 }
+
+/// TrainJobs as they were listed for several who asked; nothing where the kind is not served, or why they could not be.
+pub(crate) type Listed = Arc<Result<Option<TrainJobs>, String>>;
 
 /// Lists the TrainJobs, and the pods of those that are not complete. Nothing where the kind is not served.
 ///

@@ -25,6 +25,7 @@ pub(crate) struct Daemon {
 
 struct Shared {
     view: Mutex<Value>,
+    train_jobs: Mutex<Value>,
     events: Mutex<broadcast::Sender<Event>>,
     token: Option<&'static str>,
     down: AtomicBool,
@@ -36,6 +37,7 @@ impl Daemon {
     pub(crate) async fn start(view: Value, token: Option<&'static str>) -> Self {
         let shared = Arc::new(Shared {
             view: Mutex::new(view),
+            train_jobs: Mutex::new(Value::Object(serde_json::Map::new())),
             events: Mutex::new(broadcast::channel(BACKLOG).0),
             token,
             down: AtomicBool::new(false),
@@ -43,7 +45,10 @@ impl Daemon {
         });
         let listener = listen::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let api = Router::new().route("/v1/events", get(follow)).with_state(Arc::clone(&shared));
+        let api = Router::new()
+            .route("/v1/events", get(follow))
+            .route("/v1/trainjobs", get(train_jobs))
+            .with_state(Arc::clone(&shared));
         let router = crate::page::router().merge(api);
         tokio::spawn(trainerd_serve::serve(listener, router, std::future::pending()));
         Self { address, shared }
@@ -52,6 +57,11 @@ impl Daemon {
     /// Where something of it is.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// What it answers when it is asked for the TrainJobs: at first that there are none.
+    pub(crate) fn list(&self, train_jobs: Value) {
+        *self.shared.train_jobs.lock().unwrap() = train_jobs;
     }
 
     /// Where it listens.
@@ -88,6 +98,10 @@ impl Shared {
     fn event(&self, name: &'static str, data: &Value) -> Event {
         Event::new(self.ids.fetch_add(1, Ordering::SeqCst), name, data).unwrap()
     }
+}
+
+async fn train_jobs(State(shared): State<Arc<Shared>>) -> Response {
+    axum::Json(shared.train_jobs.lock().unwrap().clone()).into_response()
 }
 
 async fn follow(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

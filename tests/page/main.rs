@@ -131,7 +131,7 @@ async fn the_files_are_small_and_may_do_nothing_but_show_themselves() {
             assert_eq!(body.is_empty(), status == 304, "{path} {known}");
         }
     }
-    assert!(size < 30_000, "the page has {size} bytes");
+    assert!(size < 36_000, "the page has {size} bytes");
 }
 
 #[tokio::test]
@@ -306,6 +306,33 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
         chromium.reads("#drift", expected).await;
     }
     assert_eq!(chromium.complaints().await, none());
+    chromium.close().await;
+}
+
+#[tokio::test]
+async fn trainjobs_that_do_not_run_are_told_with_why() {
+    let Some((daemon, mut chromium)) = look(fixture("ready")).await else { return };
+    chromium.reads("#headline", "Ready at revision 7").await;
+    assert_eq!(chromium.value("document.getElementById('training').hidden").await, json!(true));
+    daemon.list(fixture("trainjobs"));
+    chromium.advance(10).await;
+    for (place, expected) in [
+        ("#training", "1 failing, 1 waiting, 1 running, 14 complete"),
+        ("#training li:nth-child(1)", "TrainJob research/finetune-llama failing 1 of 2 pods ready"),
+        ("#training li:nth-child(1)", "container node ended: OOMKilled (exit code 137)"),
+        ("#training li:nth-child(2)", "no node of 3 fits: Insufficient cpu (3) (and 3 more pods)"),
+        ("#training li:nth-child(3)", "TrainJob research/xgboost-daily running 2 of 2 pods ready"),
+    ] {
+        chromium.reads(place, expected).await;
+    }
+    for width in [360, 1200] {
+        chromium.viewport(width, 780, 1).await;
+        assert_eq!(chromium.value(&too_wide(width)).await, json!([]), "at {width}");
+        assert_eq!(chromium.value(TOO_PALE).await, json!([]), "at {width}");
+    }
+    daemon.list(json!({"reason": "Unavailable", "message": "failed to list TrainJobs: forbidden"}));
+    chromium.advance(10).await;
+    chromium.reads("#training", "failed to list TrainJobs: forbidden").await;
     chromium.close().await;
 }
 

@@ -9,6 +9,8 @@ const SILENCE = 45_000;
 const PATIENCE = 60_000;
 const OPEN = "open the page with `trainerd status --web`";
 const REVISIONS_SHOWN = 5;
+/** The daemon lists TrainJobs only when somebody asks. */
+const ASK_TRAINJOBS = 10_000;
 const VALUE_SHOWN = 72;
 
 const byId = (id) => document.getElementById(id);
@@ -74,6 +76,8 @@ function timeAgo(text, before = "") {
 let view = null;
 /** What only events tell of the plan that runs. */
 let live = {};
+/** What was last told of TrainJobs, or why there is nothing to tell. */
+let trainJobs = null;
 /** When each wait, and the last step that ended, was first seen; `exact` if the page saw it begin. */
 const waits = new Map();
 let steps = null;
@@ -255,6 +259,7 @@ function draw() {
   part("plan", [plan, [...live.retries]], planPart);
   part("waiting", [outlook?.objects, plan], waitingPart);
   part("drift", [outlook?.drift], driftPart);
+  part("training", [trainJobs], trainingPart);
   part("components", [outlook?.components], componentsPart);
   part("revisions", [revisions, outlook?.revision, runningPlan()?.revision], revisionsPart);
   part("about", rest, aboutPart);
@@ -391,6 +396,43 @@ function excerpt(value, same) {
   return h("b", { title: value.slice(0, 1000) }, (from ? "…" : "") + shown + (value.endsWith(shown) ? "" : "…"));
 }
 
+// ---- TrainJobs ----
+
+/** What somebody has to look at first comes first. */
+const JOB_TONES = { failing: "bad", waiting: "care", failed: "bad", suspended: "idle", running: "busy", complete: "good" };
+
+function trainingPart() {
+  const { count = {}, unfinished = [], message } = trainJobs ?? {};
+  if (message) return [text(message, true)];
+  const phases = Object.keys(JOB_TONES).filter((phase) => count[phase]);
+  const counts = phases.map((phase) => `${count[phase]} ${phase}`);
+  const all = phases.reduce((sum, phase) => sum + count[phase], 0);
+  const more = all - (count.complete ?? 0) - unfinished.length;
+  return [
+    counts.length && text(counts.join(", "), true),
+    list("entries", unfinished.map(jobEntry)),
+    more > 0 && text(`${more} more: \`trainerd trainjob list\` shows them.`, true),
+  ];
+}
+
+function jobEntry({ namespace, name, phase, podsReady, pods, why }) {
+  return h("li", { "data-tone": JOB_TONES[phase] ?? "idle" },
+    row(titled({ kind: "TrainJob", namespace, name }), h("span", { class: "tag" }, phase)),
+    text(`${podsReady} of ${plural(pods, "pod")} ready`, true),
+    ...(why ?? "").split("; ").map((line) => line && text(line)));
+}
+
+async function askTrainJobs() {
+  if (document.hidden || link.state !== "live" || !view?.outlook) return;
+  try {
+    const response = await fetch("v1/trainjobs", { headers: credentials(), cache: "no-store" });
+    trainJobs = await response.json();
+  } catch {
+    // The connection is lost: the headline says so.
+  }
+  if (view) draw();
+}
+
 // ---- Components, revisions, the rest ----
 
 function componentsPart() {
@@ -476,13 +518,14 @@ async function* eventsOf(body) {
   }
 }
 
+const credentials = () => (token ? { Authorization: `Bearer ${token}` } : {});
+
 /** Follows the daemon until the connection ends; throws where there was none. */
 async function follow(onView) {
   const control = new AbortController();
   hangUp = () => control.abort();
   // EventSource cannot send a token, hence fetch.
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch("v1/events", { headers, cache: "no-store", signal: control.signal });
+  const response = await fetch("v1/events", { headers: credentials(), cache: "no-store", signal: control.signal });
   if (!response.ok) throw await refusal(response);
   forget();
   let isFirst = true;
@@ -495,6 +538,7 @@ async function follow(onView) {
     onView();
     view = data;
     remember(isFirst);
+    if (isFirst) askTrainJobs();
     isFirst = false;
     draw();
   }
@@ -545,4 +589,5 @@ addEventListener("pagehide", () => hangUp());
 addEventListener("hashchange", () => location.reload());
 takeToken();
 setInterval(everySecond, 1_000);
+setInterval(askTrainJobs, ASK_TRAINJOBS);
 keepFollowing();
