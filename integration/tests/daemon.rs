@@ -201,6 +201,7 @@ fn the_api_declares_options_and_tells_when_they_are_in_force() -> Result {
     assert_eq!((&status["settled"], &status["phase"]), (&json!(true), &json!("ready")), "{status:#}");
     assert_eq!(status["versions"]["trainer"], "2.2.1");
     assert_eq!(status["jobs"], json!({"running": 0, "total": 0}));
+    assert_eq!(daemon.read("/v1/trainjobs")?, json!({"count": {}, "unfinished": []}));
 
     assert_eq!(daemon.api("POST", "/v1/actions/pause", None)?.code, 200);
     daemon.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;

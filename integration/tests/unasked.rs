@@ -191,7 +191,7 @@ fn a_crd_that_somebody_else_applied_too_is_let_go_of() -> Result {
     jobset_of_others(&cluster)?;
     let before = cluster.get(&stack::crd(), "", JOBSETS)?.unwrap_or_default();
     let run = cluster.run(&install(&["--set", "components=trainer,lws"]))?.expect_code(0)?;
-    says(&run, &[JOBSETS, "let go of"]);
+    says(&run, &[JOBSETS, "release"]);
     let after = cluster.get(&stack::crd(), "", JOBSETS)?.ok_or("the CRD is gone")?;
     assert_eq!((&after["spec"], &after["metadata"]["uid"]), (&before["spec"], &before["metadata"]["uid"]));
     assert_eq!(after["metadata"]["labels"][PART_OF], Value::Null);

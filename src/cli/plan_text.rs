@@ -69,7 +69,7 @@ pub(crate) fn verb(verb: &Verb) -> &'static str {
         Verb::Create => "create",
         Verb::Apply { .. } => "change",
         Verb::Keep => "keep",
-        Verb::Release { .. } => "let go of",
+        Verb::Release { .. } => "release",
         Verb::Delete { .. } => "delete",
     }
 }

@@ -1,6 +1,6 @@
 //! By which certificate the daemon in a pod is known: its fingerprint, in a Secret beside the record.
 //!
-//! The certificate is created again with each process, and nobody vouches for it but this Secret. It belongs to the pod, so
+//! The certificate is new with each process, and nobody vouches for it but this Secret. It belongs to the pod, so
 //! that it goes with it.
 
 use std::time::Duration;

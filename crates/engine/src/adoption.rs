@@ -1,4 +1,4 @@
-//! Objects that change owners: what is let go of, and what was taken by mistake and is given back.
+//! Objects that change owners: what is released, and what was taken by mistake and is given back.
 
 use serde_json::{Value, json};
 use tokio::time::Instant;

@@ -13,7 +13,7 @@ use crate::state::State;
 const FRESH: Duration = Duration::from_secs(3);
 
 impl Engine {
-    /// A plan that waited is created again, so that nothing is believed of what was seen before the wait.
+    /// A plan that waited is made again, so that nothing is believed of what was seen before the wait.
     ///
     /// # Errors
     /// [`EngineError::ChangedMeanwhile`] where it would do more now than what was seen.

@@ -344,7 +344,7 @@ impl Engine {
     /// Runs a prepared plan, and keeps the account: namespace, lease, revision, journal, steps, journal
     /// closed.
     ///
-    /// A plan that waited, at a prompt say, is created again from what is there now, and runs only where that adds nothing
+    /// A plan that waited, at a prompt say, is made again from what is there now, and runs only where that adds nothing
     /// to what was seen.
     ///
     /// A plan that meets what somebody else deleted or made meanwhile is made again, a few times; one that fails is

@@ -54,7 +54,7 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
                     pruned.objects.push((key, live, format!("{UNWANTED}, and crd-policy is delete")));
                 }
                 Fate::Released(why) => {
-                    pruned.notes.push(format!("{key} stays and is let go of: {why}"));
+                    pruned.notes.push(format!("{key} stays and is released: {why}"));
                     pruned.released.push((key, live, why));
                 }
                 Fate::Stays => pruned.notes.push(format!(
@@ -196,7 +196,7 @@ pub(crate) fn deletes(
     steps
 }
 
-/// The steps that let go of objects, each after `after`.
+/// The steps that release objects, each after `after`.
 pub(crate) fn releases(
     objects: Vec<(&ObjectKey, &LiveObject, &'static str)>,
     after: &[usize],

@@ -10,7 +10,7 @@ use crate::planner::checked;
 use crate::prune::{deletes, left_alone, releases, sinks};
 use crate::refused::Refused;
 
-/// Why a CRD of ours is let go of.
+/// Why a CRD of ours is released.
 const SHARED: &str = "another field manager has applied it too";
 
 /// What may go.
@@ -28,7 +28,7 @@ pub enum Extent {
 /// Plans the removal of an installation: of what carries its label and was applied by `field_manager`.
 ///
 /// What carries the label alone stays, with a note, unless it is stored under a CRD of ours that goes; a CRD that
-/// others have applied too is let go of. The
+/// others have applied too is released. The
 /// namespace is not part of the plan: whether it is empty is known only at the end.
 pub fn plan(
     installation: &Installation,
@@ -65,7 +65,7 @@ pub fn plan(
         .filter(|(key, _)| !stored.iter().any(|(stored, _)| stored == key))
         .map(|(key, _)| left_alone(key))
         .collect();
-    notes.extend(shared.iter().map(|(key, _)| format!("{key} stays and is let go of: {SHARED}")));
+    notes.extend(shared.iter().map(|(key, _)| format!("{key} stays and is released: {SHARED}")));
     let mut going: Vec<_> =
         ours.into_iter().map(|(key, live)| (key, live, "part of the installation".to_owned())).collect();
     going

@@ -30,7 +30,7 @@ pub(crate) enum Asked {
 }
 
 impl Reconciler {
-    /// Tells whoever asked what came of it, once a pass has ended. One that is created again goes on to try.
+    /// Tells whoever asked what came of it, once a pass has ended. One that is to be made again goes on trying.
     pub(super) fn answer(&mut self, ended: &Result<(), Stop>) {
         if matches!(ended, Err(Stop::Requeue)) {
             return;
