@@ -187,7 +187,7 @@ async fn history(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results
 
 async fn diff(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
     let view = dispatch.daemon.view().await.map_err(|error| refused(&error))?;
-    let Some(snapshot) = view["snapshot"].as_object() else { return Err("No desired state yet".to_owned()) };
+    let Some(snapshot) = view["outlook"].as_object() else { return Err("No desired state yet".to_owned()) };
     let kind = parameters.text("kind");
     let is_meant = |object: &Value| kind.is_empty() || object["kind"] == kind;
     let mut lines = Vec::new();

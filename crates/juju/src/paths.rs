@@ -25,16 +25,10 @@ impl Shared {
 
 /// As the workload container sees it.
 pub fn in_workload() -> Shared {
-    Shared(below_root("charm/container"))
+    Shared(PathBuf::from("/charm/container"))
 }
 
 /// As the charm container sees it.
 pub fn in_charm() -> Shared {
-    Shared(below_root("charm/containers/trainerd"))
-}
-
-/// A path of the container; tests put another folder in the place of its root.
-fn below_root(path: &str) -> PathBuf {
-    let root = if cfg!(debug_assertions) { std::env::var_os("TRAINERD_CHARM_ROOT") } else { None };
-    root.map_or_else(|| PathBuf::from("/"), PathBuf::from).join(path)
+    Shared(PathBuf::from("/charm/containers/trainerd"))
 }

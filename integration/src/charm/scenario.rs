@@ -7,33 +7,48 @@
 //! hook trainerd-pebble-ready                   fires a hook, which must end with 0 within its budget
 //! hook config-changed NAME=VALUE exits 2       with a variable, and another end; signal 15 likewise
 //! hook config-changed killed 40                with SIGKILL after so many milliseconds, if it runs for so long
+//! hook start TRUST_AFTER_MS=2000               it is trusted while it runs; SIGTERM_AFTER_MS likewise
 //! until active [MESSAGE]                       fires the daemon's notice until the unit shows that
+//! notices until active [MESSAGE]               the same, but only when Pebble has a new notice
 //! status waiting Waiting for container …       what the unit shows now; a trailing … stands for anything
-//! app-status active                            what the application shows
+//! app-status active                            what the application shows; `never blocked`: what no hook showed
 //! config settle=1                              sets an option; `config settle` unsets it
 //! leader false                                 leadership, one word a call; `leader` alone: it cannot be told
 //! relation 3 metrics-endpoint prometheus       relates; `remote 3 key=value` is what the other end says
-//! fault config-get 1 1 ERROR no                that call of the tool (0: each) ends so
+//! fault config-get 1 1 ERROR no                that call of the tool (0: each) ends so; `fault TOOL slow MS`: so late
 //! action pause reason=maintenance              runs an action; `result state done`, `failed TEXT` look at it
 //! calls status-set 0                           how often the last hook called a tool; `calls 4`: all
+//! kill-daemon, freeze-daemon, thaw-daemon      signals it; `old-daemon 0.0.9` answers in its place, another API
+//! pebble POST 0                                requests of that method that Pebble answered since the mark
+//! trust false                                  what `juju trust` does, or takes back
+//! proxied, api 409 PATCH /path 2, api down/up  the API server by way of a proxy, which answers so
+//! webhook refused, webhook mended              a webhook for runtimes that cannot be called: refused, timeout, x509,
+//!                                              no-endpoints
+//! juju labels v1, juju removes the application what Juju's webhook adds to objects, what it deletes by that
+//! elsewhere NAMESPACE                          another installation of the same cluster
 //! pods late                                    new pods do not become ready; `pods quick`: they do again
 //! mark, writes 0                               API writes of trainerd since the mark
 //! exists Deployment kubeflow-trainer           in the cluster, or `absent …`; `field KIND NAME /pointer value`
-//! apply mesh.yaml                              makes the objects of that file in `objects`
-//! bag 3 app-bag scrape_jobs CONTAINS           what we wrote; stderr TEXT is what a hook warned of
+//! field-soon …, absent-soon …                  the same within 20 seconds; `labelled KIND LABEL=VALUE 0`: how many
+//! apply mesh.yaml                              makes the objects of that file in `objects`; `edit KIND NAME {json}`
+//! images PREFIX, images told                   all images in the cluster begin so; are what the action told
+//! bag 3 app-bag scrape_jobs CONTAINS           what we wrote, or `bag-empty 3 app-bag`; stderr TEXT is what a hook
+//!                                              warned of
 //! ```
+
+mod container;
+mod look;
+mod objects;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use trainerd_cluster::CreateParams;
-use trainerd_plan::object::Resource;
 
 use super::{Fired, MODEL, Programs, Unit};
 use crate::cluster::Mark;
 use crate::standin::Behaviour;
-use crate::{Error, TestCluster, stack};
+use crate::{Error, TestCluster};
 
 /// How long `until` goes on.
 const UNTIL: Duration = Duration::from_mins(2);
@@ -65,8 +80,13 @@ pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Resu
         last: None,
         mark: None,
         pid: None,
+        served: 0,
+        noticed: String::new(),
+        shown: Vec::new(),
+        silent: None,
         transcript: Vec::new(),
     };
+    cluster.block_on(cluster.proxy().begin(Vec::new()));
     let mut failure = None;
     for (number, line) in (1..).zip(text.lines()) {
         let step = line.trim();
@@ -96,6 +116,14 @@ struct Stage<'c> {
     last: Option<Fired>,
     mark: Option<Mark>,
     pid: Option<u32>,
+    /// Lines of the container's log at the mark.
+    served: usize,
+    /// When Pebble told of the daemon's notice last.
+    noticed: String,
+    /// What the unit showed after each hook.
+    shown: Vec<(String, String)>,
+    /// Somebody who accepts calls and never answers.
+    silent: Option<std::net::TcpListener>,
     transcript: Vec<String>,
 }
 
@@ -124,18 +152,6 @@ impl Stage<'_> {
         let rest = rest.trim();
         let words: Vec<&str> = rest.split(' ').filter(|word| !word.is_empty()).collect();
         Ok(match (verb, words.as_slice()) {
-            ("container", []) => {
-                self.unit.start_container()?;
-                Ok(())
-            }
-            ("container", ["stops"]) => {
-                self.unit.stop_container();
-                Ok(())
-            }
-            ("container", ["none"]) => {
-                self.unit.without_container()?;
-                Ok(())
-            }
             ("hook", [name, more @ ..]) => self.hook(name, more)?,
             ("until", [word, ..]) => self.until(word, rest[word.len()..].trim())?,
             ("status", [word, ..]) => self.shows("unit-status", word, rest[word.len()..].trim()),
@@ -148,12 +164,7 @@ impl Stage<'_> {
             }
             ("resource", [name, file]) => {
                 let path = super::workspace().join("integration/scenarios/charm/objects").join(file);
-                self.unit.world.content["resources"][name] = path.display().to_string().into();
-                Ok(())
-            }
-            ("pods", [when @ ("late" | "quick")]) => {
-                let late = if *when == "late" { Duration::from_hours(1) } else { Duration::ZERO };
-                self.cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+                self.unit.put_resource(name, &path)?;
                 Ok(())
             }
             ("units", words) => {
@@ -185,11 +196,15 @@ impl Stage<'_> {
                 }
                 None => Err("remote ID KEY=VALUE".to_owned()),
             },
+            ("fault", [tool, "slow", ms]) => {
+                let delay = ms.parse::<u64>().unwrap_or_default();
+                self.fault(json!({"tool": tool, "nth": 0, "exit": 0, "delay_ms": delay}));
+                Ok(())
+            }
             ("fault", [tool, nth, exit, message @ ..]) => {
                 let number = |text: &str| text.parse::<i64>().unwrap_or_default();
                 let (nth, exit) = (number(nth), number(exit));
-                let fault = json!({"tool": tool, "nth": nth, "exit": exit, "stderr": message.join(" ")});
-                self.unit.world.content["faults"] = json!([fault]);
+                self.fault(json!({"tool": tool, "nth": nth, "exit": exit, "stderr": message.join(" ")}));
                 Ok(())
             }
             ("faults", ["none"]) => {
@@ -197,107 +212,22 @@ impl Stage<'_> {
                 Ok(())
             }
             ("action", [name, parameters @ ..]) => self.action(name, parameters)?,
-            _ => return self.look(verb, rest, &words),
+            _ => {
+                return match self.contain(verb, &words)? {
+                    Some(held) => Ok(held),
+                    None => match self.change(verb, rest, &words)? {
+                        Some(held) => Ok(held),
+                        None => self.look(verb, rest, &words),
+                    },
+                };
+            }
         })
     }
 
-    /// Steps that look at what came of others.
-    fn look(&mut self, verb: &str, rest: &str, words: &[&str]) -> Result<Held, Error> {
-        Ok(match (verb, words) {
-            ("result", [key, ..]) => {
-                let results = &self.unit.world.content["action"]["results"];
-                let value =
-                    key.split('.').fold(results, |value, key| &value[key]).as_str().unwrap_or_default();
-                let wanted = rest[key.len()..].trim();
-                held(matches(value, wanted) || (wanted.is_empty() && !value.is_empty()), || {
-                    format!("{key} is {value:?} of {results}")
-                })
-            }
-            ("failed", _) => {
-                let action = &self.unit.world.content["action"];
-                let message = action["message"].as_str().unwrap_or_default();
-                held(action["failed"] == true && matches(message, rest), || format!("{action}"))
-            }
-            ("calls", [number]) => self.calls(None, number),
-            ("calls", [tool, number]) => self.calls(Some(tool), number),
-            ("stderr", _) => {
-                let stderr = self.last.as_ref().map(|last| last.stderr.clone()).unwrap_or_default();
-                held(stderr.contains(rest), || stderr)
-            }
-            ("mark", []) => {
-                self.mark = self.cluster.audit().map(crate::cluster::AuditLog::mark).transpose()?;
-                self.pid = self.unit.daemon_pid();
-                Ok(())
-            }
-            ("same-daemon", []) => {
-                let now = self.unit.daemon_pid();
-                held(now.is_some() && now == self.pid, || format!("{:?} became {now:?}", self.pid))
-            }
-            ("kill-daemon", ["maybe"]) if self.unit.daemon_pid().is_none() => Ok(()),
-            ("kill-daemon", [] | ["maybe"]) => {
-                let pid = self.unit.daemon_pid().and_then(|pid| i32::try_from(pid).ok());
-                match pid.and_then(rustix::process::Pid::from_raw) {
-                    Some(pid) => rustix::process::kill_process(pid, rustix::process::Signal::KILL)
-                        .map_err(|error| error.to_string()),
-                    None => Err("no daemon runs".to_owned()),
-                }
-            }
-            ("writes", [number, more @ ..]) => self.writes(number, more)?,
-            ("exists", [kind, name]) => {
-                let found = self.find(kind, name)?;
-                held(found.is_some(), || "it is not there".to_owned())
-            }
-            ("field", [kind, name, pointer, ..]) => {
-                let found = self.find(kind, name)?.unwrap_or_default();
-                let value = found.pointer(pointer).cloned().unwrap_or_default();
-                let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                held(text == wanted, || format!("it is {text}"))
-            }
-            ("absent", [kind, name]) => {
-                let found = self.find(kind, name)?;
-                held(found.is_none(), || "it is there".to_owned())
-            }
-            ("image", [deployment, image]) => {
-                let found = self.find("Deployment", deployment)?.unwrap_or_default();
-                let container = &found["spec"]["template"]["spec"]["containers"][0]["image"];
-                held(container == image, || container.to_string())
-            }
-            ("apply", [file]) => {
-                self.apply(file)?;
-                Ok(())
-            }
-            ("delete", [kind, name]) => {
-                let resource = resource(kind)?;
-                self.cluster.delete(&resource, MODEL, name)?;
-                Ok(())
-            }
-            ("job", [name]) => {
-                self.cluster.create(&stack::train_job(), &stack::a_train_job(name))?;
-                Ok(())
-            }
-            ("end-job", [name]) => {
-                self.end_job(name)?;
-                Ok(())
-            }
-            ("absent-soon", [kind, name]) => {
-                let gone = || Ok(self.find(kind, name)?.is_none());
-                self.cluster.wait_until("an object to go", Duration::from_secs(20), gone)?;
-                Ok(())
-            }
-            ("bag", [id, bag, key, ..]) => {
-                let bag = self.unit.world.bag(id, bag);
-                let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
-                let value = bag.get(*key).cloned().unwrap_or_default();
-                let holds = if wanted.is_empty() { !value.is_empty() } else { value.contains(wanted) };
-                held(holds, || format!("{bag:#?}"))
-            }
-            ("version", [version]) => {
-                let shown = self.unit.world.content["version"].clone();
-                held(shown == *version, || shown.to_string())
-            }
-            _ => Err("no such step".to_owned()),
-        })
+    fn fault(&mut self, fault: Value) {
+        if let Some(faults) = self.unit.world.content["faults"].as_array_mut() {
+            faults.push(fault);
+        }
     }
 
     fn config(&mut self, rest: &str) -> Held {
@@ -343,6 +273,7 @@ impl Stage<'_> {
         let why = format!("ended with {code:?}, signal {signal:?}: {}", fired.stderr);
         let (took, budget) = (fired.took, budget(name));
         self.last = Some(fired);
+        self.shown.push(self.unit.world.status("unit-status"));
         if (code, signal) != end && !is_killed {
             return Ok(Err(why));
         }
@@ -387,62 +318,6 @@ impl Stage<'_> {
         self.last = Some(fired);
         Ok(held)
     }
-
-    fn calls(&self, tool: Option<&str>, number: &str) -> Held {
-        let calls = self.last.iter().flat_map(|last| &last.calls);
-        let names: Vec<&str> = calls.filter_map(|call| call["tool"].as_str()).collect();
-        let count = names.iter().filter(|name| tool.is_none_or(|tool| **name == tool)).count();
-        held(number.parse() == Ok(count), || format!("{count}: {names:?}"))
-    }
-
-    fn writes(&self, number: &str, more: &[&str]) -> Result<Held, Error> {
-        let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
-            return Ok(Err("there is no mark".to_owned()));
-        };
-        let verb = more.first().copied();
-        let writes = audit.writes_since(mark, "trainerd/")?;
-        // Events tell of what is done, and do nothing.
-        let counted = writes.iter().filter(|write| !write.path.contains("/events"));
-        let counted: Vec<_> = counted.filter(|write| verb.is_none_or(|verb| write.verb == verb)).collect();
-        Ok(held(number.parse() == Ok(counted.len()), || format!("{counted:#?}")))
-    }
-
-    /// Says of a TrainJob that it is complete, as its controller does.
-    fn end_job(&self, name: &str) -> Result<(), Error> {
-        let condition = json!({
-            "type": "Complete", "status": "True", "reason": "Done", "message": "done",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        });
-        let params = CreateParams { status: true, ..CreateParams::default() };
-        let patch = json!({"status": {"conditions": [condition]}});
-        let (resource, namespace) =
-            (stack::train_job(), stack::a_train_job(name)["metadata"]["namespace"].clone());
-        let namespace = namespace.as_str().map(str::to_owned);
-        let api = self.cluster.api();
-        let patched = api.patch_merge(&resource, namespace.as_deref(), name, &patch, params);
-        self.cluster.block_on(patched)?;
-        Ok(())
-    }
-
-    /// Applies the objects of a file beside the scenarios, in the model.
-    fn apply(&self, file: &str) -> Result<(), Error> {
-        let path = super::workspace().join("integration/scenarios/charm/objects").join(file);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        for document in text.split("---\n") {
-            let mut object: Value = serde_yaml::from_str(document)
-                .map_err(|_| Error::Missing(format!("YAML in {}", path.display())))?;
-            let resource = resource(object["kind"].as_str().unwrap_or_default())?;
-            if resource.namespaced {
-                object["metadata"]["namespace"] = MODEL.into();
-            }
-            self.cluster.create(&resource, &object)?;
-        }
-        Ok(())
-    }
-
-    fn find(&self, kind: &str, name: &str) -> Result<Option<Value>, Error> {
-        self.cluster.get(&resource(kind)?, MODEL, name)
-    }
 }
 
 /// What an unoptimised program may take more, on a machine that does other things meanwhile.
@@ -468,29 +343,4 @@ fn parameters_of(action: &str) -> Result<Value, Error> {
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let actions: Value = serde_yaml::from_str(&text).map_err(|_| Error::Missing("the actions".into()))?;
     Ok(actions[action]["params"].clone())
-}
-
-fn resource(kind: &str) -> Result<Resource, Error> {
-    let own = |group: &str, version: &str, plural: &str, namespaced| Resource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        namespaced,
-    };
-    Ok(match kind {
-        "Deployment" => stack::deployment(),
-        "Service" => stack::service(),
-        "CustomResourceDefinition" => stack::crd(),
-        "ClusterTrainingRuntime" => stack::runtime(),
-        "ClusterRole" => own("rbac.authorization.k8s.io", "v1", "clusterroles", false),
-        "ValidatingWebhookConfiguration" => {
-            own("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", false)
-        }
-        "ConfigMap" => stack::config_map(),
-        "Secret" => stack::secret(),
-        "StatefulSet" => own("apps", "v1", "statefulsets", true),
-        "AuthorizationPolicy" => own("security.istio.io", "v1", "authorizationpolicies", true),
-        other => return Err(Error::Missing(format!("how kind {other} is served"))),
-    })
 }

@@ -102,7 +102,7 @@ impl TestCluster {
             patience: None,
             waits: None,
         }))?;
-        let proxy = runtime.block_on(Proxy::start(&kubeconfig))?;
+        let proxy = runtime.block_on(Proxy::start(&kubeconfig, host_address(local.as_ref())))?;
         proxy.write_kubeconfig(&folder.path().join("proxy.kubeconfig"))?;
         let mut cluster = Self {
             local,
@@ -185,8 +185,7 @@ impl TestCluster {
     /// An address of this machine that the API server reaches: the host's end of the cluster's own pair of interfaces,
     /// or, of a cluster that somebody else keeps, the loopback interface.
     pub fn host_address(&self) -> std::net::IpAddr {
-        let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
-        self.local.as_ref().map_or(loopback, |local| local.address)
+        host_address(self.local.as_ref())
     }
 
     /// Whether the stand-in is the node: whether pods can be told how to behave, and state put back.
@@ -339,6 +338,11 @@ impl Local {
         let (audit, network) = (AuditLog::new(sheet.audit_log.clone()), network.namespace.clone());
         Ok(Self { standin, address, etcd, audit, empty, network })
     }
+}
+
+fn host_address(local: Option<&Local>) -> std::net::IpAddr {
+    let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
+    local.map_or(loopback, |local| local.address)
 }
 
 /// Whether the tests run against a cluster that somebody else keeps.

@@ -11,7 +11,7 @@ mod log;
 pub use fault::{Fault, Rule, When};
 pub use log::Entry;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,8 +85,8 @@ type BodyError = Box<dyn std::error::Error + Send + Sync>;
 type Reply = Response<UnsyncBoxBody<Bytes, BodyError>>;
 
 impl Proxy {
-    /// Listens on a free port of the loopback interface, for the cluster of a kubeconfig's current context.
-    pub async fn start(kubeconfig: &Path) -> Result<Self, Error> {
+    /// Listens on a free port of an address of this machine, for the cluster of a kubeconfig's current context.
+    pub async fn start(kubeconfig: &Path, address: IpAddr) -> Result<Self, Error> {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
         let mut config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -94,7 +94,7 @@ impl Proxy {
         config.read_timeout = None;
         config.default_retry = false;
         let client = kube::Client::try_from(config)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let (child, in_flight) = (watch::Sender::new(None), watch::Sender::new(0));
         let cut = watch::Sender::new(());

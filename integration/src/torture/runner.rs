@@ -99,7 +99,7 @@ impl Runner {
     pub fn new() -> Result<Self, Error> {
         let cluster = TestCluster::take()?;
         let seat = |name: &'static str| {
-            let proxy = cluster.block_on(Proxy::start(cluster.kubeconfig()))?;
+            let proxy = cluster.block_on(Proxy::start(cluster.kubeconfig(), cluster.host_address()))?;
             let kubeconfig = cluster.folder().join(format!("{name}.kubeconfig"));
             proxy.write_kubeconfig(&kubeconfig)?;
             Ok::<_, Error>(Seat { name, proxy, kubeconfig, daemon: None })

@@ -1,0 +1,187 @@
+//! Steps that look at what came of others.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Held, MODEL, Stage, held, matches, objects};
+use crate::{Error, stack};
+
+/// How long what happens soon may take.
+const SOON: Duration = Duration::from_secs(20);
+
+impl Stage<'_> {
+    /// Steps that look at what came of others.
+    pub(super) fn look(&mut self, verb: &str, rest: &str, words: &[&str]) -> Result<Held, Error> {
+        Ok(match (verb, words) {
+            ("result", [key, ..]) => {
+                let results = &self.unit.world.content["action"]["results"];
+                let value =
+                    key.split('.').fold(results, |value, key| &value[key]).as_str().unwrap_or_default();
+                let wanted = rest[key.len()..].trim();
+                held(matches(value, wanted) || (wanted.is_empty() && !value.is_empty()), || {
+                    format!("{key} is {value:?} of {results}")
+                })
+            }
+            ("failed", _) => {
+                let action = &self.unit.world.content["action"];
+                let message = action["message"].as_str().unwrap_or_default();
+                held(action["failed"] == true && matches(message, rest), || format!("{action}"))
+            }
+            ("calls", [number]) => self.calls(None, number),
+            ("calls", [tool, number]) => self.calls(Some(tool), number),
+            ("stderr", _) => {
+                let stderr = self.last.as_ref().map(|last| last.stderr.clone()).unwrap_or_default();
+                held(stderr.contains(rest), || stderr)
+            }
+            ("mark", []) => {
+                self.mark = self.cluster.audit().map(crate::cluster::AuditLog::mark).transpose()?;
+                self.pid = self.unit.daemon_pid();
+                self.served = self.unit.log().lines().count();
+                Ok(())
+            }
+            ("same-daemon", []) => {
+                let now = self.unit.daemon_pid();
+                held(now.is_some() && now == self.pid, || format!("{:?} became {now:?}", self.pid))
+            }
+            ("bag", [id, bag, key, ..]) => {
+                let bag = self.unit.world.bag(id, bag);
+                let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
+                let value = bag.get(*key).cloned().unwrap_or_default();
+                let holds = if wanted.is_empty() { !value.is_empty() } else { value.contains(wanted) };
+                held(holds, || format!("{bag:#?}"))
+            }
+            ("bag-empty", [id, bag]) => {
+                let bag = self.unit.world.bag(id, bag);
+                held(bag.is_empty(), || format!("{bag:#?}"))
+            }
+            ("version", [version]) => {
+                let shown = self.unit.world.content["version"].clone();
+                held(shown == *version, || shown.to_string())
+            }
+            _ => return self.look_at_cluster(verb, rest, words),
+        })
+    }
+
+    /// Steps that look at the cluster.
+    fn look_at_cluster(&self, verb: &str, rest: &str, words: &[&str]) -> Result<Held, Error> {
+        Ok(match (verb, words) {
+            ("writes", [number, more @ ..]) => self.writes(number, more)?,
+            ("exists", [kind, name]) => {
+                let found = self.find(kind, name)?;
+                held(found.is_some(), || "it is not there".to_owned())
+            }
+            ("field", [kind, name, pointer, ..]) => {
+                let text = self.field(kind, name, pointer)?;
+                held(text == rest.splitn(4, ' ').nth(3).unwrap_or_default(), || format!("it is {text}"))
+            }
+            ("field-soon", [kind, name, pointer, ..]) => {
+                let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
+                let is_so = || Ok(self.field(kind, name, pointer)? == wanted);
+                self.cluster.wait_until("a field to be as wanted", SOON, is_so)?;
+                Ok(())
+            }
+            ("labelled", [kind, selector, number]) => {
+                let found = self.cluster.list(&objects::resource(kind)?, Some(selector))?;
+                let names: Vec<&Value> = found.iter().map(|object| &object["metadata"]["name"]).collect();
+                held(number.parse() == Ok(found.len()), || format!("{names:?}"))
+            }
+            ("never", [word]) => {
+                let found = self.shown.iter().find(|(shown, _)| shown == word);
+                held(found.is_none(), || format!("a hook showed {found:?}"))
+            }
+            ("pebble", [method, number]) => {
+                let log = self.unit.log();
+                let asked = format!(" {method} /v1/");
+                let served: Vec<&str> =
+                    log.lines().skip(self.served).filter(|line| line.contains(&asked)).collect();
+                held(number.parse() == Ok(served.len()), || format!("{served:#?}"))
+            }
+            ("images", ["told"]) => {
+                let told = self.unit.world.content["action"]["results"]["images"].clone();
+                let told = told.as_str().unwrap_or_default().lines().map(str::to_owned).collect();
+                let used = self.images()?;
+                held(!used.is_empty() && used == told, || format!("told {told:#?}\nused {used:#?}"))
+            }
+            ("images", [prefix]) => {
+                let used = self.images()?;
+                let others: Vec<_> = used.iter().filter(|image| !image.starts_with(prefix)).collect();
+                held(!used.is_empty() && others.is_empty(), || format!("{others:?} of {used:#?}"))
+            }
+            ("absent", [kind, name]) => {
+                let found = self.find(kind, name)?;
+                held(found.is_none(), || "it is there".to_owned())
+            }
+            ("image", [deployment, image]) => {
+                let found = self.find("Deployment", deployment)?.unwrap_or_default();
+                let container = &found["spec"]["template"]["spec"]["containers"][0]["image"];
+                held(container == image, || container.to_string())
+            }
+            ("absent-soon", [kind, name]) => {
+                let gone = || Ok(self.find(kind, name)?.is_none());
+                self.cluster.wait_until("an object to go", SOON, gone)?;
+                Ok(())
+            }
+            _ => Err("no such step".to_owned()),
+        })
+    }
+
+    fn calls(&self, tool: Option<&str>, number: &str) -> Held {
+        let calls = self.last.iter().flat_map(|last| &last.calls);
+        let names: Vec<&str> = calls.filter_map(|call| call["tool"].as_str()).collect();
+        let count = names.iter().filter(|name| tool.is_none_or(|tool| **name == tool)).count();
+        held(number.parse() == Ok(count), || format!("{count}: {names:?}"))
+    }
+
+    fn writes(&self, number: &str, more: &[&str]) -> Result<Held, Error> {
+        let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
+            return Ok(Err("there is no mark".to_owned()));
+        };
+        let verb = more.first().copied();
+        let writes = audit.writes_since(mark, "trainerd/")?;
+        // Events tell of what is done, and do nothing.
+        let counted = writes.iter().filter(|write| !write.path.contains("/events"));
+        let counted: Vec<_> = counted.filter(|write| verb.is_none_or(|verb| write.verb == verb)).collect();
+        Ok(held(number.parse() == Ok(counted.len()), || format!("{counted:#?}")))
+    }
+
+    fn find(&self, kind: &str, name: &str) -> Result<Option<Value>, Error> {
+        // Jobs are their users', and not in the model.
+        let namespace = if kind == "TrainJob" { "default" } else { MODEL };
+        self.cluster.get(&objects::resource(kind)?, namespace, name)
+    }
+
+    fn field(&self, kind: &str, name: &str, pointer: &str) -> Result<String, Error> {
+        let found = self.find(kind, name)?.unwrap_or_default();
+        let value = found.pointer(pointer).cloned().unwrap_or_default();
+        Ok(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    }
+
+    /// Every image that the installation names in the cluster.
+    fn images(&self) -> Result<BTreeSet<String>, Error> {
+        let mut images = BTreeSet::new();
+        for resource in [stack::deployment(), stack::runtime()] {
+            for object in self.cluster.list(&resource, None)? {
+                collect(&object, &mut images);
+            }
+        }
+        Ok(images)
+    }
+}
+
+/// The images below a value: those of containers, and those that containers are told of by a variable.
+fn collect(value: &Value, images: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, images)),
+        Value::Object(fields) => {
+            let text = |key: &str| fields.get(key).and_then(Value::as_str);
+            images.extend(text("image").map(str::to_owned));
+            if text("name").is_some_and(|name| name.ends_with("_IMAGE")) {
+                images.extend(text("value").map(str::to_owned));
+            }
+            fields.values().for_each(|field| collect(field, images));
+        }
+        _ => {}
+    }
+}
