@@ -293,7 +293,7 @@ async fn configuration(options: &ConnectOptions) -> Result<ClientConfig, Connect
     let list = std::env::var_os("KUBECONFIG");
     let found = kubeconfig::find(options.kubeconfig.as_deref(), list.as_deref(), std::env::home_dir());
     let mut kubeconfig =
-        match found.map_err(|source| ConnectError::BadKubeconfig { source: source.into() })? {
+        match found.map_err(|source| ConnectError::BadKubeconfig { source: in_words(source) })? {
             Found::Kubeconfig(kubeconfig) => *kubeconfig,
             Found::Missing(paths) => return Err(ConnectError::NoKubeconfig { paths }),
             Found::Nothing => return outside_kubeconfig(options),
@@ -316,6 +316,16 @@ async fn configuration(options: &ConnectOptions) -> Result<ClientConfig, Connect
     config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
     let plugin = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
     Ok(ClientConfig { config, proxy, plugin })
+}
+
+/// What stands in the way of a kubeconfig; a file that cannot be read is named as people write it.
+fn in_words(error: KubeconfigError) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        KubeconfigError::ReadConfig(source, path) => {
+            format!("failed to read {}: {source}", path.display()).into()
+        }
+        other => other.into(),
+    }
 }
 
 /// The `proxy-url` of the context's cluster. Where there is one, or the environment names one, a harmless text takes

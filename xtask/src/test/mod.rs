@@ -58,7 +58,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     go_through(&stages, &mut world, &mut tally);
 
     print(format_args!("\n{}", tally.steps.table()));
-    print(format_args!("{} passed, {} failed", tally.sum.passed, tally.sum.failed));
+    let Counts { passed, failed, skipped } = tally.sum;
+    print(format_args!("{passed} passed, {failed} failed, {skipped} skipped"));
     check_interrupted().map_err(Failure::of)?;
     match tally.steps.failed().as_slice() {
         [] => Ok(()),
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn the_sum_has_a_failure_for_every_step_that_failed() {
         let mut tally = Tally::default();
-        let failed = |passed, failed| Counts { passed, failed, ignored: 0 };
+        let failed = |passed, failed| Counts { passed, failed, skipped: 0 };
         assert!(tally.step("good", |counts| {
             *counts = failed(3, 0);
             Ok(String::new())

@@ -1,6 +1,7 @@
 //! Running test programs and counting what they say.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::Error;
-use super::counts::Counts;
+use super::counts::{Counts, Skipped};
 use crate::cargo::{self, Program};
 use crate::foreground;
 use crate::home::Home;
@@ -32,6 +33,7 @@ pub(crate) struct Suite<'a> {
 struct Ended {
     name: String,
     counts: Counts,
+    skipped: Vec<Skipped>,
     is_success: bool,
 }
 
@@ -126,6 +128,13 @@ impl<'a> Suite<'a> {
         let failed: Vec<&str> =
             ended().filter(|ended| !ended.is_success).map(|ended| ended.name.as_str()).collect();
         let failed = failed.join(", ");
+        let mut skipped = String::new();
+        for Ended { name, skipped: of_program, .. } in ended() {
+            for Skipped { test, why } in of_program {
+                // Writing to a String cannot fail.
+                let _ = write!(skipped, "\n    skipped: {name} {test}: {why}");
+            }
+        }
         if let Some(error) = lanes.into_iter().find_map(|(_, error)| error) {
             return Err(error.into());
         }
@@ -135,7 +144,8 @@ impl<'a> Suite<'a> {
         if counts.passed == 0 {
             return Err(Error::NoTest);
         }
-        Ok(counts.to_string())
+        let note = counts.to_string() + &skipped;
+        Ok(note)
     }
 
     fn run_one(
@@ -161,7 +171,8 @@ impl<'a> Suite<'a> {
             // One that ended before it could count has failed all the same.
             counts.failed = counts.failed.max(1);
         }
-        Ok(Ended { name, counts, is_success: status.success() })
+        let skipped = Skipped::read(&output);
+        Ok(Ended { name, counts, skipped, is_success: status.success() })
     }
 
     /// The program as `cargo test` would run it, in its package's folder; without a cluster, unless one is
@@ -169,7 +180,12 @@ impl<'a> Suite<'a> {
     fn command(&self, program: &Program) -> Command {
         let folder = self.home.checkout().join(&program.folder);
         let mut command = Command::new(&program.path);
-        command.args(&self.arguments).current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
+        // What a test says that did not look is only in its output.
+        command
+            .arg("--show-output")
+            .args(&self.arguments)
+            .current_dir(&folder)
+            .env("CARGO_MANIFEST_DIR", &folder);
         command.env_remove("KUBECONFIG").env_remove("TRAINERD_TEST_CLUSTER");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -225,7 +241,7 @@ mod tests {
         let good = program(
             folder.path(),
             "good",
-            r#"[ "$A $1 $KUBECONFIG" = "b c " ] && echo "test result: ok. 2 passed; 0 failed; 1 ignored""#,
+            r#"[ "$A $2 $KUBECONFIG" = "b c " ] && echo "test result: ok. 2 passed; 0 failed; 1 ignored""#,
         );
         let crash = program(folder.path(), "crash", "kill -ABRT $$");
         let silent = program(folder.path(), "silent", "exit 0");
@@ -237,11 +253,11 @@ mod tests {
         let mut counts = Counts::default();
         let error = suite.run(|_| true, &mut counts).unwrap_err().to_string();
         assert!(error.contains("xtask/crash") && !error.contains("xtask/good"), "{error}");
-        assert_eq!(counts, Counts { passed: 2, failed: 1, ignored: 1 });
+        assert_eq!(counts, Counts { passed: 2, failed: 1, skipped: 1 });
 
         let mut counts = Counts::default();
         let note = suite.run(|program| program.target == "good", &mut counts).unwrap();
-        assert_eq!(note, "2 passed, 1 ignored");
+        assert_eq!(note, "2 passed, 1 skipped");
 
         let silent = suite.run(|program| program.target == "silent", &mut Counts::default());
         assert!(matches!(silent, Err(Error::NoTest)), "a stage without tests is no success");
