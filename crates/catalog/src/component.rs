@@ -6,7 +6,7 @@ use semver::{Version, VersionReq};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::options::Reconciler;
+use crate::options::{Options, Provider};
 
 /// The name under which `needs` lists the Kubernetes range.
 pub(crate) const KUBERNETES: &str = "kubernetes";
@@ -61,17 +61,40 @@ pub(crate) struct ImageEntry {
     /// Its key in an option that holds several images.
     #[serde(default)]
     pub(crate) key: Option<String>,
-    /// The image that takes its place where the reconciler is native.
+    /// Ours, which takes its place where that is asked for.
     #[serde(default)]
-    pub(crate) native: Option<Box<ImageEntry>>,
+    pub(crate) native: Option<Box<NativeEntry>>,
+}
+
+/// An image of ours, and the option that asks for it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NativeEntry {
+    pub(crate) when: ProviderOption,
+    pub(crate) image: ImageEntry,
+}
+
+/// The options with which one chooses between upstream's programs and ours.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ProviderOption {
+    DataCacheServer,
+    Initializers,
+    Reconciler,
 }
 
 impl ImageEntry {
     /// The one of both that is used.
-    pub(crate) fn of(&self, reconciler: Reconciler) -> &Self {
-        match (reconciler, &self.native) {
-            (Reconciler::Native, Some(native)) => native,
-            _ => self,
+    pub(crate) fn of(&self, options: &Options) -> &Self {
+        let Some(native) = &self.native else { return self };
+        let provider = match native.when {
+            ProviderOption::DataCacheServer => options.data_cache_server,
+            ProviderOption::Initializers => options.initializers,
+            ProviderOption::Reconciler => options.reconciler,
+        };
+        match provider {
+            Provider::Native => &native.image,
+            Provider::Upstream => self,
         }
     }
 }

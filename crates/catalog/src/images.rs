@@ -50,7 +50,7 @@ fn images_of(
 ) -> Result<Vec<Image>, CatalogError> {
     let manifest = &component.manifest;
     let image = |name: &str, entry: &str, key: Option<String>, runtime: Option<&str>| {
-        let chosen = manifest.images.get(entry).map(|image| image.of(options.reconciler));
+        let chosen = manifest.images.get(entry).map(|image| image.of(options));
         let option = chosen.map(|image| image.option.clone()).unwrap_or_default();
         let reference = reference(component, options, entry, runtime)?.to_string();
         Ok(Image { component: manifest.name.clone(), name: name.to_owned(), reference, option, key })
@@ -91,7 +91,7 @@ pub(crate) fn reference(
         version: manifest.version.clone(),
         what: format!("image {entry}"),
     };
-    let image = manifest.images.get(entry).ok_or_else(dangling)?.of(options.reconciler);
+    let image = manifest.images.get(entry).ok_or_else(dangling)?.of(options);
     let overrides = [
         runtime.and_then(|runtime| options.runtime_images.get(runtime)),
         image.key.as_ref().and_then(|key| options.runtime_images.get(key)),

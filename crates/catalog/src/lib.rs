@@ -40,7 +40,7 @@ pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
 pub use images::Image;
 pub use options::{
-    Conflicts, InvalidOptions, LogLevel, OptionError, Options, Raw, Reconciler, Rule, RuntimeChoice,
+    Conflicts, InvalidOptions, LogLevel, OptionError, Options, Provider, Raw, Rule, RuntimeChoice,
     UpgradePolicy, VersionChoice, parse_options_file,
 };
 pub use patches::{Patch, PatchFault, Target};

@@ -15,7 +15,7 @@ use crate::component::{Component, KUBERNETES};
 use crate::error::{CatalogError, ObjectFault};
 use crate::images::reference;
 use crate::names::Names;
-use crate::options::{Options, Reconciler, is_label};
+use crate::options::{Options, Provider, is_label};
 use crate::patches::Patch;
 use crate::resolve::Resolution;
 use crate::{pods, resource};
@@ -222,7 +222,7 @@ impl Render<'_> {
         variables.insert("version".to_owned(), json!(self.version().to_string()));
         variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
         variables.insert("pre_stop_seconds".to_owned(), json!(self.pre_stop_seconds()));
-        variables.insert("native".to_owned(), json!(self.options.reconciler == Reconciler::Native));
+        variables.insert("native".to_owned(), json!(self.options.reconciler == Provider::Native));
         variables.insert("images".to_owned(), json!(images));
         Ok((variables, images))
     }

@@ -84,6 +84,45 @@ fn each_is_overridden_by_itself() {
     }
 }
 
+/// Ours take the place of upstream's under the same keys, at every version; an image of one's own counts more.
+#[test]
+fn data_cache_and_initializers_are_upstreams_or_ours() {
+    let ours = |name: &str| format!("localhost/{name}:v{}", env!("CARGO_PKG_VERSION"));
+    for version in ["2.2.1", "2.3.0"] {
+        let pick = |more: &[(&str, &str)], name: &str| {
+            let images = listed(&[&[("trainer-version", version)], more].concat());
+            images.into_iter().find(|image| image.name == name).unwrap().reference
+        };
+        let server = [("data-cache-server", "native")];
+        let initializers = [("initializers", "native")];
+        assert_eq!(pick(&server, "data-cache"), ours("data-cache"));
+        assert_eq!(
+            pick(&initializers, "data-cache"),
+            format!("ghcr.io/kubeflow/trainer/data-cache:v{version}")
+        );
+        for name in ["dataset-initializer", "model-initializer"] {
+            assert_eq!(pick(&initializers, name), ours(name));
+            assert_eq!(pick(&server, name), format!("ghcr.io/kubeflow/trainer/{name}:v{version}"));
+        }
+        let mine = [("runtime-images", "data-cache=example.io/mine:1"), server[0]];
+        assert_eq!(pick(&mine, "data-cache"), "example.io/mine:1");
+        let mirrored = [("image-registry", "mirror.local/team"), server[0]];
+        let tag = env!("CARGO_PKG_VERSION");
+        assert_eq!(pick(&mirrored, "data-cache"), format!("mirror.local/team/data-cache:v{tag}"));
+        // What is listed is what is rendered: the initializer is told of the cache's image.
+        let both = [server[0], initializers[0]];
+        let objects = found(&render_with(version, "kubeflow-system", &both));
+        for name in ["data-cache", "dataset-initializer", "model-initializer"] {
+            assert!(objects.contains(&ours(name)), "{version} {name}: {objects:?}");
+        }
+        let upstreams = ["data-cache:", "-initializer:"];
+        let left = |image: &&String| {
+            image.starts_with("ghcr.io") && upstreams.iter().any(|name| image.contains(name))
+        };
+        assert_eq!(objects.iter().filter(left).count(), 0, "{objects:?}");
+    }
+}
+
 /// `torchtune-trainer` is the image of three runtimes, of which one may have its own.
 #[test]
 fn a_shared_image_gives_way_to_that_of_one_runtime() {

@@ -78,6 +78,8 @@ fn every_rule_has_its_text() {
         ),
         (&[("lws-version", "1.0")], "unknown version 1.0; known: 0.8.0", None),
         (&[("reconciler", "natve")], "must be native or upstream", Some("native")),
+        (&[("data-cache-server", "ours")], "must be native or upstream", None),
+        (&[("initializers", "upsteam")], "must be native or upstream", Some("upstream")),
         (
             &[("reconciler", "native"), ("trainer-version", "2.2")],
             "native does not fit trainer 2.2.1; use trainer 2.3.0",

@@ -22,9 +22,9 @@ fn sha256(text: &str) -> String {
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
 const COMMITTED: [&str; 3] = [
-    "3a46a18aaaebbccc9afe40289240775cb2ffd369a748265c0bd19619f8e2be04",
-    "cde3f14a703558c8f16f75f1cfaaa2ea0abb27198fc377de2426338f8ffdc2ca",
-    "c09764f5d0625d508b41cef88bb2a28d0c33ab1c603b61c1824ee726fa6a78aa",
+    "28118abe2da3f4794f29408d405f5628b7c6abbdcda6bf838b95d4de03606233",
+    "06e543031ea7ed47b701be879272d89748a460e70da353ab39b2e47f8358f8f7",
+    "bc6aeae1437fade10158b1583d6d7c694ab84a60b36378706bd4ae27914e1eb4",
 ];
 
 /// A change of what is rendered shows here even where upstream's manifests are not at hand.
@@ -150,6 +150,32 @@ fn options_reach_the_pods() {
     }
 }
 
+/// Admission asks for it, upstream's and ours: without it a TrainJob with `spec.initializer` is refused.
+#[test]
+fn initializers_mount_the_volume_that_admission_asks_for() {
+    for version in ["2.2.1", "2.3.0"] {
+        let mut seen = 0;
+        for (key, manifest) in rendered(version) {
+            let jobs =
+                manifest["spec"]["template"]["spec"]["replicatedJobs"].as_array().into_iter().flatten();
+            for job in
+                jobs.filter(|job| job["name"].as_str().is_some_and(|name| name.ends_with("-initializer")))
+            {
+                let container = &job["template"]["spec"]["template"]["spec"]["containers"][0];
+                let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+                assert_eq!(container["name"], job["name"], "{key}");
+                assert_eq!(
+                    mounts.filter(|mount| mount["name"] == "initializer").count(),
+                    1,
+                    "{key}: {container}"
+                );
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 7, "{version}: torchtune's three with two, and that of the cache");
+    }
+}
+
 /// The pod specs of the controllers, on a cluster of that Kubernetes version.
 fn controllers(version: &str, kubernetes: &str) -> BTreeMap<String, Value> {
     let (options, resolution) = chosen(&[("trainer-version", version), ("data-cache", "true")]);
@@ -259,8 +285,10 @@ fn components_list_the_options_that_change_them() {
         ("auto-rollback", "false"),
         ("conflicts", "force"),
         ("data-cache", "false"),
+        ("data-cache-server", "native"),
         ("image-pull-secrets", "regcred"),
         ("image-registry", "mirror.local"),
+        ("initializers", "native"),
         ("jobset-image", "a.io/j:x"),
         ("kubeflow-trainer-image", "a.io/t:x"),
         ("lws-image", "a.io/l:x"),

@@ -103,12 +103,12 @@ pub enum RuntimeChoice {
     Named(BTreeSet<String>),
 }
 
-/// Which controller reconciles TrainJobs.
+/// Whose program does a part of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reconciler {
-    /// Kubeflow's controller manager.
+pub enum Provider {
+    /// Kubeflow's.
     Upstream,
-    /// trainerd's own, from its own image.
+    /// Ours, in its place.
     Native,
 }
 
@@ -170,7 +170,7 @@ pub struct Options {
     /// The version asked for, by component; one entry for each of trainer, jobset and lws.
     pub versions: BTreeMap<String, VersionChoice>,
     /// Which controller reconciles TrainJobs.
-    pub reconciler: Reconciler,
+    pub reconciler: Provider,
     /// Components to install; the trainer is among them.
     pub components: BTreeSet<String>,
     /// Training runtimes to install.
@@ -179,6 +179,10 @@ pub struct Options {
     pub runtime_images: BTreeMap<String, ImageRef>,
     /// Whether to install what the data cache needs.
     pub data_cache: bool,
+    /// Whose head and workers the data cache has.
+    pub data_cache_server: Provider,
+    /// Whose initializers bring datasets and models.
+    pub initializers: Provider,
     /// The registry that replaces the host of every image that no option gives with a host of its own.
     pub image_registry: Option<Registry>,
     /// Changes of what is rendered, in the order given.

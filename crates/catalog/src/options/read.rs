@@ -8,7 +8,7 @@ use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
-    Conflicts, DAEMON_IMAGE, InvalidOptions, LogLevel, OptionError, Options, PATCHES, Raw, Reconciler, Rule,
+    Conflicts, DAEMON_IMAGE, InvalidOptions, LogLevel, OptionError, Options, PATCHES, Provider, Raw, Rule,
     RuntimeChoice, UpgradePolicy, VERSIONED, VersionChoice, nearest,
 };
 use crate::catalog::Catalog;
@@ -41,11 +41,13 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
     let options = Options {
         images,
         versions,
-        reconciler: reader.reconciler(),
+        reconciler: reader.provider("reconciler"),
         components,
         runtimes: reader.runtimes(),
         runtime_images: reader.runtime_images(),
         data_cache,
+        data_cache_server: reader.provider("data-cache-server"),
+        initializers: reader.provider("initializers"),
         image_registry: reader.registry(),
         patches: reader.patches(),
         image_pull_secrets: reader.secrets(),
@@ -143,10 +145,10 @@ impl<'a> Reader<'a> {
         value
     }
 
-    fn reconciler(&mut self) -> Reconciler {
-        match self.one_of("reconciler", &["native", "upstream"]).as_str() {
-            "native" => Reconciler::Native,
-            _ => Reconciler::Upstream,
+    fn provider(&mut self, option: &str) -> Provider {
+        match self.one_of(option, &["native", "upstream"]).as_str() {
+            "native" => Provider::Native,
+            _ => Provider::Upstream,
         }
     }
 
