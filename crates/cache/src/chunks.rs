@@ -7,8 +7,8 @@
 mod flights;
 mod readers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foyer::{Cache, CacheBuilder, LfuConfig};
 use futures::TryStreamExt as _;
@@ -20,8 +20,20 @@ use crate::frame::{self, Frame};
 use crate::plan::Unit;
 use crate::source::{Dataset, Error};
 
-/// Bytes of a chunk, about.
+/// Bytes of a chunk, about; less where there is little memory.
 const CHUNK_BYTES: u64 = 4 << 20;
+
+/// Least bytes of a chunk, about: smaller ones would be messages that are hardly worth one.
+const LEAST_CHUNK_BYTES: u64 = 1 << 20;
+
+/// So many chunks fit into the memory at least.
+const LEAST_CHUNKS: u64 = 128;
+
+/// Chunks that a load takes while it runs: its rows as they are decoded, as they are encoded, and as they are kept.
+const LOAD_CHUNKS: u64 = 3;
+
+/// Chunks that a stream may hold when nobody reads it: the one that it is at, and the messages that wait.
+const STREAM_CHUNKS: u64 = 2;
 
 /// Most rows of a chunk.
 const CHUNK_ROWS: u64 = 1 << 20;
@@ -29,8 +41,15 @@ const CHUNK_ROWS: u64 = 1 << 20;
 /// Part of the memory that is for chunks; the rest is for loading and sending.
 const SHARE_PERCENT: u64 = 70;
 
-/// Part of the memory that is for what is being read: compressed bytes of row groups, and rows that are not taken yet.
+/// Part of the memory that is for what is being read: compressed bytes of row groups, rows that are not taken yet, and the
+/// chunks that are made of them.
 const LOADING_PERCENT: u64 = 15;
+
+/// Part of the memory that is for streams; what they need beyond it is taken from that of the chunks.
+const STREAMS_PERCENT: u64 = 5;
+
+/// Part of the memory that chunks have however many streams there are.
+const LEAST_SHARE_PERCENT: u64 = 20;
 
 /// A number of consecutive rows of a unit.
 #[derive(Debug)]
@@ -75,7 +94,9 @@ pub struct Counts {
 pub struct Chunks {
     dataset: Dataset,
     cache: Cache<Key, Arc<Chunk>>,
-    capacity: usize,
+    memory: u64,
+    chunk_bytes: u64,
+    streams: Mutex<u64>,
     /// Rows of a chunk, known from the first rows that were read.
     rows: OnceCell<u64>,
     loads: Semaphore,
@@ -89,21 +110,28 @@ impl Chunks {
     /// Of a dataset, within a part of so many bytes of memory, with so many loads at the same time and messages of at
     /// most so many bytes.
     pub fn new(dataset: Dataset, memory: u64, loads: usize, most_bytes: usize) -> Self {
-        let capacity = usize::try_from(memory / 100 * SHARE_PERCENT).unwrap_or(usize::MAX);
+        let chunk_bytes = (memory / LEAST_CHUNKS).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES);
+        let loading = memory / 100 * LOADING_PERCENT;
+        // Half of it is for the loads themselves: with little memory there are fewer at the same time.
+        let most_loads = (loading / 2 / (chunk_bytes * LOAD_CHUNKS)).max(1);
+        let loads = loads.min(usize::try_from(most_loads).unwrap_or(usize::MAX));
+        let readers = loading.saturating_sub(loads as u64 * chunk_bytes * LOAD_CHUNKS);
         // Epochs are scans that come again: what was used least often goes, or nothing would ever be met again where
         // the data is larger than the memory.
-        let cache = CacheBuilder::new(capacity)
+        let cache = CacheBuilder::new(capacity(memory, chunk_bytes, 0))
             .with_eviction_config(LfuConfig::default())
             .with_weighter(|_: &Key, chunk: &Arc<Chunk>| chunk.size())
             .build();
         Self {
             dataset,
             cache,
-            capacity,
+            memory,
+            chunk_bytes,
+            streams: Mutex::new(0),
             rows: OnceCell::new(),
             loads: Semaphore::new(loads),
             flights: Flights::default(),
-            readers: Readers::new(memory / 100 * LOADING_PERCENT, loads),
+            readers: Readers::new(readers, loads),
             most_bytes,
             counts: Counts::default(),
         }
@@ -126,7 +154,24 @@ impl Chunks {
 
     /// Whether another chunk would drive one out.
     pub fn is_full(&self) -> bool {
-        self.used() + usize::try_from(CHUNK_BYTES).unwrap_or(0) > self.capacity
+        self.used() + usize::try_from(self.chunk_bytes).unwrap_or(0) > self.cache.capacity()
+    }
+
+    /// Counts a stream for as long as it holds rows. What many streams hold is memory that chunks cannot have.
+    pub fn hold(self: &Arc<Self>) -> Holding {
+        self.count(|streams| streams + 1);
+        Holding(Arc::clone(self))
+    }
+
+    fn count(&self, change: impl FnOnce(u64) -> u64) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        *streams = change(*streams);
+        let capacity = capacity(self.memory, self.chunk_bytes, *streams);
+        if capacity != self.cache.capacity()
+            && let Err(error) = self.cache.resize(capacity)
+        {
+            tracing::warn!(%error, "failed to resize the cache of rows");
+        }
     }
 
     /// Reads consecutive rows of a unit, chunk by chunk.
@@ -139,7 +184,7 @@ impl Chunks {
         unit.ok_or_else(|| Error::Changed(format!("the plan has no unit {number}")))
     }
 
-    /// Rows of a chunk: as many as make about four megabytes, by the first rows of the dataset.
+    /// Rows of a chunk: as many as make about the bytes of one, by the first rows of the dataset.
     pub async fn chunk_rows(&self) -> Result<u64, Error> {
         let measure = || async {
             let Some(unit) = self.dataset.plan.units().iter().find(|unit| unit.rows > 0) else {
@@ -149,9 +194,27 @@ impl Chunks {
             let Some(batch) = batches.try_next().await? else { return Ok(1) };
             let frame = frame::encode_one(&batch).map_err(|source| arrow(unit, source))?;
             let row = (frame.size() as u64 / frame.rows().max(1)).max(1);
-            Ok((CHUNK_BYTES / row).clamp(1, CHUNK_ROWS))
+            Ok((self.chunk_bytes / row).clamp(1, CHUNK_ROWS))
         };
         self.rows.get_or_try_init(measure).await.copied()
+    }
+}
+
+/// Bytes that chunks may have while there are so many streams.
+fn capacity(memory: u64, chunk_bytes: u64, streams: u64) -> usize {
+    let held = streams.saturating_mul(chunk_bytes * STREAM_CHUNKS);
+    let beyond = held.saturating_sub(memory / 100 * STREAMS_PERCENT);
+    let rest = (memory / 100 * SHARE_PERCENT).saturating_sub(beyond);
+    usize::try_from(rest.max(memory / 100 * LEAST_SHARE_PERCENT)).unwrap_or(usize::MAX)
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+pub struct Holding(Arc<Chunks>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.count(|streams| streams.saturating_sub(1));
     }
 }
 
@@ -225,5 +288,22 @@ impl Scan {
             row = first + chunk.rows;
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_streams_hold_is_taken_from_what_chunks_have() {
+        let (memory, chunk) = (1 << 30, 4 << 20);
+        let none = capacity(memory, chunk, 0);
+        assert_eq!(none as u64, memory / 100 * SHARE_PERCENT);
+        assert_eq!(capacity(memory, chunk, 6), none, "a few have their own part");
+        let many = capacity(memory, chunk, 40) as u64;
+        let held = 40 * chunk * STREAM_CHUNKS;
+        assert!(many + held <= memory / 100 * (SHARE_PERCENT + STREAMS_PERCENT), "{many} + {held}");
+        assert_eq!(capacity(memory, chunk, u64::MAX) as u64, memory / 100 * LEAST_SHARE_PERCENT);
     }
 }

@@ -59,13 +59,16 @@ pub fn status(error: &Error) -> Status {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, in one line. Libraries put the text of a cause into their own: nothing is said twice.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text
@@ -202,5 +205,26 @@ impl<R: Role> FlightService for Service<R> {
             Ok(ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
         };
         Ok(Response::new(stream::iter(R::ACTIONS.iter().map(one).collect::<Vec<_>>()).boxed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn what_a_library_says_for_its_cause_is_not_said_again() {
+        let layer = |text, source: Option<Layer>| Layer { text, source: source.map(Box::new) };
+        let cause =
+            layer("GET failed: no such host", Some(layer("no such host", Some(layer("errno 2", None)))));
+        let error = layer("failed to read the table", Some(cause));
+        assert_eq!(chain(&error), "failed to read the table: GET failed: no such host: errno 2");
     }
 }

@@ -96,10 +96,16 @@ pub fn encode_one(batch: &RecordBatch) -> Result<Frame, ArrowError> {
         &mut CompressionContext::default(),
     )?;
     Ok(Frame {
-        header: encoded.ipc_message.into(),
-        body: encoded.arrow_data.into(),
+        header: exact(&encoded.ipc_message),
+        body: exact(&encoded.arrow_data),
         rows: batch.num_rows() as u64,
     })
+}
+
+/// The same bytes in just as much memory. The encoder's vector has grown by doubling, and would be kept with all the room
+/// that it has; allocators do not take back less than half of a block when it is made smaller.
+fn exact(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 #[cfg(test)]
@@ -129,6 +135,17 @@ mod tests {
         let decoded: Vec<_> = frames.iter().map(|frame| frame.decode(&whole.schema()).unwrap()).collect();
         assert_eq!(crate::arrow::concat_batches(&whole.schema(), &decoded).unwrap(), whole);
         assert_eq!(frames.iter().map(Frame::rows).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn a_frame_takes_no_more_memory_than_it_says() {
+        for rows in [1, 700, 1100, 10_000] {
+            let Frame { header, body, .. } = encode_one(&batch(rows)).unwrap();
+            for bytes in [header, body] {
+                let length = bytes.len();
+                assert_eq!(bytes.try_into_mut().unwrap().capacity(), length, "{rows} rows");
+            }
+        }
     }
 
     #[test]

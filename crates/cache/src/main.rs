@@ -1,5 +1,6 @@
 //! `trainerd-cache head|worker HOST PORT`; also run as `head` or `worker`, as upstream's image has them.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,6 +25,9 @@ use trainerd_cache::worker::Worker;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What is logged where nobody says. The store tells each of its attempts, and we what came of them.
+const FILTER: &str = "info,object_store=warn";
+
 /// A bad configuration: trying again does not help.
 const INVALID: u8 = 2;
 
@@ -31,9 +35,13 @@ const INVALID: u8 = 2;
 const GRACE: Duration = Duration::from_secs(25);
 
 fn main() -> ExitCode {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| FILTER.to_owned());
     let is_json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // In the log of a pod, colours are letters.
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if is_json {
         log.json().init();
     } else {

@@ -143,6 +143,7 @@ pub type Client = mpsc::Sender<Result<FlightData, Status>>;
 
 /// Sends the schema and the pieces, in order. What fails is the stream's last message.
 pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client: Client) {
+    let _holding = chunks.hold();
     let mut sender = match Sender::new(&chunks, shape, client.clone()) {
         Ok(sender) => sender,
         Err(error) => {

@@ -2,11 +2,21 @@
 
 import heapq
 import json
+import logging
 import time
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.flight as flight
+
+_log = logging.getLogger("trainerd_data_cache")
+
+# A server that is gone without a word is found out within ten seconds: a ping after five, five for its answer.
+_ALIVE = [
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 
 # Pauses between tries, in seconds.
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -81,7 +91,7 @@ class Client:
 
     def _connection(self, location):
         if location not in self._open:
-            self._open[location] = flight.FlightClient(location)
+            self._open[location] = flight.FlightClient(location, generic_options=_ALIVE)
         return self._open[location]
 
     def info(self, partition, partitions, elements=()):
@@ -127,6 +137,8 @@ class Client:
                 refused = (flight.FlightUnauthenticatedError, flight.FlightUnauthorizedError, pa.ArrowInvalid)
                 if plan_id is None or isinstance(error, refused) or tries == len(_PAUSES):
                     raise CacheError(str(error)) from error
+                why = str(error).splitlines()[0] if str(error) else type(error).__name__
+                _log.warning("stream of partition %d broke at its row %d, asking again: %s", partition, skip, why)
             time.sleep(_PAUSES[tries])
             tries += 1
             self.close()

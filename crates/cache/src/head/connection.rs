@@ -23,6 +23,13 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Limit of one question.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// Limit of one attempt to reach a worker again that has answered before. Its address may be that of a pod that is gone,
+/// where nobody refuses either; the name leads to the next pod a few seconds later.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Time between two signs of life on a connection, and how long one is waited for: a pod that is gone closes nothing.
+const ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+
 /// So many questions without an answer, and the worker is taken for down.
 const MISSES: u32 = 3;
 
@@ -31,10 +38,14 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
     let began = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
     loop {
-        match connect(head.config.connect_timeout, format!("http://{address}")) {
-            Ok(client) => {
+        let uri = format!("http://{address}");
+        let timeout = head.config.connect_timeout;
+        let clients =
+            connect(timeout, uri.clone()).and_then(|client| Ok((client, connect(timeout.min(AGAIN), uri)?)));
+        match clients {
+            Ok(clients) => {
                 backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
-                let reason = follow(Arc::clone(&head), Arc::clone(&planned), id, client).await;
+                let reason = follow(Arc::clone(&head), Arc::clone(&planned), id, clients).await;
                 head.set(id, false, Some(reason), None);
             }
             Err(reason) => {
@@ -53,17 +64,23 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
 
 fn connect(timeout: Duration, uri: String) -> Result<FlightServiceClient<Channel>, String> {
     let endpoint = Endpoint::from_shared(uri).map_err(|error| chain(&error))?;
-    let endpoint = endpoint.connect_timeout(timeout).tcp_nodelay(true);
+    let endpoint = endpoint
+        .connect_timeout(timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(ALIVE.0)
+        .keep_alive_timeout(ALIVE.1)
+        .keep_alive_while_idle(true);
     // Connects with the first question, and again after a cut.
     Ok(FlightServiceClient::new(endpoint.connect_lazy()))
 }
 
-/// Assigns and asks until the worker no longer answers; the reason.
+/// Assigns and asks until the worker no longer answers; the reason. The first client has all the time to connect that
+/// there is, the second is for a worker that has answered.
 async fn follow(
     head: Arc<Head>,
     planned: Arc<Planned>,
     id: u32,
-    client: FlightServiceClient<Channel>,
+    (mut client, again): (FlightServiceClient<Channel>, FlightServiceClient<Channel>),
 ) -> String {
     let own = planned.dataset.plan.id().to_string();
     let workers = u32::try_from(head.workers.len()).unwrap_or(u32::MAX);
@@ -74,6 +91,7 @@ async fn follow(
         match question(&head.access, client.clone()).await {
             Ok(status) => {
                 misses = 0;
+                client = again.clone();
                 // A worker that started again, or that somebody else assigned, is told anew. The bare form names no
                 // plan, and only the start tells.
                 let is_ours = assigned_to.as_ref() == Some(&status.boot_id)

@@ -1,5 +1,6 @@
 //! Heads and workers on loopback.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use arrow_flight::{FlightDescriptor, FlightEndpoint};
 use futures::TryStreamExt as _;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
@@ -166,6 +167,27 @@ impl Group {
 /// A client; it connects with its first request.
 pub(crate) fn client(uri: &str) -> FlightServiceClient<Channel> {
     FlightServiceClient::new(Endpoint::from_shared(uri.to_owned()).unwrap().connect_lazy())
+}
+
+/// Listens at an address, and never answers: connections beyond the few that wait are not even refused.
+pub(crate) async fn swallow(uri: &str) -> (TcpListener, Vec<TcpStream>) {
+    let address: SocketAddr = uri.trim_start_matches("http://").parse().unwrap();
+    let listener = loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        // What listened there before may still be on its way out.
+        match socket.bind(address).and_then(|()| socket.listen(0)) {
+            Ok(listener) => break listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let mut waiting = Vec::new();
+    while let Ok(connected) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        waiting.push(connected.unwrap());
+    }
+    (listener, waiting)
 }
 
 /// The stores of this process.

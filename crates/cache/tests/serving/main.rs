@@ -293,6 +293,22 @@ async fn rows_of_a_worker_that_goes_are_served_by_the_others_and_come_back_with_
     assert_eq!(rows(&group.read(0, 1, &[]).await.unwrap()), 400);
 }
 
+/// A pod that is gone refuses nothing: whoever connects to its address waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_address_swallows_everything_is_down_within_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in 0..8 {
+        write(&folder.path().join(format!("{file}.parquet")), file * 50..file * 50 + 50, 10);
+    }
+    let mut group = Group::start(folder.path(), &[], 2).await;
+    group.stop(0);
+    let began = std::time::Instant::now();
+    let _swallowing = group::swallow(&group.worker(0)).await;
+    group.until(|status| status.state == "Degraded").await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(rows(&group.read(0, 1, &[]).await.unwrap()), 400);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changes_under_the_cache_is_an_error_and_never_mixed_data() {
     let folder = tempfile::tempdir().unwrap();
