@@ -11,9 +11,6 @@ const PORT: u16 = 50051;
 /// Port of their probes.
 const HEALTH: u16 = 8080;
 
-/// Where a worker has its disk.
-const DISK: &str = "/cache";
-
 /// The TrainJob that owns the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -190,13 +187,9 @@ fn pod(settings: &Settings, role: &str, resources: &Resources) -> Value {
     add("TABLE_NAME", &settings.table);
     add("SCHEMA_NAME", &settings.schema);
     let amounts = json!({ "cpu": resources.cpu, "memory": resources.memory });
-    let has_disk = role == "worker" && settings.disk.is_some() && !settings.is_upstream;
     if !settings.is_upstream {
         for (name, value) in &settings.passed {
             add(name, value);
-        }
-        if has_disk {
-            add("CACHE_DISK_DIR", DISK);
         }
     }
     let probe = &settings.probe;
@@ -228,9 +221,8 @@ fn pod(settings: &Settings, role: &str, resources: &Resources) -> Value {
             "readOnlyRootFilesystem": true,
         });
     }
-    if has_disk {
-        container["volumeMounts"] = json!([{ "name": "cache", "mountPath": DISK }]);
-        spec["volumes"] = json!([{ "name": "cache", "emptyDir": { "sizeLimit": settings.disk } }]);
+    if let Some(secret) = settings.secret.as_ref().filter(|_| !settings.is_upstream) {
+        container["envFrom"] = json!([{ "secretRef": { "name": secret } }]);
     }
     spec["containers"] = json!([container]);
     spec
@@ -264,7 +256,7 @@ mod tests {
 
     #[test]
     fn upstreams_objects_are_upstreams() {
-        let objects = made(&[("CACHE_COMPATIBILITY", "upstream"), ("WORKER_DISK", "1Gi"), ("COLUMNS", "a")]);
+        let objects = made(&[("CACHE_COMPATIBILITY", "upstream"), ("COLUMNS", "a")]);
         let shown: Vec<String> = objects.iter().map(Object::shown).collect();
         assert_eq!(shown, ["ServiceAccount j-cache", "LeaderWorkerSet j-cache", "Service j-cache-service"]);
         let owner = json!([{
@@ -331,18 +323,30 @@ mod tests {
     }
 
     #[test]
-    fn ours_have_a_disk_and_variables_and_go_on_when_a_pod_restarts() {
-        let objects = made(&[("WORKER_DISK", "1Gi"), ("COLUMNS", "a,b"), ("CLUSTER_SIZE", "4")]);
+    fn ours_have_variables_and_go_on_when_a_pod_restarts() {
+        let objects = made(&[("COLUMNS", "a,b"), ("CLUSTER_SIZE", "4")]);
         let template = &objects[1].manifest["spec"]["leaderWorkerTemplate"];
         assert_eq!((&template["restartPolicy"], &template["size"]), (&json!("None"), &json!(4)));
         let worker = &template["workerTemplate"]["spec"];
-        assert_eq!(worker["volumes"], json!([{"name": "cache", "emptyDir": {"sizeLimit": "1Gi"}}]));
         let variables = worker["containers"][0]["env"].to_string();
         assert!(variables.contains(r#"{"name":"COLUMNS","value":"a,b"}"#), "{variables}");
-        assert!(variables.contains(r#"{"name":"CACHE_DISK_DIR","value":"/cache"}"#), "{variables}");
         let head = &template["leaderTemplate"]["spec"];
         assert!(head.get("volumes").is_none());
         assert_eq!(head["containers"][0]["securityContext"]["readOnlyRootFilesystem"], json!(true));
+    }
+
+    /// Its values are never among the objects: those who may read pods may not read Secrets.
+    #[test]
+    fn credentials_are_named_and_not_copied() {
+        let objects = made(&[("CACHE_SECRET", "store-keys"), ("AWS_SECRET_ACCESS_KEY", "sesame")]);
+        let template = &objects[1].manifest["spec"]["leaderWorkerTemplate"];
+        for role in ["leaderTemplate", "workerTemplate"] {
+            let container = &template[role]["spec"]["containers"][0];
+            assert_eq!(container["envFrom"], json!([{"secretRef": {"name": "store-keys"}}]), "{role}");
+        }
+        assert!(objects.iter().all(|object| !object.manifest.to_string().contains("sesame")));
+        let upstreams = made(&[("CACHE_SECRET", "store-keys"), ("CACHE_COMPATIBILITY", "upstream")]);
+        assert!(!upstreams[1].manifest.to_string().contains("store-keys"));
     }
 
     #[test]

@@ -7,11 +7,8 @@ use trainerd_schema::quantity::Quantity;
 use crate::config::{Error, Lookup, choice, number};
 
 /// Variables of the cache that are passed through to its pods. None of them is a secret.
-pub const PASSED: [&str; 29] = [
+pub const PASSED: [&str; 26] = [
     "CACHE_COMPATIBILITY",
-    "CATALOG_URI",
-    "CATALOG_TYPE",
-    "CATALOG_WAREHOUSE",
     "SOURCE_URI",
     "SOURCE_FORMAT",
     "SNAPSHOT_ID",
@@ -37,6 +34,12 @@ pub const PASSED: [&str; 29] = [
     "AWS_ENDPOINT_URL",
     "AWS_ALLOW_HTTP",
     "AWS_SKIP_SIGNATURE",
+];
+
+/// Variables of what the cache does not have, and what would do.
+const NOT_BUILT: [(&str, &str); 2] = [
+    ("CATALOG_URI", "unset: the cache asks no catalog; METADATA_LOC names the table's metadata file"),
+    ("WORKER_DISK", "unset: the cache keeps rows in memory only"),
 ];
 
 /// Requests and limits of a container.
@@ -76,6 +79,8 @@ pub struct Settings {
     pub table: String,
     /// An identity of the cloud for the pods.
     pub role: Option<String>,
+    /// A Secret whose keys are variables of the pods: how credentials reach a store without identities.
+    pub secret: Option<String>,
     /// Pods of a group, head included.
     pub size: u64,
     /// Groups.
@@ -84,8 +89,6 @@ pub struct Settings {
     pub head: Resources,
     /// Of a worker.
     pub worker: Resources,
-    /// Disk of a worker for rows.
-    pub disk: Option<String>,
     /// The readiness probe.
     pub probe: Probe,
     /// A cache that is there already and is used instead of a new one.
@@ -118,6 +121,12 @@ impl Settings {
             "extended or upstream",
             &[("extended", false), ("upstream", true)],
         )?;
+        // The cache's pods would refuse these, one after the other and for as long as they are waited for.
+        for (name, allowed) in NOT_BUILT {
+            if let Some(value) = set(name) {
+                return Err(Error::Value { name, value: crate::uri::shown(&value), allowed });
+            }
+        }
         let size = set("CLUSTER_SIZE");
         let is_size =
             size.as_ref().is_none_or(|size| size.parse::<u64>().is_ok_and(|size| (2..=4096).contains(&size)));
@@ -126,14 +135,15 @@ impl Settings {
             return Err(Error::Value { name: "CLUSTER_SIZE", value: size.unwrap_or_default(), allowed });
         }
         let metadata = set("METADATA_LOC");
-        let others: Vec<&str> =
-            ["CATALOG_URI", "SOURCE_URI"].into_iter().filter(|name| set(name).is_some()).collect();
-        match (&metadata, others.as_slice()) {
-            (None, []) if shared.is_none() => return Err(Error::Missing("METADATA_LOC")),
-            (Some(_), [other, ..]) | (None, [_, other, ..]) => {
-                let value = set(other).map(|uri| crate::uri::shown(&uri)).unwrap_or_default();
-                let name = if *other == "SOURCE_URI" { "SOURCE_URI" } else { "CATALOG_URI" };
-                return Err(Error::Value { name, value, allowed: "unset where another source is named" });
+        match (&metadata, set("SOURCE_URI")) {
+            (None, None) if shared.is_none() => return Err(Error::Missing("METADATA_LOC")),
+            (Some(_), Some(uri)) => {
+                let value = crate::uri::shown(&uri);
+                return Err(Error::Value {
+                    name: "SOURCE_URI",
+                    value,
+                    allowed: "unset where another source is named",
+                });
             }
             _ => {}
         }
@@ -146,11 +156,11 @@ impl Settings {
             schema,
             table,
             role: set("IAM_ROLE"),
+            secret: set("CACHE_SECRET").map(secret).transpose()?,
             size: size.and_then(|size| size.parse().ok()).unwrap_or(3),
             replicas: many("CACHE_REPLICAS", 1, 1)?,
             head: Resources { cpu: quantity("HEAD_CPU", "1")?, memory: quantity("HEAD_MEM", "1Gi")? },
             worker: Resources { cpu: quantity("WORKER_CPU", "2")?, memory: quantity("WORKER_MEM", "2Gi")? },
-            disk: set("WORKER_DISK").map(|_| quantity("WORKER_DISK", "")).transpose()?,
             probe: Probe {
                 initial_delay: many("READINESS_INITIAL_DELAY_SECONDS", 5, 0)?,
                 period: many("READINESS_PERIOD_SECONDS", 10, 1)?,
@@ -163,6 +173,22 @@ impl Settings {
             passed: PASSED.into_iter().filter_map(|name| Some((name, set(name)?))).collect(),
         })
     }
+}
+
+/// The name of a Secret: a DNS subdomain (RFC 1123).
+fn secret(value: String) -> Result<String, Error> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if value.len() <= 253 && value.split('.').all(is_label) {
+        return Ok(value);
+    }
+    Err(Error::Value {
+        name: "CACHE_SECRET",
+        value,
+        allowed: "the name of a Secret in the TrainJob's namespace",
+    })
 }
 
 /// Whether a text is a quantity of Kubernetes above zero.
@@ -193,7 +219,19 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused_before_anything_is_made() {
-        let cases: [(&[(&str, &str)], &str); 8] = [
+        let cases: [(&[(&str, &str)], &str); 11] = [
+            (
+                &[("WORKER_DISK", "1Gi")],
+                "invalid value \"1Gi\" of WORKER_DISK; must be unset: the cache keeps rows in memory only",
+            ),
+            (
+                &[("METADATA_LOC", ""), ("CATALOG_URI", "http://u:p@c")],
+                "invalid value \"http://c\" of CATALOG_URI; must be unset: the cache asks no catalog; METADATA_LOC names the table's metadata file",
+            ),
+            (
+                &[("CACHE_SECRET", "Store/Keys")],
+                "invalid value \"Store/Keys\" of CACHE_SECRET; must be the name of a Secret in the TrainJob's namespace",
+            ),
             (
                 &[("CLUSTER_SIZE", "1")],
                 "invalid value \"1\" of CLUSTER_SIZE; must be the number of pods, head included: 2 to 4096",
