@@ -36,6 +36,7 @@ use std::time::Instant;
 
 use crate::files::Lock;
 use crate::home::Home;
+use crate::image::catalog::Entry;
 use crate::terminal::say;
 
 /// What a new cluster shall be.
@@ -139,6 +140,11 @@ pub fn find(home: &Home, name: &Name) -> Result<Option<Status>, Error> {
 /// Loads one more image into the node of a running cluster: an archive, imported under its own references.
 pub fn load(home: &Home, name: &Name, archive: &Path) -> Result<(), Error> {
     node::import(&Folder::of(home, name), archive)
+}
+
+/// Imports the image of a part into a node that runs; built where it is not there.
+pub fn load_part(home: &Home, name: &Name, entry: &'static Entry) -> Result<(), Error> {
+    node::import_part(&Folder::of(home, name), &Parts::find(home)?, entry)
 }
 
 fn take_lock(folder: &Folder) -> Result<Lock, Error> {

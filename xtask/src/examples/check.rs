@@ -56,6 +56,21 @@ pub(super) fn check(expect: &Expect, logs: &[String]) -> Result<String, String> 
         }
         seen.push(format!("{key} {sum:.5}"));
     }
+    if let Some((key, wanted, count)) = expect.each {
+        let told: Vec<&str> = lines.iter().filter_map(|line| line.values.get(key)).copied().collect();
+        if let Some(other) = told.iter().find(|value| **value != wanted) {
+            return Err(format!("{key} is {other}, not {wanted}"));
+        }
+        if told.len() != count {
+            return Err(format!("{key} is told {} times, not {count}", told.len()));
+        }
+        seen.push(format!("{count} times {key} {wanted}"));
+    }
+    if let Some(text) = expect.says
+        && !logs.iter().any(|log| log.contains(text))
+    {
+        return Err(format!("no log says {text:?}"));
+    }
     Ok(seen.join(", "))
 }
 
@@ -121,6 +136,8 @@ mod tests {
         at_least: Some(("accuracy", 0.9)),
         distinct: None,
         sum_near: None,
+        each: None,
+        says: None,
         command: &[],
     };
 
@@ -156,6 +173,28 @@ mod tests {
             let log = format!("rank=0/1 loss=0.7\nrank=0/1 loss={last}\n");
             let expect = Expect { ranks: 1, agree: None, at_least: None, ..TRAINED };
             assert_eq!(check(&expect, &[log]).is_ok(), fell, "{last}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_the_same_each_time_is_and_a_text_is_said() {
+        let expect = Expect {
+            loss_falls_to: None,
+            agree: None,
+            at_least: None,
+            each: Some(("once", "64", 2)),
+            says: Some("asking again"),
+            ..TRAINED
+        };
+        let logs =
+            |first: &str, second: &str| vec![format!("rank=0/2 once={first}"), format!("rank=1/2 {second}")];
+        assert_eq!(check(&expect, &logs("64", "once=64\nasking again")).unwrap(), "2 ranks, 2 times once 64");
+        for (first, second, why) in [
+            ("63", "once=64\nasking again", "once is 63, not 64"),
+            ("64", "asking again", "once is told 1 times, not 2"),
+            ("64", "once=64", "no log says \"asking again\""),
+        ] {
+            assert_eq!(check(&expect, &logs(first, second)).unwrap_err(), why);
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::check::check;
-use super::table::Example;
+use super::table::{Act, Example};
 use crate::command;
 use crate::demo::Scene;
 use crate::foreground::check_interrupted;
@@ -40,10 +40,20 @@ pub(super) fn run(scene: &Scene, folder: &Path, example: &Example) -> Result<Ran
     remove(scene, &folder, example)?;
     let start = Instant::now();
     apply(scene, &[&["apply", "--kustomize", &folder][..], &on].concat())?;
-    let logs = Follow::new(scene, example).until_complete()?;
+    let (logs, acted) = Follow::new(scene, example).until_complete()?;
     let took = start.elapsed();
-    let saw =
+    let mut saw =
         check(&example.expect, &logs).map_err(|why| Error::NotSeen(format!("what it should: {why}")))?;
+    if let Some(act) = &example.act {
+        if !acted {
+            return Err(Error::NotSeen(format!(
+                "its log say {:?}, when {} is deleted",
+                act.when.trim(),
+                act.pod
+            )));
+        }
+        saw = format!("{saw}, {} deleted meanwhile", act.pod);
+    }
     remove(scene, &folder, example)?;
     Ok(Ran { took, saw })
 }
@@ -95,10 +105,22 @@ fn node_command(job_set: &Value) -> Vec<String> {
 fn remove(scene: &Scene, folder: &str, example: &Example) -> Result<(), Error> {
     let on = ["--namespace", NAMESPACE];
     scene.kubectl_run(&[&["delete", "--ignore-not-found", "--kustomize", folder][..], &on].concat())?;
-    let selector = format!("jobset.sigs.k8s.io/jobset-name={}-example", example.name);
+    let name = example.name;
     let start = Instant::now();
+    // Those of the TrainJob, of its data cache, and of what the example has beside it.
+    for selector in [
+        format!("jobset.sigs.k8s.io/jobset-name={name}-example"),
+        format!("leaderworkerset.sigs.k8s.io/name={name}-example-cache"),
+        format!("app={name}-store"),
+    ] {
+        until_gone(scene, example, &selector, start)?;
+    }
+    Ok(())
+}
+
+fn until_gone(scene: &Scene, example: &Example, selector: &str, start: Instant) -> Result<(), Error> {
     loop {
-        let left = scene.get(&["pods", "--namespace", NAMESPACE, "--selector", &selector])?;
+        let left = scene.get(&["pods", "--namespace", NAMESPACE, "--selector", selector])?;
         if left["items"].as_array().is_some_and(Vec::is_empty) {
             return Ok(());
         }
@@ -129,6 +151,8 @@ pub(super) fn apply(scene: &Scene, arguments: &[&str]) -> Result<(), Error> {
 struct Follow<'a> {
     scene: &'a Scene,
     job: String,
+    /// What is still to be done to it.
+    act: Option<&'a Act>,
     /// What was told of each pod, and its logs so far.
     pods: BTreeMap<String, Seen>,
 }
@@ -140,24 +164,29 @@ struct Seen {
 }
 
 impl<'a> Follow<'a> {
-    fn new(scene: &'a Scene, example: &Example) -> Self {
-        Self { scene, job: format!("{}-example", example.name), pods: BTreeMap::new() }
+    fn new(scene: &'a Scene, example: &'a Example) -> Self {
+        let job = format!("{}-example", example.name);
+        Self { scene, job, act: example.act.as_ref(), pods: BTreeMap::new() }
     }
 
-    /// Waits until it is Complete and returns the logs of its pods.
-    fn until_complete(mut self) -> Result<Vec<String>, Error> {
+    /// Waits until it is Complete and returns the logs of its pods, and whether all was done to it.
+    fn until_complete(mut self) -> Result<(Vec<String>, bool), Error> {
         let start = Instant::now();
         loop {
             // First the job, then the logs: those of a job that is Complete are whole.
             let job = self.scene.get(&["trainjob", &self.job, "--namespace", NAMESPACE])?;
             self.look()?;
             match ended(&job) {
-                Some(Ok(())) => return Ok(self.pods.into_values().map(|seen| seen.log).collect()),
+                Some(Ok(())) => {
+                    let logs = self.pods.into_values().map(|seen| seen.log);
+                    return Ok((logs.collect(), self.act.is_none()));
+                }
                 Some(Err(why)) => {
                     return Err(Error::NotSeen(format!("TrainJob {} Complete: {why}", self.job)));
                 }
                 None => {}
             }
+            self.act_in_time()?;
             check_interrupted()?;
             if start.elapsed() > BOUND {
                 let states: Vec<_> =
@@ -170,6 +199,17 @@ impl<'a> Follow<'a> {
             }
             sleep(INTERVAL);
         }
+    }
+
+    /// Does what is to be done to it, once its log says that the time has come.
+    fn act_in_time(&mut self) -> Result<(), Error> {
+        let is_time = |act: &&Act| self.pods.values().any(|seen| seen.log.contains(act.when));
+        let Some(act) = self.act.filter(is_time) else { return Ok(()) };
+        say(format_args!("    deleting {} with grace period 0", act.pod));
+        let how = ["--namespace", NAMESPACE, "--grace-period", "0", "--force", "--wait=false"];
+        self.scene.kubectl_run(&[&["delete", "pod", act.pod][..], &how].concat())?;
+        self.act = None;
+        Ok(())
     }
 
     /// Says what is new of its pods.

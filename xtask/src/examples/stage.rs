@@ -57,7 +57,16 @@ pub(super) fn install(
         let recipe = training::recipe(home, &name)?;
         images.extend(recipe.runtimes().iter().map(|runtime| format!("{runtime}={}", recipe.reference())));
     }
+    // Whoever needs an image of ours runs on nodes that have it, and no other.
+    let native = |name: &str| {
+        let is_needed =
+            chosen.iter().flat_map(|example| example.programs).any(|program| program.contains(name));
+        if is_needed { "native" } else { "upstream" }
+    };
     let options = [
+        format!("data-cache={}", native("data-cache") == "native"),
+        format!("data-cache-server={}", native("data-cache")),
+        format!("initializers={}", native("initializer")),
         "small-footprint=true".to_owned(),
         "settle=0".to_owned(),
         format!("reconciler={}", controller.option()),
@@ -79,6 +88,15 @@ pub(super) fn load(home: &Home, name: &Name, example: &Example) -> Result<Option
     }
     // Written for this, and removed: the cache keeps its layers, and the node its own copy.
     let archive = Folder::of(home, name).image_archive();
+    for program in product::ALL.into_iter().filter(|product| example.programs.contains(&product.name)) {
+        product::make_of(home, program, product::Profile::Release, program.reference, Some(&archive))?;
+        let loaded = cluster::load(home, name, &archive);
+        files::remove(&archive)?;
+        loaded?;
+    }
+    for server in example.servers {
+        cluster::load_part(home, name, server)?;
+    }
     let made = training::make(home, &recipe, None, Some(&archive))?;
     let loaded = cluster::load(home, name, &archive);
     files::remove(&archive)?;

@@ -2,6 +2,8 @@
 
 use std::f64::consts::PI;
 
+use crate::image::catalog::{Entry, VERSITYGW};
+
 /// An example: a folder of `examples/`.
 #[derive(Debug)]
 pub(super) struct Example {
@@ -11,6 +13,12 @@ pub(super) struct Example {
     pub(super) runtime: Option<&'static str>,
     /// Image that the local node needs, by its recipe's name.
     pub(super) image: &'static str,
+    /// Images of our own programs that the local node needs besides, by name.
+    pub(super) programs: &'static [&'static str],
+    /// Images of other programs that it needs besides.
+    pub(super) servers: &'static [&'static Entry],
+    /// What is done to it while it runs.
+    pub(super) act: Option<Act>,
     /// What it takes that the local node has not: it is followed as far as its pods then, and counts as skipped.
     pub(super) lacks: Option<&'static str>,
     /// Nodes of its TrainJob.
@@ -19,6 +27,15 @@ pub(super) struct Example {
     pub(super) tested: bool,
     /// What its logs must say.
     pub(super) expect: Expect,
+}
+
+/// A pod that is deleted without a warning, as a node that fails would end it.
+#[derive(Debug)]
+pub(super) struct Act {
+    /// What a log says when the time has come.
+    pub(super) when: &'static str,
+    /// The pod.
+    pub(super) pod: &'static str,
 }
 
 /// What logs must say. Lines are in logfmt: `rank=0/2 epoch=3 loss=0.12`.
@@ -36,6 +53,10 @@ pub(super) struct Expect {
     pub(super) distinct: Option<(&'static str, usize)>,
     /// A key of which all values together must be so near to a number: key, number, distance.
     pub(super) sum_near: Option<(&'static str, f64, f64)>,
+    /// A key that must be told with just this value each time, so many times in all.
+    pub(super) each: Option<(&'static str, &'static str, usize)>,
+    /// A text that some log must have.
+    pub(super) says: Option<&'static str>,
     /// Where nothing can be logged: how the command of its nodes begins.
     pub(super) command: &'static [&'static str],
 }
@@ -47,7 +68,23 @@ const NOTHING: Expect = Expect {
     at_least: None,
     distinct: None,
     sum_near: None,
+    each: None,
+    says: None,
     command: &[],
+};
+
+/// One that trains on two nodes, and needs nothing but its image.
+const EXAMPLE: Example = Example {
+    name: "",
+    runtime: None,
+    image: "",
+    programs: &[],
+    servers: &[],
+    act: None,
+    lacks: None,
+    nodes: 2,
+    tested: false,
+    expect: TRAINED,
 };
 
 /// Two ranks that train one model.
@@ -64,70 +101,39 @@ const TUNE: [&str; 5] =
     ["tune", "run", "lora_finetune_single_device", "--config", "llama3_2/1B_lora_single_device"];
 
 /// Every example, the quickest first.
-pub(super) static ALL: [Example; 9] = [
+pub(super) static ALL: [Example; 10] = [
     Example {
         name: "plain",
         runtime: None,
         image: "python",
-        lacks: None,
         nodes: 3,
         tested: true,
         expect: Expect { ranks: 3, sum_near: Some(("part", PI, 1e-4)), ..NOTHING },
+        ..EXAMPLE
     },
     Example {
         name: "mpi",
         runtime: Some("mpi-distributed"),
         image: "mpi",
-        lacks: None,
-        nodes: 2,
         tested: true,
         // One process a pod: mpirun reached the other one.
         expect: Expect { ranks: 2, distinct: Some(("host", 2)), sum_near: Some(("pi", PI, 0.01)), ..NOTHING },
+        ..EXAMPLE
     },
+    Example { name: "xgboost", runtime: Some("xgboost-distributed"), image: "xgboost", ..EXAMPLE },
+    Example { name: "jax", runtime: Some("jax-distributed"), image: "jax", ..EXAMPLE },
+    Example { name: "mlx", runtime: Some("mlx-distributed"), image: "mlx", ..EXAMPLE },
+    Example { name: "torch", runtime: Some("torch-distributed"), image: "torch", ..EXAMPLE },
+    Example { name: "deepspeed", runtime: Some("deepspeed-distributed"), image: "deepspeed", ..EXAMPLE },
     Example {
-        name: "xgboost",
-        runtime: Some("xgboost-distributed"),
-        image: "xgboost",
-        lacks: None,
-        nodes: 2,
-        tested: false,
-        expect: TRAINED,
-    },
-    Example {
-        name: "jax",
-        runtime: Some("jax-distributed"),
-        image: "jax",
-        lacks: None,
-        nodes: 2,
-        tested: false,
-        expect: TRAINED,
-    },
-    Example {
-        name: "mlx",
-        runtime: Some("mlx-distributed"),
-        image: "mlx",
-        lacks: None,
-        nodes: 2,
-        tested: false,
-        expect: TRAINED,
-    },
-    Example {
-        name: "torch",
-        runtime: Some("torch-distributed"),
+        name: "torch-with-cache",
+        runtime: Some("torch-distributed-with-cache"),
         image: "torch",
-        lacks: None,
-        nodes: 2,
-        tested: false,
-        expect: TRAINED,
-    },
-    Example {
-        name: "deepspeed",
-        runtime: Some("deepspeed-distributed"),
-        image: "deepspeed",
-        lacks: None,
-        nodes: 2,
-        tested: false,
-        expect: TRAINED,
+        programs: &["data-cache", "dataset-initializer"],
+        servers: &[&VERSITYGW],
+        act: Some(Act { when: "epoch=1 step=0 ", pod: "torch-with-cache-example-cache-0-1" }),
+        expect: Expect { each: Some(("once", "65536", 6)), says: Some("asking again"), ..TRAINED },
+        ..EXAMPLE
     },
     Example {
         name: "torchtune",
@@ -135,16 +141,15 @@ pub(super) static ALL: [Example; 9] = [
         image: "python",
         lacks: Some("a GPU, and a model and a dataset from the hub"),
         nodes: 1,
-        tested: false,
         expect: Expect { command: &TUNE, ..NOTHING },
+        ..EXAMPLE
     },
     Example {
         name: "flux",
         runtime: None,
         image: "python",
         lacks: Some("the image that brings Flux along"),
-        nodes: 2,
-        tested: false,
         expect: Expect { command: &["/bin/bash", "/etc/flux-config/entrypoint.sh", "hostname"], ..NOTHING },
+        ..EXAMPLE
     },
 ];

@@ -41,7 +41,14 @@ pub static PAUSE: Entry =
 pub static COREDNS: Entry =
     Entry { part: &parts::COREDNS, references: &["docker.io/coredns/coredns:1.14.7"], program: "/coredns" };
 
-/// Every image of the node. The controllers are the real ones, built from source, under the references that
+/// The S3 server of the examples: only on nodes that it is loaded into.
+pub static VERSITYGW: Entry = Entry {
+    part: &parts::VERSITYGW,
+    references: &["docker.io/versity/versitygw:v1.8.0"],
+    program: "/versitygw",
+};
+
+/// Every image of every node. The controllers are the real ones, built from source, under the references that
 /// upstream's manifests name, so that those run unchanged with `imagePullPolicy: IfNotPresent`.
 ///
 /// The training image is **not** the real one: under PyTorch's references (those of the torch runtimes of

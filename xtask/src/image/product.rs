@@ -134,7 +134,7 @@ fn write(product: &Product, program: &Path, reference: &str, path: &Path) -> Res
 ///
 /// With a target of its own: flags for the target do not reach what runs while building, and the other builds of
 /// this checkout stay as they are.
-fn build(home: &Home, package: &'static str, profile: Profile) -> Result<PathBuf, cargo::Error> {
+pub(crate) fn build(home: &Home, package: &'static str, profile: Profile) -> Result<PathBuf, cargo::Error> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     // Flags with a path in them are other flags in every checkout, and everything would be built anew there.
     let places = if profile == Profile::Release { places(home) } else { Vec::new() };

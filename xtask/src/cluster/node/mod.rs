@@ -48,6 +48,15 @@ pub(super) fn import(folder: &Folder, archive: &std::path::Path) -> Result<(), E
     runtime::import(folder, &host::prepare()?, &[archive.to_owned()])
 }
 
+/// As [`import`], of a part.
+pub(super) fn import_part(
+    folder: &Folder,
+    parts: &Parts,
+    entry: &'static catalog::Entry,
+) -> Result<(), Error> {
+    import(folder, &archive(parts, entry)?)
+}
+
 /// The archive of an image, from the cache where it was packed before.
 fn archive(parts: &Parts, entry: &'static catalog::Entry) -> Result<PathBuf, Error> {
     let program = parts.path(entry.part)?;

@@ -1,6 +1,6 @@
 //! `cargo xtask image NAME`: the image of a training runtime, for machines without a container engine.
 //!
-//! Up to three layers: packages of Debian, packages of PyPI, files of the recipe. Each is cached by what it is made of,
+//! Layers: packages of Debian, packages of PyPI, Python packages of this checkout, files of the recipe. Each is cached by what it is made of,
 //! so images with the same packages share them, here and on a node.
 
 mod debian;
@@ -56,12 +56,19 @@ fn cache(home: &Home) -> Result<Cache, Error> {
 
 /// Makes the image's layers, where the cache lacks them.
 pub(crate) fn prepare(home: &Home, recipe: &Recipe) -> Result<(), Error> {
-    layers(&cache(home)?, recipe).map(|_| ())
+    layers(home, &cache(home)?, recipe).map(|_| ())
 }
 
-fn layers(cache: &Cache, recipe: &Recipe) -> Result<Vec<Layer>, Error> {
+fn layers(home: &Home, cache: &Cache, recipe: &Recipe) -> Result<Vec<Layer>, Error> {
     let mut layers = vec![debian::layer(cache, recipe)?];
     layers.extend(python::layer(cache, recipe)?);
+    if let Some(python) = recipe.python() {
+        for folder in &python.own {
+            let name = folder.file_name().unwrap_or_default();
+            let inside = python::packages(python).join(name);
+            layers.push(folder_layer(cache, &home.checkout().join(folder), &inside, &|_| 0)?);
+        }
+    }
     layers.extend(root(cache, recipe)?);
     Ok(layers)
 }
@@ -74,7 +81,7 @@ pub(crate) fn make(
     output: Option<&Path>,
 ) -> Result<Made, Error> {
     let cache = cache(home)?;
-    let layers = layers(&cache, recipe)?;
+    let layers = layers(home, &cache, recipe)?;
     let unpacked = layers.iter().map(|layer| layer.unpacked).sum();
     let reference = reference.unwrap_or_else(|| recipe.reference());
     let user = format!("{0}:{0}", recipe.user().uid);
@@ -109,13 +116,16 @@ fn root(cache: &Cache, recipe: &Recipe) -> Result<Option<Layer>, Error> {
     }
     let home = Path::new("home").join(&recipe.user().name);
     let owner = |path: &Path| if path.starts_with(&home) { recipe.user().uid } else { 0 };
+    Ok(Some(folder_layer(cache, &root, Path::new(""), &owner)?))
+}
+
+/// The layer of a folder, as it lies under `inside` in the image: small enough to be made each time.
+fn folder_layer(cache: &Cache, folder: &Path, inside: &Path, owner: tree::Owner<'_>) -> Result<Layer, Error> {
     let mut archive = Vec::new();
-    let failed = |source| files::Error::new("pack", &root, source);
-    tree::write(&root, Path::new(""), &owner, &mut archive).map_err(failed)?;
-    let layer = cache.layer(&key("root", &[&hex(&Sha256::digest(&archive))]), |layer| {
-        let failed = |source| files::Error::new("pack", &root, source);
+    let failed = |source| files::Error::new("pack", folder, source);
+    tree::write(folder, inside, owner, &mut archive).map_err(failed)?;
+    cache.layer(&key("root", &[&hex(&Sha256::digest(&archive))]), |layer| {
         layer.write_all(&archive).map_err(failed)?;
         Ok(())
-    })?;
-    Ok(Some(layer))
+    })
 }

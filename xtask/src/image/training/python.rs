@@ -47,13 +47,17 @@ fn make(
     let installed = run(&mut pip).map_err(Error::from).and_then(|_| {
         // Their first lines name this machine's interpreter.
         files::remove_folder(&folder.join("bin"))?;
-        let inside = PathBuf::from(format!("usr/local/lib/python{}/dist-packages", python.version));
         let failed = |source| files::Error::new("pack", &folder, source);
-        tree::write(&folder, &inside, &|_| 0, archive).map_err(failed)?;
+        tree::write(&folder, &packages(python), &|_| 0, archive).map_err(failed)?;
         Ok(())
     });
     files::remove_folder(&folder)?;
     installed
+}
+
+/// Where the image's interpreter looks for packages that are not Debian's.
+pub(super) fn packages(python: &Python) -> PathBuf {
+    PathBuf::from(format!("usr/local/lib/python{}/dist-packages", python.version))
 }
 
 /// Pins what the recipe asks for, and what that depends on, with digests.

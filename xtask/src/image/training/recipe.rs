@@ -54,6 +54,9 @@ pub(super) struct Python {
     /// Packages of pure Python that are only published as source.
     #[serde(default)]
     pub(super) source: Vec<String>,
+    /// Packages of pure Python that lie in this checkout.
+    #[serde(default)]
+    pub(super) own: Vec<PathBuf>,
 }
 
 /// Whom the image's processes run as.

@@ -36,7 +36,8 @@ fn add<W: Write>(
         fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
     entries.sort();
     for path in entries {
-        let Some(name) = path.file_name() else { continue };
+        // What an interpreter leaves where it ran is no part of a package.
+        let Some(name) = path.file_name().filter(|name| *name != "__pycache__") else { continue };
         let place = inside.join(name);
         let kind = fs::symlink_metadata(&path)?;
         // Whether it may be executed is all that a checkout keeps of a file's mode.
@@ -69,6 +70,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let home = temporary.path().join("home/user");
         fs::create_dir_all(&home).unwrap();
+        fs::create_dir(home.join("__pycache__")).unwrap();
         fs::write(home.join("run"), "#!").unwrap();
         fs::set_permissions(home.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink("run", home.join("also")).unwrap();
