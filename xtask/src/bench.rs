@@ -1,14 +1,16 @@
-//! `cargo xtask bench`: the figures that trainerd promises, on a control plane of their own.
+//! `cargo xtask bench`: the figures that trainerd promises, on a control plane of their own; with `cache` those of the
+//! data cache and the initializers, on loopback.
 
 use std::process::Command;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cargo;
 use crate::cli::Failure;
 use crate::cluster::{self, Name, Parts, Profile, Request, Status, parts};
 use crate::foreground;
 use crate::home::Home;
+use crate::image::product;
 use crate::terminal::say;
 
 /// Name of the bench's cluster, which is created again and taken away afterwards.
@@ -17,6 +19,9 @@ const CLUSTER: &str = "bench";
 /// The arguments of `cargo xtask bench`.
 #[derive(Args)]
 pub struct Arguments {
+    /// What is measured
+    #[arg(value_enum, default_value = "trainerd")]
+    subject: Subject,
     /// Measure an unoptimised build: quickly built, and no figures to show to anybody
     #[arg(long)]
     dev: bool,
@@ -27,6 +32,15 @@ pub struct Arguments {
     /// Further arguments for the bench itself, for example `--only change --rounds 5`
     #[arg(last = true)]
     further: Vec<String>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// trainerd, beside a bare client and kubectl, on a control plane of its own
+    Trainerd,
+    /// The data cache and the initializers, beside a bare Flight server and a bare client, on loopback
+    Cache,
 }
 
 /// Why there are no figures.
@@ -45,7 +59,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let home = Home::from_environment().map_err(Failure::of)?;
     foreground::watch_signals().map_err(Failure::of)?;
     let name: Name = CLUSTER.parse().map_err(Failure::of)?;
-    bench(&home, &name, arguments).map_err(|error| {
+    let measured = match arguments.subject {
+        Subject::Trainerd => bench(&home, &name, arguments),
+        Subject::Cache => cache(&home, arguments),
+    };
+    measured.map_err(|error| {
         let hint = if let Error::Cluster(error) = &error { error.hint() } else { None };
         Failure { hint, ..Failure::of(error) }
     })
@@ -75,6 +93,24 @@ fn bench(home: &Home, name: &Name, arguments: &Arguments) -> Result<(), Error> {
         say(format_args!("failed to stop cluster {name}: {error}"));
     }
     result
+}
+
+fn cache(home: &Home, arguments: &Arguments) -> Result<(), Error> {
+    let profile = if arguments.dev { product::Profile::Dev } else { product::Profile::Release };
+    // As the images have them.
+    let program = |package| product::build(home, package, profile);
+    let mut bench = Command::new(program("trainerd-cache-bench")?);
+    bench
+        .arg("run")
+        .arg("--cache")
+        .arg(program("trainerd-cache")?)
+        .arg("--initializer")
+        .arg(program("trainerd-initializer")?)
+        .arg("--s3-server")
+        .arg(Parts::find(home)?.path(&parts::VERSITYGW)?)
+        .args(["--output", &arguments.output])
+        .args(&arguments.further);
+    Ok(foreground::run(&mut bench)?)
 }
 
 fn measure(mut bench: Command, cluster: &Status) -> Result<(), Error> {
