@@ -157,19 +157,7 @@ impl Daemon {
 
     /// Kilobytes of memory that it has in use, and the processor time that it took.
     pub fn usage(&self) -> Result<(u64, Duration), Error> {
-        let read = |file: &str| {
-            let path = format!("/proc/{}/{file}", self.child.id());
-            std::fs::read_to_string(&path).map_err(Error::io("read", path))
-        };
-        let status = read("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or_default();
-        // Fields 14 and 15, counted after the name in parentheses, in hundredths of a second.
-        let stat = read("stat")?;
-        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok((kilobytes, Duration::from_millis(ticks * 10)))
+        usage(self.child.id())
     }
 }
 
@@ -179,6 +167,22 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Kilobytes of memory that a process has in use, and the processor time that it took.
+pub(crate) fn usage(process: u32) -> Result<(u64, Duration), Error> {
+    let read = |file: &str| {
+        let path = format!("/proc/{process}/{file}");
+        std::fs::read_to_string(&path).map_err(Error::io("read", path))
+    };
+    let status = read("status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or_default();
+    // Fields 14 and 15, counted after the name in parentheses, in hundredths of a second.
+    let stat = read("stat")?;
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
+    let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok((kilobytes, Duration::from_millis(ticks * 10)))
 }
 
 /// One request and its answer over a connection.

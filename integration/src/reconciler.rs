@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use trainerd_plan::object::Resource;
 
 use crate::Error;
 use crate::cluster::TestCluster;
-use crate::daemon::{Answer, exchange};
+use crate::daemon::{Answer, exchange, usage};
 use crate::stack;
 
 /// How long a start may take on a busy machine.
@@ -49,8 +49,10 @@ pub struct Start {
     pub arguments: Vec<String>,
     /// A kubeconfig that is not the administrator's.
     pub kubeconfig: Option<PathBuf>,
-    /// Whether the API server is told of its webhooks.
+    /// Whether the API server is told nothing of its webhooks.
     pub without_webhooks: bool,
+    /// Another controller manager in the product's place, which is started the same way.
+    pub program: Option<PathBuf>,
 }
 
 impl TestCluster {
@@ -109,11 +111,17 @@ impl TestCluster {
         let (file, log) = (temporary.join("config.yaml"), temporary.join("log"));
         std::fs::write(&file, config).map_err(Error::io("write", &file))?;
         let output = File::options().create(true).append(true).open(&log).map_err(Error::io("open", &log))?;
-        let mut arguments = vec!["reconciler".to_owned(), format!("--config={}", file.display())];
-        arguments.push("--zap-log-level=2".to_owned());
+        let mut arguments = vec![format!("--config={}", file.display()), "--zap-log-level=2".to_owned()];
         arguments.extend(start.arguments.iter().cloned());
         let kubeconfig = start.kubeconfig.as_deref().unwrap_or(self.kubeconfig());
-        let mut command = self.trainerd().command(kubeconfig, &arguments);
+        let mut command = if let Some(program) = &start.program {
+            let mut command = Command::new(program);
+            command.args(&arguments).env("KUBECONFIG", kubeconfig);
+            command
+        } else {
+            arguments.insert(0, "reconciler".to_owned());
+            self.trainerd().command(kubeconfig, &arguments)
+        };
         command.env("TMPDIR", temporary).current_dir(temporary).stdout(Stdio::null()).stderr(output);
         let program = PathBuf::from(command.get_program());
         let child = command.spawn().map_err(Error::io("run", program))?;
@@ -139,6 +147,7 @@ impl TestCluster {
         };
         let validating: Vec<Value> = [
             ("validator.clustertrainingruntime", "clustertrainingruntime", "clustertrainingruntimes"),
+            ("validator.optimizationjob", "optimizationjob", "optimizationjobs"),
             ("validator.trainingruntime", "trainingruntime", "trainingruntimes"),
             ("validator.trainjob", "trainjob", "trainjobs"),
         ]
@@ -177,7 +186,12 @@ impl TestCluster {
 
     /// Installs the CRDs of the stack and of both gang schedulers, and nothing that would run.
     pub fn install_crds(&self) -> Result<(), Error> {
-        let rendered = self.run(&["render"])?.expect_code(0)?.stdout;
+        self.install_crds_with(&[])
+    }
+
+    /// The same of an installation with further arguments.
+    pub fn install_crds_with(&self, arguments: &[&str]) -> Result<(), Error> {
+        let rendered = self.run(&[&["render"], arguments].concat())?.expect_code(0)?.stdout;
         let mut crds = Vec::new();
         for document in serde_yaml::Deserializer::from_str(&rendered) {
             let object: Value = serde::Deserialize::deserialize(document)
@@ -324,8 +338,13 @@ impl Manager {
                 let output = format!("not ready (ended: {ended:?})\n{}", self.log());
                 return Err(Error::Command { command: "trainerd reconciler".to_owned(), output });
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Kilobytes of memory that it has in use, and the processor time that it took.
+    pub fn usage(&self) -> Result<(u64, Duration), Error> {
+        usage(self.child.id())
     }
 
     /// Sends it a signal.

@@ -36,6 +36,11 @@ pub fn train_job() -> Resource {
     resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs", true)
 }
 
+/// OptimizationJobs.
+pub fn optimization_job() -> Resource {
+    resource("trainer.kubeflow.org", "v1alpha1", "OptimizationJob", "optimizationjobs", true)
+}
+
 /// JobSets.
 pub fn job_set() -> Resource {
     resource("jobset.x-k8s.io", "v1alpha2", "JobSet", "jobsets", true)

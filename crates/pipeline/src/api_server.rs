@@ -25,6 +25,7 @@ static LEVELS: LazyLock<Levels> = LazyLock::new(|| {
         ("k8s", Version::new(1, 36, 3)),
         ("jobset", Version::new(0, 12, 0)),
         ("trainer", Version::new(2, 4, 0)),
+        ("native", Version::new(1, 0, 0)),
     ])
 });
 

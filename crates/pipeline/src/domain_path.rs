@@ -52,6 +52,11 @@ fn is_label(label: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
+/// Whether a name is one of RFC 1035, which begins with a letter.
+pub(crate) fn is_rfc1035_label(name: &str) -> bool {
+    is_label(name) && name.starts_with(|first: char| first.is_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! * [`validate()`]: runtime, old and new TrainJob, facts → warnings and errors of admission;
 //! * [`status::reconcile`]: TrainJob, JobSet and the time → the status to write, what else to do, and when to look again.
 //!
-//! Around them, as pure: defaulting of TrainJobs ([`defaulting`]), admission of runtimes ([`runtime_admission`]), the
+//! Around them, as pure: what becomes of an OptimizationJob ([`optimization`]), defaulting of TrainJobs ([`defaulting`]), admission of runtimes ([`runtime_admission`]), the
 //! snapshot of a runtime ([`snapshot`]), the configuration file ([`config`]) and the requests of the status server
 //! ([`status_server`]).
 //!
@@ -22,6 +22,7 @@ mod go;
 mod info;
 mod live_order;
 pub mod names;
+pub mod optimization;
 mod patches;
 mod plugins;
 mod requests;

@@ -14,7 +14,8 @@ use crate::Mode;
 use crate::names::{CONTROLLER, name};
 use crate::runtime_ref::{not_found, runtime_kind};
 use crate::value::{at, items, text};
-use conditions::{COMPLETE, Conditions, FAILED, NewCondition, SUSPENDED};
+use conditions::SUSPENDED;
+pub(crate) use conditions::{COMPLETE, Conditions, FAILED, NewCondition};
 
 /// Reason of a TrainJob that ran too long.
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";

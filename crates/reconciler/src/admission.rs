@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use trainerd_pipeline::{
-    Mode, RuntimeError, Verdict, defaulting, needs_runtime, priority_classes, runtime_admission,
-    runtime_kind, snapshot, validate,
+    Mode, RuntimeError, Verdict, defaulting, needs_runtime, optimization, priority_classes,
+    runtime_admission, runtime_kind, snapshot, validate,
 };
 
 use crate::cache::Name;
@@ -26,7 +26,7 @@ impl Admission {
 
     /// The webhooks by path.
     pub(crate) fn hooks(&self) -> Vec<(&'static str, Hook)> {
-        let (jobs, mode) = (self.clone(), self.context.mode());
+        let (jobs, searches, mode) = (self.clone(), self.clone(), self.context.mode());
         let runtimes = move |request: Request| std::future::ready(judge_runtime(request, mode));
         vec![
             (
@@ -34,6 +34,13 @@ impl Admission {
                 hook(|request| std::future::ready(default(request))),
             ),
             ("/validate-trainer-kubeflow-org-v1alpha1-clustertrainingruntime", hook(runtimes)),
+            (
+                "/validate-trainer-kubeflow-org-v1alpha1-optimizationjob",
+                hook(move |request| {
+                    let searches = searches.clone();
+                    async move { searches.judge_optimization_job(request).await }
+                }),
+            ),
             ("/validate-trainer-kubeflow-org-v1alpha1-trainingruntime", hook(runtimes)),
             (
                 "/validate-trainer-kubeflow-org-v1alpha1-trainjob",
@@ -53,16 +60,47 @@ impl Admission {
             Ok(Operation::Delete) => return Answer::allowed(),
             Err(answer) => return answer,
         };
-        let new = in_namespace(new, &namespace);
-        let runtime = self.runtime(old.as_ref(), &new).await;
+        answer(self.judge(old.as_ref(), &in_namespace(new, &namespace)).await)
+    }
+
+    /// An OptimizationJob is judged by itself, and on its creation by its first trial.
+    async fn judge_optimization_job(&self, request: Request) -> Answer {
+        let namespace = request.namespace.clone();
+        let (is_new, job) = match request.operation() {
+            Ok(Operation::Create(new)) => (true, new),
+            Ok(Operation::Update { new, .. }) => (false, new),
+            Ok(Operation::Delete) => return Answer::allowed(),
+            Err(answer) => return answer,
+        };
+        // Whatever is wrong with one that goes, its finalizers must go.
+        if self.context.mode() == Mode::Upstream || job["metadata"]["deletionTimestamp"].is_string() {
+            return Answer::allowed();
+        }
+        let job = in_namespace(job, &namespace);
+        let mut verdict = optimization::validate(&job, self.context.build.train_job_status);
+        if is_new
+            && verdict.errors.is_empty()
+            && let Some(trial) = optimization::first(&job)
+        {
+            let judged = self.judge(None, &trial).await;
+            verdict.warnings.extend(judged.warnings);
+            verdict
+                .errors
+                .extend(judged.errors.iter().map(|error| format!("spec.trainJobTemplate: {error}")));
+        }
+        answer(verdict)
+    }
+
+    async fn judge(&self, old: Option<&Value>, new: &Value) -> Verdict {
+        let runtime = self.runtime(old, new).await;
         let classes = match &runtime {
-            Ok(runtime) => priority_classes(runtime, &new),
+            Ok(runtime) => priority_classes(runtime, new),
             Err(_) => Vec::new(),
         };
-        let seen = self.context.see(&Name::of(&new), &classes).await;
-        let (profile, _) = snapshot::profile(self.context.mode(), None, seen.job_set.as_ref(), &new);
+        let seen = self.context.see(&Name::of(new), &classes).await;
+        let (profile, _) = snapshot::profile(self.context.mode(), None, seen.job_set.as_ref(), new);
         let facts = seen.facts(&self.context, profile);
-        answer(validate(runtime.as_ref(), old.as_ref(), &new, &facts))
+        validate(runtime.as_ref(), old, new, &facts)
     }
 
     /// The runtime to judge by: in extended mode an update is judged by what the TrainJob was built from.

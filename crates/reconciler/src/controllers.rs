@@ -1,15 +1,17 @@
 //! Which change has which object reconciled.
 
 use serde_json::Value;
+use trainerd_pipeline::status;
 
 use crate::cache::{Change, Name, Stored};
 use crate::controller::Queues;
 use crate::metrics::ManagerMetrics;
 use crate::queue::Queue;
-use crate::stores::{Source, Stores, owner};
+use crate::stores::{Source, Stores, optimizer, owner};
 
 /// The controllers, as their labels have them.
 pub(crate) const TRAIN_JOB: &str = "trainjob_controller";
+pub(crate) const OPTIMIZATION_JOB: &str = "optimizationjob_controller";
 pub(crate) const TRAINING_RUNTIME: &str = "trainingruntime_controller";
 pub(crate) const CLUSTER_TRAINING_RUNTIME: &str = "clustertrainingruntime_controller";
 
@@ -17,20 +19,17 @@ pub(crate) const CLUSTER_TRAINING_RUNTIME: &str = "clustertrainingruntime_contro
 #[derive(Clone)]
 pub(crate) struct Controllers {
     pub(crate) train_jobs: Queue<Name>,
+    /// Of OptimizationJobs, where they are reconciled at all.
+    pub(crate) optimization_jobs: Option<Queue<Name>>,
     pub(crate) training_runtimes: Queue<Name>,
     pub(crate) cluster_training_runtimes: Queue<Name>,
     stores: Stores,
-    /// Whether a TrainJob whose status alone changed is let be: it is mostly ourselves who changed it.
+    /// Whether a job whose status alone changed is let be: it is mostly ourselves who changed it.
     ignore_status: bool,
 }
 
 impl Controllers {
-    pub(crate) fn new(
-        metrics: &ManagerMetrics,
-        queues: &Queues,
-        stores: &Stores,
-        ignore_status: bool,
-    ) -> Self {
+    pub(crate) fn new(metrics: &ManagerMetrics, queues: &Queues, stores: &Stores, extended: bool) -> Self {
         let queue = |name: &'static str| {
             let queue = Queue::new(metrics.queue(name));
             queues.add(name, &queue);
@@ -38,10 +37,11 @@ impl Controllers {
         };
         Self {
             train_jobs: queue(TRAIN_JOB),
+            optimization_jobs: extended.then(|| queue(OPTIMIZATION_JOB)),
             training_runtimes: queue(TRAINING_RUNTIME),
             cluster_training_runtimes: queue(CLUSTER_TRAINING_RUNTIME),
             stores: stores.clone(),
-            ignore_status,
+            ignore_status: extended,
         }
     }
 
@@ -52,6 +52,12 @@ impl Controllers {
             Source::TrainJob => {
                 if !self.ignore_status || concerns_us(change) {
                     self.train_jobs.add(name);
+                }
+                self.tell_optimizer(change);
+            }
+            Source::OptimizationJob => {
+                if let Some(queue) = self.optimization_jobs.as_ref().filter(|_| concerns_us(change)) {
+                    queue.add(name);
                 }
             }
             Source::TrainingRuntime => self.training_runtimes.add(name),
@@ -75,6 +81,20 @@ impl Controllers {
         }
     }
 
+    /// Has the OptimizationJob of a trial reconciled that has ended or is gone. Not of one that has just ended: where we
+    /// wrote that ourselves, the cache knew it before the watch told.
+    fn tell_optimizer(&self, change: &Change) {
+        let Some(queue) = &self.optimization_jobs else { return };
+        let Some(trial) = change.new.as_ref().or(change.old.as_ref()) else { return };
+        if !trial.holds("\"OptimizationJob\"") {
+            return;
+        }
+        let trial = trial.read();
+        if let Some(job) = optimizer(&trial).filter(|_| change.new.is_none() || status::is_finished(&trial)) {
+            queue.add(job);
+        }
+    }
+
     /// Has the suspended TrainJobs reconciled: what their gang asks for may change. Those that run keep what they have.
     fn add_suspended(&self, concerned: impl Fn(&Name) -> bool) {
         for (name, stored) in self.stores.train_jobs.all() {
@@ -90,12 +110,13 @@ impl Controllers {
     /// Ends all of them.
     pub(crate) fn end(&self) {
         self.train_jobs.end();
+        self.optimization_jobs.iter().for_each(Queue::end);
         self.training_runtimes.end();
         self.cluster_training_runtimes.end();
     }
 }
 
-/// Whether a change of a TrainJob is more than one of its status.
+/// Whether a change of a job is more than one of its status.
 fn concerns_us(change: &Change) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
     let (old, new) = (old.read(), new.read());

@@ -14,6 +14,10 @@ pub(crate) fn train_job() -> Resource {
     resource(TRAINER, "v1alpha1", "TrainJob", "trainjobs", true)
 }
 
+pub(crate) fn optimization_job() -> Resource {
+    resource(TRAINER, "v1alpha1", "OptimizationJob", "optimizationjobs", true)
+}
+
 pub(crate) fn training_runtime() -> Resource {
     resource(TRAINER, "v1alpha1", "TrainingRuntime", "trainingruntimes", true)
 }

@@ -19,13 +19,16 @@ use trainerd_serve::metrics::MetricsError;
 
 use crate::address::{self, AddressError};
 use crate::admission::Admission;
-use crate::cache::Store;
+use crate::cache::{Change, Store};
 use crate::certificates::{Mount, NotMounted, Rotation, RotationError};
 use crate::controller::{self, Queues};
-use crate::controllers::{CLUSTER_TRAINING_RUNTIME, Controllers, TRAIN_JOB, TRAINING_RUNTIME};
+use crate::controllers::{
+    CLUSTER_TRAINING_RUNTIME, Controllers, OPTIMIZATION_JOB, TRAIN_JOB, TRAINING_RUNTIME,
+};
 use crate::facts::Context;
 use crate::flags::Flags;
 use crate::metrics::{ManagerMetrics, TrainJobMetrics};
+use crate::optimization::OptimizationJobs;
 use crate::probes::Checks;
 use crate::servers::{Port, PortError, Stop, stopped};
 use crate::settings::{Environment, Settings, SettingsError};
@@ -272,7 +275,9 @@ impl Manager {
     /// Keeps the caches, until the end.
     async fn keep(self, controllers: Controllers) -> Result<(), ManagerError> {
         let mut tasks = JoinSet::new();
-        self.stores.keep(&self.cluster, &mut tasks, move |source, change| controllers.tell(source, change));
+        let extended = self.settings.build.mode == Mode::Extended;
+        let tell = move |source, change: &Change| controllers.tell(source, change);
+        self.stores.keep(&self.cluster, extended, &mut tasks, tell);
         stopped(self.stop).await;
         Ok(())
     }
@@ -330,8 +335,8 @@ fn port_failed(error: PortError) -> ManagerError {
 /// The ports and the controllers.
 impl Manager {
     fn controllers(&self) -> Controllers {
-        let ignore_status = self.settings.build.mode == Mode::Extended;
-        Controllers::new(&self.metrics, &self.queues, &self.stores, ignore_status)
+        let extended = self.settings.build.mode == Mode::Extended;
+        Controllers::new(&self.metrics, &self.queues, &self.stores, extended)
     }
 
     /// Answers the webhooks.
@@ -406,6 +411,13 @@ impl Manager {
     /// Reconciles what the queues hold, until they end.
     async fn reconcile(&self, controllers: Controllers, fence: Option<Fence>) {
         let (recorder, writer) = events::recorder(self.cluster.clone(), REPORTING_CONTROLLER);
+        let (context, optimizing) = (self.context.clone(), fence.clone());
+        let optimization_jobs = OptimizationJobs {
+            context,
+            recorder: recorder.clone(),
+            train_jobs: controllers.train_jobs.clone(),
+            fence: optimizing,
+        };
         let train_jobs = TrainJobs {
             context: self.context.clone(),
             recorder,
@@ -424,8 +436,17 @@ impl Manager {
         let (jobs, namespaced, wide) =
             (workers("TrainJob"), workers("TrainingRuntime"), workers("ClusterTrainingRuntime"));
         let stores = &self.stores;
+        let searches = controllers.optimization_jobs.clone();
+        let optimize = async {
+            let Some(queue) = searches else { return };
+            let workers = workers("OptimizationJob");
+            let metrics = self.metrics.controller(OPTIMIZATION_JOB, workers);
+            controller::run(queue, metrics, workers, move |name| optimization_jobs.clone().reconcile(name))
+                .await;
+        };
         let all = async {
             tokio::join!(
+                optimize,
                 controller::run(
                     controllers.train_jobs,
                     self.metrics.controller(TRAIN_JOB, jobs),

@@ -12,6 +12,8 @@ use crate::kinds;
 #[derive(Clone)]
 pub(crate) struct Stores {
     pub(crate) train_jobs: Store,
+    /// Empty where nobody reconciles them.
+    pub(crate) optimization_jobs: Store,
     pub(crate) training_runtimes: Store,
     pub(crate) cluster_training_runtimes: Store,
     pub(crate) job_sets: Store,
@@ -33,6 +35,7 @@ pub(crate) struct Stores {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     TrainJob,
+    OptimizationJob,
     TrainingRuntime,
     ClusterTrainingRuntime,
     /// Something that a TrainJob may own.
@@ -42,12 +45,14 @@ pub(crate) enum Source {
 }
 
 const POD_GROUPS: &str = "PodGroup CRDs must be installed in advance";
+const NO_OPTIMIZATION: &str = "OptimizationJobs cannot be watched; there are none to reconcile";
 const NO_ACCESS: &str = "the kind cannot be watched; what depends on it is left out";
 
 impl Stores {
     pub(crate) fn new() -> Self {
         Self {
             train_jobs: Store::new(),
+            optimization_jobs: Store::new(),
             training_runtimes: Store::new(),
             cluster_training_runtimes: Store::new(),
             job_sets: Store::new(),
@@ -60,10 +65,11 @@ impl Stores {
         }
     }
 
-    /// Starts keeping all of them up to date; `tell` hears of every change.
+    /// Starts keeping all of them up to date, OptimizationJobs where they are `optimized`; `tell` hears of every change.
     pub(crate) fn keep(
         &self,
         cluster: &Cluster,
+        optimized: bool,
         tasks: &mut JoinSet<()>,
         tell: impl Fn(Source, &Change) + Clone + Send + Sync + 'static,
     ) {
@@ -75,6 +81,12 @@ impl Stores {
         let any: fn(&Value) -> bool = |_| true;
         let (whole, metadata) = (Kept::Whole, Kept::Metadata);
         start(kinds::train_job(), whole, any, None, &self.train_jobs, Source::TrainJob);
+        if optimized {
+            let (jobs, store) = (kinds::optimization_job(), &self.optimization_jobs);
+            start(jobs, whole, any, Some(NO_OPTIMIZATION), store, Source::OptimizationJob);
+        } else {
+            self.optimization_jobs.give_up();
+        }
         start(kinds::training_runtime(), whole, any, None, &self.training_runtimes, Source::TrainingRuntime);
         let runtimes = &self.cluster_training_runtimes;
         start(kinds::cluster_training_runtime(), whole, any, None, runtimes, Source::ClusterTrainingRuntime);
@@ -94,6 +106,7 @@ impl Stores {
     pub(crate) async fn synced(&self) {
         for store in [
             &self.train_jobs,
+            &self.optimization_jobs,
             &self.training_runtimes,
             &self.cluster_training_runtimes,
             &self.job_sets,
@@ -119,10 +132,20 @@ fn is_ours(object: &Value) -> bool {
 
 /// The TrainJob that controls an object.
 pub(crate) fn owner(object: &Value) -> Option<Name> {
+    controller_of("TrainJob", object)
+}
+
+/// The OptimizationJob that a TrainJob is a trial of.
+pub(crate) fn optimizer(train_job: &Value) -> Option<Name> {
+    controller_of("OptimizationJob", train_job)
+}
+
+/// What controls an object, where it is of that kind of ours.
+fn controller_of(kind: &str, object: &Value) -> Option<Name> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner["controller"] == true)?;
     let group = owner["apiVersion"].as_str()?.split_once('/')?.0;
-    if owner["kind"] != "TrainJob" || group != kinds::TRAINER {
+    if owner["kind"] != kind || group != kinds::TRAINER {
         return None;
     }
     let namespace = object.pointer("/metadata/namespace")?.as_str()?;
@@ -146,6 +169,8 @@ mod tests {
         {
             assert_eq!(owner(&object(owners.clone())), None, "{owners}");
         }
+        let trial = object(json!([reference("OptimizationJob", true)]));
+        assert_eq!(optimizer(&trial), Some(Name::new("ns", "a")));
         assert!(is_ours(&json!({"metadata": {"name": "a-mpi-ssh-auth"}})));
         assert!(!is_ours(&json!({"metadata": {"name": "kube-root-ca.crt"}})));
     }

@@ -4,7 +4,6 @@
 mod apply;
 mod build;
 mod emptied;
-mod merge;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use crate::controller::{Outcome, chain};
 use crate::events::{Event, Recorder, Regarding, Tone};
 use crate::facts::{Context, Seen};
 use crate::kinds;
+use crate::merge;
 use crate::metrics::TrainJobMetrics;
 use apply::WriteError;
 use build::Made;

@@ -6,39 +6,39 @@ use serde_json::{Map, Value, json};
 use crate::defaulting::format_time;
 use crate::value::{items, text};
 
-/// The TrainJob has ended well.
-pub(super) const COMPLETE: &str = "Complete";
-/// The TrainJob has ended badly.
-pub(super) const FAILED: &str = "Failed";
+/// It has ended well.
+pub(crate) const COMPLETE: &str = "Complete";
+/// It has ended badly.
+pub(crate) const FAILED: &str = "Failed";
 /// The TrainJob is, or was, suspended.
 pub(super) const SUSPENDED: &str = "Suspended";
 
-/// The conditions of a TrainJob.
+/// The conditions of a TrainJob, or of an OptimizationJob.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Conditions(Vec<Value>);
+pub(crate) struct Conditions(Vec<Value>);
 
 /// A condition to set, as of now.
-pub(super) struct NewCondition<'a> {
-    pub(super) kind: &'a str,
-    pub(super) status: &'a str,
-    pub(super) reason: &'a str,
-    pub(super) message: &'a str,
+pub(crate) struct NewCondition<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) reason: &'a str,
+    pub(crate) message: &'a str,
 }
 
 impl Conditions {
-    pub(super) fn of(train_job: &Value) -> Self {
-        Self(items(train_job, &["status", "conditions"]).to_vec())
+    pub(crate) fn of(object: &Value) -> Self {
+        Self(items(object, &["status", "conditions"]).to_vec())
     }
 
-    pub(super) fn find(&self, kind: &str) -> Option<&Value> {
+    pub(crate) fn find(&self, kind: &str) -> Option<&Value> {
         self.0.iter().find(|one| text(one, &["type"]) == Some(kind))
     }
 
-    pub(super) fn is_true(&self, kind: &str) -> bool {
+    pub(crate) fn is_true(&self, kind: &str) -> bool {
         self.find(kind).is_some_and(|one| text(one, &["status"]) == Some("True"))
     }
 
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.is_true(COMPLETE) || self.is_true(FAILED)
     }
 
@@ -55,7 +55,7 @@ impl Conditions {
         transition_time(self.find(kind)?)
     }
 
-    pub(super) fn set(&mut self, new: &NewCondition<'_>, now: Timestamp) {
+    pub(crate) fn set(&mut self, new: &NewCondition<'_>, now: Timestamp) {
         let NewCondition { kind, status, reason, message } = new;
         let condition = json!({ "type": kind, "status": status, "reason": reason, "message": message });
         self.copy(&condition, kind, now);
@@ -92,7 +92,7 @@ impl Conditions {
         }
     }
 
-    pub(super) fn store(self, status: &mut Map<String, Value>) {
+    pub(crate) fn store(self, status: &mut Map<String, Value>) {
         if self.0.is_empty() {
             status.remove("conditions");
         } else {

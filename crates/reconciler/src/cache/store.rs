@@ -195,7 +195,7 @@ impl Store {
     }
 
     /// There is nothing to be known of this kind, and that is known now.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.0.synced.send_replace(true);
     }
 

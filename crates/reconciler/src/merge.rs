@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// The patch that makes `new` of `old`; `None` where they are the same. Lists are replaced as a whole, and what is gone is
 /// null.
-pub(super) fn diff(old: &Value, new: &Value) -> Option<Value> {
+pub(crate) fn diff(old: &Value, new: &Value) -> Option<Value> {
     if old == new {
         return None;
     }
