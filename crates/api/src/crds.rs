@@ -4,6 +4,7 @@ use semver::Version;
 use serde_json::Value;
 use trainerd_schema::{Conversion, ParseError, SchemaError};
 
+pub use crate::releases::Edition;
 use crate::releases::{RELEASES, Release};
 use crate::roots::{ROOTS, Root};
 use crate::types::table;
@@ -58,9 +59,9 @@ pub enum UnknownCrd {
     },
 }
 
-/// Every CRD that some version of some component has, sorted by name.
+/// Every CRD that some release of some component has, sorted by name.
 pub fn all() -> impl Iterator<Item = CrdId> {
-    ROOTS.iter().map(|root| CrdId { component: root.component, name: root.name })
+    ROOTS.iter().filter(|root| !root.native).map(|root| CrdId { component: root.component, name: root.name })
 }
 
 /// Versions of `component` whose CRDs are known, oldest first. Empty for an unknown component.
@@ -69,11 +70,12 @@ pub fn versions(component: &str) -> impl Iterator<Item = &'static Version> {
 }
 
 /// Names of the CRDs that `component` has at `version`, sorted. Empty when the version is unknown.
-pub fn names(component: &str, version: &Version) -> Vec<&'static str> {
-    match release(component, version) {
-        Some(_) => ROOTS.iter().filter(|root| root.component == component).map(|root| root.name).collect(),
-        None => Vec::new(),
+pub fn names(component: &str, version: &Version, edition: Edition) -> Vec<&'static str> {
+    if release(component, version).is_none() {
+        return Vec::new();
     }
+    let is_meant = |root: &&Root| root.component == component && root.is_of(edition);
+    ROOTS.iter().filter(is_meant).map(|root| root.name).collect()
 }
 
 /// The CRD as a manifest (`apiextensions.k8s.io/v1`), without labels and without descriptions.
@@ -86,12 +88,14 @@ pub fn names(component: &str, version: &Version) -> Vec<&'static str> {
 pub fn emit(
     component: &str,
     version: &Version,
+    edition: Edition,
     name: &str,
     conversion: Option<ServiceRef<'_>>,
 ) -> Result<Value, UnknownCrd> {
     let release = release(component, version)
         .ok_or_else(|| UnknownCrd::Version { component: component.to_owned(), version: version.clone() })?;
     let root = root(component, name)
+        .filter(|root| root.is_of(edition))
         .ok_or_else(|| UnknownCrd::Name { component: component.to_owned(), name: name.to_owned() })?;
     let generator = ("controller-gen.kubebuilder.io/version", release.controller_gen);
     let annotations = root.annotations.iter().copied().chain([generator]);
@@ -102,7 +106,7 @@ pub fn emit(
     });
     let table = table().map_err(UnknownCrd::Table)?;
     root.crd
-        .manifest(table, &release.levels(), annotations, conversion)
+        .manifest(table, &release.levels(edition), annotations, conversion)
         .map_err(|source| UnknownCrd::Schema { name: root.name, source })
 }
 
@@ -132,7 +136,7 @@ mod tests {
             ("lws", Version::new(2, 3, 0), &[]),
             ("kueue", Version::new(0, 8, 0), &[]),
         ] {
-            assert_eq!(names(component, &version), expected, "{component} {version}");
+            assert_eq!(names(component, &version, Edition::Release), expected, "{component} {version}");
         }
     }
 
@@ -140,7 +144,7 @@ mod tests {
     fn every_known_crd_of_every_known_version_can_be_made() {
         for id in all() {
             for version in versions(id.component) {
-                let crd = emit(id.component, version, id.name, None).unwrap();
+                let crd = emit(id.component, version, Edition::Release, id.name, None).unwrap();
                 assert_eq!(crd["metadata"]["name"], id.name, "{} {version}", id.component);
             }
         }
@@ -166,7 +170,7 @@ mod tests {
             ),
             ("lws", &known, "a.b", UnknownCrd::Name { component: "lws".into(), name: "a.b".into() }),
         ] {
-            assert_eq!(emit(component, version, name, None), Err(expected));
+            assert_eq!(emit(component, version, Edition::Release, name, None), Err(expected));
         }
     }
 
@@ -178,10 +182,10 @@ mod tests {
             ("lws", Version::new(0, 8, 0), "leaderworkersets.leaderworkerset.x-k8s.io", true),
             ("trainer", Version::new(2, 3, 0), "trainjobs.trainer.kubeflow.org", false),
         ] {
-            let with = emit(component, &version, name, service).unwrap();
+            let with = emit(component, &version, Edition::Release, name, service).unwrap();
             let at = &with["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["namespace"];
             assert_eq!(at.as_str(), converts.then_some("here"), "{name}");
-            let without = emit(component, &version, name, None).unwrap();
+            let without = emit(component, &version, Edition::Release, name, None).unwrap();
             assert_eq!(without["spec"].get("conversion"), None, "{name}");
         }
     }

@@ -3,7 +3,7 @@
 use semver::Version;
 use trainerd_schema::Levels;
 
-use crate::releases::{RELEASES, Release};
+use crate::releases::{Edition, RELEASES, Release};
 use crate::roots::ROOTS;
 
 /// Groups and kinds of Kubernetes that the table describes; the type has the name of the kind.
@@ -42,11 +42,12 @@ pub fn describe(group: &str, kind: &str) -> Option<Described> {
     Some(Described { type_name, component: Some(root.component) })
 }
 
-/// The levels of a version of a component; `None` where the table does not know it.
+/// The levels of a version of a component, what the native reconciler adds included; `None` where the table does not know
+/// it.
 pub fn levels(component: &str, version: &Version) -> Option<Levels> {
     let release =
         RELEASES.iter().find(|release| release.component == component && release.version == *version);
-    release.map(Release::levels)
+    release.map(|release| release.levels(Edition::Native))
 }
 
 /// The levels of Kubernetes' own kinds at a version of it; without one the newest that some component was built with.

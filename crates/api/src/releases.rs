@@ -3,6 +3,18 @@
 use semver::Version;
 use trainerd_schema::Levels;
 
+/// The level at which the table has what Trainer's main branch tightens after the newest release.
+const MAIN: Version = v(2, 4, 0);
+
+/// Whose CRDs of a version are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Edition {
+    /// Those that upstream released.
+    Release,
+    /// Those of the native reconciler: with what it adds, and with what upstream's main branch has since.
+    Native,
+}
+
 /// A version of a component.
 pub(crate) struct Release {
     pub(crate) component: &'static str,
@@ -22,9 +34,14 @@ impl Release {
     }
 
     /// Where gates of the table stand for this release.
-    pub(crate) fn levels(&self) -> Levels {
+    pub(crate) fn levels(&self, edition: Edition) -> Levels {
         let jobset = self.jobset.iter().map(|version| ("jobset", version.clone()));
-        let own = [("k8s", self.kubernetes.clone()), (self.component, self.version.clone())];
+        let (native, version) = match edition {
+            Edition::Native if self.component == "trainer" => (1, MAIN),
+            Edition::Native => (1, self.version.clone()),
+            Edition::Release => (0, self.version.clone()),
+        };
+        let own = [("k8s", self.kubernetes.clone()), (self.component, version), ("native", v(native, 0, 0))];
         Levels::new(jobset.chain(own))
     }
 }

@@ -2,6 +2,8 @@
 
 use trainerd_schema::{Column, Crd, CrdVersion, Scale, Scope};
 
+use crate::releases::Edition;
+
 /// A CRD of a component.
 pub(crate) struct Root {
     pub(crate) component: &'static str,
@@ -12,6 +14,15 @@ pub(crate) struct Root {
     pub(crate) annotations: &'static [(&'static str, &'static str)],
     /// Whether the component answers conversion requests for it.
     pub(crate) converts: bool,
+    /// Whether no release has it, and the native reconciler does.
+    pub(crate) native: bool,
+}
+
+impl Root {
+    /// Whether that edition has it.
+    pub(crate) fn is_of(&self, edition: Edition) -> bool {
+        !self.native || edition == Edition::Native
+    }
 }
 
 const AGE: Column = Column { name: "Age", of: "date", json_path: ".metadata.creationTimestamp" };
@@ -44,6 +55,7 @@ pub(crate) const ROOTS: &[Root] = &[
         },
         annotations: &[],
         converts: false,
+        native: false,
     },
     Root {
         component: "jobset",
@@ -69,6 +81,7 @@ pub(crate) const ROOTS: &[Root] = &[
         // Upstream's kustomization never fills these variables in: the text is what gets installed.
         annotations: &[("cert-manager.io/inject-ca-from", "$(CERTIFICATE_NAMESPACE)/$(CERTIFICATE_NAME)")],
         converts: true,
+        native: false,
     },
     Root {
         component: "lws",
@@ -97,6 +110,31 @@ pub(crate) const ROOTS: &[Root] = &[
         },
         annotations: &[],
         converts: true,
+        native: false,
+    },
+    // Trainer's main branch has it, without columns.
+    Root {
+        component: "trainer",
+        name: "optimizationjobs.trainer.kubeflow.org",
+        crd: Crd {
+            group: "trainer.kubeflow.org",
+            kind: "OptimizationJob",
+            plural: "optimizationjobs",
+            short_names: &[],
+            scope: Scope::Namespaced,
+            versions: &[CrdVersion {
+                columns: &[
+                    text("State", ".status.conditions[-1:].type"),
+                    text("Best", ".status.result.trainJobName"),
+                    AGE,
+                ],
+                status: true,
+                ..only("v1alpha1", "OptimizationJob")
+            }],
+        },
+        annotations: &[],
+        converts: false,
+        native: true,
     },
     Root {
         component: "trainer",
@@ -111,6 +149,7 @@ pub(crate) const ROOTS: &[Root] = &[
         },
         annotations: &[],
         converts: false,
+        native: false,
     },
     Root {
         component: "trainer",
@@ -129,6 +168,7 @@ pub(crate) const ROOTS: &[Root] = &[
         },
         annotations: &[],
         converts: false,
+        native: false,
     },
 ];
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use semver::Version;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use trainerd_api::crds::{self, ServiceRef};
+use trainerd_api::crds::{self, Edition, ServiceRef};
 
 /// Component, version, CRD, SHA-256 of its canonical JSON (keys sorted, no blanks) as upstream installs it:
 /// without descriptions, with the labels and the conversion service of the component's own release.
@@ -45,7 +45,7 @@ fn released(component: &str, version: &Version, name: &str) -> Value {
         "lws" => Some(ServiceRef { namespace: "lws-system", name: "lws-webhook-service" }),
         _ => None,
     };
-    let mut crd = crds::emit(component, version, name, service).unwrap();
+    let mut crd = crds::emit(component, version, Edition::Release, name, service).unwrap();
     if component == "jobset" && *version >= Version::new(0, 11, 0) {
         crd["metadata"]["labels"] = json!({
             "app.kubernetes.io/instance": "jobset",
@@ -176,6 +176,53 @@ fn equal_the_reference_data() {
         );
     }
     assert!(out.is_empty(), "{} differences, wanted ≠ made:\n{}", out.len(), out.join("\n"));
+}
+
+/// What the CRDs of the native reconciler have beside those of the release: its additions, and what upstream's main branch
+/// tightens. Nothing of the release is missing.
+#[test]
+fn the_native_edition_is_a_superset() {
+    let version = Version::new(2, 3, 0);
+    let mut added = Vec::new();
+    for name in crds::names("trainer", &version, Edition::Native) {
+        let native = crds::emit("trainer", &version, Edition::Native, name, None).unwrap();
+        match crds::emit("trainer", &version, Edition::Release, name, None) {
+            Ok(release) => {
+                let (short, _) = name.split_once('.').unwrap();
+                let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
+                let (release, native) = (release.pointer(schema), native.pointer(schema));
+                differences(&format!("{short}: "), release, native, &mut added);
+            }
+            Err(_) => added.push(name.to_owned()),
+        }
+    }
+    let runtime = |kind: &str| {
+        format!(
+            "{kind}: .spec.properties.mlPolicy.properties.mpi.properties.numProcPerNode.x-kubernetes-validations: nothing ≠ \
+             [{{\"message\":\"NumProcPerNode in mpiPolicy must be >= 1\",\"rule\":\"self >= 1\"}}]"
+        )
+    };
+    let trainer = "trainjobs: .spec.properties.trainer.properties";
+    assert_eq!(
+        added,
+        [
+            runtime("clustertrainingruntimes"),
+            "optimizationjobs.trainer.kubeflow.org".to_owned(),
+            runtime("trainingruntimes"),
+            format!("{trainer}.numNodes.minimum: nothing ≠ 0"),
+            format!(
+                "{trainer}.numProcPerNode.x-kubernetes-validations: nothing ≠ [{{\"message\":\"numProcPerNode must be greater \
+                 than or equal to 1\",\"rule\":\"self >= 1\"}}]"
+            ),
+            "trainjobs: .spec.properties.ttlSecondsAfterFinished: nothing ≠ \
+             {\"format\":\"int32\",\"minimum\":0,\"type\":\"integer\"}"
+                .to_owned(),
+            "trainjobs: .status.properties.completionTime: nothing ≠ {\"format\":\"date-time\",\"type\":\"string\"}".to_owned(),
+            "trainjobs: .status.properties.startTime: nothing ≠ {\"format\":\"date-time\",\"type\":\"string\"}".to_owned(),
+        ]
+    );
+    let unreleased = "optimizationjobs.trainer.kubeflow.org";
+    assert!(crds::emit("trainer", &version, Edition::Release, unreleased, None).is_err());
 }
 
 #[test]

@@ -79,7 +79,11 @@ impl Catalog {
     /// The CRDs of a component at its newest version, by name; none for an unknown component.
     pub fn crds_of(&self, component: &str) -> impl Iterator<Item = &str> {
         let newest = self.components.get(component).and_then(|versions| versions.values().next_back());
-        newest.into_iter().flat_map(|component| &component.manifest.crds).map(|crd| crd.name.as_str())
+        newest
+            .into_iter()
+            .flat_map(|component| &component.manifest.crds)
+            .filter(|crd| !crd.native)
+            .map(|crd| crd.name.as_str())
     }
 
     /// The names of the runtimes of any version.

@@ -109,6 +109,9 @@ pub(crate) struct CrdEntry {
     pub(crate) conversion: Option<String>,
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+    /// Whether only the native reconciler has it.
+    #[serde(default)]
+    pub(crate) native: bool,
 }
 
 /// The runtimes that a version has, out of a table that versions share.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use semver::Version;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use trainerd_api::crds::{self, ServiceRef};
+use trainerd_api::crds::{self, Edition, ServiceRef};
 use trainerd_plan::desired::{self, Desired, DesiredObject, Installation, Naming};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::plan::Probe;
@@ -159,27 +159,31 @@ impl Render<'_> {
 
     /// The CRDs, from the type table, with the labels that upstream's install gives them.
     fn crds(&self) -> Result<Vec<Value>, CatalogError> {
-        let crd = |entry: &crate::component::CrdEntry| {
-            let conversion = entry.conversion.as_deref().map(|name| self.names.service(name));
-            let service = conversion
-                .as_deref()
-                .map(|name| ServiceRef { namespace: &self.installation.namespace, name });
-            let mut crd =
-                crds::emit(self.name(), self.version(), &entry.name, service).map_err(|source| {
-                    CatalogError::Crd {
+        let edition = match self.options.reconciler {
+            Provider::Upstream => Edition::Release,
+            Provider::Native => Edition::Native,
+        };
+        let crd =
+            |entry: &crate::component::CrdEntry| {
+                let conversion = entry.conversion.as_deref().map(|name| self.names.service(name));
+                let service = conversion
+                    .as_deref()
+                    .map(|name| ServiceRef { namespace: &self.installation.namespace, name });
+                let mut crd = crds::emit(self.name(), self.version(), edition, &entry.name, service)
+                    .map_err(|source| CatalogError::Crd {
                         name: entry.name.clone(),
                         component: self.name().to_owned(),
                         version: self.version().clone(),
                         source: Box::new(source),
-                    }
-                })?;
-            let labels = self.names.labels_of_crd(&entry.labels);
-            if !labels.is_empty() {
-                crd["metadata"]["labels"] = json!(labels);
-            }
-            Ok(crd)
-        };
-        self.component.manifest.crds.iter().map(crd).collect()
+                    })?;
+                let labels = self.names.labels_of_crd(&entry.labels);
+                if !labels.is_empty() {
+                    crd["metadata"]["labels"] = json!(labels);
+                }
+                Ok(crd)
+            };
+        let crds = self.component.manifest.crds.iter();
+        crds.filter(|entry| !entry.native || edition == Edition::Native).map(crd).collect()
     }
 
     fn objects(&self, crds: Vec<Value>, kinds: &[Resource]) -> Result<Vec<DesiredObject>, CatalogError> {
@@ -221,6 +225,7 @@ impl Render<'_> {
         variables.insert("data_cache".to_owned(), json!(self.options.data_cache));
         variables.insert("version".to_owned(), json!(self.version().to_string()));
         variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
+        variables.insert("train_job_status".to_owned(), json!(self.options.train_job_status));
         variables.insert("pre_stop_seconds".to_owned(), json!(self.pre_stop_seconds()));
         variables.insert("native".to_owned(), json!(self.options.reconciler == Provider::Native));
         variables.insert("images".to_owned(), json!(images));

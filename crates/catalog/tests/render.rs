@@ -6,9 +6,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use semver::Version;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{catalog, chosen, given, render_with, rendered};
+use trainerd_api::crds::{Edition, names};
 use trainerd_catalog::{Catalog, CatalogError, ObjectFault, Options, Schema, yaml};
 use trainerd_plan::desired::{Desired, DesiredObject, Installation};
 
@@ -248,13 +250,27 @@ fn the_native_reconciler_takes_the_place_of_the_other() {
     };
     assert_eq!(only(&upstream, &native), Vec::<String>::new());
     let name = "kubeflow-system/kubeflow-trainer-controller-manager";
-    assert_eq!(only(&native, &upstream), [format!("Role {name}"), format!("RoleBinding {name}")]);
+    let crd = |plural: &str| format!("CustomResourceDefinition {plural}.trainer.kubeflow.org");
+    assert_eq!(
+        only(&native, &upstream),
+        [crd("optimizationjobs"), format!("Role {name}"), format!("RoleBinding {name}")]
+    );
     let changed: Vec<&String> = native
         .iter()
         .filter(|(key, manifest)| upstream.get(*key).is_some_and(|other| other != *manifest))
         .map(|(key, _)| key)
         .collect();
-    assert_eq!(changed, ["ClusterRole kubeflow-trainer-controller-manager", &format!("Deployment {name}")]);
+    assert_eq!(
+        changed,
+        [
+            "ClusterRole kubeflow-trainer-controller-manager",
+            &crd("clustertrainingruntimes"),
+            &crd("trainingruntimes"),
+            &crd("trainjobs"),
+            &format!("Deployment {name}"),
+            "ValidatingWebhookConfiguration validator.trainer.kubeflow.org",
+        ]
+    );
     let mut pod = native[&format!("Deployment {name}")].clone();
     let container = &mut pod["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], format!("localhost/trainerd:v{}", env!("CARGO_PKG_VERSION")));
@@ -301,6 +317,7 @@ fn components_list_the_options_that_change_them() {
         ("settle", "0"),
         ("small-footprint", "true"),
         ("trainerd-image", "a.io/d:x"),
+        ("trainjob-status", "true"),
     ];
     let catalog = catalog();
     let before = render_with("2.3.0", "kubeflow-system", &[]);
@@ -487,7 +504,12 @@ fn the_crds_are_those_of_the_type_table() {
                 object.component == *name && object.resource.kind == "CustomResourceDefinition"
             });
             let crds: Vec<String> = crds.map(|object| object.key().name).collect();
-            assert_eq!(crds, trainerd_api::crds::names(name, &component.version));
+            assert_eq!(crds, names(name, &component.version, Edition::Release));
         }
     }
+    let native = render_with("2.3.0", "kubeflow-system", &[("reconciler", "native")]);
+    let crds = native.objects.iter().filter(|it| it.component == "trainer").map(DesiredObject::key);
+    let crds: Vec<String> =
+        crds.filter(|key| key.kind == "CustomResourceDefinition").map(|key| key.name).collect();
+    assert_eq!(crds, names("trainer", &Version::new(2, 3, 0), Edition::Native));
 }

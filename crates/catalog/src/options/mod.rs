@@ -163,6 +163,7 @@ pub enum UpgradePolicy {
 /// Every option, valid by itself. Whether versions, images and runtimes go together is for
 /// [`Catalog::resolve`] to say.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "options that are on or off, each by itself")]
 pub struct Options {
     /// Image overrides by option: absent where the catalog's image of the chosen version is meant, which is
     /// what the packaged default stands for too.
@@ -201,6 +202,8 @@ pub struct Options {
     pub settle: u16,
     /// Whether controllers get one replica and small requests.
     pub small_footprint: bool,
+    /// Whether training code may report its progress.
+    pub train_job_status: bool,
     /// Whether a failed upgrade is rolled back by itself.
     pub auto_rollback: bool,
     /// Seconds that a hook of the charm waits for the installation to settle.

@@ -57,6 +57,7 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
         drift_ignore: reader.drift_ignore(),
         settle: reader.number("settle", 0, 300, " seconds"),
         small_footprint: reader.boolean("small-footprint"),
+        train_job_status: reader.boolean("trainjob-status"),
         auto_rollback: reader.boolean("auto-rollback"),
         hook_wait: reader.number("hook-wait", 1, 30, " seconds"),
         log_level: reader.log_level(),
