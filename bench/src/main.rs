@@ -40,6 +40,12 @@ struct Arguments {
     /// The product's binary, to measure its memory
     #[arg(long, value_name = "FILE")]
     trainerd: Option<PathBuf>,
+    /// Upstream's controller manager, which the native reconciler is measured beside
+    #[arg(long, value_name = "FILE")]
+    manager: Option<PathBuf>,
+    /// TrainJobs of that comparison
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    train_jobs: u16,
     /// Seconds for which the daemon is left alone
     #[arg(long, default_value_t = 300)]
     idle: u64,
@@ -70,6 +76,8 @@ enum Section {
     Memory,
     /// A daemon: idle, restarted, and put to work (figures 1, 2, 3 and 12)
     Daemon,
+    /// The native reconciler beside upstream's controller manager (`--manager`)
+    Reconciler,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,6 +154,12 @@ async fn measure(arguments: Arguments) -> Result<Report, Error> {
     }
     if wanted(Section::Daemon) {
         section::daemon::measure(Duration::from_secs(arguments.idle), &mut report)?;
+    }
+    if wanted(Section::Reconciler)
+        && let Some(manager) = &arguments.manager
+    {
+        let jobs = arguments.train_jobs.into();
+        section::reconciler::measure(manager, jobs, arguments.rounds, &mut report)?;
     }
     Ok(report)
 }

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the figures that trainerd promises, on a control plane of their own; with `cache` those of the
-//! data cache and the initializers, on loopback.
+//! data cache and the initializers, on loopback, and with `reconciler` those of the native reconciler.
 
 use std::process::Command;
 
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// What is measured
     #[arg(value_enum, default_value = "trainerd")]
     subject: Subject,
+    /// TrainJobs that `reconciler` is measured with
+    #[arg(long, value_name = "NUMBER", default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    train_jobs: u16,
     /// Measure an unoptimised build: quickly built, and no figures to show to anybody
     #[arg(long)]
     dev: bool,
@@ -41,6 +44,8 @@ enum Subject {
     Trainerd,
     /// The data cache and the initializers, beside a bare Flight server and a bare client, on loopback
     Cache,
+    /// The native reconciler, beside upstream's controller manager
+    Reconciler,
 }
 
 /// Why there are no figures.
@@ -60,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     foreground::watch_signals().map_err(Failure::of)?;
     let name: Name = CLUSTER.parse().map_err(Failure::of)?;
     let measured = match arguments.subject {
-        Subject::Trainerd => bench(&home, &name, arguments),
+        Subject::Trainerd | Subject::Reconciler => bench(&home, &name, arguments),
         Subject::Cache => cache(&home, arguments),
     };
     measured.map_err(|error| {
@@ -85,6 +90,12 @@ fn bench(home: &Home, name: &Name, arguments: &Arguments) -> Result<(), Error> {
         .args(["--output", &arguments.output])
         .args(&arguments.further);
 
+    if arguments.subject == Subject::Reconciler {
+        bench
+            .args(["--only", "reconciler", "--train-jobs", &arguments.train_jobs.to_string(), "--manager"])
+            .arg(Parts::find(home)?.path(&parts::TRAINER_2_3_0)?)
+            .env("TRAINERD_INTEGRATION_CLUSTER", name.to_string());
+    }
     // What an earlier run left would be in the figures.
     cluster::down(home, name)?;
     let request = Request { name: name.clone(), profile: Profile::ControlPlane, own_network: false };

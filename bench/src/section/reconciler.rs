@@ -1,0 +1,197 @@
+//! The native reconciler beside upstream's controller manager: the same TrainJobs on the same API server, one after the other.
+//!
+//! Both have five workers a kind, which upstream does not heed, and no bound on their requests: what is measured is the
+//! controllers, and not the rate that they are configured to. There is no JobSet controller, and no webhook is called.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt as _};
+use serde_json::{Value, json};
+use trainerd_cluster::watch::{Event, WatchParams};
+use trainerd_cluster::{CreateParams, RequestError};
+use trainerd_integration::TestCluster;
+use trainerd_integration::reconciler::Start;
+use trainerd_integration::stack::{job_set, runtime, train_job};
+
+use crate::error::Error;
+use crate::figure::{Figure, Goal, Unit, number};
+use crate::{Report, say};
+
+/// TrainJobs that are created at a time.
+const WIDTH: usize = 16;
+/// How long all JobSets may take.
+const BOUND: Duration = Duration::from_mins(15);
+/// After the last JobSet, for what else is done: statuses, and a look at each once more.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What one of them took.
+#[derive(Default)]
+struct Took {
+    start: Vec<f64>,
+    each: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    cpu: Vec<f64>,
+    memory: Vec<f64>,
+}
+
+/// Measures both; `manager` is upstream's.
+pub(crate) fn measure(manager: &Path, jobs: usize, rounds: u32, report: &mut Report) -> Result<(), Error> {
+    // The cluster of the tests has a runtime of its own, which must not be within ours.
+    let figures = std::thread::scope(|scope| scope.spawn(|| figures(manager, jobs, rounds)).join());
+    report.figures.extend(figures.map_err(|_| Error::Unexpected("the measurement panicked".to_owned()))??);
+    Ok(())
+}
+
+fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Error> {
+    let (mut ours, mut theirs) = (Took::default(), Took::default());
+    for round in 1..=rounds {
+        for (name, program, took) in [("trainerd", None, &mut ours), ("upstream", Some(manager), &mut theirs)]
+        {
+            say(format_args!("reconciler: {jobs} TrainJobs, {name}, round {round} of {rounds}"));
+            one(name, program, jobs, took)?;
+        }
+    }
+    let row = |what: &str, unit, of: fn(&Took) -> &[f64]| {
+        let mine = Figure::new("R", format!("{what}: trainerd"), unit, of(&ours));
+        [
+            mine.beside("upstream", of(&ours), of(&theirs)),
+            Figure::new("R", format!("{what}: upstream"), unit, of(&theirs)),
+        ]
+    };
+    let each = format!("{jobs} TrainJobs, time for each from the first create to the last JobSet");
+    let latency = "from the answer to the create to the JobSet";
+    let third = 1.0 / 3.0;
+    let mut figures = Vec::new();
+    for (rows, goal) in [
+        (row("start to ready", Unit::Seconds, |it| &it.start), Some(0.2)),
+        (row(&each, Unit::Seconds, |it| &it.each), Some(third)),
+        (row(&format!("{latency}, p50"), Unit::Seconds, |it| &it.p50), None),
+        (row(&format!("{latency}, p99"), Unit::Seconds, |it| &it.p99), None),
+        (row("processor time for a TrainJob", Unit::Seconds, |it| &it.cpu), None),
+        (row(&format!("resident memory with {jobs} TrainJobs"), Unit::Bytes, |it| &it.memory), Some(0.25)),
+    ] {
+        let [mine, other] = rows;
+        figures.push(match goal {
+            Some(goal) => mine.goal(Goal::Ratio(goal)),
+            None => mine,
+        });
+        figures.push(other);
+    }
+    Ok(figures)
+}
+
+/// One of them, on a cluster that has nothing yet.
+fn one(name: &str, program: Option<&Path>, jobs: usize, took: &mut Took) -> Result<(), Error> {
+    let cluster = TestCluster::take()?;
+    cluster.install_crds()?;
+    cluster.create(&runtime(), &a_runtime())?;
+    let start = Start {
+        config: "clientConnection: {qps: 10000, burst: 10000}\n\
+                 controller: {groupKindConcurrency: {TrainJob.trainer.kubeflow.org: 5}}\n"
+            .to_owned(),
+        without_webhooks: true,
+        program: program.map(Path::to_owned),
+        ..Start::default()
+    };
+    let started = Instant::now();
+    let manager = cluster.manager(name, &start)?;
+    took.start.push(started.elapsed().as_secs_f64());
+    let (_, before) = manager.usage()?;
+    let (whole, latencies) = cluster.block_on(load(&cluster, jobs))?;
+    took.each.push(whole.as_secs_f64() / number(count(jobs)));
+    took.p50.push(part(&latencies, 50));
+    took.p99.push(part(&latencies, 99));
+    std::thread::sleep(SETTLE);
+    let (kilobytes, after) = manager.usage()?;
+    took.cpu.push(after.saturating_sub(before).as_secs_f64() / number(count(jobs)));
+    took.memory.push(number(kilobytes * 1024));
+    Ok(())
+}
+
+/// Creates the TrainJobs and waits for their JobSets: how long all of it took, and each, sorted.
+async fn load(cluster: &TestCluster, jobs: usize) -> Result<(Duration, Vec<f64>), Error> {
+    let api = cluster.api().clone();
+    let watched = api.clone();
+    // From before the first create on, so that no JobSet is missed.
+    let seen = tokio::spawn(async move {
+        let mut seen = BTreeMap::<String, Instant>::new();
+        let mut events = watched.watch(&job_set(), WatchParams::default());
+        while seen.len() < jobs {
+            let names: Vec<Value> = match events.next().await {
+                Some(Ok(Event::Restarted(list))) => list.items,
+                Some(Ok(Event::Applied(object))) => vec![object],
+                Some(_) => Vec::new(),
+                None => break,
+            };
+            let now = Instant::now();
+            for object in names {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                seen.entry(name).or_insert(now);
+            }
+        }
+        seen
+    });
+    let first = Instant::now();
+    let creates = (0..jobs).map(|number| {
+        let (api, job) = (api.clone(), a_train_job(&format!("job-{number}")));
+        async move {
+            api.create(&train_job(), &job, CreateParams::default()).await?;
+            Ok::<_, RequestError>((format!("job-{number}"), Instant::now()))
+        }
+    });
+    let answers: Vec<Result<(String, Instant), RequestError>> =
+        stream::iter(creates).buffer_unordered(WIDTH).collect().await;
+    let seen = tokio::time::timeout(BOUND, seen).await;
+    let seen = seen.map_err(|_| Error::Unexpected(format!("not every JobSet was there within {BOUND:?}")))?;
+    let seen = seen.map_err(|error| Error::Unexpected(error.to_string()))?;
+    let mut latencies = Vec::new();
+    let mut last = first;
+    for answer in answers {
+        let (name, at) = answer.map_err(Error::request("create", "a TrainJob"))?;
+        let seen = *seen.get(&name).ok_or_else(|| Error::Unexpected(format!("{name} has no JobSet")))?;
+        last = last.max(seen);
+        // It may be there before the answer to the create is.
+        latencies.push(seen.saturating_duration_since(at).as_secs_f64());
+    }
+    latencies.sort_by(f64::total_cmp);
+    Ok((last - first, latencies))
+}
+
+/// The value below which that many of a hundred are.
+fn part(sorted: &[f64], percent: usize) -> f64 {
+    sorted.get(sorted.len() * percent / 100).or(sorted.last()).copied().unwrap_or_default()
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn a_runtime() -> Value {
+    json!({
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "ClusterTrainingRuntime",
+        "metadata": {"name": "bench"},
+        "spec": {
+            "mlPolicy": {"numNodes": 1, "torch": {}},
+            "template": {"spec": {"replicatedJobs": [{
+                "name": "node",
+                "template": {
+                    "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
+                    "spec": {"template": {"spec": {"containers": [{"name": "node", "image": "example.com/train:v1"}]}}},
+                },
+            }]}},
+        },
+    })
+}
+
+fn a_train_job(name: &str) -> Value {
+    json!({
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"runtimeRef": {"name": "bench"}, "trainer": {"numNodes": 2}},
+    })
+}
