@@ -1,5 +1,6 @@
 //! trainerd: installs, upgrades, repairs and runs the Kubeflow Trainer stack on Kubernetes.
 
+mod application;
 mod charm;
 mod cli;
 mod daemon;

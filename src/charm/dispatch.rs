@@ -131,7 +131,9 @@ impl Dispatch {
             Ok(valid) => self.bring(&facts, &valid, layer, budget).await,
         };
         self.relate(&facts, relations).await;
-        self.show(facts.leader, &reason).await;
+        // What went before may have taken longer than leadership is promised for.
+        let leads = self.still_leads(&facts).await;
+        self.show(leads, &reason).await;
         // A version is shown once it was seen ready, on every unit, and only when it is another one.
         let version = told.filter(|told| told.settled).and_then(|told| told.versions.get("trainer").cloned());
         if let Some(version) = version

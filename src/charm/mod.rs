@@ -27,6 +27,7 @@ mod options;
 mod relations;
 mod standalone;
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
@@ -88,10 +89,9 @@ async fn run(environment: Environment) -> bool {
             return false;
         }
     };
-    let work = AssertUnwindSafe(Dispatch::new(environment).run()).catch_unwind();
     tokio::select! {
-        ended = work => {
-            if ended.is_err() {
+        came_through = comes_through(Dispatch::new(environment).run()) => {
+            if !came_through {
                 // What is left of the hook is not to be trusted; the status can be set by itself.
                 let tools = Tools::default();
                 let told = if is_action {
@@ -109,10 +109,29 @@ async fn run(environment: Environment) -> bool {
     }
 }
 
+/// Whether a hook comes to its end; one that panics does not.
+async fn comes_through(work: impl Future<Output = ()>) -> bool {
+    AssertUnwindSafe(work).catch_unwind().await.is_ok()
+}
+
 /// Ends as a process does that does not listen: Juju then reports a termination, not a hook that failed, and writes none
 /// of the hook's databags.
 fn die_by_signal() {
     if let Err(error) = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTERM) {
         warn_of!("error: failed to end by SIGTERM: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_the_work_and_not_the_hook() {
+        assert!(comes_through(async {}).await);
+        assert!(!comes_through(async { panic!("on purpose") }).await);
+        // What is caught has to unwind in what users run, too.
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(!manifest.contains("panic = \"abort\""));
     }
 }

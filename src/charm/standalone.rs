@@ -10,9 +10,14 @@ use tokio::process::Command;
 use trainerd_cluster::{Cluster, ConnectOptions};
 use trainerd_juju::environment::Environment;
 use trainerd_juju::status::Reason;
+use trainerd_plan::desired::Installation;
 
 use super::dispatch::warn;
-use crate::training::jobs::{self, Jobs};
+use crate::application;
+use crate::training::jobs;
+
+/// What is left at least for what the daemon kept: a request or two.
+const LAST: Duration = Duration::from_secs(2);
 
 /// How a run of the command line ended.
 struct Run {
@@ -40,10 +45,31 @@ pub(super) async fn bring(
 
 /// Takes the installation away.
 pub(super) async fn remove(environment: &Environment, options: &BTreeMap<String, Value>, left: Duration) {
-    if let Some(why) = jobs::stays(count(environment).await) {
+    let cluster = connect(environment).await;
+    let jobs = match &cluster {
+        Some(cluster) => jobs::count(cluster).await,
+        None => None,
+    };
+    if let Some(why) = jobs::stays(jobs) {
         warn_of!("{why}");
         return;
     }
+    let started = tokio::time::Instant::now();
+    take_away(environment, options, left).await;
+    // What the daemon kept beside revisions is in none.
+    if let Some(cluster) = cluster {
+        let (name, namespace) = (environment.unit.application.clone(), environment.model.clone());
+        let installation = Installation { name, namespace };
+        let left = left.saturating_sub(started.elapsed()).max(LAST);
+        let left_over = tokio::time::timeout(left, application::remove(&cluster, &installation)).await;
+        for why in left_over.unwrap_or_else(|_| vec!["it took too long".to_owned()]) {
+            warn_of!("not everything went: {why}");
+        }
+    }
+}
+
+/// Takes away what revisions have.
+async fn take_away(environment: &Environment, options: &BTreeMap<String, Value>, left: Duration) {
     let deletes_crds = options.get("crd-policy").is_some_and(|policy| policy == "delete");
     let started = tokio::time::Instant::now();
     if deletes_crds {
@@ -57,8 +83,8 @@ pub(super) async fn remove(environment: &Environment, options: &BTreeMap<String,
     tell(run(environment, &["remove", "--yes"], &BTreeMap::new(), left).await);
 }
 
-/// Counts TrainJobs; nothing where they cannot be counted.
-async fn count(environment: &Environment) -> Option<Jobs> {
+/// A connection; nothing where there is none now.
+async fn connect(environment: &Environment) -> Option<Cluster> {
     let options = ConnectOptions {
         kubeconfig: None,
         context: None,
@@ -68,13 +94,7 @@ async fn count(environment: &Environment) -> Option<Jobs> {
         patience: Some(Duration::ZERO),
         waits: None,
     };
-    match Cluster::connect(options).await {
-        Ok(cluster) => jobs::count(&cluster).await,
-        Err(error) => {
-            warn(&error);
-            None
-        }
-    }
+    Cluster::connect(options).await.inspect_err(|error| warn(error)).ok()
 }
 
 fn tell(run: Option<Run>) {

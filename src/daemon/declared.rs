@@ -10,7 +10,6 @@ use trainerd_catalog::parse_options_file;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams, builtin};
 use trainerd_engine::EngineError;
-use trainerd_juju::desired::Intent;
 
 use crate::options;
 use crate::options::declared::{OptionsSpec, Source, values_of};
@@ -41,17 +40,6 @@ impl Declared {
         matches!(self, Self::Options(spec) if spec.standby)
     }
 
-    /// What there shall be of something that is not an option; nothing once the installation shall go.
-    pub(crate) fn beside<T>(&self, of: impl FnOnce(&OptionsSpec) -> Option<T>) -> Beside<T> {
-        match self {
-            Self::Options(spec) if !spec.standby => {
-                let wanted = of(spec).filter(|_| spec.intent == Intent::Run);
-                wanted.map_or(Beside::Nothing, Beside::This)
-            }
-            _ => Beside::NotOurs,
-        }
-    }
-
     /// uid of the ConfigMap that declares it, where one does.
     pub(crate) fn uid(&self) -> Option<String> {
         match self {
@@ -59,17 +47,6 @@ impl Declared {
             Self::Nothing | Self::Unreadable(_) => None,
         }
     }
-}
-
-/// What there shall be of something that belongs to the application and to no revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Beside<T> {
-    /// That is not this daemon's to say: nothing is declared, or another daemon acts.
-    NotOurs,
-    /// Nothing.
-    Nothing,
-    /// This.
-    This(T),
 }
 
 /// Why a source can no longer be followed.

@@ -2,14 +2,13 @@
 
 mod api;
 mod auth;
+mod beside;
 mod declared;
-mod mesh;
 pub(crate) mod metrics;
 mod operations;
 mod page;
 mod pebble;
 mod published;
-mod pull_secret;
 mod reason;
 mod reconciler;
 mod recorder;
@@ -39,7 +38,9 @@ use self::declared::{Declared, SourceError};
 use self::operations::Operations;
 use self::reconciler::{Config, Reconciler};
 use self::recorder::Recorder;
-use self::status_store::{Phase, StatusStore, StatusView};
+use self::status_store::{MeshApi, Phase, StatusStore, StatusView};
+use crate::application::mesh::{MeshError, MeshObjects};
+use crate::application::pull_secret::PullSecret;
 use crate::interrupt::Interrupt;
 use crate::options::declared::Source;
 use crate::problem::{Exit, Problem};
@@ -327,13 +328,19 @@ fn keep_what_relations_bring(
     if setup.pebble.is_none() {
         return;
     }
-    let installation = &setup.installation;
-    let mesh = mesh::keep(cluster.clone(), installation.clone(), declared.clone(), status.clone());
+    let (cluster, installation) = (cluster.clone(), setup.installation.clone());
+    let mesh = MeshObjects { cluster: cluster.clone(), installation: installation.clone() };
+    let status = status.clone();
+    let mesh = beside::keep(mesh, declared.clone(), move |came_of_it| {
+        let is_missing = matches!(came_of_it, Err(MeshError::NotServed));
+        let api = if is_missing { MeshApi::Missing } else { MeshApi::Served };
+        status.write(|view| view.mesh_api = api);
+    });
     tasks.spawn("the service mesh", async move {
         mesh.await;
         Ok(())
     });
-    let secret = pull_secret::keep(cluster.clone(), installation.clone(), declared.clone());
+    let secret = beside::keep(PullSecret { cluster, installation }, declared.clone(), |_| {});
     tasks.spawn("the Secret of the image", async move {
         secret.await;
         Ok(())

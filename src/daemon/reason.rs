@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use trainerd_engine::ObjectStatus;
-use trainerd_engine::drift_controller::StatusSnapshot;
+use trainerd_engine::drift_controller::{DriftState, StatusSnapshot};
 use trainerd_juju::status::{Progress, Reason};
-use trainerd_plan::plan::Purpose;
+use trainerd_plan::drift::Leave;
+use trainerd_plan::plan::{Counts, Purpose};
 use trainerd_plan::readiness::{PodFault, Workload};
 use trainerd_plan::reason::WaitingOn;
 
@@ -43,7 +44,12 @@ fn ready(view: &StatusView) -> Reason {
     if let Some(version) = &view.staged {
         return Reason::Staged { version: version.clone() };
     }
-    let drift = || view.snapshot.iter().flat_map(|snapshot| &snapshot.drift);
+    // What admission makes of our own writes is recorded, and nobody's change.
+    let admitted = |state: &DriftState| matches!(state, DriftState::Left { why: Leave::Admission { .. } });
+    let drift = || {
+        let all = view.snapshot.iter().flat_map(|snapshot| &snapshot.drift);
+        all.filter(|drift| !admitted(&drift.state))
+    };
     let first = |drift: &trainerd_engine::drift_controller::DriftStatus| {
         format!("{}/{}", drift.object.kind, drift.object.name)
     };
@@ -107,12 +113,20 @@ fn under_way(view: &StatusView, plan: &PlanView) -> Reason {
     let from = view.snapshot.as_ref().and_then(trainer);
     let to = || view.heading.clone().or_else(|| version(plan.revision)).unwrap_or_default();
     match plan.purpose {
+        Purpose::Install if found(&plan.counts) > plan.counts.create => {
+            Reason::Adopting { objects: found(&plan.counts) }
+        }
         Purpose::Install => Reason::Installing { version: to(), progress },
         Purpose::Upgrade => Reason::Upgrading { from: from.unwrap_or_default(), to: to(), progress },
         Purpose::Rollback => Reason::RollingBack { revision: plan.revision.unwrap_or_default(), progress },
         Purpose::Change => Reason::Changing { progress },
         Purpose::Remove => Reason::Removing,
     }
+}
+
+/// Objects of a first installation that are there already, by whoever's hand.
+fn found(counts: &Counts) -> usize {
+    counts.change + counts.keep
 }
 
 /// The version of the trainer that is installed.
@@ -167,7 +181,6 @@ fn in_the_way(phase: Phase, problem: &Problem) -> Reason {
 #[cfg(test)]
 mod tests {
     use trainerd_plan::object::ObjectKey;
-    use trainerd_plan::plan::Counts;
 
     use super::super::status_store::{Back, Waiting};
     use super::*;
@@ -263,6 +276,16 @@ mod tests {
 
     fn reason_at(view: &StatusView, seconds: i64) -> Reason {
         reason(view, at(seconds))
+    }
+
+    #[test]
+    fn an_installation_of_what_is_mostly_there_adopts_it() {
+        let mut plan = plan(Purpose::Install);
+        plan.counts = Counts { create: 2, change: 3, delete: 0, keep: 5 };
+        assert_eq!(reason_at(&running(plan.clone()), 0), Reason::Adopting { objects: 8 });
+        plan.counts.create = 8;
+        let progress = Progress { done: 3, total: 10 };
+        assert_eq!(reason_at(&running(plan), 0), Reason::Installing { version: "2.3.0".into(), progress });
     }
 
     #[test]

@@ -124,9 +124,18 @@ fn reason_of(refused: &Refused) -> Option<Reason> {
             let (kind, name) = kind_and_name(object);
             Some(Reason::OwnedByOther { kind, name, owner: owner.clone() })
         }
+        Refused::InstalledElsewhere { installation, objects } => {
+            let (kind, name) = kind_and_name(objects.first()?);
+            let owner = format!("{}/{}", installation.namespace, installation.name);
+            Some(Reason::OwnedByOther { kind, name, owner })
+        }
         Refused::ImmutableField { object, .. } => {
             let (kind, name) = kind_and_name(object);
             Some(Reason::Immutable { kind, name })
+        }
+        Refused::WorkloadRefInUse { objects } => {
+            let crd = "jobsets.jobset.x-k8s.io".to_owned();
+            Some(Reason::CrdUnsafe { crd, objects: objects.len() })
         }
         _ => None,
     }

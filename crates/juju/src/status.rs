@@ -101,6 +101,8 @@ pub enum Reason {
     Starting,
     /// A first installation.
     Installing { version: String, progress: Progress },
+    /// A first installation of what is there already, most of it.
+    Adopting { objects: usize },
     /// A change within a version.
     Changing { progress: Progress },
     /// Another version.
@@ -159,6 +161,7 @@ impl Reason {
             | Self::MeshApi => Word::Waiting,
             Self::Starting
             | Self::Installing { .. }
+            | Self::Adopting { .. }
             | Self::Changing { .. }
             | Self::Upgrading { .. }
             | Self::RollingBack { .. }
@@ -232,6 +235,7 @@ impl Reason {
             Self::Installing { version, progress: Progress { done, total } } => {
                 format!("Installing {version}: {done}/{total}")
             }
+            Self::Adopting { objects } => format!("Adopting {objects} objects"),
             Self::Changing { progress: Progress { done, total } } => {
                 format!("Applying configuration: {done}/{total}")
             }
@@ -304,6 +308,7 @@ mod tests {
             Reason::MeshApi,
             Reason::Starting,
             Reason::Installing { version: own("2.3.0"), progress },
+            Reason::Adopting { objects: 53 },
             Reason::Changing { progress },
             Reason::Upgrading { from: own("2.2.1"), to: own("2.3.0"), progress },
             Reason::RollingBack { revision: 7, progress },

@@ -228,11 +228,20 @@ impl<'c> Unit<'c> {
         std::fs::remove_dir(&shared).map_err(Error::io("remove", shared))
     }
 
-    /// Lets the pod's programs talk to the API server by another kubeconfig, from their next start on.
-    pub fn use_access(&self, kubeconfig: &Path) -> Result<(), Error> {
-        let text = std::fs::read(kubeconfig).map_err(Error::io("read", kubeconfig))?;
+    /// Lets the pod's programs talk to the API server by way of the proxy, from their next start on.
+    pub fn use_proxy(&self) -> Result<(), Error> {
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+            serde_yaml::from_str::<Value>(&text).map_err(|_| Error::Missing("a kubeconfig".to_owned()))
+        };
+        let mut access = read(&self.cluster.proxied())?;
+        // The container has no authorities of its own.
+        let authority =
+            &read(self.cluster.kubeconfig())?["clusters"][0]["cluster"]["certificate-authority-data"];
+        access["clusters"][0]["cluster"]["certificate-authority-data"] = authority.clone();
         // In place: the file is mounted.
-        std::fs::write(self.path("kubeconfig"), text).map_err(Error::io("write", "the kubeconfig"))
+        std::fs::write(self.path("kubeconfig"), access.to_string())
+            .map_err(Error::io("write", "the kubeconfig"))
     }
 
     /// When Pebble was told of the daemon's status last; nothing where it was not yet.

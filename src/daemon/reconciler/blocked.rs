@@ -43,9 +43,12 @@ impl Reconciler {
             EngineError::Request { source, .. } if is_passing(source) => {
                 (Phase::Disconnected, Some(self.soon.next_wait()))
             }
-            EngineError::Refused(_) | EngineError::Permissions(_) => {
-                (Phase::Refused, Some(self.late.next_wait()))
+            // Rights are given by people who wait for what comes of it: `juju trust` right after `juju deploy`.
+            EngineError::Permissions(_) => (Phase::Refused, Some(self.soon.next_wait())),
+            EngineError::Request { source: RequestError::Forbidden { .. }, .. } => {
+                (Phase::Failed, Some(self.soon.next_wait()))
             }
+            EngineError::Refused(_) => (Phase::Refused, Some(self.late.next_wait())),
             EngineError::Held { .. } => (Phase::Waiting, Some(self.late.next_wait())),
             EngineError::RolledBack { .. } => (Phase::Failed, None),
             _ => (Phase::Failed, Some(self.late.next_wait())),

@@ -8,18 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
-use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{ApplyParams, Cluster, CreateParams, DeleteParams, RequestError, builtin};
 use trainerd_juju::desired::Mesh;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
 
-use super::declared::{Beside, Declared};
-use super::status_store::{MeshApi, StatusStore};
-
-/// How often it is looked whether all of it is still there: five requests each time.
-const LOOK: Duration = Duration::from_mins(10);
+use super::Kept;
+use crate::options::declared::OptionsSpec;
 
 /// The controllers that the policies let callers reach, as the label `app.kubernetes.io/name` calls them.
 const CONTROLLERS: [&str; 3] = ["manager", "lws", "jobset"];
@@ -29,7 +24,7 @@ const SCOPE: &str = "kubernetes-resource-handler-scope";
 
 /// Why the mesh is not as it should be.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MeshError {
+pub(crate) enum MeshError {
     /// The mesh's kinds are not served (yet).
     #[error("the API server does not serve AuthorizationPolicies of security.istio.io/v1")]
     NotServed,
@@ -47,55 +42,33 @@ fn failed(what: String) -> impl FnOnce(RequestError) -> MeshError {
     |source| MeshError::Request { what, source }
 }
 
-/// Keeps what the mesh needs for as long as what shall be is declared.
-pub(super) async fn keep(
-    cluster: Cluster,
-    installation: Installation,
-    mut declared: watch::Receiver<Declared>,
-    status: StatusStore,
-) {
-    let objects = Objects { cluster, installation };
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-    // What was brought about last, and is not looked at again before its time.
-    let mut done = Beside::NotOurs;
-    loop {
-        let wanted = declared.borrow_and_update().beside(|spec| spec.mesh.clone());
-        let mut again = matches!(wanted, Beside::This(_)).then_some(LOOK);
-        if wanted != done {
-            let brought = match &wanted {
-                Beside::NotOurs => Ok(()),
-                Beside::Nothing => objects.leave().await,
-                Beside::This(mesh) => objects.join(mesh).await,
-            };
-            let is_missing = matches!(brought, Err(MeshError::NotServed));
-            let api = if is_missing { MeshApi::Missing } else { MeshApi::Served };
-            status.write(|view| view.mesh_api = api);
-            match brought {
-                Ok(()) => {
-                    backoff.reset();
-                    done = wanted;
-                }
-                Err(error) => {
-                    let (why, wait) = (trainerd_engine::error::one_line(&error), backoff.next_wait());
-                    tracing::warn!(why, ?wait, "the service mesh is not as it should be");
-                    again = Some(wait);
-                }
-            }
-        }
-        tokio::select! {
-            changed = declared.changed() => if changed.is_err() { return },
-            () = super::at(again) => done = Beside::NotOurs,
-        }
+/// The objects of one application.
+pub(crate) struct MeshObjects {
+    pub(crate) cluster: Cluster,
+    pub(crate) installation: Installation,
+}
+
+impl Kept for MeshObjects {
+    type Spec = Mesh;
+    type Error = MeshError;
+    const WHAT: &'static str = "the service mesh is";
+    /// Five requests each time.
+    const LOOK: Option<Duration> = Some(Duration::from_mins(10));
+
+    fn spec(spec: &OptionsSpec) -> Option<Mesh> {
+        spec.mesh.clone()
+    }
+
+    async fn bring(&self, mesh: &Mesh) -> Result<(), MeshError> {
+        self.join(mesh).await
+    }
+
+    async fn remove(&self) -> Result<(), MeshError> {
+        self.leave().await
     }
 }
 
-/// The objects of one application.
-struct Objects {
-    cluster: Cluster,
-    installation: Installation,
-}
-
-impl Objects {
+impl MeshObjects {
     fn name(&self) -> &str {
         &self.installation.name
     }

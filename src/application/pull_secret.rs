@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, RequestError, builtin};
 use trainerd_juju::desired::Image;
 use trainerd_plan::desired::Installation;
 
-use super::declared::{Beside, Declared};
+use super::Kept;
+use crate::options::declared::OptionsSpec;
 
 /// The option that names Secrets of this kind.
 const OPTION: &str = "image-pull-secrets";
@@ -26,7 +25,7 @@ fn name(application: &str) -> String {
 }
 
 /// Names the Secret in the options, beside those that are there.
-pub(super) fn add(options: &mut BTreeMap<String, Value>, application: &str) {
+pub(crate) fn add(options: &mut BTreeMap<String, Value>, application: &str) {
     let known = options.get(OPTION).and_then(Value::as_str).unwrap_or_default();
     let all = match known.trim() {
         "" => name(application),
@@ -35,42 +34,44 @@ pub(super) fn add(options: &mut BTreeMap<String, Value>, application: &str) {
     options.insert(OPTION.to_owned(), all.into());
 }
 
-/// Keeps the Secret for as long as what shall be is declared.
-pub(super) async fn keep(
-    cluster: Cluster,
-    installation: Installation,
-    mut declared: watch::Receiver<Declared>,
-) {
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-    let mut done = Beside::NotOurs;
-    loop {
-        let wanted = declared.borrow_and_update().beside(|spec| spec.image.clone());
-        let mut again = None;
-        if wanted != done {
-            let brought = match &wanted {
-                Beside::NotOurs => Ok(()),
-                Beside::Nothing => remove(&cluster, &installation).await,
-                Beside::This(image) => write(&cluster, &installation, image).await,
-            };
-            match brought {
-                Ok(()) => {
-                    backoff.reset();
-                    done = wanted;
-                }
-                Err(error) => {
-                    let (why, wait) = (trainerd_engine::error::one_line(&error), backoff.next_wait());
-                    tracing::warn!(
-                        why,
-                        ?wait,
-                        "the Secret by which nodes pull trainerd is not as it should be"
-                    );
-                    again = Some(wait);
-                }
-            }
+/// The Secret of one application.
+pub(crate) struct PullSecret {
+    pub(crate) cluster: Cluster,
+    pub(crate) installation: Installation,
+}
+
+impl Kept for PullSecret {
+    type Spec = Image;
+    type Error = RequestError;
+    const WHAT: &'static str = "the Secret by which nodes pull trainerd is";
+    const LOOK: Option<Duration> = None;
+
+    fn spec(spec: &OptionsSpec) -> Option<Image> {
+        spec.image.clone()
+    }
+
+    async fn bring(&self, image: &Image) -> Result<(), RequestError> {
+        let params = ApplyParams { force: true, metadata_only: true, ..ApplyParams::default() };
+        let manifest = secret(&self.installation, image);
+        self.cluster.apply(&builtin::secret(), &manifest, &params).await.map(drop)
+    }
+
+    async fn remove(&self) -> Result<(), RequestError> {
+        let (kind, namespace) = (builtin::secret(), Some(self.installation.namespace.as_str()));
+        let name = name(&self.installation.name);
+        let metadata = match self.cluster.get_metadata(&kind, namespace, &name).await {
+            Ok(found) => found["metadata"].clone(),
+            Err(error) if error.is_absent() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if metadata["labels"][LABEL] != self.installation.name {
+            return Ok(());
         }
-        tokio::select! {
-            changed = declared.changed() => if changed.is_err() { return },
-            () = super::at(again) => {}
+        let uid = metadata["uid"].as_str().map(str::to_owned);
+        let params = DeleteParams { uid, ..DeleteParams::default() };
+        match self.cluster.delete(&kind, namespace, &name, &params).await {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
         }
     }
 }
@@ -94,29 +95,6 @@ fn registry(reference: &str) -> &str {
     match reference.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
         _ => "https://index.docker.io/v1/",
-    }
-}
-
-async fn write(cluster: &Cluster, installation: &Installation, image: &Image) -> Result<(), RequestError> {
-    let params = ApplyParams { force: true, metadata_only: true, ..ApplyParams::default() };
-    cluster.apply(&builtin::secret(), &secret(installation, image), &params).await.map(drop)
-}
-
-async fn remove(cluster: &Cluster, installation: &Installation) -> Result<(), RequestError> {
-    let (kind, namespace) = (builtin::secret(), Some(installation.namespace.as_str()));
-    let name = name(&installation.name);
-    let metadata = match cluster.get_metadata(&kind, namespace, &name).await {
-        Ok(found) => found["metadata"].clone(),
-        Err(error) if error.is_absent() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if metadata["labels"][LABEL] != installation.name {
-        return Ok(());
-    }
-    let params = DeleteParams { uid: metadata["uid"].as_str().map(str::to_owned), ..DeleteParams::default() };
-    match cluster.delete(&kind, namespace, &name, &params).await {
-        Err(error) if !error.is_absent() => Err(error),
-        _ => Ok(()),
     }
 }
 
