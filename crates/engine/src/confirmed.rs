@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use trainerd_plan::in_use::Held;
 
-use crate::engine::{Engine, Prepared};
+use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::prepared::Prepared;
 use crate::state::State;
 
 /// How long what was observed is believed: longer than a request takes, and shorter than a person needs to read a plan.

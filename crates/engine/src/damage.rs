@@ -10,11 +10,12 @@ use serde::Serialize;
 use trainerd_plan::desired::Desired;
 use trainerd_plan::identify::identify;
 
-use crate::engine::{Engine, RunOptions};
+use crate::engine::Engine;
 use crate::error::{EngineError, one_line};
 use crate::namespace::released;
 use crate::record::{Outcome, Record};
 use crate::revision::{Header, Revision};
+use crate::run_options::RunOptions;
 use crate::state::State;
 use crate::store::Stored;
 

@@ -2,33 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::time::Instant;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::Fence;
-use trainerd_cluster::retry::Backoff;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::elsewhere;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
-use trainerd_plan::planner::{self};
+use trainerd_plan::planner;
+use trainerd_plan::request::Request;
 
 use crate::confirmed::but_for;
 use crate::damage::Damage;
-use crate::error::{EngineError, Failure, one_line};
-use crate::event::{Event, Sink};
-use crate::execute::{self, Cancel, Ended, Limits};
+use crate::error::EngineError;
+use crate::event::Event;
+use crate::execute::{self, Ended, Limits};
 use crate::namespace::released;
 use crate::observe;
 use crate::preflight;
+use crate::prepared::{Persist, Prepared};
 use crate::record::{Journal, Outcome, Phase, Record};
 use crate::recover::Start;
 use crate::revision::{self, Header, Revision};
+use crate::run_options::RunOptions;
 use crate::run_policy::RunPolicy;
 use crate::state::State;
 use crate::store::{Package, Store, Stored};
@@ -39,130 +39,6 @@ pub struct Engine {
     pub(crate) store: Store,
     pub(crate) by: String,
     naming: Naming,
-}
-
-/// How the caller wants a run to go.
-pub struct RunOptions<'a> {
-    /// The caller's patience, from now on; the journal stays open when it is over.
-    pub timeout: Option<Duration>,
-    /// Where events go.
-    pub sink: Sink<'a>,
-    /// Turns true when the run shall stop.
-    pub cancel: Cancel,
-    /// Who asked a daemon for it over its API, for the account that revisions keep.
-    pub asked_by: Option<String>,
-    /// When the patience is over: one deadline for all that a command runs.
-    pub(crate) deadline: Option<Instant>,
-    /// How often a plan may still be made again because somebody else changed what it was made for.
-    tries: u32,
-    /// Waits before it is.
-    pause: Backoff,
-}
-
-/// Enough for a coincidence, and few enough to end where somebody fights.
-const TRIES: u32 = 5;
-
-impl<'a> RunOptions<'a> {
-    /// Options of a run that begins now.
-    pub fn new(timeout: Option<Duration>, sink: Sink<'a>, cancel: Cancel) -> Self {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Self { timeout, sink, cancel, asked_by: None, deadline, tries: TRIES, pause: Backoff::default() }
-    }
-
-    /// The same with the end of the caller's patience given as a moment: what was read and planned before the run
-    /// took some of it.
-    #[must_use]
-    pub fn ending_at(self, deadline: Option<Instant>) -> Self {
-        Self { deadline, ..self }
-    }
-
-    /// Whether no plan may be made again any more.
-    pub(crate) fn is_out_of_tries(&self) -> bool {
-        self.tries == 0
-    }
-
-    /// The way turns around: what was met on the way here does not count.
-    pub(crate) fn renew_tries(&mut self) {
-        self.tries = TRIES;
-        self.pause.reset();
-    }
-
-    /// Whether another plan shall be made in the place of one that failed so; says so, and waits a moment, for who
-    /// interferes may not be done.
-    pub(crate) async fn may_plan_again(&mut self, failure: &Failure) -> bool {
-        let Some(object) = failure.overtaken().cloned().filter(|_| !self.is_out_of_tries()) else {
-            return false;
-        };
-        (self.sink)(Event::Overtaken { object, why: one_line(failure) });
-        self.tries -= 1;
-        tokio::select! {
-            () = tokio::time::sleep(self.pause.next_wait()) => {}
-            // The next plan ends before it begins.
-            _ = self.cancel.wait_for(|cancelled| *cancelled) => {}
-        }
-        true
-    }
-}
-
-/// A plan that is ready to run.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Prepared {
-    /// The plan.
-    pub plan: Plan,
-    /// The revision that running it leads to. A repair leads to the revision that the installation is at.
-    pub revision: u64,
-    /// The revision it leaves.
-    pub from: Option<u64>,
-    #[serde(skip)]
-    pub(crate) desired: Arc<Desired>,
-    #[serde(skip)]
-    pub(crate) package: Package,
-    #[serde(skip)]
-    pub(crate) observed: Observed,
-    #[serde(skip)]
-    pub(crate) persist: Persist,
-    /// The current revision, where it is stored again because something of it is missing.
-    #[serde(skip)]
-    pub(crate) restored: Option<Header>,
-    #[serde(skip)]
-    pub(crate) allow: Allowed,
-    /// When the cluster was observed.
-    #[serde(skip)]
-    pub(crate) observed_at: Instant,
-}
-
-/// What running a plan has to write down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Persist {
-    /// Nothing: the revision is the intent, and it is deployed.
-    Nothing,
-    /// The journal, for the revision exists and was not brought to its end.
-    Journal,
-    /// A new revision, and the journal.
-    Revision,
-}
-
-impl Prepared {
-    /// Whether there is anything to write at all.
-    pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.persist == Persist::Nothing && self.restored.is_none()
-    }
-
-    /// Whether something of the current revision is missing and is stored again.
-    pub fn restores(&self) -> bool {
-        self.restored.is_some()
-    }
-
-    /// What running the plan leads to.
-    pub fn desired(&self) -> &Desired {
-        &self.desired
-    }
-
-    /// Whether a new revision would be made, if only for changed options.
-    pub fn makes_revision(&self) -> bool {
-        self.persist == Persist::Revision
-    }
 }
 
 impl Engine {
@@ -312,8 +188,8 @@ impl Engine {
         observed: &'a Observed,
         policy: &'a RunPolicy,
         allow: Allowed,
-    ) -> planner::Request<'a> {
-        planner::Request {
+    ) -> Request<'a> {
+        Request {
             purpose,
             desired,
             last,

@@ -2,11 +2,12 @@
 
 use trainerd_plan::desired::Desired;
 
-use crate::engine::{Engine, RunOptions};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::namespace::released;
 use crate::record::Outcome;
 use crate::revision;
+use crate::run_options::RunOptions;
 use crate::state::State;
 
 impl Engine {

@@ -8,8 +8,9 @@ use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::Step;
 
-use crate::engine::{Engine, Prepared};
+use crate::engine::Engine;
 use crate::error::{EngineError, one_line};
+use crate::prepared::Prepared;
 
 /// What became of the dry-run creates of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

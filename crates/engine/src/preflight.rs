@@ -172,8 +172,9 @@ mod tests {
     use trainerd_plan::desired::{Component, Desired, DesiredObject, Installation};
     use trainerd_plan::observed::{LiveObject, Observed};
     use trainerd_plan::plan::Probe;
-    use trainerd_plan::planner::{self, Conflicts};
+    use trainerd_plan::planner;
     use trainerd_plan::removal::{self, Extent};
+    use trainerd_plan::request::{Conflicts, Request};
 
     use super::*;
 
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn an_install_needs_what_it_reads_waits_for_writes_and_probes() {
         let desired = desired();
-        let request = planner::Request {
+        let request = Request {
             purpose: Purpose::Install,
             desired: &desired,
             last: None,

@@ -12,7 +12,7 @@ use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 
 use crate::confirmed::but_for;
-use crate::engine::{Engine, RunOptions};
+use crate::engine::Engine;
 use crate::error::{EngineError, Failure, one_line};
 use crate::event::Event;
 use crate::execute::Ended;
@@ -21,6 +21,7 @@ use crate::preflight;
 use crate::record::{Journal, Outcome, Phase};
 use crate::removal::Confirmed;
 use crate::revision::Revision;
+use crate::run_options::RunOptions;
 use crate::run_policy::RunPolicy;
 use crate::state::State;
 

@@ -15,7 +15,7 @@ use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Plan, Purpose, Verb};
 use trainerd_plan::removal;
 
-use crate::engine::{Engine, RunOptions};
+use crate::engine::Engine;
 use crate::error::{EngineError, one_line};
 use crate::event::Event;
 use crate::execute::{self, Ended, Limits};
@@ -23,6 +23,7 @@ use crate::namespace::released;
 use crate::observe;
 use crate::preflight;
 use crate::record::{Journal, Phase, Record, Removal};
+use crate::run_options::RunOptions;
 use crate::run_policy::RunPolicy;
 use crate::state::State;
 

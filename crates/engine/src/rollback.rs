@@ -9,11 +9,13 @@ use trainerd_plan::plan::Purpose;
 use trainerd_plan::planner;
 
 use crate::damage::Damage;
-use crate::engine::{Engine, Prepared, RunOptions, next_number};
+use crate::engine::{Engine, next_number};
 use crate::error::EngineError;
 use crate::namespace::released;
+use crate::prepared::Prepared;
 use crate::recover::{Start, written_before};
 use crate::revision::{Header, Revision};
+use crate::run_options::RunOptions;
 use crate::run_policy::RunPolicy;
 use crate::state::State;
 

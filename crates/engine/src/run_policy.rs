@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trainerd_plan::drift::{Ignored, Policy};
-use trainerd_plan::planner::Conflicts;
+use trainerd_plan::request::Conflicts;
 
 /// How plans run under a revision's own options.
 #[derive(Clone, Debug, PartialEq, Eq)]

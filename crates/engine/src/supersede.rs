@@ -2,11 +2,13 @@
 
 use trainerd_cluster::lease::Fence;
 
-use crate::engine::{Engine, Prepared, RunOptions, next_number};
+use crate::engine::{Engine, next_number};
 use crate::error::EngineError;
 use crate::namespace::released;
+use crate::prepared::Prepared;
 use crate::recover::Start;
 use crate::revision::{Header, Revision};
+use crate::run_options::RunOptions;
 use crate::state::State;
 
 impl Engine {

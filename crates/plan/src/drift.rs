@@ -25,7 +25,7 @@ use crate::observed::LiveObject;
 use crate::order::{Role, role};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Step, Until, Verb};
-use crate::planner::Conflicts;
+use crate::request::Conflicts;
 use crate::{admission, applyset, seal, yielding};
 
 /// Annotation of a live object: how drift of this one object is treated, whatever the installation's option says.

@@ -25,5 +25,6 @@ pub mod readiness;
 pub mod reason;
 pub mod refused;
 pub mod removal;
+pub mod request;
 pub mod seal;
 pub mod yielding;

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::allowed::Allowed;
 use crate::desired::{Desired, DesiredObject};
-use crate::drift::{self, Ignored};
+use crate::drift;
 use crate::immutable;
 use crate::in_use::{self, Held};
 use crate::lint::{self, Severity};
@@ -20,42 +18,9 @@ use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
 use crate::prune;
 use crate::refused::Refused;
+use crate::request::{Conflicts, Request};
 use crate::{admission, applyset};
 use crate::{seal, yielding};
-
-/// What happens to a field that another manager set and that we never owned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Conflicts {
-    /// Our value is written over theirs.
-    Force,
-    /// No plan is made.
-    #[default]
-    Refuse,
-    /// Their value stays, and the field leaves our intent.
-    Yield,
-}
-
-/// All that a plan is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// What the plan is for.
-    pub purpose: Purpose,
-    /// Where to.
-    pub desired: &'a Desired,
-    /// What our last revision sent; its fields are enforced, its objects may be pruned.
-    pub last: Option<&'a Desired>,
-    /// The facts.
-    pub observed: &'a Observed,
-    /// See [`Conflicts`].
-    pub conflicts: Conflicts,
-    /// Fields that are left to another manager while one owns them; unlike yielded ones they stay in the intent.
-    pub ignored: &'a [Ignored],
-    /// What a person has allowed that is refused otherwise.
-    pub allow: Allowed,
-    /// The field manager that writes.
-    pub field_manager: &'a str,
-}
 
 /// Plans the way from what is observed to what is desired.
 ///

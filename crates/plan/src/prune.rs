@@ -10,8 +10,8 @@ use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
 use crate::order::{Role, defines, role};
 use crate::plan::{Purpose, Step, Until, Verb};
-use crate::planner::Request;
 use crate::refused::Refused;
+use crate::request::Request;
 
 /// What pruning does, and what it leaves on purpose.
 #[derive(Debug, Default)]

@@ -8,10 +8,11 @@ use trainerd_plan::in_use;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose, Verb};
-use trainerd_plan::planner::{self, Request};
+use trainerd_plan::planner;
 use trainerd_plan::prune;
 use trainerd_plan::refused::Refused;
 use trainerd_plan::removal::{self, Extent};
+use trainerd_plan::request::Request;
 use trainerd_plan::{order, planner::plan};
 
 use crate::stack::*;

@@ -10,7 +10,7 @@ use trainerd_plan::desired::{Component, Desired, DesiredObject, Installation};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::plan::{Plan, Purpose};
-use trainerd_plan::planner::{Conflicts, Request};
+use trainerd_plan::request::{Conflicts, Request};
 
 pub(crate) const MANAGER: &str = "trainerd";
 

@@ -9,8 +9,9 @@ use trainerd_plan::in_use::Held;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose, Until, Verb};
-use trainerd_plan::planner::{self, Conflicts, Request};
+use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
+use trainerd_plan::request::{Conflicts, Request};
 use trainerd_plan::{order, planner::plan};
 
 use crate::stack::*;
