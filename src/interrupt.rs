@@ -21,6 +21,8 @@ pub(crate) struct Interrupt {
     asked: Cancel,
     /// How long the command may take in all, and when that is over.
     limit: Option<(Duration, Instant)>,
+    /// How long the good order may take.
+    orderly: watch::Sender<Duration>,
 }
 
 impl Interrupt {
@@ -45,7 +47,13 @@ impl Interrupt {
                 ask.send_replace(true);
             }
         });
-        Ok(Self { asked, limit: timeout.map(|timeout| (timeout, Instant::now() + timeout)) })
+        let limit = timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        Ok(Self { asked, limit, orderly: watch::Sender::new(ORDERLY) })
+    }
+
+    /// Gives the good order more time, for processes that are to be stopped with this one.
+    pub(crate) fn give(&self, more: Duration) {
+        self.orderly.send_modify(|orderly| *orderly += more);
     }
 
     /// For a plan that runs: it stops by itself.
@@ -72,7 +80,8 @@ impl Interrupt {
         let mut asked = self.asked.clone();
         // The sender lives as long as the process.
         let _ = asked.wait_for(|asked| *asked).await;
-        tokio::time::sleep(ORDERLY).await;
+        let orderly = *self.orderly.borrow();
+        tokio::time::sleep(orderly).await;
     }
 
     async fn over(&self) -> Duration {

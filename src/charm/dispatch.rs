@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::Instant;
-use trainerd_catalog::Provider;
+use trainerd_catalog::Reconciler;
 use trainerd_juju::databag::{Topology, canonical, mesh};
 use trainerd_juju::desired::{Desired, Image, Intent, Mesh, Role, SCHEMA};
 use trainerd_juju::environment::Environment;
@@ -258,7 +258,7 @@ impl Dispatch {
 
     /// The image of the native reconciler: that of the charm's own resource.
     async fn image(&self, valid: &Valid) -> Option<Image> {
-        if valid.options.reconciler != Provider::Native {
+        if valid.options.reconciler != Reconciler::Native {
             return None;
         }
         let path = warned(self.tools.resource("trainerd-image").await)?;

@@ -9,6 +9,7 @@ use trainerd_engine::error::one_line;
 use trainerd_engine::{Engine, State};
 
 use super::daemon_client::{DaemonClient, Failure, source_in_cluster};
+use super::hosted_text::HostedStatus;
 use crate::problem::Exit;
 use crate::problem::Problem;
 
@@ -52,6 +53,9 @@ pub(crate) struct DaemonView {
     /// Whether all is as the options in force want it.
     #[serde(default)]
     pub(crate) settled: bool,
+    /// The workloads that it hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hosted: Vec<HostedStatus>,
 }
 
 /// A problem, as the daemon tells it.
@@ -73,6 +77,19 @@ struct Plan {
 }
 
 impl DaemonStatus {
+    /// What it hosts.
+    pub(crate) fn hosted(&self) -> &[HostedStatus] {
+        match self {
+            Self::Known(knows) => &knows.hosted,
+            Self::Unreachable(_) => &[],
+        }
+    }
+
+    /// Whether it says that a workload which it is to host is not there: the cluster does not show that.
+    pub(crate) fn is_degraded(&self) -> bool {
+        matches!(self, Self::Known(knows) if knows.phase == "degraded")
+    }
+
     /// In one line.
     pub(crate) fn text(&self) -> String {
         let DaemonView { phase, reason, plan, newer, .. }: &DaemonView = match self {

@@ -6,6 +6,7 @@ mod change;
 mod context;
 mod daemon_client;
 mod daemon_status;
+mod hosted_text;
 mod option_text;
 mod output;
 mod panic;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use trainerd_supervise::Guard;
 
 use self::args::{ClusterArgs, Format, OutputArgs, RunArgs};
 use self::context::Context;
@@ -149,6 +151,17 @@ impl Verb {
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    if Guard::is_meant(rest) {
+        return match Guard::enter(rest) {
+            Ok(never) => match never {},
+            Err(error) => {
+                let problem = Problem::not_hosted(&error);
+                Printer::new(&output_of(&arguments)).problem(&problem);
+                problem.exit.into()
+            }
+        };
+    }
     if let Some(flags) = reconciler::flags(&arguments) {
         return reconciler::run(flags);
     }

@@ -47,6 +47,16 @@ pub(crate) const DRIFTED: Definition<Gauge, 1> = Definition::gauge(
 );
 pub(crate) const PLANS: Definition<Counter, 2> =
     Definition::counter("trainerd_plans", "Plans that ended, by purpose and result", ["purpose", "result"]);
+pub(crate) const HOSTED_UP: Definition<Gauge, 1> = Definition::gauge(
+    "trainerd_hosted_up",
+    "Whether a workload that this daemon hosts runs and its checks are up",
+    ["workload"],
+);
+pub(crate) const HOSTED_RESTARTS: Definition<Counter, 1> = Definition::counter(
+    "trainerd_hosted_restarts",
+    "Restarts of a hosted workload that nobody asked for",
+    ["workload"],
+);
 pub(crate) const REVISION: Definition<Gauge, 0> =
     Definition::gauge("trainerd_revision", "Number of the revision that the installation is at", []);
 pub(crate) const REVISIONS: Definition<Gauge, 0> =
@@ -83,6 +93,7 @@ pub(crate) struct Counts {
     pub(crate) drift_repaired: Family<Counter, 2>,
     pub(crate) repair_seconds: Family<Histogram, 0>,
     pub(crate) plans: Family<Counter, 2>,
+    pub(crate) hosted_restarts: Family<Counter, 1>,
 }
 
 /// Registers every metric. What is known already is read from the status store at each scrape.
@@ -96,6 +107,7 @@ pub(crate) fn register(metrics: &Metrics, store: &StatusStore) -> Result<Counts,
         drift_repaired: metrics.register(&DRIFT_REPAIRED)?,
         repair_seconds: metrics.register(&REPAIR_SECONDS)?,
         plans: metrics.register(&PLANS)?,
+        hosted_restarts: metrics.register(&HOSTED_RESTARTS)?,
     };
     counts.passes.with(["kept"]);
     counts.passes.with(["failed"]);
@@ -120,6 +132,12 @@ pub(crate) fn register(metrics: &Metrics, store: &StatusStore) -> Result<Counts,
     metrics.compute(&REVISION, move || {
         let view = own.view();
         view.snapshot.iter().map(|snapshot| ([], number(snapshot.status.revision))).collect()
+    })?;
+    let own = store.clone();
+    metrics.compute(&HOSTED_UP, move || {
+        let view = own.view();
+        let wanted = view.hosted.iter().map(|hosted| &hosted.report).filter(|report| report.wanted);
+        wanted.map(|report| ([report.name.clone()], f64::from(u8::from(report.ready)))).collect()
     })?;
     let own = store.clone();
     metrics.compute(&REVISIONS, move || vec![([], count(own.view().revisions.len()))])?;

@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod beside;
 mod declared;
+pub(crate) mod hosting;
 pub(crate) mod metrics;
 mod operations;
 mod page;
@@ -14,13 +15,14 @@ mod reconciler;
 mod recorder;
 pub(crate) mod status_store;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use trainerd_cluster::event_recorder::event_recorder;
 use trainerd_cluster::lease::Identity;
@@ -35,6 +37,8 @@ use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
 use self::api::ApiState;
 use self::declared::{Declared, SourceError};
+pub(crate) use self::hosting::Workload;
+use self::hosting::{Access, HostedReconciler, Hosting, HostingError};
 use self::operations::Operations;
 use self::reconciler::{Config, Reconciler};
 use self::recorder::Recorder;
@@ -78,6 +82,8 @@ pub(crate) struct Setup {
     pub(crate) health: Option<SocketAddr>,
     /// Whether to claim the options from another source.
     pub(crate) take_over: bool,
+    /// What is hosted.
+    pub(crate) host: BTreeSet<Workload>,
 }
 
 /// The API over the network.
@@ -113,6 +119,9 @@ pub(crate) enum Crash {
     /// The source of options can no longer be followed.
     #[error("the options can no longer be followed")]
     Source(#[from] SourceError),
+    /// Nothing can be hosted.
+    #[error("failed to host workloads")]
+    Hosting(#[from] HostingError),
     /// The metrics are wrongly defined.
     #[error("failed to set up the metrics")]
     Metrics(#[from] trainerd_serve::metrics::MetricsError),
@@ -266,6 +275,8 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
     let source = setup.source.clone();
     tasks.spawn("the options", async move { Ok(declared::follow(source, cluster, declare).await?) });
 
+    let (hosting, hosted) = watch::channel(None);
+    let stopped = host(&mut tasks, interrupt, &setup, hosted, &status, &recorder).map_err(crashed)?;
     let reconciler = Reconciler::new(Config {
         engine,
         source: setup.source,
@@ -274,6 +285,7 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         status,
         recorder,
         take_over: setup.take_over,
+        hosting,
         asked: interrupt.cancel(),
     });
     tracing::info!(health = %health_address, socket = ?setup.socket, "the daemon runs");
@@ -282,10 +294,38 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         crash = tasks.crash(asked.clone()) => Err(crashed(crash)),
     };
     if ended.is_ok() {
+        // An error says that they have been stopped, too.
+        let _ = stopped.await;
         tasks.ended().await;
     }
     traces.close().await;
     ended
+}
+
+/// Hosts what the setup says. What is returned is done once all of it was stopped, as it is when the process is to end.
+fn host(
+    tasks: &mut Tasks,
+    interrupt: &Interrupt,
+    setup: &Setup,
+    reconciler: watch::Receiver<Option<HostedReconciler>>,
+    status: &StatusStore,
+    recorder: &Recorder,
+) -> Result<oneshot::Receiver<()>, HostingError> {
+    let (ended, stopped) = oneshot::channel();
+    if setup.host.is_empty() {
+        return Ok(stopped);
+    }
+    let is_quiet = setup.pebble.is_some();
+    let access =
+        Access { kubeconfig: setup.connect.kubeconfig.clone(), context: setup.connect.context.clone() };
+    let hosting = Hosting::new(&setup.host, &access, is_quiet, reconciler, status.clone(), recorder.clone())?;
+    interrupt.give(hosting::stop_bound());
+    let asked = interrupt.cancel();
+    tasks.spawn("the hosted workloads", async move {
+        hosting.run(asked, ended).await;
+        Ok(())
+    });
+    Ok(stopped)
 }
 
 /// Whether this process runs in a pod, as kube's client tells, too.

@@ -34,7 +34,12 @@ pub(super) fn reason(view: &StatusView, now: Timestamp) -> Reason {
             None => Reason::Starting,
         },
         Phase::Waiting => not_ready(view, now),
-        Phase::Refused | Phase::Failed | Phase::Invalid | Phase::Held | Phase::Disconnected => {
+        Phase::Degraded
+        | Phase::Refused
+        | Phase::Failed
+        | Phase::Invalid
+        | Phase::Held
+        | Phase::Disconnected => {
             view.reason.as_ref().map_or(Reason::Starting, |problem| in_the_way(view.phase, problem))
         }
     }

@@ -35,6 +35,7 @@ use self::ownership::{Ownership, is_news};
 use self::retry::Retrying;
 use self::show::revisions;
 use super::declared::Declared;
+use super::hosting::HostedReconciler;
 use super::operations::Ticket;
 use super::recorder::Recorder;
 use super::status_store::{Phase, StatusStore};
@@ -73,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) recorder: Recorder,
     /// Whether to claim the options from another source.
     pub(crate) take_over: bool,
+    /// Told what a hosted reconciler is started with.
+    pub(crate) hosting: watch::Sender<Option<HostedReconciler>>,
     /// Turns true when the process shall end.
     pub(crate) asked: Cancel,
 }
@@ -87,6 +90,7 @@ pub(crate) struct Reconciler {
     obeyed: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     status: StatusStore,
     recorder: Recorder,
+    hosting: watch::Sender<Option<HostedReconciler>>,
     asked: Cancel,
     drift_controller: DriftController,
     state: Option<State>,
@@ -111,7 +115,8 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     /// A reconciler with nothing seen yet.
     pub(crate) fn new(config: Config) -> Self {
-        let Config { engine, source, declared, commands, status, recorder, take_over, asked } = config;
+        let Config { engine, source, declared, commands, status, recorder, take_over, hosting, asked } =
+            config;
         Self {
             drift_controller: DriftController::new(&engine),
             engine: Arc::new(engine),
@@ -121,6 +126,7 @@ impl Reconciler {
             obeyed: FuturesUnordered::new(),
             status,
             recorder,
+            hosting,
             asked,
             state: None,
             repair: None,
@@ -297,6 +303,10 @@ impl Reconciler {
                 });
                 return Ok(());
             }
+            // Before the plan, which may wait for it; one that goes is stopped after the plan.
+            if let Some(reconciler) = HostedReconciler::of(&wanted.desired) {
+                self.host(Some(reconciler));
+            }
             let policy = RunPolicy::of(&wanted.desired.options);
             let is_stop = wanted.is_stop;
             let heading = version(&wanted.desired);
@@ -358,7 +368,21 @@ impl Reconciler {
     fn take(&mut self, state: State) {
         let revisions = revisions(&self.engine, &state);
         self.status.write(|view| view.revisions = revisions);
+        // While a plan is open it is not certain which reconciler is there in the end: what runs goes on.
+        if state.journal().is_none() {
+            self.host(state.current.as_ref().and_then(|current| HostedReconciler::of(&current.desired)));
+        }
         self.state = Some(state);
+    }
+
+    /// Has the reconciler hosted that a desired state asks for.
+    fn host(&self, reconciler: Option<HostedReconciler>) {
+        self.status.write(|view| view.reconciler_place.is_left_to_daemons = reconciler.is_some());
+        self.hosting.send_if_modified(|known| {
+            let changed = *known != reconciler;
+            *known = reconciler;
+            changed
+        });
     }
 
     /// Whether a plan has left out what is being deleted and held by that.

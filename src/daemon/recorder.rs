@@ -12,7 +12,9 @@ use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Purpose;
+use trainerd_supervise::Report;
 
+use super::hosting::outage;
 use super::metrics::Counts;
 use super::status_store::Phase;
 use crate::options::declared::Source;
@@ -221,6 +223,25 @@ impl Recorder {
         self.tell(EventType::Warning, reason, "Repair", note);
     }
 
+    /// A hosted workload is another way than before.
+    pub(crate) fn hosted(&self, before: Option<&Report>, now: &Report) {
+        let restarts = now.restarts - before.map_or(0, |before| before.restarts);
+        self.counts.hosted_restarts.with([&now.name]).inc_by(restarts);
+        let name = &now.name;
+        let failure = now.failure.as_ref();
+        if let Some(failure) =
+            failure.filter(|failure| before.is_none_or(|it| it.failure.as_ref() != Some(*failure)))
+        {
+            let note = format!("hosted workload {name}: {}", failure.message);
+            self.tell(EventType::Warning, "HostedFailed", "Host", note);
+        }
+        if let Some(outage) = before.and_then(|before| outage(before, now)) {
+            tracing::info!(workload = name, ?outage, "ready again");
+            let note = format!("hosted workload {name} is ready again after {:.1} s", outage.as_secs_f32());
+            self.tell(EventType::Normal, "HostedRecovered", "Host", note);
+        }
+    }
+
     /// An Event about the installation.
     fn tell(&self, event_type: EventType, reason: &'static str, action: &'static str, note: String) {
         self.record_event(self.record.clone(), None, event_type, (reason, action), note);
@@ -272,6 +293,7 @@ fn options_event(phase: Phase) -> Option<(&'static str, &'static str)> {
         | Phase::Running
         | Phase::Ready
         | Phase::Waiting
+        | Phase::Degraded
         | Phase::Paused
         | Phase::Standby
         | Phase::Held

@@ -12,6 +12,8 @@ use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::{Counts, Purpose};
 use trainerd_plan::reason::WaitingOn;
 
+use super::hosting;
+use super::hosting::view::{HostedView, ReconcilerPlace};
 use crate::problem::Problem;
 
 /// Events that a slow reader may be behind before it misses some.
@@ -32,6 +34,8 @@ pub(crate) enum Phase {
     Ready,
     /// Some object is not ready.
     Waiting,
+    /// Every object is ready, and a hosted workload is not.
+    Degraded,
     /// Reconciliation is suspended.
     Paused,
     /// Another daemon acts; this one looks.
@@ -50,7 +54,7 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// Every phase, for the metric that has one series each.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Starting,
         Self::Absent,
         Self::Running,
@@ -63,6 +67,7 @@ impl Phase {
         Self::Invalid,
         Self::Held,
         Self::Disconnected,
+        Self::Degraded,
     ];
 
     /// The word, as JSON and metrics have it.
@@ -73,6 +78,7 @@ impl Phase {
             Self::Running => "running",
             Self::Ready => "ready",
             Self::Waiting => "waiting",
+            Self::Degraded => "degraded",
             Self::Paused => "paused",
             Self::Standby => "standby",
             Self::Refused => "refused",
@@ -212,6 +218,27 @@ pub(crate) struct StatusView {
     pub(crate) troubles: Vec<(String, String)>,
     /// Whether every kind was seen once.
     pub(crate) observed: bool,
+    /// The workloads that this daemon hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hosted: Vec<HostedView>,
+    /// Where the reconciler is to be.
+    #[serde(skip)]
+    pub(crate) reconciler_place: ReconcilerPlace,
+}
+
+impl StatusView {
+    /// What is hosted belongs to what is kept: all objects ready without it is not ready.
+    fn weigh_hosted(&mut self) {
+        match hosting::view::problem(&self.hosted, self.reconciler_place) {
+            Some(problem) if matches!(self.phase, Phase::Ready | Phase::Degraded) => {
+                (self.phase, self.reason, self.settled) = (Phase::Degraded, Some(problem), false);
+            }
+            None if self.phase == Phase::Degraded => {
+                (self.phase, self.reason, self.settled) = (Phase::Ready, None, true);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Where the daemon writes down what it knows.
@@ -249,6 +276,7 @@ impl StatusStore {
         self.view.send_if_modified(|view| {
             let mut new = StatusView::clone(view);
             change(&mut new);
+            new.weigh_hosted();
             let changed = new != **view;
             if changed {
                 *view = Arc::new(new);
@@ -348,6 +376,31 @@ mod tests {
         let plan = status.view().plan.clone().unwrap();
         assert_eq!((plan.done, plan.waiting.len()), (3, 0));
         assert!(matches!(*told.try_recv().unwrap(), Event::Planned { .. }));
+    }
+
+    #[test]
+    fn a_revision_that_leaves_the_reconciler_to_a_daemon_is_degraded_without_one() {
+        let status = StatusStore::new(StatusView::default());
+        let now = |change: fn(&mut StatusView)| {
+            status.write(change);
+            let view = status.view();
+            (view.phase, view.settled, view.reason.as_ref().map(|problem| problem.code))
+        };
+        let ready = now(|view| {
+            (view.phase, view.settled, view.reason) = (Phase::Ready, true, None);
+            view.reconciler_place.is_left_to_daemons = true;
+        });
+        assert_eq!(ready, (Phase::Degraded, false, Some("not-hosted")));
+        // Other phases tell of what is more urgent.
+        let waiting = now(|view| (view.phase, view.reason) = (Phase::Waiting, None));
+        assert_eq!(waiting, (Phase::Waiting, false, None));
+        let back = now(|view| view.phase = Phase::Ready);
+        assert_eq!(back.0, Phase::Degraded);
+        // One that may be here and is not yet is no ready installation either.
+        let starting = now(|view| view.reconciler_place.may_be_here = true);
+        assert_eq!(starting, (Phase::Degraded, false, Some("hosted-degraded")));
+        let elsewhere = now(|view| view.reconciler_place.is_left_to_daemons = false);
+        assert_eq!(elsewhere, (Phase::Ready, true, None));
     }
 
     #[test]

@@ -113,6 +113,13 @@ impl Problem {
         Self::of(Exit::Failed, "daemon", error).hint("correct the cause and start it again; nothing is lost")
     }
 
+    /// A process that the daemon hosts did not become what it was to be.
+    pub(crate) fn not_hosted(error: &dyn Error) -> Self {
+        Self::of(Exit::Failed, "not-hosted", error).hint(
+            "only a daemon makes this command line; `trainerd daemon --host reconciler` is the way there",
+        )
+    }
+
     /// Broken off before anything was changed.
     pub(crate) fn interrupted_before_changes() -> Self {
         Self::new(Exit::Interrupted, "interrupted", "interrupted")

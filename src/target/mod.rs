@@ -2,6 +2,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod external;
+pub(crate) mod hosted;
 pub(crate) mod newer;
 mod running;
 

@@ -337,6 +337,37 @@ async fn trainjobs_that_do_not_run_are_told_with_why() {
 }
 
 #[tokio::test]
+async fn what_the_daemon_hosts_is_shown_with_why_it_failed() {
+    let mut view = fixture("ready");
+    view["hosted"] = json!([{
+        "component": "trainer", "name": "reconciler", "wanted": true, "state": "running", "ready": true,
+        "since": "2026-05-12T14:00:00Z", "restarts": 0, "checks": [],
+    }]);
+    let Some((daemon, mut chromium)) = look(view.clone()).await else { return };
+    chromium.reads("#hosted", "reconciler ready 0 restarts").await;
+    view["phase"] = json!("degraded");
+    view["reason"] = json!({
+        "code": "hosted-degraded", "message": "hosted workload reconciler is not ready",
+        "causes": ["backoff; it exited with code 1"], "hint": "it is restarted by itself", "object": null,
+    });
+    let hosted = &mut view["hosted"][0];
+    (hosted["ready"], hosted["state"], hosted["restarts"]) = (json!(false), json!("backoff"), json!(3));
+    hosted["nextTry"] = json!("2026-05-12T14:00:09Z");
+    hosted["failure"] = json!({
+        "at": "2026-05-12T14:00:05Z", "message": "it exited with code 1", "log": ["<b>no such port</b>"],
+    });
+    daemon.show(&view);
+    chromium.reads("#headline", "Degraded: hosted workload reconciler is not ready").await;
+    chromium.reads("#hosted", "backoff 3 restarts").await;
+    chromium.reads("#hosted", "Started again in").await;
+    chromium.reads("#hosted", "It exited with code 1").await;
+    chromium.reads("#hosted", "<b>no such port</b>").await;
+    assert_eq!(chromium.value(TOO_PALE).await, json!([]));
+    assert_eq!(chromium.complaints().await, none());
+    chromium.close().await;
+}
+
+#[tokio::test]
 async fn a_plan_is_followed_as_it_runs() {
     let Some((daemon, mut chromium)) = look(fixture("upgrade-running")).await else { return };
     chromium.reads("#headline", "Upgrading to revision 8: 31 of 53").await;

@@ -6,7 +6,8 @@ use semver::{Version, VersionReq};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::options::{Options, Provider};
+use crate::options::{Options, Provider, Reconciler};
+use crate::process::Process;
 
 /// The name under which `needs` lists the Kubernetes range.
 pub(crate) const KUBERNETES: &str = "kubernetes";
@@ -48,6 +49,9 @@ pub(crate) struct Manifest {
     /// The file with objects whose dry-run creation shows that its webhooks answer.
     #[serde(default)]
     pub(crate) probes: Option<String>,
+    /// What is run of ours, in a container or by the daemon itself.
+    #[serde(default)]
+    pub(crate) processes: BTreeMap<String, Process>,
 }
 
 /// An image, and who may override it.
@@ -87,15 +91,19 @@ impl ImageEntry {
     /// The one of both that is used.
     pub(crate) fn of(&self, options: &Options) -> &Self {
         let Some(native) = &self.native else { return self };
-        let provider = match native.when {
-            ProviderOption::DataCacheServer => options.data_cache_server,
-            ProviderOption::Initializers => options.initializers,
-            ProviderOption::Reconciler => options.reconciler,
+        let is_ours = match native.when {
+            ProviderOption::DataCacheServer => options.data_cache_server == Provider::Native,
+            ProviderOption::Initializers => options.initializers == Provider::Native,
+            ProviderOption::Reconciler => options.reconciler != Reconciler::Upstream,
         };
-        match provider {
-            Provider::Native => &native.image,
-            Provider::Upstream => self,
-        }
+        if is_ours { &native.image } else { self }
+    }
+
+    /// Whether a container is rendered of it: what the daemon hosts has none.
+    pub(crate) fn is_rendered(&self, options: &Options) -> bool {
+        let is_reconciler =
+            self.native.as_ref().is_some_and(|native| matches!(native.when, ProviderOption::Reconciler));
+        !(is_reconciler && options.reconciler == Reconciler::Hosted)
     }
 }
 

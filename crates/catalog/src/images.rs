@@ -56,9 +56,11 @@ fn images_of(
         Ok(Image { component: manifest.name.clone(), name: name.to_owned(), reference, option, key })
     };
     if manifest.runtimes.is_none() {
+        // A process has no image.
         return manifest
             .images
             .iter()
+            .filter(|(_, entry)| entry.is_rendered(options))
             .map(|(name, entry)| image(name, name, entry.key.clone(), None))
             .collect();
     }

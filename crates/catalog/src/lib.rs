@@ -22,6 +22,7 @@ mod names;
 mod options;
 mod patches;
 mod pods;
+mod process;
 mod render;
 mod resolve;
 mod resource;
@@ -40,10 +41,11 @@ pub use error::{CatalogError, ObjectFault};
 pub use image::{ImageRef, NotARegistry, NotAnImage, Registry};
 pub use images::Image;
 pub use options::{
-    Conflicts, InvalidOptions, LogLevel, OptionError, Options, Provider, Raw, Rule, RuntimeChoice,
-    UpgradePolicy, VersionChoice, parse_options_file,
+    Conflicts, InvalidOptions, LogLevel, OptionError, Options, Provider, Raw, Reconciler, Rule,
+    RuntimeChoice, UpgradePolicy, VersionChoice, parse_options_file,
 };
 pub use patches::{Patch, PatchFault, Target};
+pub use process::{Process, ProcessCheck};
 pub use resolve::{Current, Needed, Resolution, Resolved, Why};
 pub use schema::{CONFIG_YAML, OptionSchema, OptionType, Schema};
 pub use upgrade::Versions;

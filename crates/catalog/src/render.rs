@@ -15,7 +15,7 @@ use crate::component::{Component, KUBERNETES};
 use crate::error::{CatalogError, ObjectFault};
 use crate::images::reference;
 use crate::names::Names;
-use crate::options::{Options, Provider, is_label};
+use crate::options::{Options, Reconciler, is_label};
 use crate::patches::Patch;
 use crate::resolve::Resolution;
 use crate::{pods, resource};
@@ -28,6 +28,9 @@ use crate::{pods, resource};
 const PRE_STOP_SECONDS: u32 = 30;
 /// The first Kubernetes that serves `lifecycle.preStop.sleep` (KEP-3960, beta).
 const PRE_STOP_SLEEP: Version = Version::new(1, 30, 0);
+
+/// The process that takes the place of the trainer's controller.
+const RECONCILER: &str = "reconciler";
 
 /// Longest name of a namespace (RFC 1123 label).
 const MAX_LABEL: usize = 63;
@@ -160,8 +163,8 @@ impl Render<'_> {
     /// The CRDs, from the type table, with the labels that upstream's install gives them.
     fn crds(&self) -> Result<Vec<Value>, CatalogError> {
         let edition = match self.options.reconciler {
-            Provider::Upstream => Edition::Release,
-            Provider::Native => Edition::Native,
+            Reconciler::Upstream => Edition::Release,
+            Reconciler::Native | Reconciler::Hosted => Edition::Native,
         };
         let crd =
             |entry: &crate::component::CrdEntry| {
@@ -227,7 +230,11 @@ impl Render<'_> {
         variables.insert("small_footprint".to_owned(), json!(self.options.small_footprint));
         variables.insert("train_job_status".to_owned(), json!(self.options.train_job_status));
         variables.insert("pre_stop_seconds".to_owned(), json!(self.pre_stop_seconds()));
-        variables.insert("native".to_owned(), json!(self.options.reconciler == Provider::Native));
+        variables.insert("native".to_owned(), json!(self.options.reconciler != Reconciler::Upstream));
+        variables.insert("hosted".to_owned(), json!(self.options.reconciler == Reconciler::Hosted));
+        let process = manifest.processes.get(RECONCILER);
+        let arguments = process.map(|process| process.arguments.join(", ")).unwrap_or_default();
+        variables.insert("native_arguments".to_owned(), json!(arguments));
         variables.insert("images".to_owned(), json!(images));
         Ok((variables, images))
     }

@@ -10,7 +10,7 @@ use crate::component::Component;
 use crate::error::CatalogError;
 use crate::image::ImageRef;
 use crate::options::{
-    InvalidOptions, OptionError, Options, Provider, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
+    InvalidOptions, OptionError, Options, Reconciler, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
 };
 use crate::tag::TagVersion;
 
@@ -126,10 +126,12 @@ impl Catalog {
         let mut errors = Vec::new();
         let trainer = self.trainer(options, current)?;
         let manifest = &self.component(TRAINER, &trainer.version)?.manifest;
-        if options.reconciler == Provider::Native && !has_native(self.component(TRAINER, &trainer.version)?) {
+        let is_ours = options.reconciler != Reconciler::Upstream;
+        if is_ours && !has_native(self.component(TRAINER, &trainer.version)?) {
             let fits = |version: &Version| self.component(TRAINER, version).is_ok_and(has_native);
             let fitting = self.versions(TRAINER).into_iter().filter(fits).collect();
-            let rule = Rule::NoNative { trainer: trainer.version.clone(), fitting };
+            let value = if options.reconciler == Reconciler::Hosted { "hosted" } else { "native" };
+            let rule = Rule::NoNative { value, trainer: trainer.version.clone(), fitting };
             errors.push(options.error("reconciler", rule, Some("upstream".to_owned())));
         }
         let mut components = BTreeMap::new();

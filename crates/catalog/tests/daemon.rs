@@ -90,7 +90,9 @@ fn follows(right: &Right, held: &BTreeSet<Right>) -> bool {
 fn the_daemon_holds_every_right_that_any_version_grants() -> Result {
     let catalog = Catalog::builtin()?;
     let mut seen = 0;
-    for (cache, reconciler) in [("false", "upstream"), ("true", "upstream"), ("false", "native")] {
+    for (cache, reconciler) in
+        [("false", "upstream"), ("true", "upstream"), ("false", "native"), ("false", "hosted")]
+    {
         let own = daemon(&catalog, &[("data-cache", cache)])?;
         // What it holds, and not what it lets others do.
         let mut own_roles = own.clone();

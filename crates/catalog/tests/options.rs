@@ -35,6 +35,13 @@ fn wrong(given: &BTreeMap<String, Raw>) -> Vec<(String, String, Option<String>)>
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
 
 #[test]
+fn a_hosted_reconciler_fits_what_the_native_one_does() {
+    let given = given(&[("reconciler", "hosted"), ("trainer-version", "2.2")]);
+    let rule = "hosted does not fit trainer 2.2.1; use trainer 2.3.0".to_owned();
+    assert_eq!(wrong(&given), [("reconciler".to_owned(), rule, Some("upstream".to_owned()))]);
+}
+
+#[test]
 fn every_rule_has_its_text() {
     let digest_only = format!("x@{DIGEST} y");
     let cases: &[Case<'_>] = &[
@@ -77,9 +84,9 @@ fn every_rule_has_its_text() {
             Some("0.11.1"),
         ),
         (&[("lws-version", "1.0")], "unknown version 1.0; known: 0.8.0", None),
-        (&[("reconciler", "natve")], "must be native or upstream", Some("native")),
         (&[("data-cache-server", "ours")], "must be native or upstream", None),
         (&[("initializers", "upsteam")], "must be native or upstream", Some("upstream")),
+        (&[("reconciler", "natve")], "must be hosted, native or upstream", Some("native")),
         (
             &[("reconciler", "native"), ("trainer-version", "2.2")],
             "native does not fit trainer 2.2.1; use trainer 2.3.0",

@@ -280,6 +280,50 @@ fn the_native_reconciler_takes_the_place_of_the_other() {
     assert_eq!(pod, upstream[&format!("Deployment {name}")]);
 }
 
+/// What the daemon hosts is not in the cluster, and nothing there waits for it; everything else stays.
+#[test]
+fn a_hosted_reconciler_is_not_in_the_cluster() {
+    let by_key = |more: &[(&str, &str)]| -> BTreeMap<_, _> {
+        let desired = render_with("2.3.0", "kubeflow-system", more);
+        desired.objects.into_iter().map(|object| (object.key().to_string(), object.manifest)).collect()
+    };
+    let (native, hosted) = (by_key(&[("reconciler", "native")]), by_key(&[("reconciler", "hosted")]));
+    let name = "kubeflow-system/kubeflow-trainer-controller-manager";
+    let gone: Vec<&String> = native.keys().filter(|key| !hosted.contains_key(*key)).collect();
+    let expected = [
+        "ClusterRole kubeflow-trainer-controller-manager".to_owned(),
+        "ClusterRoleBinding kubeflow-trainer-controller-manager".to_owned(),
+        format!("Deployment {name}"),
+        "MutatingWebhookConfiguration defaulter.trainer.kubeflow.org".to_owned(),
+        format!("Role {name}"),
+        format!("RoleBinding {name}"),
+        "Secret kubeflow-system/kubeflow-trainer-webhook-cert".to_owned(),
+        format!("Service {name}"),
+        format!("ServiceAccount {name}"),
+        "ValidatingWebhookConfiguration validator.trainer.kubeflow.org".to_owned(),
+    ];
+    let mut gone: Vec<String> = gone.into_iter().cloned().collect();
+    gone.sort();
+    assert_eq!(gone, expected);
+    for (key, manifest) in &hosted {
+        assert_eq!(Some(manifest), native.get(key), "{key}");
+    }
+    // What it is started with is the container's command line.
+    let catalog = trainerd_catalog::Catalog::builtin().unwrap();
+    let process = &catalog.processes("trainer", &"2.3.0".parse().unwrap())["reconciler"];
+    let pod = &native[&format!("Deployment {name}")]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(pod["args"], json!(process.arguments));
+    for (probe, check) in [("livenessProbe", "alive"), ("readinessProbe", "ready")] {
+        let path = process.checks.iter().find(|it| it.name == check).map(|it| it.path.as_str());
+        assert_eq!(pod[probe]["httpGet"]["path"].as_str(), path, "{probe}");
+    }
+    for (path, key) in &process.files {
+        let mount =
+            pod["volumeMounts"].as_array().unwrap().iter().find(|mount| mount["mountPath"] == path.as_str());
+        assert_eq!(mount.unwrap()["subPath"], key.as_str());
+    }
+}
+
 #[test]
 fn what_controllers_write_is_never_rendered() {
     for version in ["2.2.1", "2.3.0"] {

@@ -93,6 +93,8 @@ pub enum Reason {
     WebhookEndpoint { service: String },
     /// A webhook cannot be trusted yet.
     WebhookCert { service: String },
+    /// A workload that the daemon hosts is not ready.
+    HostedDegraded { workload: String, cause: String },
     /// A component that is left to others is not there.
     MissingComponent { component: String, range: String },
     /// The mesh that we are in has no API.
@@ -157,6 +159,7 @@ impl Reason {
             | Self::ObjectReady { .. }
             | Self::WebhookEndpoint { .. }
             | Self::WebhookCert { .. }
+            | Self::HostedDegraded { .. }
             | Self::MissingComponent { .. }
             | Self::MeshApi => Word::Waiting,
             Self::Starting
@@ -227,6 +230,7 @@ impl Reason {
             Self::ObjectReady { name, message } => format!("Waiting for {name}: {message}"),
             Self::WebhookEndpoint { service } => format!("Waiting for webhook {service}: no endpoints"),
             Self::WebhookCert { service } => format!("Waiting for webhook {service}: certificate"),
+            Self::HostedDegraded { workload, cause } => format!("Degraded: hosted {workload}: {cause}"),
             Self::MissingComponent { component, range } => {
                 format!("Waiting for {component} {range} in the cluster")
             }
@@ -304,6 +308,10 @@ mod tests {
             Reason::ObjectReady { name: own("a"), message: own("Available: 0/1") },
             Reason::WebhookEndpoint { service: own("a") },
             Reason::WebhookCert { service: own("a") },
+            Reason::HostedDegraded {
+                workload: own("reconciler"),
+                cause: own("backoff; it exited with code 1"),
+            },
             Reason::MissingComponent { component: own("jobset"), range: own(">=0.12.0") },
             Reason::MeshApi,
             Reason::Starting,

@@ -16,6 +16,8 @@ pub(crate) struct Election {
     pub(crate) renew_deadline: Duration,
     /// Time between tries.
     pub(crate) retry_period: Duration,
+    /// As whom; a new name for each process where none is given.
+    pub(crate) holder: Option<String>,
 }
 
 /// Why there is no election.
@@ -53,7 +55,7 @@ impl Election {
 
     /// Waits until this process leads: whoever holds the lease is let be for as long as it renews.
     pub(crate) async fn win(&self, cluster: &Cluster) -> LeaseGuard {
-        let holder = holder();
+        let holder = self.holder.clone().unwrap_or_else(holder);
         let config = LeaseConfig {
             duration: self.lease_duration,
             renew: self.retry_period,
@@ -107,6 +109,7 @@ mod tests {
             lease_duration: 15 * SECOND,
             renew_deadline: 10 * SECOND,
             retry_period: 2 * SECOND,
+            holder: None,
         }
     }
 

@@ -44,4 +44,4 @@ pub use election::ElectionError;
 pub use flags::Flags;
 pub use keys::RandomKeys;
 pub use manager::{ManagerError, run};
-pub use settings::{Environment, SettingsError};
+pub use settings::{Environment, Hosted, SettingsError};

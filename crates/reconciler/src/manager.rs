@@ -121,7 +121,8 @@ pub async fn run(
 ) -> Result<(), ManagerError> {
     let settings = Settings::load(flags, &environment)?;
     let metrics = Arc::new(ManagerMetrics::new().map_err(metrics_failed)?);
-    let unbounded = connect(flags, &metrics).await?;
+    let context = environment.hosted.as_ref().and_then(|hosted| hosted.context.clone());
+    let unbounded = connect(flags, context, &metrics).await?;
     let (tell, told) = watch::channel(false);
     let cluster = unbounded.with_rate(settings.client.a_second, settings.client.burst);
     let stores = Stores::new();
@@ -195,11 +196,15 @@ fn certificate_failed(error: CertificateError) -> ManagerError {
     ManagerError::part("read the webhook certificate")(error.into())
 }
 
-async fn connect(flags: &Flags, metrics: &ManagerMetrics) -> Result<Cluster, ManagerError> {
+async fn connect(
+    flags: &Flags,
+    context: Option<String>,
+    metrics: &ManagerMetrics,
+) -> Result<Cluster, ManagerError> {
     let host = Arc::new(OnceLock::new());
     let cluster = Cluster::connect(ConnectOptions {
         kubeconfig: flags.kubeconfig.clone(),
-        context: None,
+        context,
         user_agent: concat!("trainerd/", env!("CARGO_PKG_VERSION"), " (reconciler)").to_owned(),
         field_manager: "trainer".to_owned(),
         observer: Some(metrics.observer(Arc::clone(&host))),
@@ -295,7 +300,13 @@ impl Manager {
                 } => ready.map_err(|error: NotMounted| ManagerError::part("find the certificate")(error.into()))?,
             }
         }
-        let certificates = mount.read().map_err(certificate_failed)?;
+        let certificates = if self.environment.hosted.is_some() && !mount.is_there() {
+            // Nobody mounts anything here, and without webhooks nobody calls.
+            Certificates::self_signed(vec!["localhost".to_owned()])
+        } else {
+            mount.read()
+        };
+        let certificates = certificates.map_err(certificate_failed)?;
         self.metrics.watch_certificates(&certificates).map_err(metrics_failed)?;
         self.progress.has_certificates.store(true, Ordering::Release);
         tokio::try_join!(

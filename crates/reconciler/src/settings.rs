@@ -19,6 +19,28 @@ pub struct Environment {
     pub temporary: PathBuf,
     /// Namespace of the pod.
     pub namespace: String,
+    /// Where it is no pod but a process of the daemon.
+    pub hosted: Option<Hosted>,
+}
+
+/// What the daemon tells a process that it hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosted {
+    /// Context of the kubeconfig; its current one where none is named.
+    pub context: Option<String>,
+    /// As whom it holds the lease. The daemon names one that no other has, and hosts one process at a time: that is how the
+    /// next one goes on without waiting for the lease to run out.
+    pub holder: Option<String>,
+}
+
+/// The variables by which the daemon tells.
+impl Hosted {
+    /// That it is hosted, and in which namespace.
+    pub const NAMESPACE: &str = "TRAINERD_HOSTED_NAMESPACE";
+    /// See [`Hosted::context`].
+    pub const CONTEXT: &str = "TRAINERD_HOSTED_CONTEXT";
+    /// See [`Hosted::holder`].
+    pub const HOLDER: &str = "TRAINERD_HOSTED_HOLDER";
 }
 
 /// Namespace where nobody says one.
@@ -29,12 +51,18 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 impl Environment {
     /// Of this process.
     pub fn of_this_process() -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let temporary = std::env::temp_dir();
+        if let Some(namespace) = variable(Hosted::NAMESPACE) {
+            let hosted = Hosted { context: variable(Hosted::CONTEXT), holder: variable(Hosted::HOLDER) };
+            return Self { temporary, namespace, hosted: Some(hosted) };
+        }
         let namespace = std::fs::read_to_string(NAMESPACE_FILE).unwrap_or_default();
         let namespace = match namespace.trim() {
             "" => NAMESPACE,
             namespace => namespace,
         };
-        Self { temporary: std::env::temp_dir(), namespace: namespace.to_owned() }
+        Self { temporary, namespace: namespace.to_owned(), hosted: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `daemon`: keep an installation as its options say.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use clap::Args;
 use trainerd_plan::desired::{Installation, Naming};
 
 use crate::cli::context::Context;
-use crate::daemon::{self, Setup, Tls};
+use crate::daemon::{self, Setup, Tls, Workload};
 use crate::options::declared::Source;
 use crate::options::{STDIN, environment};
 use crate::problem::Exit;
@@ -26,6 +27,7 @@ Examples:
   trainerd daemon --config options.yaml             the file rules, and is watched
   trainerd daemon --config-map trainerd-options     a ConfigMap rules: each of its keys is an option
   trainerd daemon --socket /run/trainerd.sock       the API rules
+  trainerd daemon --host reconciler                 with the reconciler here, not in the cluster
   curl http://localhost:38991/readyz                whether it sees the cluster; /settledz: whether all is done
 
 Traces:
@@ -61,6 +63,22 @@ pub(crate) struct DaemonArgs {
     /// and lives in the namespace of the pod.
     #[arg(long, conflicts_with_all = ["config", "config_map"])]
     juju: bool,
+
+    /// Workloads that this daemon runs as processes of its own, instead of in the cluster
+    ///
+    /// They are restarted with backoff, checked, and stopped with the daemon; `trainerd status` shows how they are. The
+    /// reconciler runs while the options say `reconciler: hosted`, by which it is not in the cluster; a lease keeps a second
+    /// one from acting. The cache is the program trainerd-cache, beside this one or on PATH; it serves the dataset that
+    /// the daemon's environment names (SOURCE_URI, or METADATA_LOC, SCHEMA_NAME and TABLE_NAME).
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WORKLOADS",
+        value_delimiter = ',',
+        env = "TRAINERD_HOST",
+        hide_env_values = true
+    )]
+    host: Vec<Workload>,
 
     /// Unix socket on which the API listens; only the user that the daemon runs as may talk to it
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
@@ -122,6 +140,11 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
         pebble = Some(shared.pebble());
         installation = of_pod(installation);
     }
+    let mut host: BTreeSet<Workload> = args.host.iter().copied().collect();
+    if args.juju {
+        // Under Juju the options alone say whether there is one.
+        host.insert(Workload::Reconciler);
+    }
     let naming = if args.juju { Naming::Charm } else { context.cluster.naming.into() };
     let setup = Setup {
         connect: context.connect_options(None),
@@ -134,6 +157,7 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
         tls,
         health: args.health,
         take_over: args.take_over,
+        host,
     };
     Box::pin(daemon::run(&context.interrupt, setup)).await
 }

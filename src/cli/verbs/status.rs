@@ -16,11 +16,13 @@ use crate::cli::args::Format;
 use crate::cli::context::{Context, ahead};
 use crate::cli::daemon_client::DaemonClient;
 use crate::cli::daemon_status::{DaemonProbe, DaemonStatus};
+use crate::cli::hosted_text::hosted_text;
 use crate::cli::output::{Printer, Tone, columns};
 use crate::cli::web;
 use crate::problem::Exit;
 use crate::problem::{LEFT_REMEDY, Problem, damage_text, left_text, remedy};
 use crate::target::external::absent;
+use crate::target::hosted;
 use crate::training::{self, Phase, TrainJobs};
 
 /// Show components, versions, readiness, and what each object waits for
@@ -145,8 +147,12 @@ async fn look_once(
     let daemon = context.interrupt.or(heard).await?;
     match context.interrupt.or(engine.status(&state)).await {
         Ok(mut status) => {
+            status.ready &= !daemon.as_ref().is_some_and(DaemonStatus::is_degraded);
             if let Some(current) = &state.current {
-                let absent = context.interrupt.or(absent(engine, &current.desired)).await?;
+                let mut absent = context.interrupt.or(absent(engine, &current.desired)).await?;
+                if context.interrupt.or(hosted::is_absent(engine, &current.desired)).await? {
+                    absent.push("a reconciler (`trainerd daemon --host reconciler` runs one)".to_owned());
+                }
                 status.ready &= absent.is_empty();
                 status.missing = absent;
             }
@@ -227,6 +233,7 @@ fn text(report: &StatusReport, printer: &Printer) -> String {
             ]
         }),
     ));
+    section(&mut text, &hosted_text(daemon.as_ref().map(DaemonStatus::hosted).unwrap_or_default()));
     let waiting = status.objects.iter().filter_map(|object| Some((object, object.waiting.as_ref()?)));
     let waiting: Vec<Vec<String>> = waiting
         .map(|(object, on)| vec![object.component.clone(), object.object.to_string(), on.clone()])

@@ -128,6 +128,7 @@ const PROBLEMS = {
   failed: ["bad", "Failed"],
   invalid: ["bad", "Wrong options"],
   held: ["care", "Not the writer"],
+  degraded: ["care", "Degraded"],
   disconnected: ["care", "Disconnected"],
 };
 const MARKS = { good: "✓", busy: "↻", care: "!", bad: "×", idle: "…" };
@@ -252,12 +253,13 @@ function part(id, facts, make) {
 }
 
 function draw() {
-  const { phase, reason, plan, outlook, revisions, ...rest } = view;
+  const { phase, reason, plan, outlook, revisions, hosted, ...rest } = view;
   drawHead();
   byId("all").hidden = !outlook && !plan && !revisions?.length;
   part("problem", [phase, reason], problemPart);
   part("plan", [plan, [...live.retries]], planPart);
   part("waiting", [outlook?.objects, plan], waitingPart);
+  part("hosted", hosted, hostedPart);
   part("drift", [outlook?.drift], driftPart);
   part("training", [trainJobs], trainingPart);
   part("components", [outlook?.components], componentsPart);
@@ -336,6 +338,23 @@ function waitingPart() {
   const objects = waitingObjects().filter(({ object }) => !told.includes(waitKey(object)));
   const entries = objects.map(({ object, waiting }) => waitEntry(object, waiting, waits.get(waitKey(object))));
   return [list("entries", entries) || (!plan && text("No object waits for anything.", true))];
+}
+
+// ---- What the daemon runs itself ----
+
+function hostedPart() {
+  return [list("entries", (view.hosted ?? []).map(hostedEntry))];
+}
+
+function hostedEntry({ name, state, since, ready, wanted, waiting, restarts, nextTry, failure }) {
+  const { message, at, log = [] } = failure ?? {};
+  const next = () => `Started again in ${span(Date.parse(nextTry) - Date.now() + 999)}.`;
+  return h("li", { "data-tone": ready ? "good" : wanted ? "bad" : "idle" },
+    row(h("h3", null, name), h("span", { class: "tag" }, ready ? "ready" : state)),
+    row(text([waiting && `waits for ${waiting}`, plural(restarts, "restart")].filter(Boolean).join(", "), true), timeAgo(since, "since ")),
+    nextTry && ticking("p", null, next),
+    failure && row(text(capital(message)), timeAgo(at)),
+    !ready && list("fields", log.map((line) => h("li", null, h("code", null, line)))));
 }
 
 // ---- What others changed ----

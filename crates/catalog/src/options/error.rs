@@ -23,8 +23,10 @@ pub enum Rule {
     #[error("must be {}", Alternatives(.0))]
     OneOf(&'static [&'static str]),
     /// The native reconciler does not take the place of this version's controller.
-    #[error("native does not fit trainer {trainer}; use trainer {}", Listed(.fitting))]
+    #[error("{value} does not fit trainer {trainer}; use trainer {}", Listed(.fitting))]
     NoNative {
+        /// The value that asks for it.
+        value: &'static str,
         /// The chosen version of the trainer.
         trainer: Version,
         /// The versions that it fits, oldest first.

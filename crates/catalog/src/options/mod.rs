@@ -112,6 +112,17 @@ pub enum Provider {
     Native,
 }
 
+/// Which controller reconciles TrainJobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconciler {
+    /// Kubeflow's controller manager.
+    Upstream,
+    /// Ours, in its place, from our own image.
+    Native,
+    /// Ours, as a process of the daemon.
+    Hosted,
+}
+
 /// What to do about a field that another field manager set and that trainerd never owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflicts {
@@ -171,7 +182,7 @@ pub struct Options {
     /// The version asked for, by component; one entry for each of trainer, jobset and lws.
     pub versions: BTreeMap<String, VersionChoice>,
     /// Which controller reconciles TrainJobs.
-    pub reconciler: Provider,
+    pub reconciler: Reconciler,
     /// Components to install; the trainer is among them.
     pub components: BTreeSet<String>,
     /// Training runtimes to install.

@@ -8,8 +8,8 @@ use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
-    Conflicts, DAEMON_IMAGE, InvalidOptions, LogLevel, OptionError, Options, PATCHES, Provider, Raw, Rule,
-    RuntimeChoice, UpgradePolicy, VERSIONED, VersionChoice, nearest,
+    Conflicts, DAEMON_IMAGE, InvalidOptions, LogLevel, OptionError, Options, PATCHES, Provider, Raw,
+    Reconciler, Rule, RuntimeChoice, UpgradePolicy, VERSIONED, VersionChoice, nearest,
 };
 use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
@@ -41,7 +41,7 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
     let options = Options {
         images,
         versions,
-        reconciler: reader.provider("reconciler"),
+        reconciler: reader.reconciler(),
         components,
         runtimes: reader.runtimes(),
         runtime_images: reader.runtime_images(),
@@ -150,6 +150,14 @@ impl<'a> Reader<'a> {
         match self.one_of(option, &["native", "upstream"]).as_str() {
             "native" => Provider::Native,
             _ => Provider::Upstream,
+        }
+    }
+
+    fn reconciler(&mut self) -> Reconciler {
+        match self.one_of("reconciler", &["hosted", "native", "upstream"]).as_str() {
+            "hosted" => Reconciler::Hosted,
+            "native" => Reconciler::Native,
+            _ => Reconciler::Upstream,
         }
     }
 

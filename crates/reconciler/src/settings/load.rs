@@ -128,6 +128,7 @@ fn elect(section: LeaderElection, environment: &Environment) -> Result<Election,
         lease_duration: duration(section.lease_duration),
         renew_deadline: duration(section.renew_deadline),
         retry_period: duration(section.retry_period),
+        holder: environment.hosted.as_ref().and_then(|hosted| hosted.holder.clone()),
     };
     election.check()?;
     Ok(election)
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     fn environment() -> Environment {
-        Environment { temporary: "/tmp".into(), namespace: "here".to_owned() }
+        Environment { temporary: "/tmp".into(), namespace: "here".to_owned(), hosted: None }
     }
 
     fn load(text: &str) -> Result<Settings, SettingsError> {
