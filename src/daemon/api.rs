@@ -29,7 +29,7 @@ use super::operations::{Operation, Operations};
 use super::page;
 use super::reason::reason;
 use super::reconciler::{Asked, Command};
-use super::status_store::{StatusStore, StatusView};
+use super::status_store::{Phase, StatusStore, StatusView};
 use crate::application::pull_secret;
 use crate::options::Given;
 use crate::options::declared::{OptionsSpec, Source};
@@ -409,6 +409,10 @@ async fn act(
         }
         "resume" => {
             let was_paused = ask(&api, |answer| Command::Resume { asked_by, answer }).await?;
+            if was_paused {
+                // It looks anew at once; what is asked next must not be refused for what is over.
+                api.status.write(|view| (view.paused, view.phase) = (None, Phase::Running));
+            }
             return was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"));
         }
         "retry" => {
