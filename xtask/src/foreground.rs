@@ -1,6 +1,6 @@
 //! Running a program in sight of the person at the terminal, who may end it with Ctrl-C.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -71,6 +71,14 @@ pub fn run(command: &mut Command) -> Result<(), Error> {
 /// Runs a command to its end and returns how it ended and what it wrote to stdout, which may be `shown`
 /// meanwhile. Its stderr is always shown.
 pub fn run_piped(command: &mut Command, shown: bool) -> Result<(ExitStatus, String), Error> {
+    run_piped_showing(command, move |_| shown)
+}
+
+/// As [`run_piped`]; `show` chooses the lines that are shown.
+pub fn run_piped_showing(
+    command: &mut Command,
+    show: impl FnMut(&str) -> bool + Send + 'static,
+) -> Result<(ExitStatus, String), Error> {
     let failed = |command: &Command, source| start_error(command, source);
     let mut child = command
         .stdin(Stdio::null())
@@ -78,7 +86,7 @@ pub fn run_piped(command: &mut Command, shown: bool) -> Result<(ExitStatus, Stri
         .spawn()
         .map_err(|source| failed(command, source))?;
     let pipe = child.stdout.take();
-    let reader = thread::spawn(move || pipe.map(|pipe| copy(pipe, shown)).transpose());
+    let reader = thread::spawn(move || pipe.map(|pipe| copy(pipe, show)).transpose());
     let status = wait(&mut child).map_err(|source| failed(command, source))?;
     let read = reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread ended early")));
     let bytes = read.map_err(|source| failed(command, source))?.unwrap_or_default();
@@ -92,19 +100,18 @@ pub fn run_for_data(command: &mut Command) -> Result<String, Error> {
     verdict(command, status).map(|()| data)
 }
 
-fn copy(mut pipe: impl Read, shown: bool) -> io::Result<Vec<u8>> {
+fn copy(pipe: impl Read, mut show: impl FnMut(&str) -> bool) -> io::Result<Vec<u8>> {
+    let mut pipe = BufReader::new(pipe);
     let mut all = Vec::new();
-    let mut chunk = [0; 8192];
     loop {
-        let count = pipe.read(&mut chunk)?;
-        if count == 0 {
+        let from = all.len();
+        if pipe.read_until(b'\n', &mut all)? == 0 {
             return Ok(all);
         }
-        all.extend_from_slice(&chunk[..count]);
-        if shown {
+        if show(&String::from_utf8_lossy(&all[from..])) {
             // A closed terminal is no reason to stop.
             let mut out = io::stdout();
-            let _ = out.write_all(&chunk[..count]).and_then(|()| out.flush());
+            let _ = out.write_all(&all[from..]).and_then(|()| out.flush());
         }
     }
 }

@@ -63,7 +63,7 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
     };
     let each = format!("{jobs} TrainJobs, time for each from the first create to the last JobSet");
     let latency = "from the answer to the create to the JobSet";
-    let third = 1.0 / 3.0;
+    let third = 0.33;
     let mut figures = Vec::new();
     for (rows, goal) in [
         (row("start to ready", Unit::Seconds, |it| &it.start), Some(0.2)),

@@ -158,13 +158,15 @@ impl<'a> Suite<'a> {
         let began = Instant::now();
         let mut command = self.command(program);
         command.envs(own);
-        let (status, output) = foreground::run_piped(&mut command, self.shown && own.is_none())?;
+        let shown_meanwhile = self.shown && own.is_none();
+        let mut news = without_output_of_successes();
+        let (status, output) =
+            foreground::run_piped_showing(&mut command, move |line| news(line) && shown_meanwhile)?;
         if self.shown && own.is_some() {
-            print(format_args!(
-                "\n    {name}, in {:.1} s:\n{}",
-                began.elapsed().as_secs_f32(),
-                output.trim()
-            ));
+            let mut news = without_output_of_successes();
+            let told: String = output.split_inclusive('\n').filter(|line| news(line)).collect();
+            let took = began.elapsed().as_secs_f32();
+            print(format_args!("\n    {name}, in {took:.1} s:\n{}", told.trim()));
         }
         let mut counts = Counts::read(&output);
         if !status.success() {
@@ -189,6 +191,20 @@ impl<'a> Suite<'a> {
         command.env_remove("KUBECONFIG").env_remove("TRAINERD_TEST_CLUSTER");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+    }
+}
+
+/// Tells the lines that are worth showing from what tests that passed printed: a program lists it at its end.
+fn without_output_of_successes() -> impl FnMut(&str) -> bool + Send + 'static {
+    let mut listing = false;
+    move |line| {
+        let line = line.trim_end();
+        listing = match line {
+            "successes:" => true,
+            "failures:" => false,
+            _ => listing && !line.starts_with("test result: "),
+        };
+        !listing
     }
 }
 
@@ -232,6 +248,18 @@ mod tests {
         assert_eq!(counts.passed, 3);
         let met = |name: &str| folder.path().join(name).exists();
         assert!(met("r-one") && met("l-two") || met("r-two") && met("l-one"), "each lane has its variable");
+    }
+
+    #[test]
+    fn what_tests_that_passed_printed_is_not_shown() {
+        let output = "test a ... ok\n\nsuccesses:\n\n---- a stdout ----\nnoise\n\nsuccesses:\n    a\n\nfailures:\n\n\
+                      ---- b stdout ----\nnews\n\ntest result: FAILED. 1 passed; 1 failed\n";
+        let mut news = without_output_of_successes();
+        let shown: String = output.split_inclusive('\n').filter(|line| news(line)).collect();
+        assert_eq!(
+            shown,
+            "test a ... ok\n\nfailures:\n\n---- b stdout ----\nnews\n\ntest result: FAILED. 1 passed; 1 failed\n"
+        );
     }
 
     #[test]
