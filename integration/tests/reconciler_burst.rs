@@ -25,13 +25,8 @@ const NS: &str = "default";
 const JOBS: usize = 500;
 /// Creates at a time.
 const WIDTH: usize = 16;
-/// How long the controller lives before it is killed: time for a part of the burst.
-const LIVES: [Duration; 4] = [
-    Duration::from_millis(900),
-    Duration::from_millis(1500),
-    Duration::from_millis(400),
-    Duration::from_secs(2),
-];
+/// How often the controller is killed, each time when a further part of the burst has its JobSets.
+const KILLS: usize = 4;
 /// For all of it, on a busy machine.
 const BOUND: Duration = Duration::from_mins(4);
 
@@ -66,9 +61,14 @@ fn every_train_job_of_a_burst_comes_to_one_job_set_although_the_controller_is_ki
             answers.into_iter().collect::<std::result::Result<Vec<()>, _>>().map(drop)
         })
     });
-    for life in LIVES {
+    let count = || -> Result<usize, trainerd_integration::Error> {
+        let of_ours = ListParams { namespace: Some(NS.to_owned()), ..ListParams::default() };
+        let params = ListParams { metadata_only: true, ..of_ours };
+        Ok(cluster.block_on(cluster.api().list(&job_set(), &params))?.items.len())
+    };
+    for kill in 1..=KILLS {
         let mut manager = cluster.manager("killed", &start)?;
-        std::thread::sleep(life);
+        cluster.wait_until("JobSets of this process", BOUND, || Ok(count()? >= kill * JOBS / (KILLS + 2)))?;
         manager.signal(Signal::KILL)?;
         assert_eq!(manager.end()?, -Signal::KILL.as_raw());
     }
@@ -77,7 +77,7 @@ fn every_train_job_of_a_burst_comes_to_one_job_set_although_the_controller_is_ki
         let params = ListParams { namespace: Some(NS.to_owned()), ..ListParams::default() };
         Ok(cluster.block_on(cluster.api().list(&job_set(), &params))?.items)
     };
-    let before = sets()?.len();
+    let before = count()?;
     assert!(before < JOBS, "it was killed after the burst, not in it");
     let _manager = cluster.manager("last", &start)?;
     cluster.wait_until("every JobSet", BOUND, || Ok(sets()?.len() >= JOBS))?;
@@ -110,10 +110,10 @@ fn every_train_job_of_a_burst_comes_to_one_job_set_although_the_controller_is_ki
     for write in writes.iter().filter(|write| write.path.contains("/jobsets/") && write.code == 201) {
         *made.entry(&write.path).or_default() += 1;
     }
-    assert!(made.len() > JOBS - 5 * LIVES.len(), "{} were made", made.len());
+    assert!(made.len() > JOBS - 5 * KILLS, "{} were made", made.len());
     assert!(made.values().all(|times| *times == 1), "a JobSet was made twice");
     let deleted = writes.iter().filter(|write| write.path.contains("/jobsets/") && write.verb == "delete");
     assert_eq!(deleted.count(), 0);
-    println!("{before} of {JOBS} JobSets were there after {} kills", LIVES.len());
+    println!("{before} of {JOBS} JobSets were there after {KILLS} kills");
     Ok(())
 }
