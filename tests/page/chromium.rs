@@ -111,8 +111,15 @@ impl Chromium {
         self.colours("light").await;
     }
 
-    /// Sends a command and waits for its answer.
+    /// Sends a command that must succeed and waits for its answer.
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
+        let answer = self.ask(method, params).await;
+        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+        answer["result"].clone()
+    }
+
+    /// Sends a command and waits for its answer, whichever it is.
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
         let id = self.calls;
         let mut message = json!({"id": id, "method": method, "params": params});
@@ -125,8 +132,7 @@ impl Chromium {
         loop {
             let answer = self.read(method).await;
             if answer["id"] == id {
-                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                return answer["result"].clone();
+                return answer;
             }
             self.complaints.extend(complaint(&answer));
         }
@@ -148,7 +154,13 @@ impl Chromium {
     /// What an expression is worth.
     pub(crate) async fn value(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", params).await;
+        let mut answer = self.ask("Runtime.evaluate", params.clone()).await;
+        // The page reloads itself: its successor is asked.
+        while answer["error"]["message"] == "Inspected target navigated or closed" {
+            answer = self.ask("Runtime.evaluate", params.clone()).await;
+        }
+        assert!(answer["error"].is_null(), "{expression}: {}", answer["error"]);
+        let answer = &answer["result"];
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()
     }
