@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use trainerd_engine::drift_controller::{DriftController, News, OwnerSeen, RecordSeen, RepairMode};
 use trainerd_engine::{Engine, State};
 
-use super::{StatusReport, look, print, train_jobs};
+use super::{StatusReport, look, print};
 use crate::cli::context::{Context, ahead};
 use crate::cli::daemon_status::DaemonProbe;
 use crate::problem::Exit;
@@ -15,10 +15,8 @@ use crate::problem::Problem;
 
 /// Time in which changes are gathered, to be shown together.
 const GATHER: Duration = Duration::from_millis(300);
-/// Time between two questions to the daemon, and between two looks at the TrainJobs: no watch tells of either.
+/// Time between two questions to the daemon: what it alone knows, no watch tells.
 const ASK: Duration = Duration::from_secs(10);
-/// TrainJobs are listed so many times less often than that takes, where there are many of them.
-const SHARE: u32 = 20;
 
 /// Shows the status, and again whenever it changes, until interrupted.
 pub(super) async fn watch(
@@ -27,7 +25,7 @@ pub(super) async fn watch(
     daemon_probe: &mut DaemonProbe,
 ) -> Result<Exit, Problem> {
     // The first look lists, and says what stands in the way of one.
-    let mut last = look(context, engine, daemon_probe).await?;
+    let mut last = of_installation(context, engine, daemon_probe).await?;
     print(&context.printer, &last, true)?;
     let mut drift_controller = DriftController::new(engine);
     loop {
@@ -35,13 +33,23 @@ pub(super) async fn watch(
         let state = context.interrupt.or(ahead(engine, state)).await?;
         if state.current.is_none() {
             // It was removed meanwhile: as a look says it.
-            last = look(context, engine, daemon_probe).await?;
+            last = of_installation(context, engine, daemon_probe).await?;
             print(&context.printer, &last, true)?;
         }
         let mode = if state.journal().is_some() { RepairMode::Suspended } else { RepairMode::Paused };
         drift_controller.set(&state, mode)?;
         follow(context, engine, daemon_probe, (&mut drift_controller, &state), &mut last).await?;
     }
+}
+
+/// A look without the TrainJobs: no watch tells of them, and listing them again and again would cost requests while
+/// nothing changes.
+async fn of_installation(
+    context: &Context,
+    engine: &Engine,
+    daemon_probe: &mut DaemonProbe,
+) -> Result<StatusReport, Problem> {
+    Ok(StatusReport { train_jobs: None, ..look(context, engine, daemon_probe).await? })
 }
 
 /// Follows the installation until its record, or who has the say, is another than was read.
@@ -53,7 +61,6 @@ async fn follow(
     last: &mut StatusReport,
 ) -> Result<(), Problem> {
     let mut due = Instant::now() + GATHER;
-    let mut due_jobs = Instant::now();
     let mut troubles = Vec::new();
     loop {
         let next = async {
@@ -83,14 +90,7 @@ async fn follow(
         let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, state).await) };
         let daemon = context.interrupt.or(heard).await?;
         let Some(outlook) = drift_controller.snapshot() else { continue };
-        let mut jobs = last.train_jobs.clone();
-        // Who may not list them, or has none to list, was told so by the first look.
-        if jobs.is_some() && Instant::now() >= due_jobs {
-            let began = Instant::now();
-            jobs = train_jobs(context, engine).await?;
-            due_jobs = Instant::now() + ASK.max(began.elapsed() * SHARE);
-        }
-        let report = StatusReport { status: outlook.status, daemon, train_jobs: jobs };
+        let report = StatusReport { status: outlook.status, daemon, train_jobs: None };
         if report != *last {
             print(&context.printer, &report, true)?;
             *last = report;
