@@ -98,7 +98,9 @@ fn bench(home: &Home, name: &Name, arguments: &Arguments) -> Result<(), Error> {
     }
     // What an earlier run left would be in the figures.
     cluster::down(home, name)?;
-    let request = Request { name: name.clone(), profile: Profile::ControlPlane, own_network: false };
+    // The reconcilers run in the network of their API server, which calls their webhooks.
+    let own_network = arguments.subject == Subject::Reconciler;
+    let request = Request { name: name.clone(), profile: Profile::ControlPlane, own_network };
     let result = cluster::up(home, &request).map_err(Error::from).and_then(|status| measure(bench, &status));
     if let Err(error) = cluster::down(home, name) {
         say(format_args!("failed to stop cluster {name}: {error}"));
