@@ -15,6 +15,7 @@ use serde_json::Value;
 use trainerd_cluster::{Cluster, ListParams, RequestError};
 use trainerd_plan::object::Resource;
 
+use state::Seen;
 pub(crate) use state::{Phase, TrainJob};
 
 /// Objects a page: a few MB as JSON values where each is large.
@@ -42,7 +43,7 @@ pub(crate) type Listed = Arc<Result<Option<TrainJobs>, String>>;
 /// # Errors
 /// What the API server refused: to list TrainJobs, pods or nodes.
 pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, RequestError> {
-    let mut jobs: BTreeMap<(String, String), Value> = BTreeMap::new();
+    let mut jobs: BTreeMap<(String, String), Seen> = BTreeMap::new();
     let mut complete = 0;
     let train_jobs = resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs", true);
     let each = |job: Value| {
@@ -50,7 +51,7 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
             complete += 1;
         } else {
             let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default().to_owned();
-            jobs.insert((text("namespace"), text("name")), job);
+            jobs.insert((text("namespace"), text("name")), Seen::of(&job));
         }
     };
     match cluster.for_each(&train_jobs, &ListParams::default(), PAGE, each).await {
@@ -66,29 +67,30 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
         return Ok(Some(TrainJobs { count, unfinished: Vec::new() }));
     }
 
-    let mut pods: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
-    let selected = ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() };
-    let each = |pod: Value| {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let key = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["labels"][JOB_SET]));
-        if jobs.contains_key(&key) {
-            pods.entry(key).or_default().push(pod);
-        }
-    };
-    cluster.for_each(&resource("", "v1", "Pod", "pods", true), &selected, PAGE, each).await?;
-
     let mut down = BTreeSet::new();
     let each = |node: Value| down.extend(pod::node_down(&node));
     cluster.for_each(&resource("", "v1", "Node", "nodes", false), &ListParams::default(), PAGE, each).await?;
 
-    let mut unfinished = Vec::new();
-    for (key, job) in &jobs {
-        let told = state::of(job, pods.get(key).map_or(&[][..], Vec::as_slice), &down);
-        *count.entry(told.phase).or_default() += 1;
-        unfinished.push(told);
+    let selected = ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() };
+    let each = |pod: Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let key = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["labels"][JOB_SET]));
+        if let Some(seen) = jobs.get_mut(&key) {
+            seen.pod(&pod, &down);
+        }
+    };
+    cluster.for_each(&resource("", "v1", "Pod", "pods", true), &selected, PAGE, each).await?;
+
+    let mut first: BTreeMap<Phase, Vec<TrainJob>> = BTreeMap::new();
+    for ((namespace, name), seen) in jobs {
+        let phase = seen.phase();
+        *count.entry(phase).or_default() += 1;
+        let first = first.entry(phase).or_default();
+        if first.len() < MOST {
+            first.push(seen.told(namespace, name));
+        }
     }
-    unfinished.sort_by_key(|job| job.phase);
-    unfinished.truncate(MOST);
+    let unfinished = first.into_values().flatten().take(MOST).collect();
     Ok(Some(TrainJobs { count, unfinished }))
 }
 

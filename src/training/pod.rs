@@ -94,7 +94,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// A text without line breaks, and no longer than a person reads.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     let text: String = value.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= LONGEST {
         return text;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::pod::trouble;
+use super::pod::{Trouble, text, trouble};
 
 /// How far a TrainJob is; what somebody has to look at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -60,37 +60,67 @@ pub(super) fn is_complete(job: &Value) -> bool {
     holds(job, "Complete").is_some()
 }
 
-/// What a TrainJob is at that is not complete. `down` are the nodes that run no pods now.
-pub(super) fn of(job: &Value, pods: &[Value], down: &BTreeSet<(String, String)>) -> TrainJob {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let troubles: Vec<(String, super::pod::Trouble)> =
-        pods.iter().filter_map(|pod| Some((text(&pod["metadata"]["name"]), trouble(pod, down)?))).collect();
-    // What ended is worse than what waits, maybe for that.
-    let worst = troubles.iter().find(|(_, trouble)| trouble.ended).or_else(|| troubles.first());
-    let told = worst.map(|(pod, trouble)| {
-        let more = troubles.len() - 1;
-        let others = if more > 0 { format!(" (and {more} more pods)") } else { String::new() };
-        format!("pod {pod}: {}{others}", trouble.why)
-    });
-    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-    let failed = holds(job, "Failed").map(|condition| text(&condition["message"]));
-    let (phase, why) = if let Some(message) = failed {
-        (Phase::Failed, Some([Some(message), told].into_iter().flatten().collect::<Vec<_>>().join("; ")))
-    } else if job["spec"]["suspend"] == true {
-        (Phase::Suspended, None)
-    } else if worst.is_some_and(|(_, trouble)| trouble.ended) {
-        (Phase::Failing, told)
-    } else if pods.is_empty() {
-        (Phase::Waiting, Some("it has no pods yet".to_owned()))
-    } else if told.is_some() {
-        (Phase::Waiting, told)
-    } else if ready < pods.len() {
-        (Phase::Waiting, Some("its pods are starting".to_owned()))
-    } else {
-        (Phase::Running, None)
-    };
-    let (namespace, name) = (text(&job["metadata"]["namespace"]), text(&job["metadata"]["name"]));
-    TrainJob { namespace, name, phase, pods_ready: ready, pods: pods.len(), why }
+/// What is told of a TrainJob that is not complete, by what was seen of its pods so far. No object is kept: there may be
+/// tens of thousands.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Why it failed, where it is over.
+    failed: Option<String>,
+    is_suspended: bool,
+    pods: usize,
+    ready: usize,
+    /// Pods that something keeps from running.
+    troubled: usize,
+    /// What ended is worse than what waits, maybe for that; else the first counts.
+    worst: Option<(String, Trouble)>,
+}
+
+impl Seen {
+    /// By the TrainJob alone.
+    pub(super) fn of(job: &Value) -> Self {
+        let failed = holds(job, "Failed").map(|condition| text(&condition["message"]));
+        Self { failed, is_suspended: job["spec"]["suspend"] == true, ..Self::default() }
+    }
+
+    /// One of its pods. `down` are the nodes that run no pods now.
+    pub(super) fn pod(&mut self, pod: &Value, down: &BTreeSet<(String, String)>) {
+        self.pods += 1;
+        self.ready += usize::from(is_ready(pod));
+        let Some(trouble) = trouble(pod, down) else { return };
+        self.troubled += 1;
+        if self.worst.as_ref().is_none_or(|(_, worst)| trouble.ended && !worst.ended) {
+            self.worst = Some((text(&pod["metadata"]["name"]), trouble));
+        }
+    }
+
+    /// How far it is.
+    pub(super) fn phase(&self) -> Phase {
+        match &self.worst {
+            _ if self.failed.is_some() => Phase::Failed,
+            _ if self.is_suspended => Phase::Suspended,
+            Some((_, worst)) if worst.ended => Phase::Failing,
+            None if self.pods > 0 && self.ready == self.pods => Phase::Running,
+            _ => Phase::Waiting,
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn told(self, namespace: String, name: String) -> TrainJob {
+        let phase = self.phase();
+        let worst = self.worst.map(|(pod, trouble)| {
+            let more = self.troubled - 1;
+            let others = if more > 0 { format!(" (and {more} more pods)") } else { String::new() };
+            format!("pod {pod}: {}{others}", trouble.why)
+        });
+        let why = match phase {
+            Phase::Running | Phase::Suspended | Phase::Complete => None,
+            Phase::Failed => Some([self.failed, worst].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+            Phase::Failing => worst,
+            Phase::Waiting if self.pods == 0 => Some("it has no pods yet".to_owned()),
+            Phase::Waiting => Some(worst.unwrap_or_else(|| "its pods are starting".to_owned())),
+        };
+        TrainJob { namespace, name, phase, pods_ready: self.ready, pods: self.pods, why }
+    }
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -126,7 +156,11 @@ mod tests {
     }
 
     fn told(job: &Value, pods: &[Value]) -> (Phase, Option<String>) {
-        let told = of(job, pods, &BTreeSet::new());
+        let mut seen = Seen::of(job);
+        for pod in pods {
+            seen.pod(pod, &BTreeSet::new());
+        }
+        let told = seen.told("a".to_owned(), "b".to_owned());
         (told.phase, told.why)
     }
 
