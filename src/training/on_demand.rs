@@ -64,12 +64,13 @@ impl<T: Clone + Send + Sync> OnDemand<T> {
 }
 
 impl<T> Finder<T> {
-    /// Finder whenever that is asked for, for as long as somebody may ask.
+    /// Finds an answer whenever one is asked for. Does not end: where nobody can ask (a daemon without an API), nothing is
+    /// looked for, and that is no fault.
     pub(crate) async fn run<F: Future<Output = Option<T>> + Send>(self, find: impl Fn() -> F + Send) {
         loop {
             tokio::select! {
                 () = self.wanted.notified() => {}
-                () = self.answered.closed() => return,
+                () = self.answered.closed() => return std::future::pending().await,
             }
             let began = Instant::now();
             let value = find().await;
@@ -113,6 +114,20 @@ mod tests {
         assert_eq!(count.load(Ordering::Relaxed), 1, "answers in 4 s");
         tokio::time::sleep(KEPT).await;
         assert_eq!(asked.now().await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_can_ask_it_goes_on_without_looking() {
+        let (asked, finder) = on_demand::<usize>();
+        drop(asked);
+        let looks = AtomicUsize::new(0);
+        let find = || async {
+            looks.fetch_add(1, Ordering::Relaxed);
+            Some(1)
+        };
+        let run = tokio::time::timeout(Duration::from_mins(10), finder.run(find)).await;
+        assert!(run.is_err(), "the daemon takes the end of a task for a crash");
+        assert_eq!(looks.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
