@@ -17,7 +17,7 @@ use crate::cli::output::{Verbosity, columns};
 use crate::problem::Exit;
 use crate::problem::Problem;
 
-/// Characters of a result that the table shows.
+/// Characters of a result, of options and of a command line that the table shows.
 const GLANCE: usize = 60;
 
 /// List the revisions and their outcomes
@@ -25,7 +25,7 @@ const GLANCE: usize = 60;
 #[command(after_help = "\
 Examples:
   trainerd history                                  newest last, * is where the installation is
-  trainerd history -v                               results whole
+  trainerd history -v                               nothing of it cut
   trainerd history -o json                          with all options that changed")]
 pub(crate) struct HistoryArgs {}
 
@@ -55,6 +55,9 @@ struct Row<'a> {
     current: bool,
     /// Which way its plan goes, while it is under way.
     under_way: Option<&'a Phase>,
+    /// Whether somebody runs that plan; else it was broken off.
+    #[serde(skip)]
+    is_run: bool,
     /// Whether the current one is newer.
     #[serde(skip)]
     is_past: bool,
@@ -72,6 +75,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
         return Err(EngineError::NotInstalled { name, namespace }.into());
     }
     let (current, journal) = (state.record().current, state.journal());
+    let is_run = context.interrupt.or(engine.writer(&state)).await?.is_some();
     let headers: BTreeMap<u64, &Header> = history.iter().map(|(header, _)| (header.number, header)).collect();
     let rows: Vec<Row<'_>> = history
         .iter()
@@ -91,6 +95,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
             outcome: outcome.as_ref(),
             forced: &header.taken,
             current: current == Some(header.number),
+            is_run,
             is_past: current.is_some_and(|current| header.number < current),
             under_way: journal
                 .filter(|journal| journal.target == header.number)
@@ -119,9 +124,10 @@ fn changed<'a>(header: &'a Header, parent: Option<&Header>) -> BTreeMap<&'a str,
     options.map(|(name, value)| (name.as_str(), value)).collect()
 }
 
-/// Results that are longer than a glance takes are cut, unless they are wanted `whole`.
+/// What is longer than a glance takes is cut, unless it is wanted `whole`.
 fn table(rows: &[Row<'_>], whole: bool) -> String {
     let joined = |parts: Vec<String>| if parts.is_empty() { "-".to_owned() } else { parts.join(" ") };
+    let shown = |text: String| if whole { text } else { glance(&text) };
     columns(
         &["REVISION", "CREATED", "PURPOSE", "RESULT", "VERSIONS", "OPTIONS CHANGED", "BY"],
         rows.iter().map(|row| {
@@ -129,13 +135,17 @@ fn table(rows: &[Row<'_>], whole: bool) -> String {
                 if row.current { format!("{} *", row.revision) } else { row.revision.to_string() },
                 format!("{:.0}", row.created),
                 row.purpose.to_string(),
-                if whole { result(row) } else { glance(&result(row)) },
+                shown(result(row)),
                 joined(row.versions.iter().map(|(name, version)| format!("{name}={version}")).collect()),
-                joined(
+                shown(joined(
                     row.options.iter().map(|(name, value)| format!("{name}={}", in_line(value))).collect(),
+                )),
+                shown(
+                    row.asked_by.map_or_else(
+                        || row.by.to_owned(),
+                        |who| format!("{who}, over the API of {}", row.by),
+                    ),
                 ),
-                row.asked_by
-                    .map_or_else(|| row.by.to_owned(), |who| format!("{who}, over the API of {}", row.by)),
             ]
         }),
     )
@@ -150,6 +160,10 @@ fn glance(text: &str) -> String {
 
 fn result(row: &Row<'_>) -> String {
     match (row.under_way, row.outcome) {
+        (Some(Phase::Forward), _) if !row.is_run => "broken off".to_owned(),
+        (Some(Phase::Undo { reason }), _) if !row.is_run => {
+            format!("broken off while it went back: {reason}")
+        }
         (Some(Phase::Forward), _) => "under way".to_owned(),
         (Some(Phase::Undo { reason }), _) => format!("going back: {reason}"),
         (None, Some(outcome)) => outcome.to_string(),
@@ -164,5 +178,44 @@ pub(crate) fn in_line(value: &Value) -> String {
     match value.as_str() {
         Some(text) if !text.contains('\n') => text.to_owned(),
         _ => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_nobody_runs_is_broken_off_and_long_lines_are_cut() {
+        let by = format!("up --yes {}", "--set settle=0 ".repeat(20));
+        let row = |under_way, is_run| Row {
+            revision: 1,
+            parent: None,
+            created: Timestamp::UNIX_EPOCH,
+            by: &by,
+            asked_by: None,
+            purpose: Purpose::Install,
+            versions: BTreeMap::new(),
+            options: BTreeMap::new(),
+            outcome: None,
+            forced: &[],
+            current: false,
+            under_way,
+            is_run,
+            is_past: false,
+        };
+        let back = Phase::Undo { reason: "no progress".to_owned() };
+        let told = |phase, is_run| result(&row(Some(phase), is_run));
+        assert_eq!(told(&Phase::Forward, true), "under way");
+        assert_eq!(told(&Phase::Forward, false), "broken off");
+        assert_eq!(told(&back, true), "going back: no progress");
+        assert_eq!(told(&back, false), "broken off while it went back: no progress");
+        let rows = [row(None, false)];
+        assert!(
+            table(&rows, false).lines().all(|line| line.chars().count() < 160),
+            "{}",
+            table(&rows, false)
+        );
+        assert!(table(&rows, true).contains(by.trim_end()));
     }
 }

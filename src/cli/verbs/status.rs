@@ -5,6 +5,7 @@ mod watch;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -174,13 +175,19 @@ async fn look_once(
     }
 }
 
-/// The TrainJobs; nothing, with a note, where whoever asks may not list them.
+/// How long TrainJobs are listed: where there are tens of thousands, what is asked for first is how the stack is.
+const LISTED: Duration = Duration::from_secs(5);
+
+/// The TrainJobs; nothing, with a note, where whoever asks may not list them, or they are too many.
 async fn train_jobs(context: &Context, engine: &Engine) -> Result<Option<TrainJobs>, Problem> {
-    let listed = async { Ok::<_, Problem>(training::list(engine.cluster()).await) };
-    Ok(context.interrupt.or(listed).await?.unwrap_or_else(|error| {
-        context.printer.note(&format!("TrainJobs are not shown: {}", one_line(&error)));
-        None
-    }))
+    let listed = tokio::time::timeout(LISTED, training::list(engine.cluster()));
+    let why = match context.interrupt.or(async { Ok::<_, Problem>(listed.await) }).await? {
+        Ok(Ok(listed)) => return Ok(listed),
+        Ok(Err(error)) => one_line(&error),
+        Err(_) => format!("it takes longer than {} s to list them", LISTED.as_secs()),
+    };
+    context.printer.note(&format!("TrainJobs are not shown: {why}"));
+    Ok(None)
 }
 
 fn print(printer: &Printer, status: &StatusReport, again: bool) -> Result<(), Problem> {
