@@ -338,6 +338,11 @@ impl Run<'_> {
                 if self.marks.insert(index, mark.clone()).is_some_and(|before| before != mark) {
                     self.progressed = Instant::now();
                 }
+                // Nearly every webhook answers at once: only one that did not is worth a word.
+                let is_first = matches!(self.admissions.get(&index), Some(Admission::Asked(None)));
+                if is_first && matches!(reason, WaitingOn::Admission { .. }) {
+                    return;
+                }
                 if self.reasons.get(&index) != Some(&reason) {
                     self.reasons.insert(index, reason.clone());
                     (self.sink)(Event::Waiting { object: Some(step.object.clone()), on: reason });

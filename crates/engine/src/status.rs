@@ -408,13 +408,15 @@ pub(crate) fn workload<'a>(
     Some(Workload { fault, ..Workload::of(value)? })
 }
 
-/// The beginning of what a pod says: a failed pull repeats its whole chain of causes with every try.
+/// What a pod says, no longer than a line or two: the beginning, which says what, and the end, which says why.
 fn shortened(reason: &str) -> String {
-    const SHOWN: usize = 160;
-    match reason.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &reason[..end]),
-        None => reason.to_owned(),
+    const SHOWN: usize = 240;
+    let count = reason.chars().count();
+    if count <= SHOWN {
+        return reason.to_owned();
     }
+    let part = |skipped: usize| reason.chars().skip(skipped).take(SHOWN / 2).collect::<String>();
+    format!("{}…{}", part(0), part(count - SHOWN / 2))
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ fn trouble(status: &Value) -> Option<String> {
         }
         _ if PULL_REASONS.contains(&reason) => {
             let image = text(status, "/image").unwrap_or("its image");
-            let cause = message.as_deref().and_then(pull_cause);
+            let cause = message.as_deref().and_then(|message| pull_cause(message, image));
             let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
             Some(format!("{reason}, cannot pull {image}{cause}"))
         }
@@ -182,12 +182,16 @@ fn trouble(status: &Value) -> Option<String> {
     }
 }
 
-/// What a pull failure says beyond its back-off; older kubelets say no more than that there is one.
-fn pull_cause(message: &str) -> Option<&str> {
-    match message.strip_prefix("Back-off pulling image ") {
-        Some(rest) => rest.split_once("\": ").map(|(_, cause)| cause),
-        None => Some(message),
-    }
+/// Why an image could not be pulled: the end of the chain of what was tried, without the image's name and addresses of
+/// it in every link. Older kubelets say no more of a back-off than that there is one.
+fn pull_cause<'m>(message: &'m str, image: &str) -> Option<&'m str> {
+    let cause = match message.strip_prefix("Back-off pulling image ") {
+        Some(rest) => rest.split_once("\": ").map(|(_, cause)| cause)?,
+        None => message,
+    };
+    let last = cause.rsplit_once("\": ").map_or(cause, |(_, last)| last);
+    let last = last.strip_prefix(image).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(last);
+    (!last.is_empty()).then_some(last)
 }
 
 /// How a container ended, if not well: `exited with 1 (Error)`, `killed: OOMKilled`.

@@ -420,6 +420,26 @@ fn a_pod_says_why_it_does_not_run() {
             Some("container manager: ImagePullBackOff, cannot pull ghcr.io/a/b:1: ErrImagePull: not found"),
         ),
         (
+            waiting(
+                "ImagePullBackOff",
+                "Back-off pulling image \"ghcr.io/a/b:1\": ErrImagePull: failed to pull and unpack image \
+                 \"ghcr.io/a/b:1\": failed to resolve reference \"ghcr.io/a/b:1\": failed to do request: Head \
+                 \"https://ghcr.io/v2/a/b/manifests/1\": dial tcp: lookup ghcr.io on 10.96.0.10:53: no such host",
+            ),
+            Some(
+                "container manager: ImagePullBackOff, cannot pull ghcr.io/a/b:1: dial tcp: lookup ghcr.io on \
+                 10.96.0.10:53: no such host",
+            ),
+        ),
+        (
+            waiting(
+                "ErrImagePull",
+                "failed to pull and unpack image \"ghcr.io/a/b:1\": failed to resolve reference \"ghcr.io/a/b:1\": \
+                 ghcr.io/a/b:1: not found",
+            ),
+            Some("container manager: ErrImagePull, cannot pull ghcr.io/a/b:1: not found"),
+        ),
+        (
             waiting("CrashLoopBackOff", "back-off 40s"),
             Some("container manager: CrashLoopBackOff, exited with 2 (Error): no config, 4 restarts"),
         ),
