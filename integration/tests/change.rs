@@ -1,4 +1,4 @@
-//! One option changes: one object changes, and nothing else is written.
+//! One option changes: one object changes, the API server is led to its new pods, and nothing else is written.
 
 use std::error::Error;
 
@@ -7,6 +7,9 @@ use trainerd_integration::TestCluster;
 use trainerd_integration::stack::{self, NAMESPACE, QUICK};
 
 const JOBSET: &str = "jobset-controller-manager";
+/// What leads the API server to pods of JobSet.
+const WEBHOOKS: [&str; 2] =
+    ["jobset-mutating-webhook-configuration", "jobset-validating-webhook-configuration"];
 
 #[test]
 fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
@@ -21,8 +24,8 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
     let plan: Value = plan.json()?;
     let steps = plan["plan"]["steps"].as_array().cloned().unwrap_or_default();
     let changing: Vec<&Value> = steps.iter().filter(|step| step["verb"] != "Keep").collect();
-    assert_eq!(changing.len(), 1, "{changing:#?}");
-    assert_eq!(changing[0]["object"]["name"], JOBSET, "{}", changing[0]);
+    let names: Vec<&Value> = changing.iter().map(|step| &step["object"]["name"]).collect();
+    assert_eq!(names, [JOBSET, WEBHOOKS[0], WEBHOOKS[1]], "{changing:#?}");
     assert!(
         changing[0]["changes"].to_string().contains(image),
         "the plan says what changes: {}",
@@ -35,7 +38,8 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mark = cluster.audit().map(trainerd_integration::cluster::AuditLog::mark).transpose()?;
-    cluster.run(&[&["up", "--yes", "--timeout", "2m"][..], &options].concat())?.expect_code(0)?;
+    let up = cluster.run(&[&["up", "--yes", "--timeout", "2m"][..], &options].concat())?.expect_code(0)?;
+    assert!(!up.stderr.contains("not answering"), "every webhook answers: {}", up.stderr);
     if let (Some(audit), Some(mark)) = (cluster.audit(), mark) {
         let writes = audit.writes_since(mark, "trainerd/")?;
         let (own, others): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| {
@@ -43,12 +47,29 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
                 && (write.name.starts_with(stack::RECORD) || write.verb == "create")
         });
         println!("{} writes of trainerd's own state", own.len());
-        let others: Vec<_> = others.iter().map(|write| (write.verb.as_str(), write.name.as_str())).collect();
-        assert_eq!(others, [("patch", JOBSET)]);
+        let mut others: Vec<_> =
+            others.iter().map(|write| (write.verb.as_str(), write.name.as_str())).collect();
+        others.sort_unstable();
+        assert_eq!(others, [("patch", JOBSET), ("patch", WEBHOOKS[0]), ("patch", WEBHOOKS[1])]);
     }
     let deployment = cluster.get(&stack::deployment(), NAMESPACE, JOBSET)?.unwrap_or_default();
     assert_eq!(deployment.pointer("/spec/template/spec/containers/0/image"), Some(&Value::from(image)));
     assert_eq!(deployment["status"]["readyReplicas"], 1);
+    let ports = || -> Result<Vec<Value>, Box<dyn Error>> {
+        let mut ports = Vec::new();
+        for (kind, name) in stack::webhook_configurations().iter().zip(WEBHOOKS) {
+            let found = cluster.get(kind, "", name)?.unwrap_or_default();
+            let webhooks = found["webhooks"].as_array().into_iter().flatten();
+            ports.extend(webhooks.map(|webhook| webhook["clientConfig"]["service"]["port"].clone()));
+        }
+        ports.dedup();
+        Ok(ports)
+    };
+    assert_eq!(ports()?, [9443]);
+    let again = cluster.run(&[&["plan"][..], &options].concat())?.expect_code(0)?;
+    assert!(again.stdout.contains("0 to change"), "{}", again.stdout);
+    cluster.run(&["rollback", "--yes", "--timeout", "2m"])?.expect_code(0)?;
+    assert_eq!(ports()?, [9444], "whose connections lead to no pod of before");
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::desired::Desired;
 use crate::drift::is_among;
 use crate::observed::Observed;
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
-use crate::{applyset, mask};
+use crate::{applyset, mask, webhook_port};
 
 /// Annotation of a live object: the fields that admission changed, each with 16 hexadecimal digits of a SHA-256 of the
 /// value that was intended.
@@ -41,7 +41,7 @@ pub fn judge(
     ignored: &[FieldPath],
 ) -> Judged {
     let known = recorded(live);
-    let intent = carried(Cow::Borrowed(intent), live);
+    let intent = carried(Cow::Borrowed(intent), live, manager);
     let mut judgement = ownership::judge(&intent, last, live, manager);
     let mut admitted = Vec::new();
     if !known.is_empty() || !ignored.is_empty() {
@@ -59,8 +59,10 @@ pub fn judge(
     Judged { judgement, admitted }
 }
 
-/// The manifest with what the live object says of admission, so that an apply of it does not take that away.
-pub fn carried<'m>(manifest: Cow<'m, Value>, live: &Value) -> Cow<'m, Value> {
+/// The manifest with what the live object says of admission, and with the ports by which its webhooks are called, so
+/// that an apply of it does not take that away.
+pub fn carried<'m>(manifest: Cow<'m, Value>, live: &Value, manager: &str) -> Cow<'m, Value> {
+    let manifest = webhook_port::carried(manifest, live, manager);
     let Some(annotation) = annotation(live) else { return manifest };
     let mut manifest = manifest.into_owned();
     annotate(&mut manifest, Some(annotation));
@@ -196,7 +198,7 @@ mod tests {
         let other = intent("30m");
         let judged = judge(&other, Some(&ours), &live, US, &[]);
         assert_eq!(changes(&judged), (vec![CPU.to_owned()], none.clone()));
-        let sent = carried(Cow::Borrowed(&other), &live).into_owned();
+        let sent = carried(Cow::Borrowed(&other), &live, US).into_owned();
         let (again, differ) = proven(&sent, &stored(&sent, "30m"), US).unwrap();
         assert!(differ.is_empty() && annotation(&again).is_none());
         // What admission leaves alone proves nothing.

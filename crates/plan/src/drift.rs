@@ -232,7 +232,7 @@ pub fn judge(
     } else if policy == Policy::Report {
         Remedy::Leave(Leave::Reported)
     } else {
-        Remedy::Repair(Box::new(repair(object, &key, intent, &judgement, Some(live))))
+        Remedy::Repair(Box::new(repair(object, &key, intent, &judgement, Some((live, rules.field_manager)))))
     };
     let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
     drifted(changes.map(|change| mask::masked(&key, change)).collect(), by, remedy)
@@ -336,12 +336,12 @@ fn repair(
     key: &ObjectKey,
     mut manifest: Value,
     judgement: &Judgement,
-    live: Option<&LiveObject>,
+    live: Option<(&LiveObject, &str)>,
 ) -> Step {
     let (verb, why) = match live {
         None => (Verb::Create, "was deleted"),
-        Some(live) => {
-            manifest = admission::carried(Cow::Owned(manifest), &live.value).into_owned();
+        Some((live, manager)) => {
+            manifest = admission::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
             manifest["metadata"]["uid"] = json!(live.uid());
             (Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested }, "changed in the cluster")
         }

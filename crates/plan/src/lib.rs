@@ -27,4 +27,5 @@ pub mod refused;
 pub mod removal;
 pub mod request;
 pub mod seal;
+mod webhook_port;
 pub mod yielding;

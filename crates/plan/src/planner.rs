@@ -20,7 +20,7 @@ use crate::prune;
 use crate::refused::Refused;
 use crate::request::{Conflicts, Request};
 use crate::{admission, applyset};
-use crate::{seal, yielding};
+use crate::{seal, webhook_port, yielding};
 
 /// Plans the way from what is observed to what is desired.
 ///
@@ -54,11 +54,13 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
     for index in topological(&edges) {
         let object = &request.desired.objects[index];
         stuck[index] = edges[index].iter().any(|&before| stuck[before]);
-        match step(request, object, last.get(&object.key()).copied(), resuming) {
+        let before: Vec<usize> = edges[index].iter().filter_map(|&before| position[before]).collect();
+        let replaced = before.iter().any(|&before| webhook_port::replaces_pods(&steps[before]));
+        match step(request, object, last.get(&object.key()).copied(), resuming, replaced) {
             // It cannot be written before what is held has been created again.
             Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
             Ok(Planned::Step(wait, mut step)) => {
-                step.after = edges[index].iter().filter_map(|&before| position[before]).collect();
+                step.after = before;
                 if let Some(wait) = wait {
                     step.after.push(steps.len());
                     steps.push(*wait);
@@ -156,12 +158,13 @@ fn taken_over(request: &Request<'_>) -> Vec<String> {
     owners.into_iter().map(note).collect()
 }
 
-/// What is to be done about one object.
+/// What is to be done about one object. `replaced`: a step before it replaces pods.
 fn step(
     request: &Request<'_>,
     object: &DesiredObject,
     last: Option<&DesiredObject>,
     resuming: bool,
+    replaced: bool,
 ) -> Result<Planned, Vec<Refused>> {
     let key = object.key();
     let create = |why: &str| Decision {
@@ -204,7 +207,7 @@ fn step(
             waits = true;
             create("was being deleted")
         }
-        Some(live) => existing(request, object, last, live)?,
+        Some(live) => existing(request, object, last, live, replaced)?,
     };
     let Decision { verb, manifest, why, changes, yielded, taken } = decision;
     let step = Step {
@@ -245,10 +248,12 @@ fn existing(
     object: &DesiredObject,
     last: Option<&DesiredObject>,
     live: &LiveObject,
+    replaced: bool,
 ) -> Result<Decision, Vec<Refused>> {
     let (key, manager) = (&object.key(), request.field_manager);
     let mut manifest = applyset::owned(request.desired, object);
     let previous = last.zip(request.last).map(|(object, desired)| applyset::owned(desired, object));
+    let turned = webhook_port::turn(&mut manifest, &live.value, request.desired, manager, replaced);
     let mut yielded = object.yielded.clone();
     let mut leave = |manifest: &mut Value, path: &FieldPath| {
         yielding::remove(manifest, path);
@@ -300,9 +305,12 @@ fn existing(
     }
     let why = match live.installation() {
         Some(other) if other != request.desired.installation => format!("left by {}", live.owner()),
+        _ if turned && judgement.changes.iter().all(|change| webhook_port::is_one(&change.path)) => {
+            webhook_port::WHY.to_owned()
+        }
         _ => why(&judgement, previous.as_ref(), &manifest),
     };
-    manifest = admission::carried(Cow::Owned(manifest), &live.value).into_owned();
+    manifest = admission::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
     manifest["metadata"]["uid"] = json!(live.uid());
     // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
     // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.

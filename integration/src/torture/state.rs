@@ -103,7 +103,7 @@ impl State {
 
 /// An object without what differs from run to run, without its status, and without what controllers fill in.
 fn normalised(mut object: Value) -> Value {
-    without_bundles(&mut object);
+    without_calls(&mut object);
     if let Some(root) = object.as_object_mut() {
         root.remove("status");
     }
@@ -128,14 +128,20 @@ fn normalised(mut object: Value) -> Value {
     object
 }
 
-/// Webhooks' bundles are the controllers' to write, in CRDs whenever they come to it.
-fn without_bundles(value: &mut Value) {
+/// Webhooks' bundles are the controllers' to write, in CRDs whenever they come to it; and by which port of a Service a
+/// webhook is called follows from how often the pods behind it were replaced.
+fn without_calls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("caBundle");
-            fields.values_mut().for_each(without_bundles);
+            if let Some(service) = fields.get_mut("clientConfig").and_then(|config| config.get_mut("service"))
+                && let Some(service) = service.as_object_mut()
+            {
+                service.remove("port");
+            }
+            fields.values_mut().for_each(without_calls);
         }
-        Value::Array(items) => items.iter_mut().for_each(without_bundles),
+        Value::Array(items) => items.iter_mut().for_each(without_calls),
         _ => {}
     }
 }

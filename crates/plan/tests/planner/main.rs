@@ -7,3 +7,4 @@ mod going;
 mod identifying;
 mod stack;
 mod steps;
+mod webhook_ports;

@@ -1,0 +1,126 @@
+//! The API server is led to new pods: webhooks are called by the other port of their Service once these are ready.
+
+use serde_json::{Value, json};
+use trainerd_plan::desired::Desired;
+use trainerd_plan::object::ObjectKey;
+use trainerd_plan::observed::{LiveObject, Observed};
+use trainerd_plan::plan::{Plan, Step, Verb};
+use trainerd_plan::planner::{self, plan};
+
+use crate::stack::*;
+
+const SERVICE: (&str, &str, &str, bool) = ("", "Service", "services", true);
+const PORT: &str = ".clientConfig.service.port";
+
+/// The stack with a Service of these ports in front of its webhook.
+fn with_service(ports: Value) -> Desired {
+    let mut desired = stack();
+    desired.objects.push(object("trainer", SERVICE, "manager", json!({"spec": {"ports": ports}})));
+    desired.objects.sort_by_cached_key(trainerd_plan::desired::DesiredObject::key);
+    desired
+}
+
+fn two_ports() -> Desired {
+    with_service(json!([
+        {"name": "metrics", "port": 8443, "targetPort": "metrics"},
+        {"name": "webhook", "port": 443, "targetPort": "webhook"},
+        {"name": "webhook-alternate", "port": 9443, "targetPort": "webhook"},
+    ]))
+}
+
+fn image(mut desired: Desired, tag: &str) -> Desired {
+    let image = json!(format!("example.org/manager:{tag}"));
+    set(&mut desired, "Deployment", "/spec/template/spec/containers/0/image", image);
+    desired
+}
+
+fn webhook(plan: &Plan) -> &Step {
+    &plan.steps[position(plan, "ValidatingWebhookConfiguration")]
+}
+
+/// The cluster once a plan was carried out.
+fn after(plan: &Plan, desired: &Desired, mut observed: Observed) -> Observed {
+    for step in plan.steps.iter().filter(|step| step.verb.writes()) {
+        let object = desired.objects.iter().find(|object| object.key() == step.object).unwrap();
+        let mut sent = object.clone();
+        sent.manifest = step.manifest.clone().unwrap();
+        sent.manifest["metadata"].as_object_mut().unwrap().remove("uid");
+        observed.objects.insert(step.object.clone(), applied(desired, &sent));
+    }
+    observed
+}
+
+fn live<'o>(observed: &'o mut Observed, key: &ObjectKey) -> &'o mut LiveObject {
+    observed.objects.get_mut(key).unwrap()
+}
+
+#[test]
+fn replaced_pods_turn_the_port_and_what_is_turned_stays_so() {
+    let first = image(two_ports(), "v1");
+    let mut observed = all_applied(&first);
+    // What the API server adds is nobody's.
+    let key = find(&first, "ValidatingWebhookConfiguration").key();
+    live(&mut observed, &key).value["webhooks"][0]["clientConfig"]["service"]["port"] = json!(443);
+
+    let mut last = first;
+    for (tag, port) in [("v2", 9443), ("v3", 443), ("v4", 9443)] {
+        let desired = image(two_ports(), tag);
+        let turned = plan(&request(&desired, Some(&last), &observed)).unwrap();
+        let step = webhook(&turned);
+        assert!(matches!(step.verb, Verb::Apply { force: false, .. }), "{tag}: {:?}", step.verb);
+        assert!(step.after.contains(&position(&turned, "Deployment")), "{tag}: once the new pods are ready");
+        assert_eq!(step.why, "so that the API server connects to the new pods", "{tag}");
+        assert_eq!(step.changes.len(), 1, "{tag}");
+        assert!(step.changes[0].path.to_string().ends_with(PORT), "{tag}: {}", step.changes[0].path);
+        assert_eq!(step.changes[0].to, Some(json!(port)), "{tag}");
+        observed = after(&turned, &desired, observed);
+
+        let again = plan(&request(&desired, Some(&desired), &observed)).unwrap();
+        assert!(again.is_empty(), "{tag}: {:?}", webhook(&again));
+        last = desired;
+    }
+    assert!(!planner::is_yielding(&last, &plan(&request(&last, Some(&last), &observed)).unwrap()));
+}
+
+#[test]
+fn pods_that_stay_turn_nothing() {
+    let desired = image(two_ports(), "v1");
+    let observed = all_applied(&desired);
+    let mut other = desired.clone();
+    set(&mut other, "ConfigMap", "/data/a", json!("2"));
+    let plan = plan(&request(&other, Some(&desired), &observed)).unwrap();
+    assert_eq!(webhook(&plan).verb, Verb::Keep);
+}
+
+#[test]
+fn a_service_without_a_second_port_and_a_port_of_somebody_else_stay_as_they_are() {
+    let one = with_service(json!([{"port": 443, "targetPort": 9443}]));
+    let observed = all_applied(&one);
+    let bumped = image(one.clone(), "v2");
+    assert_eq!(webhook(&plan(&request(&bumped, Some(&one), &observed)).unwrap()).verb, Verb::Keep);
+
+    let two = two_ports();
+    let mut observed = all_applied(&two);
+    let key = find(&two, "ValidatingWebhookConfiguration").key();
+    let value = &mut live(&mut observed, &key).value;
+    value["webhooks"][0]["clientConfig"]["service"]["port"] = json!(9443);
+    let port = json!({"f:clientConfig": {"f:service": {"f:port": {}}}});
+    let fields = json!({"f:webhooks": {"k:{\"name\":\"validator.example.org\"}": port}});
+    let entry = json!({"manager": "kubectl", "operation": "Update", "fieldsV1": fields});
+    value["metadata"]["managedFields"].as_array_mut().unwrap().push(entry);
+    let bumped = image(two.clone(), "v2");
+    assert_eq!(webhook(&plan(&request(&bumped, Some(&two), &observed)).unwrap()).verb, Verb::Keep);
+}
+
+#[test]
+fn a_port_that_the_service_has_no_more_is_given_up() {
+    let two = two_ports();
+    let observed = all_applied(&two);
+    let bumped = image(two.clone(), "v2");
+    let turned = plan(&request(&bumped, Some(&two), &observed)).unwrap();
+    let observed = after(&turned, &bumped, observed);
+    let one = image(with_service(json!([{"port": 443, "targetPort": "webhook"}])), "v2");
+    let back = plan(&request(&one, Some(&bumped), &observed)).unwrap();
+    let step = webhook(&back);
+    assert_eq!((step.changes.len(), &step.changes[0].to), (1, &Some(json!(443))));
+}
