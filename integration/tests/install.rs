@@ -55,6 +55,8 @@ fn a_fresh_stack_becomes_ready_and_stays_as_it_is() -> Result<(), Box<dyn Error>
     let again = install_arguments("2.2.1");
     let plan: Vec<&str> = ["plan"].into_iter().chain(again[4..].iter().map(String::as_str)).collect();
     cluster.run(&plan)?.expect_code(0)?;
+    let doctor = cluster.run(&["doctor"])?.expect_code(0)?;
+    assert!(doctor.stdout.contains("none; 0 to create, 0 to change"), "{}", doctor.stdout);
     cluster.run(&again)?.expect_code(0)?;
     let status: Value = cluster.run(&["status", "-o", "json"])?.expect_code(0)?.json()?;
     assert_eq!(status["ready"], true, "{status}");

@@ -177,6 +177,11 @@ impl Given {
         self.values.extend(values.into_iter().map(|(name, raw)| (name, (raw, source.clone()))));
     }
 
+    /// Whether nobody gave any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Where the value of an option comes from.
     pub(crate) fn source(&self, option: &str) -> Source {
         self.values.get(option).map_or(Source::Default, |(_, source)| source.clone())

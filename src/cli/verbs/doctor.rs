@@ -20,11 +20,12 @@ use crate::target::resolve;
 /// Check whether the stack can be installed or changed; changes nothing
 ///
 /// Cluster, versions, permissions, collisions, images; where something is installed, its webhooks and whether it is
-/// ready. Ends with the exit code that `up` would end with at the first check that fails.
+/// ready. Without options those of the installed revision are checked, else the default ones. Ends with the exit code
+/// that `up` would end with at the first check that fails.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd doctor                                   with the default options
+  trainerd doctor                                   with the installed options, or the default ones
   trainerd doctor --config options.yaml
   trainerd doctor -o json                           for a script")]
 pub(crate) struct DoctorArgs {
@@ -131,6 +132,9 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
     };
     checks.push(records(context, &engine, &state).await?);
     let state = context.interrupt.or(ahead(&engine, state)).await?;
+    let installed = state.header().filter(|_| given.is_empty());
+    let installed = installed.map(|header| Given::of_revision(&header.given, &header.options));
+    let given = installed.as_ref().unwrap_or(given);
     let wanted = match context.interrupt.or(resolve(catalog, &engine, &state, given)).await {
         Ok(wanted) => wanted,
         Err(problem) => {
