@@ -81,7 +81,7 @@ fn is_available(cluster: &TestCluster, name: &str) -> Result<bool, trainerd_inte
 }
 
 #[test]
-#[ignore = "calls to upstream's pods are still cut over connections that the API server keeps open; run by hand on a node"]
+#[ignore = "it needs a node that runs the real controllers, for minutes, and time to answer within 2 s; run by hand"]
 fn no_create_is_refused_while_pods_behind_webhooks_are_replaced() -> Result {
     let cluster = TestCluster::take()?;
     if cluster.is_local() || cluster.list(&node(), None)?.is_empty() {

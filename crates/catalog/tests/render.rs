@@ -24,9 +24,9 @@ fn sha256(text: &str) -> String {
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
 const COMMITTED: [&str; 3] = [
-    "28118abe2da3f4794f29408d405f5628b7c6abbdcda6bf838b95d4de03606233",
-    "06e543031ea7ed47b701be879272d89748a460e70da353ab39b2e47f8358f8f7",
-    "bc6aeae1437fade10158b1583d6d7c694ab84a60b36378706bd4ae27914e1eb4",
+    "e5938dedb0316b805d8d033de96b9b6928b7bac1d16d9ad9f3ccd5ff0053a132",
+    "8d588d1e214cc3fd9ead1b4be79a774712d3fb00296b143a59ac5c6cb516dc6c",
+    "fcfaca66d58cc00f75e32a17e07f8b8224d7d6c195f5a6c8686d80c9b32ae573",
 ];
 
 /// A change of what is rendered shows here even where upstream's manifests are not at hand.
