@@ -29,6 +29,11 @@ impl From<&ConnectError> for Problem {
             ConnectError::UnknownContext { .. } => {
                 (Exit::Input, "unknown-context", "give one of these with --context")
             }
+            ConnectError::NoCurrentContext { .. } => (
+                Exit::Input,
+                "no-current-context",
+                "give one with --context, or choose one with `kubectl config use-context NAME`",
+            ),
             ConnectError::BadProxy { .. } => {
                 (Exit::Input, "bad-proxy", "correct it; NO_PROXY names the servers that need none")
             }
@@ -71,14 +76,23 @@ impl From<&ConnectError> for Problem {
                 _ => "none of these files exists",
             }),
             ConnectError::UnknownContext { name, known } => Problem {
-                message: format!("unknown context {name:?}"),
-                ..problem.because(match known.as_slice() {
-                    [] => "the kubeconfig has no contexts".to_owned(),
-                    known => format!("the contexts of the kubeconfig are {}", known.join(", ")),
-                })
+                message: format!("the kubeconfig has no context {name:?}"),
+                ..problem.because(contexts(known))
+            },
+            ConnectError::NoCurrentContext { known } => Problem {
+                message: "the kubeconfig has no current context".to_owned(),
+                ..problem.because(contexts(known))
             },
             _ => problem,
         }
+    }
+}
+
+fn contexts(known: &[String]) -> String {
+    match known {
+        [] => "the kubeconfig has no contexts".to_owned(),
+        [one] => format!("its only context is {one}"),
+        known => format!("its contexts are {}", known.join(", ")),
     }
 }
 

@@ -93,6 +93,12 @@ pub enum ConnectError {
         /// What there is.
         known: Vec<String>,
     },
+    /// The kubeconfig has no current context, and none was named.
+    #[error("failed to choose a context of the kubeconfig: it has no current-context")]
+    NoCurrentContext {
+        /// What there is.
+        known: Vec<String>,
+    },
     /// A proxy that is named cannot be used.
     #[error("failed to use the proxy that {named_by} names")]
     BadProxy {
@@ -305,6 +311,7 @@ async fn configuration(options: &ConnectOptions) -> Result<ClientConfig, Connect
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &selected).await.map_err(|error| match error {
             KubeconfigError::LoadContext(name) => ConnectError::UnknownContext { name, known },
+            KubeconfigError::CurrentContextNotSet => ConnectError::NoCurrentContext { known },
             KubeconfigError::ParseNoProxy(_) => ConnectError::BadProxy {
                 named_by: NamedBy::Variable("NO_PROXY"),
                 source: NotAProxy::Exemptions,

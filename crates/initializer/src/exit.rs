@@ -75,7 +75,8 @@ fn provisioning(error: &provision::Error) -> Class {
             ConnectError::Unauthorized { .. } | ConnectError::Credentials { .. } => Class::Denied,
             ConnectError::NoKubeconfig { .. }
             | ConnectError::BadKubeconfig { .. }
-            | ConnectError::UnknownContext { .. } => Class::Invalid,
+            | ConnectError::UnknownContext { .. }
+            | ConnectError::NoCurrentContext { .. } => Class::Invalid,
             _ => Class::Network,
         },
         provision::Error::Request { source, .. } => request(source),
