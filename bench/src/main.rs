@@ -1,4 +1,4 @@
-//! The figures that trainerd promises (lifecycle §10), measured in one run against one real API server, next
+//! The figures that trainerd promises, measured in one run against one real API server, next
 //! to what a bare client and kubectl take there. `cargo xtask bench` brings up that server and runs this.
 
 mod audit;

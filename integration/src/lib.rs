@@ -4,7 +4,7 @@
 //! * [`proxy`] counts the requests of a process and lets a chosen one go wrong.
 //! * [`cluster`] is the cluster that a test runs against, emptied; its state can be kept and put back.
 //! * [`product`] runs the binary under test, [`stack`] knows what it installs.
-//! * [`daemon`] runs it as a daemon, [`kept`] is an installation that one keeps.
+//! * [`daemon`] runs it as a daemon, [`managed`] is an installation that one reconciles.
 //! * [`reconciler`] runs it as the Trainer controller.
 //! * [`account`] is what a service account can do: its token, its kubeconfig, and the daemon's API over TLS.
 //! * [`charm`] is a unit of the charm as Juju runs it: hook tools, Pebble, dispatch; its scenarios are text files.
