@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitStatus;
 
-use trainerd_catalog::{CatalogError, InvalidOptions};
+use trainerd_catalog::{InvalidOptions, LoadError, RenderError, ResolveError};
 use trainerd_cluster::{ConnectError, RequestError};
 use trainerd_engine::EngineError;
 
@@ -33,9 +33,15 @@ pub(crate) enum Error {
         #[source]
         source: Box<EngineError>,
     },
+    /// There is no catalog.
+    #[error("failed to load the catalog")]
+    Load(#[from] Box<LoadError>),
+    /// The stack's versions do not go together.
+    #[error("failed to choose the versions of the stack")]
+    Resolve(#[from] Box<ResolveError>),
     /// The stack cannot be rendered.
     #[error("failed to render the stack")]
-    Catalog(#[from] Box<CatalogError>),
+    Render(#[from] Box<RenderError>),
     /// The stack's options are not what the catalog takes.
     #[error("failed to read the options of the stack")]
     Options(#[from] InvalidOptions),

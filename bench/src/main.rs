@@ -11,7 +11,6 @@ mod section;
 mod world;
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
+use trainerd_causes::texts;
 
 use audit::{AuditLog, Requests};
 use error::Error;
@@ -200,11 +200,6 @@ fn say(message: impl std::fmt::Display) {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    say(format_args!("error: {error}"));
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        say(format_args!("  because: {source}"));
-        cause = source.source();
-    }
+    say(format_args!("error: {}", texts(error).join("\n  because: ")));
     ExitCode::FAILURE
 }

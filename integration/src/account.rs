@@ -1,4 +1,4 @@
-//! Acting as a service account: its token, its kubeconfig, and the daemon's door that takes tokens.
+//! Acting as a service account: its token, its kubeconfig, and the daemon's listener that takes tokens.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -65,13 +65,13 @@ fn resource(group: &str, kind: &str, plural: &str) -> Resource {
 }
 
 /// The API of a daemon over TLS.
-pub struct Door {
+pub struct TokenListener {
     address: SocketAddr,
     config: Arc<ClientConfig>,
     arguments: Vec<String>,
 }
 
-impl Door {
+impl TokenListener {
     /// An address to listen on, and a certificate for it.
     pub fn new(cluster: &TestCluster) -> Result<Self, Error> {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::account::Door;
+use trainerd_integration::account::TokenListener;
 use trainerd_integration::daemon::{Answer, exchange};
 use trainerd_integration::managed::BOUND;
 use trainerd_integration::stack::NAMESPACE;
@@ -19,8 +19,8 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
     let cluster = TestCluster::take()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.create(&trainerd_integration::stack::namespace(), &namespace)?;
-    let door = Door::new(&cluster)?;
-    let mut daemon = cluster.daemon("daemon", &door.arguments())?;
+    let listener = TokenListener::new(&cluster)?;
+    let mut daemon = cluster.daemon("daemon", &listener.arguments())?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
 
     let looker = cluster.account(NAMESPACE, "looker", &["get"])?;
@@ -36,20 +36,20 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
         ("POST", "/v1/actions/dance", Some(changer.as_str()), 404),
         ("GET", "/v1/nowhere", Some(changer.as_str()), 404),
     ] {
-        let answer = door.ask(method, path, token)?;
+        let answer = listener.ask(method, path, token)?;
         assert_eq!(answer.code, code, "{method} {path}: {}", answer.body);
         assert!(token.is_none_or(|token| !answer.body.contains(token)), "{}", answer.body);
     }
 
     // A token for this daemon opens it, and is of no use towards the API server; one for another opens nothing.
     let ours = cluster.token_for(NAMESPACE, "looker", "trainerd.dev/kubeflow-system/kubeflow-trainer")?;
-    assert_eq!(door.ask("GET", "/v1/installation", Some(&ours))?.code, 200);
+    assert_eq!(listener.ask("GET", "/v1/installation", Some(&ours))?.code, 200);
     let useless = cluster.kubeconfig_with(&ours)?;
     let refused = cluster.run_as(&useless, &["status"])?.expect_code(5)?;
     assert!(refused.stderr.contains("Unauthorized"), "{}", refused.stderr);
     for audience in ["trainerd.dev/kubeflow-system/another", "vault"] {
         let theirs = cluster.token_for(NAMESPACE, "looker", audience)?;
-        assert_eq!(door.ask("GET", "/v1/installation", Some(&theirs))?.code, 401, "{audience}");
+        assert_eq!(listener.ask("GET", "/v1/installation", Some(&theirs))?.code, 401, "{audience}");
     }
     let log = daemon.log();
     for token in [looker, changer, stranger] {

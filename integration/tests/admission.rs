@@ -27,13 +27,13 @@ const JOBSET: &str = "jobset-controller-manager";
 const IMAGE: &str = "registry.k8s.io/jobset/jobset:v0.12.0";
 
 /// What is done while calls go on, and when it began.
-struct Story<'c> {
+struct Scenario<'c> {
     cluster: &'c TestCluster,
     start: Instant,
     acts: Vec<(String, u128)>,
 }
 
-impl Story<'_> {
+impl Scenario<'_> {
     fn act(&mut self, what: &str, act: impl FnOnce(&TestCluster) -> Result) -> Result {
         let began = Instant::now();
         self.acts.push((what.to_owned(), self.start.elapsed().as_millis()));
@@ -90,27 +90,27 @@ fn no_create_is_refused_while_pods_behind_webhooks_are_replaced() -> Result {
     }
     cluster.install("2.2.1", &[])?;
     let calls = cluster.call_admission();
-    let mut story = Story { cluster: &cluster, start: Instant::now(), acts: Vec::new() };
-    let told = tell(&mut story);
+    let mut scenario = Scenario { cluster: &cluster, start: Instant::now(), acts: Vec::new() };
+    let told = tell(&mut scenario);
     std::thread::sleep(ENDING);
-    story.judge(&calls.end());
+    scenario.judge(&calls.end());
     told
 }
 
-fn tell(story: &mut Story<'_>) -> Result {
+fn tell(scenario: &mut Scenario<'_>) -> Result {
     let rounds = std::env::var(ROUNDS).ok().and_then(|text| text.parse().ok()).unwrap_or(1_u32);
     for _ in 0..rounds {
-        story.act("upgrade to 2.3.0", |cluster| run(cluster, &["upgrade", "--to", "trainer=2.3.0"]))?;
-        story.act("rollback to 2.2.1", |cluster| run(cluster, &["rollback", "--allow", "lossy"]))?;
+        scenario.act("upgrade to 2.3.0", |cluster| run(cluster, &["upgrade", "--to", "trainer=2.3.0"]))?;
+        scenario.act("rollback to 2.2.1", |cluster| run(cluster, &["rollback", "--allow", "lossy"]))?;
     }
     let image = format!("jobset-image={IMAGE}");
     let bump = [&["up", "--set", "trainer-version=2.2.1", "--set", &image][..], &QUICK].concat();
-    story.act("another image", |cluster| run(cluster, &bump))?;
+    scenario.act("another image", |cluster| run(cluster, &bump))?;
 
-    let options = story.cluster.folder().join("options.yaml");
+    let options = scenario.cluster.folder().join("options.yaml");
     let text = format!("trainer-version: 2.2.1\nsmall-footprint: true\nsettle: 0\njobset-image: {IMAGE}\n");
     std::fs::write(&options, text)?;
-    let mut daemon = story.cluster.daemon("daemon", &["--config", &options.to_string_lossy()])?;
+    let mut daemon = scenario.cluster.daemon("daemon", &["--config", &options.to_string_lossy()])?;
     daemon.wait_until_settled(Duration::from_mins(1))?;
     for (what, path, value) in [
         ("somebody scales the controllers to 0, and it is repaired", "/spec/replicas", json!(0)),
@@ -120,7 +120,7 @@ fn tell(story: &mut Story<'_>) -> Result {
             json!(["--config=/controller_manager_config.yaml", "--zap-log-level=3"]),
         ),
     ] {
-        story.act(what, |cluster| {
+        scenario.act(what, |cluster| {
             for name in [TRAINER, JOBSET] {
                 edit(cluster, name, path, &value)?;
             }
@@ -132,6 +132,6 @@ fn tell(story: &mut Story<'_>) -> Result {
     }
     // Its options rule no more: whoever clears the cluster may.
     drop(daemon);
-    story.cluster.run(&["pause"])?.expect_code(0)?;
+    scenario.cluster.run(&["pause"])?.expect_code(0)?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::getuid;
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::account::Door;
+use trainerd_integration::account::TokenListener;
 use trainerd_integration::daemon::Daemon;
 use trainerd_integration::managed::{BOUND, JOBSET, Managed};
 use trainerd_integration::stack::{self, NAMESPACE};
@@ -23,17 +23,11 @@ fn desired(role: &str, options: &Value) -> Value {
 }
 
 fn with_generation(mut body: Value) -> Value {
-    use std::fmt::Write as _;
-
     use sha2::{Digest as _, Sha256};
 
     // serde_json sorts keys, which is what the digest is of.
     let digest = Sha256::digest(body.to_string().as_bytes());
-    let text = digest.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    body["generation"] = json!(text);
+    body["generation"] = json!(hex::encode(digest));
     body
 }
 
@@ -94,8 +88,8 @@ fn a_standby_that_is_declared_while_a_plan_runs_writes_nothing_more() -> Result 
 #[test]
 fn who_asked_is_told_by_name_in_notes_events_and_status() -> Result {
     let cluster = TestCluster::take()?;
-    let door = Door::new(&cluster)?;
-    let mut daemon = cluster.daemon("daemon", &door.arguments())?;
+    let listener = TokenListener::new(&cluster)?;
+    let mut daemon = cluster.daemon("daemon", &listener.arguments())?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
     let uid = format!("uid {}", getuid().as_raw());
     declare(&daemon, &desired("leader", &options("2.2.1")))?;
@@ -103,7 +97,7 @@ fn who_asked_is_told_by_name_in_notes_events_and_status() -> Result {
 
     let account = cluster.account(NAMESPACE, "operator", &["get", "update"])?;
     let user = format!("system:serviceaccount:{NAMESPACE}:operator");
-    assert_eq!(door.ask("POST", "/v1/actions/pause", Some(&account))?.code, 200);
+    assert_eq!(listener.ask("POST", "/v1/actions/pause", Some(&account))?.code, 200);
     let view = daemon.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;
     assert_eq!(view["paused"]["askedBy"], user.as_str(), "{view:#}");
     let status = cluster.run(&["status"])?.expect_code(0)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trainerd_cluster::CreateParams;
 use trainerd_integration::TestCluster;
-use trainerd_integration::account::Door;
+use trainerd_integration::account::TokenListener;
 use trainerd_integration::cluster::Asked;
 use trainerd_integration::daemon::Daemon;
 use trainerd_integration::managed::BOUND;
@@ -211,7 +211,7 @@ fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
     newcomer.wait_for("held by the first", BOUND, is_held(first.clone()))?;
     drop(newcomer);
     // Who took over counts, also for a daemon that was there before; and it does not come back by itself.
-    let mut newcomer = cluster.daemon("newcomer", &["--config", &second, "--take-over"])?;
+    let mut newcomer = cluster.daemon("newcomer", &["--config", &second, "--force-ownership"])?;
     settled_at(&mut newcomer, 2)?;
     ruling.wait_for("held by the second", BOUND, is_held(second.clone()))?;
     std::thread::sleep(std::time::Duration::from_secs(2));
@@ -319,16 +319,16 @@ fn the_rights_of_the_daemon_are_what_it_uses_and_what_it_grants() -> Result {
     ];
     bootstrap(&cluster, &options.concat())?;
     let mark = audit.mark()?;
-    let door = Door::new(&cluster)?;
-    let mut daemon = daemon(&cluster, &door.arguments())?;
+    let listener = TokenListener::new(&cluster)?;
+    let mut daemon = daemon(&cluster, &listener.arguments())?;
     settled_at(&mut daemon, 1)?;
     let stack_label = format!("{}=kubeflow-trainer", stack::INSTALLATION);
     let mut granted = rights(&cluster, &stack_label)?;
     disturb(&cluster, &mut daemon)?;
 
     let viewer = cluster.token(NAMESPACE, "trainerd-viewer")?;
-    assert_eq!(door.ask("GET", "/v1/status", Some(&viewer))?.code, 200);
-    assert_eq!(door.ask("POST", "/v1/actions/pause", Some(&viewer))?.code, 403, "it is for looking only");
+    assert_eq!(listener.ask("GET", "/v1/status", Some(&viewer))?.code, 200);
+    assert_eq!(listener.ask("POST", "/v1/actions/pause", Some(&viewer))?.code, 403, "it is for looking only");
     assert_eq!(daemon.api("POST", "/v1/actions/pause", None)?.code, 200);
     daemon.wait_for("paused", BOUND, |view| view["phase"] == "paused")?;
     assert_eq!(daemon.api("POST", "/v1/actions/resume", None)?.code, 200);

@@ -60,7 +60,7 @@ fn options_become_an_installation_and_nothing_changed_costs_nothing() -> Result 
 }
 
 #[test]
-fn what_somebody_changes_or_deletes_is_put_right_by_one_write() -> Result {
+fn what_somebody_changes_or_deletes_is_repaired_by_one_write() -> Result {
     let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mark = audit.mark()?;
@@ -155,18 +155,12 @@ fn a_person_takes_the_hand_off_and_puts_it_on_again() -> Result {
 
 /// A body of `PUT /v1/desired`.
 fn desired(options: &Value) -> Value {
-    use std::fmt::Write as _;
-
     use sha2::{Digest as _, Sha256};
 
     // serde_json sorts keys, which is what the digest is of.
     let mut body = json!({"schema": 1, "role": "leader", "intent": "run", "options": options});
     let digest = Sha256::digest(body.to_string().as_bytes());
-    let text = digest.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    body["generation"] = json!(text);
+    body["generation"] = json!(hex::encode(digest));
     body
 }
 

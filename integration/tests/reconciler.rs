@@ -379,7 +379,7 @@ fn what_is_ours_beyond_the_reference() -> Result {
     Ok(())
 }
 
-/// While another leads, webhooks answer and nothing is reconciled; the end is in good order.
+/// While another replica leads, webhooks answer and nothing is reconciled; the end is in good order.
 #[test]
 fn one_leads_and_the_end_is_in_good_order() -> Result {
     let cluster = TestCluster::take()?;

@@ -8,8 +8,8 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+use trainerd_causes::one_line;
 use trainerd_cluster::Cluster;
-use trainerd_engine::error::one_line;
 use trainerd_plan::desired::Installation;
 
 use self::mesh::MeshObjects;

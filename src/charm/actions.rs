@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use trainerd_catalog::{Catalog, Options, Raw};
-use trainerd_juju::hex::hex;
+use trainerd_causes::one_line;
 use trainerd_juju::pebble::layer;
 use trainerd_juju::tools::shortened;
 use trainerd_plan::desired::{Installation, Naming};
 
 use super::daemon::DaemonError;
-use super::dispatch::{Dispatch, chain};
+use super::dispatch::Dispatch;
 use super::options::validate;
 
 /// Longest value of a result: a process takes no longer argument than 128 KiB.
@@ -100,7 +100,7 @@ async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result
 /// What a refusal of the daemon is to whoever asked for the action.
 fn refused(error: &DaemonError) -> String {
     match error {
-        DaemonError::Http(source) => format!("trainerd daemon unreachable: {}", chain(source)),
+        DaemonError::Http(source) => format!("trainerd daemon unreachable: {}", one_line(source)),
         DaemonError::Refused { message, .. } => message.clone(),
         DaemonError::Mismatch { .. } => error.to_string(),
     }
@@ -231,7 +231,7 @@ async fn options(
     let mut values = valid.values;
     values.extend(changed.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
     let given = values.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect();
-    Options::parse(catalog, &given).map_err(|invalid| match invalid.errors().first() {
+    catalog.parse_options(&given).map_err(|invalid| match invalid.errors().first() {
         Some(error) => error.rule.to_string(),
         None => invalid.to_string(),
     })
@@ -330,7 +330,7 @@ async fn collect_diagnostics(dispatch: &Dispatch, parameters: &Parameters) -> Re
 
 /// Results about a file that was written.
 fn described(dispatch: &Dispatch, file: String, content: &[u8]) -> Results {
-    let sum = hex(&Sha256::digest(content));
+    let sum = hex::encode(Sha256::digest(content));
     let message = format!("juju scp {}:{file} .", dispatch.environment.unit);
     Results::from([("file".to_owned(), file), ("sha256".to_owned(), sum), ("message".to_owned(), message)])
 }

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How the installation is.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Told {
+pub(super) struct DaemonStatus {
     pub(super) generation: Option<String>,
     pub(super) settled: bool,
     pub(super) phase: String,
@@ -109,7 +109,11 @@ impl Daemon {
     }
 
     /// How it is: as soon as it is settled for that generation, at the latest after `wait`.
-    pub(super) async fn status(&self, generation: Option<&str>, wait: Duration) -> Result<Told, DaemonError> {
+    pub(super) async fn status(
+        &self,
+        generation: Option<&str>,
+        wait: Duration,
+    ) -> Result<DaemonStatus, DaemonError> {
         let of = generation.map(|generation| format!("&generation={generation}")).unwrap_or_default();
         let path = format!("/v1/status?wait={}ms{of}", wait.as_millis());
         let answer = self.client.send(Method::GET, &path, None, wait + PATIENCE).await?;

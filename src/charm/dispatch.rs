@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use trainerd_catalog::Reconciler;
+use trainerd_causes::one_line;
 use trainerd_juju::databag::{Topology, canonical, mesh};
 use trainerd_juju::desired::{Desired, Image, Intent, Mesh, Role, SCHEMA};
 use trainerd_juju::environment::Environment;
@@ -20,7 +21,7 @@ use trainerd_juju::tools::{self, Tools};
 
 use super::actions;
 use super::course::{Course, Relations, course};
-use super::daemon::{Daemon, Told};
+use super::daemon::{Daemon, DaemonStatus};
 use super::options::{Valid, validate};
 
 /// Longest that Pebble may take to run the daemon.
@@ -186,7 +187,7 @@ impl Dispatch {
         valid: &Valid,
         layer: bool,
         budget: Duration,
-    ) -> (Reason, Option<Told>) {
+    ) -> (Reason, Option<DaemonStatus>) {
         if !self.shared.exists() {
             return self.by_itself(facts, valid, budget).await;
         }
@@ -228,7 +229,12 @@ impl Dispatch {
     }
 
     /// Without the workload container the hook does the work itself, for as long as it may.
-    async fn by_itself(&self, facts: &Facts, valid: &Valid, budget: Duration) -> (Reason, Option<Told>) {
+    async fn by_itself(
+        &self,
+        facts: &Facts,
+        valid: &Valid,
+        budget: Duration,
+    ) -> (Reason, Option<DaemonStatus>) {
         if !facts.leader {
             return (Reason::Standby, None);
         }
@@ -366,16 +372,5 @@ pub(super) fn warned<T, E: Error>(result: Result<T, E>) -> Option<T> {
 
 /// Juju makes warnings of what is written to stderr.
 pub(super) fn warn(error: &dyn Error) {
-    warn_of!("{}", chain(error));
-}
-
-/// An error with all its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut texts = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        texts.push(cause.to_string());
-        source = cause.source();
-    }
-    texts.join(": ")
+    warn_of!("{}", one_line(error));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use trainerd_catalog::{Catalog, CatalogError, InvalidOptions, Options, Raw};
+use trainerd_catalog::{Catalog, InvalidOptions, Options, Raw, ResolveError};
 use trainerd_juju::status::Reason;
 
 /// Options that hold by themselves and go together.
@@ -22,10 +22,10 @@ pub(super) fn validate(config: &Map<String, Value>) -> Result<Valid, Reason> {
         config.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let given: BTreeMap<String, Raw> =
         values.iter().map(|(name, value)| (name.clone(), Raw::Typed(value.clone()))).collect();
-    let options = Options::parse(&catalog, &given).map_err(|invalid| invalid_config(&invalid))?;
+    let options = catalog.parse_options(&given).map_err(|invalid| invalid_config(&invalid))?;
     match catalog.resolve(&options, None) {
         Ok(_) => Ok(Valid { values, options }),
-        Err(CatalogError::Options(invalid)) => Err(invalid_config(&invalid)),
+        Err(ResolveError::Options(invalid)) => Err(invalid_config(&invalid)),
         Err(error) => Err(Reason::Refused { cause: error.to_string() }),
     }
 }

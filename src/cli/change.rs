@@ -71,7 +71,7 @@ pub(crate) async fn change_after(
             if failed.header.digest == revision::digest(&wanted.desired) {
                 return Err(error.into());
             }
-            context.printer.note(&format!("{error}; going on to what is asked for now"));
+            context.printer.note(&format!("{error}; continuing with what is asked for now"));
         }
         if asked.show_way {
             show_way(context, &state, &wanted);
@@ -177,6 +177,6 @@ pub(crate) fn show_way(context: &Context, state: &State, wanted: &Target) {
         context.printer.note(&line);
     }
     if wanted.is_stop {
-        context.printer.note("this is a stop on the way: the upgrade goes through several versions");
+        context.printer.note("this is an intermediate step: the upgrade goes through several versions");
     }
 }

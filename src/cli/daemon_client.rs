@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use trainerd_catalog::{DAEMON_OPTIONS, DAEMON_VIEWER, daemon_audience};
+use trainerd_causes::one_line;
 use trainerd_cluster::Cluster;
-use trainerd_engine::error::one_line;
 use trainerd_plan::desired::Installation;
 
 use crate::problem::Exit;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trainerd_engine::error::one_line;
+use trainerd_causes::one_line;
 use trainerd_engine::{Engine, State};
 
 use super::daemon_client::{DaemonClient, Failure, source_in_cluster};

@@ -102,11 +102,11 @@ pub(crate) fn outcome_text(prepared: &Prepared) -> String {
     let revision = prepared.revision;
     match prepared.from {
         _ if prepared.is_empty() => format!("nothing to do: the installation is at revision {revision}"),
-        _ if !prepared.makes_revision() => format!("brings the cluster to revision {revision} again"),
+        _ if !prepared.makes_revision() => format!("brings the cluster back to revision {revision}"),
         Some(from) if prepared.plan.is_empty() => {
-            format!("makes revision {revision} from revision {from}: options change, no object does")
+            format!("creates revision {revision} from revision {from}: options change, objects do not")
         }
-        Some(from) => format!("makes revision {revision} from revision {from}"),
-        None => format!("makes revision {revision}, the first"),
+        Some(from) => format!("creates revision {revision} from revision {from}"),
+        None => format!("creates revision {revision}, the first one"),
     }
 }

@@ -2,7 +2,9 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::problem::{Exit, Problem, one_line};
+use trainerd_causes::in_one_line;
+
+use crate::problem::{Exit, Problem};
 
 /// The problem with a command line, in our words; clap's text stands in for kinds that have none. `verb` is the
 /// one that was given, if there is such a verb; `giver` names the variable that gave an argument.
@@ -35,7 +37,7 @@ pub(crate) fn usage(
             (format!("invalid value {:?} for {}", value(), argument()), allowed(error))
         }
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map(|source| one_line(&source.to_string()));
+            let why = std::error::Error::source(error).map(|source| in_one_line(&source.to_string()));
             (format!("invalid value {:?} for {}", value(), argument()), why.unwrap_or_default())
         }
         ErrorKind::ArgumentConflict => {

@@ -71,7 +71,7 @@ fn router(client: DaemonClient, token: String) -> Router {
     let page =
         Router::new().route("/", any(forward)).route("/page/{file}", any(forward)).with_state(client.clone());
     let api = Router::new().fallback(forward).with_state(client);
-    page.merge(api.layer(require(Holder(token), Caching::default())))
+    page.merge(require(api, Holder(token), Caching::default()))
 }
 
 /// Passes a request on to the daemon, and its answer back.
@@ -94,7 +94,7 @@ async fn forward(State(client): State<DaemonClient>, mut request: Request) -> Re
 fn token() -> Result<String, getrandom::Error> {
     let mut bytes = [0; TOKEN];
     getrandom::fill(&mut bytes)?;
-    Ok(trainerd_engine::chunk::hex(&bytes))
+    Ok(hex::encode(bytes))
 }
 
 /// Sends the browser to an address; the file that leads there, for as long as it is wanted.

@@ -98,13 +98,12 @@ impl Routes {
 
     /// For those whom Kubernetes knows and lets. The page itself tells nothing.
     pub(crate) fn guarded(self, cluster: &Cluster, installation: &Installation) -> Router {
-        let require = |verb| {
+        let guarded = |routes, verb| {
             let (cluster, installation) = (cluster.clone(), installation.clone());
-            auth::require(Reviewer { cluster, installation, verb }, auth::Caching::default())
+            auth::require(routes, Reviewer { cluster, installation, verb }, auth::Caching::default())
         };
-        let looking = self.looking.layer(require("get"));
-        looking
-            .merge(self.changing.layer(require("update")))
+        guarded(self.looking, "get")
+            .merge(guarded(self.changing, "update"))
             .merge(page::router())
             .fallback(problem::not_found)
     }
@@ -330,7 +329,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
         let message = error.to_string();
         refuse(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "BrokenCatalog", message))
     })?;
-    if let Err(invalid) = trainerd_catalog::Options::parse(&catalog, &values) {
+    if let Err(invalid) = catalog.parse_options(&values) {
         let errors: Vec<Value> = invalid
             .errors()
             .iter()

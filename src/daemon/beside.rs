@@ -56,7 +56,7 @@ pub(super) async fn keep<K: Kept>(
                     done = wanted;
                 }
                 Err(error) => {
-                    let (why, wait) = (trainerd_engine::error::one_line(&error), backoff.next_wait());
+                    let (why, wait) = (trainerd_causes::one_line(&error), backoff.next_wait());
                     tracing::warn!(why, ?wait, "{} not as it should be", K::WHAT);
                     again = Some(wait);
                 }

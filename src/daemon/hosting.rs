@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
-use trainerd_catalog::{CatalogError, ProcessCheck};
+use trainerd_catalog::{LoadError, ProcessCheck};
 use trainerd_engine::Cancel;
 use trainerd_supervise::{Check, Guard, LaunchError, OnFailure, Policy, Report, Supervisor, Word};
 
@@ -43,7 +43,7 @@ pub(crate) enum HostingError {
     Folder(#[source] std::io::Error),
     /// The build is broken.
     #[error("failed to read what the catalog says of hosted workloads")]
-    Catalog(#[from] CatalogError),
+    Catalog(#[from] LoadError),
     /// The catalog describes no such process.
     #[error("failed to find the process {0} in the catalog")]
     NoProcess(&'static str),

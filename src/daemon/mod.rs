@@ -24,11 +24,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use trainerd_cluster::event_recorder::event_recorder;
+use trainerd_causes::one_line;
+use trainerd_cluster::event_recorder::{EventLimits, event_recorder};
 use trainerd_cluster::lease::Identity;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, Observer};
-use trainerd_engine::error::one_line;
 use trainerd_engine::{Cancel, Engine};
 use trainerd_plan::desired::{Installation, Naming};
 use trainerd_serve::certificates::CertificateError;
@@ -81,7 +81,7 @@ pub(crate) struct Setup {
     /// Where probes and metrics listen; `None` for [`HEALTH_PORT`], in a pod on every address, elsewhere on loopback.
     pub(crate) health: Option<SocketAddr>,
     /// Whether to claim the options from another source.
-    pub(crate) take_over: bool,
+    pub(crate) force_ownership: bool,
     /// What is hosted.
     pub(crate) host: BTreeSet<Workload>,
 }
@@ -241,11 +241,12 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
     let (declare, declared) = watch::channel(Declared::Nothing);
     let (command, commands) = mpsc::channel(1);
     let instance = Identity::of_this_process().to_string();
-    let (event_recorder, announcements) = event_recorder(cluster.clone(), "trainerd".to_owned(), instance);
+    let limits = EventLimits { queue: 32, burst: Some(20) };
+    let (event_recorder, writer) = event_recorder(cluster.clone(), "trainerd".to_owned(), instance, limits);
     let traces = Traces::of_environment(&installation);
     let recorder = Recorder::new(counts, event_recorder, traces.clone(), &installation, &setup.source);
     tasks.spawn("the Kubernetes Events", async move {
-        announcements.run().await;
+        writer.run().await;
         Ok(())
     });
     // Declared before the first pass, so that this is not made twice.
@@ -284,7 +285,7 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         commands,
         status,
         recorder,
-        take_over: setup.take_over,
+        force_ownership: setup.force_ownership,
         hosting,
         asked: interrupt.cancel(),
     });

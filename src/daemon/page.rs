@@ -15,7 +15,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use sha2::{Digest as _, Sha256};
-use trainerd_engine::chunk::hex;
 
 /// What the page may do: show itself and talk to whom it came from. A name that got into it as markup stays inert.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
@@ -43,7 +42,7 @@ struct Asset {
 
 impl Asset {
     fn new(content_type: &'static str, body: &'static str) -> Self {
-        let tag = format!("\"{}\"", hex(&Sha256::digest(body.as_bytes())));
+        let tag = format!("\"{}\"", hex::encode(Sha256::digest(body.as_bytes())));
         Self { content_type, body, tag }
     }
 

@@ -40,8 +40,8 @@ pub(super) async fn tell(status: StatusStore, socket: PathBuf) {
             match answer {
                 Ok(()) => told = Some(now),
                 Err(error) => {
-                    let why = trainerd_engine::error::one_line(&error);
-                    tracing::warn!(why, "failed to tell Pebble of the status");
+                    let why = trainerd_causes::one_line(&error);
+                    tracing::warn!(why, "failed to notify Pebble of the status");
                 }
             }
             // What changed meanwhile, or could not be told, is told now.

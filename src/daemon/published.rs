@@ -63,7 +63,7 @@ pub(super) async fn publish(cluster: Cluster, pod: Pod, certificates: Certificat
                 AGAIN
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to write down the fingerprint of the certificate");
+                tracing::warn!(%error, "failed to store the fingerprint of the certificate");
                 backoff.next_wait()
             }
         };

@@ -73,7 +73,7 @@ pub(crate) struct Config {
     pub(crate) status: StatusStore,
     pub(crate) recorder: Recorder,
     /// Whether to claim the options from another source.
-    pub(crate) take_over: bool,
+    pub(crate) force_ownership: bool,
     /// Told what a hosted reconciler is started with.
     pub(crate) hosting: watch::Sender<Option<HostedReconciler>>,
     /// Turns true when the process shall end.
@@ -115,7 +115,7 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     /// A reconciler with nothing seen yet.
     pub(crate) fn new(config: Config) -> Self {
-        let Config { engine, source, declared, commands, status, recorder, take_over, hosting, asked } =
+        let Config { engine, source, declared, commands, status, recorder, force_ownership, hosting, asked } =
             config;
         Self {
             drift_controller: DriftController::new(&engine),
@@ -134,7 +134,7 @@ impl Reconciler {
             blocked: None,
             asked_for: None,
             standby: false,
-            ownership: Ownership::new(take_over),
+            ownership: Ownership::new(force_ownership),
             retrying: Retrying::default(),
             mode: RepairMode::Suspended,
             removed: false,
@@ -245,7 +245,7 @@ impl Reconciler {
         };
         // What is installed is kept, whatever became of what is wished for.
         if let Some(why) = self.repair.clone() {
-            tracing::info!(why, "putting the installation right by a plan");
+            tracing::info!(why, "repairing the installation by a plan");
             self.repair_now().await?;
             self.repair = None;
         }

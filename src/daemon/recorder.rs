@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use trainerd_causes::one_line;
 use trainerd_cluster::event_recorder::{EventRecorder, EventType, NewEvent};
 use trainerd_engine::drift_controller::{DriftState, DriftStatus, News};
-use trainerd_engine::error::one_line;
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
@@ -100,7 +100,7 @@ impl Recorder {
     /// Somebody asked for something over the API, and it was done.
     pub(crate) fn asked(&self, what: &'static str, who: Option<&str>) {
         let who = who.unwrap_or("somebody unknown");
-        tracing::info!(who, what, "asked for over the API");
+        tracing::info!(who, what, "requested over the API");
         let note = format!("{} by {who}, over the API of the daemon", what.to_lowercase());
         self.tell(EventType::Normal, what, "Reconcile", note);
     }
@@ -200,7 +200,7 @@ impl Recorder {
                 let note = format!("{object} was changed by {who} and repaired");
                 self.tell(EventType::Normal, "DriftRepaired", "Repair", note);
             }
-            News::Gone(object) => tracing::info!(%object, "is as it should be again"),
+            News::Gone(object) => tracing::info!(%object, "no longer differs"),
             News::NeedsPlan { why } => tracing::info!(why, "a plan is needed"),
             News::Changed | News::Record(_) | News::Paused(_) | News::Owner(_) => {}
         }

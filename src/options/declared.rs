@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use trainerd_catalog::Raw;
-use trainerd_engine::chunk::hex;
 use trainerd_juju::desired::{Image, Intent, Mesh};
 
 use super::Given;
@@ -69,7 +68,7 @@ impl OptionsSpec {
                 Raw::Typed(value) => (name, value.clone()),
             })
             .collect();
-        let generation = hex(&Sha256::digest(serde_json::to_vec(&text).unwrap_or_default()));
+        let generation = hex::encode(Sha256::digest(serde_json::to_vec(&text).unwrap_or_default()));
         Self {
             given: Given::of(values, source),
             generation,

@@ -207,7 +207,7 @@ impl Given {
     /// The options, every one with a valid value. An error says where the bad value was given.
     pub(crate) fn parse(&self, catalog: &Catalog) -> Result<Options, Problem> {
         let raw = self.values.iter().map(|(name, (raw, _))| (name.clone(), raw.clone())).collect();
-        Options::parse(catalog, &raw).map_err(|invalid| {
+        catalog.parse_options(&raw).map_err(|invalid| {
             given_somewhere(&invalid, &|option| match self.source(option) {
                 Source::Environment => Some(format!("given by {}", variable(option))),
                 Source::File => Some("given in the file of --config".to_owned()),

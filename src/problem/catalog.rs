@@ -1,6 +1,11 @@
 //! Options, versions and templates that do not work out.
 
-use trainerd_catalog::{CatalogError, InvalidOptions, OptionError, Rule};
+use std::error::Error;
+
+use trainerd_catalog::{
+    ImagesError, InvalidOptions, KubernetesError, LoadError, LookupError, OptionError, OptionsFileError,
+    RenderError, ResolveError, Rule, TemplateError, UnmetNeed, UpgradeError,
+};
 use trainerd_juju::status::Reason;
 
 use super::Problem;
@@ -9,80 +14,158 @@ use crate::problem::Exit;
 const SCHEMA: &str = "`trainerd config schema` lists every option";
 pub(crate) const DEFECT: &str = "this build of trainerd is broken: please report it";
 
-impl From<CatalogError> for Problem {
-    fn from(error: CatalogError) -> Self {
-        let input = |code| Problem::of(Exit::Input, code, &error);
-        let refused = |code| Problem::of(Exit::Refused, code, &error);
-        let defect = || Problem::of(Exit::Failed, "broken-build", &error).hint(DEFECT);
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Templates(template) => template.into(),
+            LoadError::Schema(_)
+            | LoadError::Read { .. }
+            | LoadError::MissingFile { .. }
+            | LoadError::Dangling(_) => defect(&error),
+        }
+    }
+}
+
+impl From<LookupError> for Problem {
+    fn from(error: LookupError) -> Self {
+        let (code, known) = match &error {
+            LookupError::Component { known, .. } => {
+                ("unknown-component", format!("the components are {}", known.join(", ")))
+            }
+            LookupError::Version { known, .. } => {
+                let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                ("unknown-version", format!("the catalog has {known}"))
+            }
+        };
+        Self::of(Exit::Input, code, &error).because(known).hint("name one of these")
+    }
+}
+
+impl From<OptionsFileError> for Problem {
+    fn from(error: OptionsFileError) -> Self {
         match &error {
-            CatalogError::Options(invalid) => given_somewhere(invalid, &|_| None),
-            CatalogError::OptionsFile { .. } => input("bad-options-file")
+            OptionsFileError::Read { .. } => Self::of(Exit::Input, "bad-options-file", &error)
                 .hint("a file of options has one `name: value` a line, each name once"),
-            CatalogError::OptionsDocuments { file } => {
-                Problem::new(Exit::Input, "bad-options-file", format!("failed to read options from {file}"))
+            OptionsFileError::Documents { file } => {
+                Self::new(Exit::Input, "bad-options-file", format!("failed to read options from {file}"))
                     .because("it has more than one YAML document")
                     .hint("put all options into one document, without a line ---")
             }
-            CatalogError::UnknownComponent { known, .. } => input("unknown-component")
-                .because(format!("the components are {}", known.join(", ")))
-                .hint("name one of these"),
-            CatalogError::UnknownVersion { known, .. } => {
-                let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                input("unknown-version").because(format!("the catalog has {known}")).hint("name one of these")
-            }
-            CatalogError::UnmetNeed { component, needed, .. } => refused("unmet-need")
-                .with_reason(Reason::MissingComponent {
-                    component: component.clone(),
-                    range: needed.range.to_string(),
-                })
-                .because(format!("option components leaves {component} to others"))
-                .hint(format!("install a version that fits, or add {component} to option components")),
-            CatalogError::Kubernetes { component, version, range, found } => Problem::new(
+        }
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Options(invalid) => given_somewhere(&invalid, &|_| None),
+            ResolveError::Unknown(unknown) => unknown.into(),
+        }
+    }
+}
+
+impl From<UnmetNeed> for Problem {
+    fn from(error: UnmetNeed) -> Self {
+        let UnmetNeed { component, needed, .. } = &error;
+        Self::of(Exit::Refused, "unmet-need", &error)
+            .with_reason(Reason::MissingComponent {
+                component: component.clone(),
+                range: needed.range.to_string(),
+            })
+            .because(format!("option components leaves {component} to others"))
+            .hint(format!("install a version that fits, or add {component} to option components"))
+    }
+}
+
+impl From<KubernetesError> for Problem {
+    fn from(error: KubernetesError) -> Self {
+        match error {
+            KubernetesError::Unknown(unknown) => unknown.into(),
+            KubernetesError::OutOfRange { component, version, range, found } => Self::new(
                 Exit::Refused,
                 "kubernetes-out-of-range",
                 format!("Kubernetes {found} is out of range for {component} {version}"),
             )
             .because(format!("it needs {range}"))
             .hint("choose another version of the component, or another cluster; nothing was changed"),
-            CatalogError::KubernetesVersion { .. } => {
-                Problem::of(Exit::Cluster, "kubernetes-version", &error)
-                    .because("it is not of the form vX.Y.Z")
-                    .hint("check the server address in the kubeconfig")
-            }
-            CatalogError::Downgrade { from, to, .. } => refused("downgrade")
+            KubernetesError::NotAVersion { .. } => Self::of(Exit::Cluster, "kubernetes-version", &error)
+                .because("it is not of the form vX.Y.Z")
+                .hint("check the server address in the kubeconfig"),
+        }
+    }
+}
+
+impl From<UpgradeError> for Problem {
+    fn from(error: UpgradeError) -> Self {
+        let (message, refused) = (error.to_string(), |code, message| Self::new(Exit::Refused, code, message));
+        match error {
+            UpgradeError::Unknown(unknown) => unknown.into(),
+            UpgradeError::Downgrade { from, to, .. } => refused("downgrade", message)
                 .with_reason(Reason::DowngradeRefused { from: from.to_string(), to: to.to_string() })
                 .because("an older version does not understand what the newer one stored")
                 .hint("to go back to an earlier revision: trainerd rollback (see `trainerd history`)"),
-            CatalogError::NoPath { component, from, to, upgrades_from } => refused("no-upgrade-path")
-                .with_reason(Reason::VersionSkew {
-                    component: component.clone(),
-                    from: from.to_string(),
-                    to: to.to_string(),
-                    through: upgrades_from.to_string(),
-                })
-                .because(format!("{component} {to} can be reached from {upgrades_from}"))
-                .hint("go through versions in between, one upgrade each"),
-            CatalogError::Namespace { .. } => {
-                input("bad-namespace").because("it must be a DNS label").hint("name another with --namespace")
+            UpgradeError::NoPath { component, from, to, upgrades_from } => {
+                refused("no-upgrade-path", message)
+                    .with_reason(Reason::VersionSkew {
+                        component: component.clone(),
+                        from: from.to_string(),
+                        to: to.to_string(),
+                        through: upgrades_from.to_string(),
+                    })
+                    .because(format!("{component} {to} can be reached from {upgrades_from}"))
+                    .hint("go through versions in between, one upgrade each")
             }
-            CatalogError::UnknownVariable { .. } => input("unknown-variable")
-                .because("the template is given no such variable")
-                .hint("correct the name in the template, or list the option in component.yaml"),
-            CatalogError::Template { .. }
-            | CatalogError::Templates { .. }
-            | CatalogError::Manifest { .. } => input("bad-template").hint("correct the template"),
-            CatalogError::Object { .. } | CatalogError::Twice { .. } => input("bad-object")
-                .because("a template renders what cannot be applied")
-                .hint("correct the template"),
-            CatalogError::Crd { .. }
-            | CatalogError::Broken { .. }
-            | CatalogError::MissingFile { .. }
-            | CatalogError::Dangling { .. }
-            | CatalogError::Default { .. }
-            // The enum is open to new variants; one that nobody gave a code is a defect of the build.
-            | _ => defect(),
         }
     }
+}
+
+impl From<TemplateError> for Problem {
+    fn from(error: TemplateError) -> Self {
+        let input = |code| Self::of(Exit::Input, code, &error);
+        match &error {
+            TemplateError::UnknownVariable { .. } => input("unknown-variable")
+                .because("the template is given no such variable")
+                .hint("correct the name in the template, or list the option in component.yaml"),
+            TemplateError::Render { .. } | TemplateError::Parse { .. } => bad_template(&error),
+        }
+    }
+}
+
+impl From<RenderError> for Problem {
+    fn from(error: RenderError) -> Self {
+        match error {
+            RenderError::Patches(invalid) => given_somewhere(&invalid, &|_| None),
+            RenderError::Unknown(unknown) => unknown.into(),
+            RenderError::Template(template) => template.into(),
+            RenderError::Namespace { .. } => Self::of(Exit::Input, "bad-namespace", &error)
+                .because("it must be a DNS label")
+                .hint("name another with --namespace"),
+            RenderError::Manifest { .. } => bad_template(&error),
+            RenderError::Object { .. } | RenderError::Twice { .. } => {
+                Self::of(Exit::Input, "bad-object", &error)
+                    .because("a template renders what cannot be applied")
+                    .hint("correct the template")
+            }
+            RenderError::Crd { .. } | RenderError::Table(_) | RenderError::Dangling(_) => defect(&error),
+        }
+    }
+}
+
+impl From<ImagesError> for Problem {
+    fn from(error: ImagesError) -> Self {
+        match error {
+            ImagesError::Unknown(unknown) => unknown.into(),
+            ImagesError::Dangling(_) => defect(&error),
+        }
+    }
+}
+
+fn bad_template(error: &dyn Error) -> Problem {
+    Problem::of(Exit::Input, "bad-template", error).hint("correct the template")
+}
+
+fn defect(error: &dyn Error) -> Problem {
+    Problem::of(Exit::Failed, "broken-build", error).hint(DEFECT)
 }
 
 /// Options with values that they cannot have. `origin` says where an option was given, if that is not obvious.

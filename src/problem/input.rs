@@ -102,7 +102,7 @@ impl From<InputError> for Problem {
                 .hint("create it with one key for each option that you want to give; an empty one will do"),
             InputError::NameOfDaemon => input("name-of-daemon")
                 .because("the daemon itself is installed under this name, in the same namespace")
-                .hint("name the installation that it shall keep with --name"),
+                .hint("name the installation that it manages with --name"),
             InputError::EnvironmentSet { .. } => input("environment")
                 .because("every line must be NAME=VALUE")
                 .hint("correct or unset TRAINERD_SET"),

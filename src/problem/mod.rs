@@ -14,6 +14,7 @@ mod trainjob;
 use std::error::Error;
 
 use serde::Serialize;
+use trainerd_causes::{in_one_line, texts};
 use trainerd_engine::Marker;
 use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
@@ -171,53 +172,21 @@ impl Problem {
     }
 }
 
-/// The causes of an error, outermost first. Libraries often repeat the source in their own text; what was
-/// said already is left out.
+/// The causes of an error, a line each, outermost first.
 fn chain(error: &dyn Error) -> Vec<String> {
-    let mut said = error.to_string();
-    let mut causes = Vec::new();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let text = one_line(&error.to_string());
-        if !text.is_empty() && !said.contains(&text) {
-            said.clone_from(&text);
-            causes.push(text);
-        }
-        source = error.source();
-    }
-    causes
-}
-
-/// A text without line breaks, and without the excerpt of a file that YAML errors show.
-pub(crate) fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("-->"));
-    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    texts(error).iter().skip(1).map(|text| in_one_line(text)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[derive(Debug, thiserror::Error)]
-    #[error("{text}")]
-    struct Layer {
-        text: &'static str,
-        source: Option<Box<Layer>>,
-    }
-
-    fn layers(texts: &[&'static str]) -> Option<Box<Layer>> {
-        let (text, rest) = texts.split_first()?;
-        Some(Box::new(Layer { text, source: layers(rest) }))
-    }
-
     #[test]
-    fn a_chain_says_nothing_twice_and_breaks_no_line() {
-        let error = layers(&["what", "why: because\nof this", "because of this", "deeper"]).unwrap();
-        assert_eq!(chain(&error), ["why: because of this", "deeper"]);
-        let problem = Problem::of(Exit::Failed, "x", &error);
-        assert_eq!(problem.why(), ["why: because of this: deeper"]);
-        let list = problem.because_all(vec!["one".into(), "two".into()]);
-        assert_eq!(list.why(), ["one", "two"]);
+    fn a_chain_is_one_line_and_a_list_a_line_each() {
+        let causes = || vec!["why".to_owned(), "deeper".to_owned()];
+        let problem = || Problem::new(Exit::Failed, "x", "what");
+        assert_eq!(Problem { causes: causes(), ..problem() }.why(), ["why: deeper"]);
+        assert_eq!(problem().because_all(causes()).why(), ["why", "deeper"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use semver::{Version, VersionReq};
 use serde_json::Value;
-use trainerd_catalog::{Catalog, CatalogError, ImageRef, Needed, Resolution};
+use trainerd_catalog::{Catalog, ImageRef, Needed, Resolution, UnmetNeed};
 use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_engine::{Engine, EngineError};
 use trainerd_plan::applyset;
@@ -198,8 +198,8 @@ fn version(text: &str) -> Option<Version> {
 
 fn problem(component: &str, needed: &Needed, found: Found, is_lenient: bool) -> Option<Problem> {
     let unmet = |version: Option<Version>| {
-        let (component, needed) = (component.to_owned(), Box::new(needed.clone()));
-        Problem::from(CatalogError::UnmetNeed { component, needed, found: version })
+        let (component, needed) = (component.to_owned(), needed.clone());
+        Problem::from(UnmetNeed { component, needed, found: version })
     };
     let Needed { by, version: needs, range } = needed;
     match found {

@@ -34,7 +34,7 @@ const QUEUE: usize = 1024;
 /// Spans in one request at most.
 const BATCH: usize = 256;
 
-/// Why nothing is traced although an endpoint is named.
+/// Why tracing is off although an endpoint is named.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnvironmentError {
     /// The endpoint is to be spoken to in a way that we do not know.

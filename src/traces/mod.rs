@@ -32,7 +32,7 @@ struct Open {
 }
 
 impl Traces {
-    /// Traces as the environment wants them. What is wrong there is said, and nothing is traced. To be called where
+    /// Traces as the environment wants them. What is wrong there is said, and tracing is off. To be called where
     /// the runtime is that sends them.
     pub(crate) fn of_environment(installation: &Installation) -> Self {
         let read = |name: &str| std::env::var(name).ok();
@@ -43,8 +43,8 @@ impl Traces {
             Ok(None) => Self::default(),
             Ok(Some(provider)) => Self::of(provider, installation),
             Err(error) => {
-                let why = trainerd_engine::error::one_line(&error);
-                tracing::warn!(why, "nothing is traced");
+                let why = trainerd_causes::one_line(&error);
+                tracing::warn!(why, "tracing is off");
                 Self::default()
             }
         }

@@ -99,17 +99,21 @@ impl<C> OtlpClient<C> {
         let why = match answer {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("it answers {}", answer.status())),
-            Err(error) => Some(trainerd_engine::error::one_line(error.as_ref())),
+            Err(error) => Some(trainerd_causes::one_line(error.as_ref())),
         };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
             None if told.failing => {
                 told.failing = false;
-                tracing::info!(host, "traces are taken again");
+                tracing::info!(host, "the collector accepts traces again");
             }
             Some(why) if told.at.is_none_or(|at| at.elapsed() >= SAY_AGAIN) => {
                 *told = Exported { at: Some(Instant::now()), failing: true };
-                tracing::warn!(host, why, "traces are not taken; those that find no room are lost");
+                tracing::warn!(
+                    host,
+                    why,
+                    "the collector does not accept traces; those that exceed the queue are dropped"
+                );
             }
             _ => {}
         }

@@ -12,8 +12,8 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use trainerd_causes::one_line;
 use trainerd_engine::drift_controller::{DriftState, News};
-use trainerd_engine::error::one_line;
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;

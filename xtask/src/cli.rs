@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use trainerd_causes::texts;
 
 use crate::terminal::say;
 use crate::{
@@ -124,12 +125,7 @@ pub fn run() -> ExitCode {
 }
 
 fn tell(failure: &Failure) {
-    say(format_args!("error: {}", failure.error));
-    let mut cause = failure.error.source();
-    while let Some(error) = cause {
-        say(format_args!("  because: {error}"));
-        cause = error.source();
-    }
+    say(format_args!("error: {}", texts(&*failure.error).join("\n  because: ")));
     if let Some(hint) = &failure.hint {
         say(format_args!("  hint: {hint}"));
     }

@@ -1,4 +1,4 @@
-//! The door of `cargo xtask …`.
+//! The entry point of `cargo xtask …`.
 
 use std::process::ExitCode;
 

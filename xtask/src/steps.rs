@@ -6,6 +6,8 @@ use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trainerd_causes::texts;
+
 use crate::terminal::say;
 
 /// The steps taken so far.
@@ -129,13 +131,7 @@ fn seconds(time: Duration) -> String {
 
 /// An error and its causes, up to the first line break.
 fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
+    let text = texts(error).join(": ");
     text.lines().next().unwrap_or_default().to_owned()
 }
 

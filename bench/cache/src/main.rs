@@ -9,7 +9,6 @@ mod error;
 mod figure;
 mod initializer;
 
-use std::error::Error as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,6 +17,7 @@ use std::time::Instant;
 use arrow_flight::Ticket;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::TryStreamExt as _;
+use trainerd_causes::texts;
 
 use cache::{Cache, Process, free_port};
 use client::float;
@@ -112,7 +112,8 @@ fn main() -> ExitCode {
             runtime.block_on(measure(&arguments)).and_then(|figures| print(&figures, arguments.output))
         }
         Verb::Bare { from, port, tickets } => {
-            let tickets: Vec<Ticket> = tickets.iter().map(|ticket| from_hex(ticket)).collect();
+            let tickets = tickets.iter().map(|ticket| hex::decode(ticket).map(Ticket::new));
+            let tickets: Vec<Ticket> = tickets.flatten().collect();
             runtime.block_on(bare::serve(&from, &tickets, port))
         }
     };
@@ -120,13 +121,7 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    let mut text = format!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}\n  because: {error}");
-        cause = error.source();
-    }
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "error: {}", texts(error).join("\n  because: "));
     ExitCode::FAILURE
 }
 
@@ -172,7 +167,9 @@ async fn throughput(arguments: &Arguments, folder: &Path, bytes: u64) -> Result<
         let tickets = cache.tickets(streams).await?;
         let port = free_port()?;
         let mut command = Command::new(std::env::current_exe().map_err(step("find this program"))?);
-        command.args(["bare", &cache.uri, &port.to_string()]).args(tickets.iter().map(hex));
+        command
+            .args(["bare", &cache.uri, &port.to_string()])
+            .args(tickets.iter().map(|ticket| hex::encode(&ticket.ticket)));
         let _bare = Process::start(&mut command)?;
         let uri = format!("http://127.0.0.1:{port}");
         let numbers: Vec<Ticket> = (0..tickets.len()).map(|number| Ticket::new(number.to_string())).collect();
@@ -260,16 +257,4 @@ async fn initializer(arguments: &Arguments, bytes: u64) -> Result<Figure, Error>
     }
     let what = "dataset of one object, to the disk and verified".to_owned();
     Ok(Figure::of_rounds(what, "GB/s", &own, &other, "parallel GET to nowhere", Goal::AtLeast(0.9)))
-}
-
-fn hex(ticket: &Ticket) -> String {
-    ticket.ticket.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-fn from_hex(text: &str) -> Ticket {
-    let bytes = text
-        .as_bytes()
-        .chunks(2)
-        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    Ticket::new(bytes.collect::<Vec<u8>>())
 }

@@ -232,7 +232,7 @@ fn judge(spans: &[Span]) -> Result<Vec<Figure>, Error> {
         let to = repairs.iter().filter(|(path, _)| to(path));
         number(count(to.map(|(_, writes)| writes.len()).sum()))
     };
-    let put_right = written(&|path| !path.contains("/leases/"));
+    let repairs = written(&|path| !path.contains("/leases/"));
     let held = written(&|path| path.contains("/leases/"));
     let made = number(count(changes.len()));
     let what =
@@ -240,7 +240,7 @@ fn judge(spans: &[Span]) -> Result<Vec<Figure>, Error> {
     Ok(vec![
         Figure::new("3", format!("{what}: p50"), Unit::Seconds, &[at(50)]).goal(Goal::Value(0.01)),
         Figure::new("3", format!("{what}: p99"), Unit::Seconds, &[at(99)]).goal(Goal::Value(0.05)),
-        Figure::new("3", "writes that repair them", Unit::Requests, &[put_right]).goal(Goal::Value(made)),
+        Figure::new("3", "writes that repair them", Unit::Requests, &[repairs]).goal(Goal::Value(made)),
         Figure::new("3", "lease taken for them", Unit::Requests, &[held]),
     ])
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use trainerd_catalog::{Catalog, Options, Raw};
+use trainerd_catalog::{Catalog, Raw};
 use trainerd_cluster::{ApplyParams, RequestError};
 use trainerd_engine::EngineError;
 use trainerd_plan::allowed::Allowed;
@@ -64,7 +64,7 @@ fn render(given: &[(&str, &str)]) -> Result<Desired, Error> {
     let catalog = Catalog::builtin().map_err(Box::new)?;
     let given: BTreeMap<String, Raw> =
         given.iter().map(|(option, value)| ((*option).to_owned(), Raw::from(*value))).collect();
-    let options = Options::parse(&catalog, &given)?;
+    let options = catalog.parse_options(&given)?;
     let resolution = catalog.resolve(&options, None).map_err(Box::new)?;
     let mut desired = catalog.render(&options, &resolution, &installation()).map_err(Box::new)?;
     desired.options.insert("progress-deadline".to_owned(), json!(DEADLINE));

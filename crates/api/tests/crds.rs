@@ -95,10 +95,6 @@ fn canonical(value: &Value, out: &mut String) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 /// What differs, a line a path: `path: wanted ≠ made`.
 fn differences(path: &str, wanted: Option<&Value>, made: Option<&Value>, out: &mut Vec<String>) {
     match (wanted, made) {
@@ -129,7 +125,7 @@ fn digests_are_those_of_upstream() {
     for (component, of, name, digest) in DIGESTS {
         let mut text = String::new();
         canonical(&released(component, &version(of), name), &mut text);
-        let made = hex(&Sha256::digest(&text));
+        let made = hex::encode(Sha256::digest(&text));
         if made != *digest {
             wrong.push(format!("    (\"{component}\", \"{of}\", \"{name}\", \"{made}\"),"));
         }

@@ -80,7 +80,7 @@ impl Tokens {
                     }
                     held.changed = changed;
                 }
-                Err(error) => tracing::warn!("{}", crate::flight::chain(&error)),
+                Err(error) => tracing::warn!("{}", trainerd_causes::one_line(&error)),
             }
         }
         let before = held.before.as_ref().filter(|(_, since)| now.duration_since(*since) < OVERLAP);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
+use trainerd_causes::one_line;
 
 use crate::arrow::{IpcWriteOptions, SchemaRef};
 use crate::source::{Error, Kind};
@@ -50,28 +51,13 @@ pub trait Role: Send + Sync + 'static {
 
 /// A failure of the source as a client sees it.
 pub fn status(error: &Error) -> Status {
-    let text = chain(error);
+    let text = one_line(error);
     match error.kind() {
         Kind::Unreachable => Status::unavailable(text),
         Kind::Denied => Status::permission_denied(text),
         Kind::Changed => Status::failed_precondition(text),
         Kind::Invalid => Status::internal(text),
     }
-}
-
-/// An error and what caused it, in one line. Libraries put the text of a cause into their own: nothing is said twice.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A role as a Flight service.
@@ -205,26 +191,5 @@ impl<R: Role> FlightService for Service<R> {
             Ok(ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
         };
         Ok(Response::new(stream::iter(R::ACTIONS.iter().map(one).collect::<Vec<_>>()).boxed()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{text}")]
-    struct Layer {
-        text: &'static str,
-        source: Option<Box<Layer>>,
-    }
-
-    #[test]
-    fn what_a_library_says_for_its_cause_is_not_said_again() {
-        let layer = |text, source: Option<Layer>| Layer { text, source: source.map(Box::new) };
-        let cause =
-            layer("GET failed: no such host", Some(layer("no such host", Some(layer("errno 2", None)))));
-        let error = layer("failed to read the table", Some(cause));
-        assert_eq!(chain(&error), "failed to read the table: GET failed: no such host: errno 2");
     }
 }

@@ -21,7 +21,7 @@ use crate::arrow::SchemaRef;
 use crate::assign::{Assignment as Message, Header};
 use crate::backoff::Backoff;
 use crate::config::{Compatibility, Config, ReadyWhen};
-use crate::flight::{self, Role};
+use crate::flight::Role;
 use crate::plan::assignment::Rule;
 use crate::plan::{Assignment, Placed};
 use crate::source::{self, Dataset, Kind};
@@ -153,7 +153,7 @@ impl Head {
                     return Some(planned);
                 }
                 Err(error) => {
-                    let text = flight::chain(&error);
+                    let text = trainerd_causes::one_line(&error);
                     if error.kind() != Kind::Unreachable {
                         tracing::error!(error = text, "failed to plan");
                         *locked(&self.now) = Now::Failed(text);

@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use trainerd_cache::access::Access;
 use trainerd_cache::config::Config;
-use trainerd_cache::flight::{Role, Service, chain};
+use trainerd_cache::flight::{Role, Service};
 use trainerd_cache::head::{Head, addresses};
 use trainerd_cache::health::{self, Health};
 use trainerd_cache::store::Stores;
 use trainerd_cache::worker::Worker;
+use trainerd_causes::one_line;
 
 /// Chunks come and go all the time: what is freed is given back, or the limit of the memory would be missed by far.
 #[global_allocator]
@@ -70,7 +71,7 @@ impl Failure {
     }
 
     fn of(code: u8, error: &dyn std::error::Error) -> Self {
-        Self::new(code, format!("error: {}", chain(error)))
+        Self::new(code, format!("error: {}", one_line(error)))
     }
 }
 

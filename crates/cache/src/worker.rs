@@ -23,7 +23,7 @@ use crate::assign::Assignment;
 use crate::backoff::Backoff;
 use crate::chunks::Chunks;
 use crate::config::{Compatibility, Config, Granule};
-use crate::flight::{self, Messages, Role};
+use crate::flight::{Messages, Role};
 use crate::plan::range::Range;
 use crate::plan::shuffle::Shuffle;
 use crate::plan::ticket::{Extension, Ticket};
@@ -263,7 +263,7 @@ impl Worker {
                     )));
                 }
                 Err(error) => {
-                    let text = flight::chain(&error);
+                    let text = trainerd_causes::one_line(&error);
                     if error.kind() != Kind::Unreachable {
                         tracing::error!(error = text, "failed to open the source");
                         self.set(number, Now::Failed(text));
@@ -295,7 +295,7 @@ impl Worker {
         let served = match served(assignment, chunks) {
             Ok(served) => Arc::new(served),
             Err(error) => {
-                let text = flight::chain(&error);
+                let text = trainerd_causes::one_line(&error);
                 tracing::error!(error = text, "failed to take the assignment");
                 self.set(number, Now::Failed(text));
                 return;
@@ -390,7 +390,7 @@ async fn warm(served: Arc<Served>) {
             }
             Err(error) => {
                 // Whoever asks for these rows meets the same error, in his own stream.
-                tracing::error!(error = flight::chain(&error), "failed to load a unit");
+                tracing::error!(error = trainerd_causes::one_line(&error), "failed to load a unit");
             }
         }
     }
@@ -441,7 +441,7 @@ impl Role for Worker {
         let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
         let assignment = Assignment::read(messages)
             .await
-            .map_err(|error| Status::invalid_argument(flight::chain(&error)))?;
+            .map_err(|error| Status::invalid_argument(trainerd_causes::one_line(&error)))?;
         self.assign(assignment);
         Ok(())
     }

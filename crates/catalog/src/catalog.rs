@@ -3,12 +3,69 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
+use thiserror::Error;
 
-use crate::component::{Component, Manifest, NODE, RuntimeEntry};
+use crate::component::{Component, Dangling, Manifest, NODE, RuntimeEntry};
 use crate::embedded;
-use crate::error::CatalogError;
-use crate::schema::Schema;
-use crate::templates::Templates;
+use crate::options::{InvalidOptions, Known, Options, Raw};
+use crate::process::Process;
+use crate::schema::{Schema, SchemaError};
+use crate::templates::{TemplateError, Templates};
+
+/// Why no catalog can be made of its files: this build is broken.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The schema of the options.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A file is not what it should be.
+    #[error("failed to read {file}")]
+    Read {
+        /// The file, from the root of the repository.
+        file: String,
+        /// What is wrong.
+        source: serde_yaml::Error,
+    },
+    /// A file that a component refers to is not there.
+    #[error("{file} is missing, which {component} {version} refers to")]
+    MissingFile {
+        /// The file, from the root of the repository.
+        file: String,
+        /// The component.
+        component: String,
+        /// Its version.
+        version: Version,
+    },
+    /// A reference inside a component leads nowhere.
+    #[error(transparent)]
+    Dangling(#[from] Dangling),
+    /// The templates.
+    #[error(transparent)]
+    Templates(#[from] TemplateError),
+}
+
+/// What the catalog was asked for and does not have.
+#[derive(Debug, Error)]
+pub enum LookupError {
+    /// No component has this name.
+    #[error("unknown component {name}")]
+    Component {
+        /// The name.
+        name: String,
+        /// The catalog's components.
+        known: Vec<String>,
+    },
+    /// There is no such version of a component.
+    #[error("unknown version {version} of {component}")]
+    Version {
+        /// The component.
+        component: String,
+        /// The version.
+        version: Version,
+        /// The versions of the catalog, oldest first.
+        known: Vec<Version>,
+    },
+}
 
 /// All versions of all components, their templates, and the schema of the options. Immutable.
 #[derive(Clone, Debug)]
@@ -20,7 +77,7 @@ pub struct Catalog {
 
 impl Catalog {
     /// The catalog of this build. An error means that the build is broken.
-    pub fn builtin() -> Result<Self, CatalogError> {
+    pub fn builtin() -> Result<Self, LoadError> {
         Self::new(Schema::builtin()?, embedded::FILES)
     }
 
@@ -29,7 +86,7 @@ impl Catalog {
     ///
     /// # Errors
     /// For a file that is malformed or missing, and for a reference inside a component that leads nowhere.
-    pub fn new(schema: Schema, files: &[(&str, &str)]) -> Result<Self, CatalogError> {
+    pub fn new(schema: Schema, files: &[(&str, &str)]) -> Result<Self, LoadError> {
         let texts: BTreeMap<&str, &str> = files.iter().copied().collect();
         let mut components: BTreeMap<String, BTreeMap<Version, Component>> = BTreeMap::new();
         for (path, text) in files.iter().filter(|(path, _)| path.ends_with("/component.yaml")) {
@@ -71,8 +128,31 @@ impl Catalog {
         self.components.get(component)?.keys().next_back()
     }
 
+    /// Reads the options that somebody gave, merged by precedence; the others take their defaults.
+    ///
+    /// # Errors
+    /// Every bad option at once, sorted by name: unknown names, values of another type, values that break the
+    /// option's rule, versions, components, runtimes and keys that the catalog has nowhere.
+    pub fn parse_options(&self, given: &BTreeMap<String, Raw>) -> Result<Options, InvalidOptions> {
+        let versions = self.components().map(|component| (component, self.versions(component)));
+        let known = Known {
+            schema: &self.schema,
+            versions: versions.collect(),
+            runtimes: self.runtime_names(),
+            runtime_images: self.runtime_image_keys(),
+        };
+        Options::parse(&known, given)
+    }
+
+    /// The processes of a version of a component, by name; none where it has none, or is not known.
+    pub fn processes(&self, component: &str, version: &Version) -> BTreeMap<String, Process> {
+        self.component(component, version)
+            .map(|component| component.manifest.processes.clone())
+            .unwrap_or_default()
+    }
+
     /// The options that change what a version of a component renders, beside its own version.
-    pub fn options_of(&self, component: &str, version: &Version) -> Result<&[String], CatalogError> {
+    pub fn options_of(&self, component: &str, version: &Version) -> Result<&[String], LookupError> {
         Ok(&self.component(component, version)?.manifest.options)
     }
 
@@ -86,20 +166,18 @@ impl Catalog {
             .map(|crd| crd.name.as_str())
     }
 
-    /// The names of the runtimes of any version.
-    pub(crate) fn runtime_names(&self) -> BTreeSet<&str> {
+    fn runtime_names(&self) -> BTreeSet<&str> {
         self.all().flat_map(|component| component.runtimes.keys().map(String::as_str)).collect()
     }
 
-    /// The keys that `runtime-images` takes: the names of runtimes and of the images that several share.
-    pub(crate) fn runtime_image_keys(&self) -> BTreeSet<&str> {
+    fn runtime_image_keys(&self) -> BTreeSet<&str> {
         let shared = self.all().flat_map(|component| component.manifest.images.values());
         shared.filter_map(|image| image.key.as_deref()).chain(self.runtime_names()).collect()
     }
 
-    pub(crate) fn component(&self, name: &str, version: &Version) -> Result<&Component, CatalogError> {
+    pub(crate) fn component(&self, name: &str, version: &Version) -> Result<&Component, LookupError> {
         let versions = self.components.get(name).ok_or_else(|| self.unknown(name))?;
-        versions.get(version).ok_or_else(|| CatalogError::UnknownVersion {
+        versions.get(version).ok_or_else(|| LookupError::Version {
             component: name.to_owned(),
             version: version.clone(),
             known: versions.keys().cloned().collect(),
@@ -107,11 +185,8 @@ impl Catalog {
     }
 
     /// That there is no component of that name.
-    pub(crate) fn unknown(&self, name: &str) -> CatalogError {
-        CatalogError::UnknownComponent {
-            name: name.to_owned(),
-            known: self.components.keys().cloned().collect(),
-        }
+    pub(crate) fn unknown(&self, name: &str) -> LookupError {
+        LookupError::Component { name: name.to_owned(), known: self.components.keys().cloned().collect() }
     }
 
     pub(crate) fn templates(&self) -> &Templates {
@@ -123,28 +198,27 @@ impl Catalog {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, CatalogError> {
-    serde_yaml::from_str(text)
-        .map_err(|source| CatalogError::Broken { file: format!("templates/{path}"), source })
+fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, LoadError> {
+    serde_yaml::from_str(text).map_err(|source| LoadError::Read { file: format!("templates/{path}"), source })
 }
 
 /// The runtimes that a version lists, from the table that it names.
 fn runtimes(
     manifest: &Manifest,
     texts: &BTreeMap<&str, &str>,
-) -> Result<BTreeMap<String, RuntimeEntry>, CatalogError> {
+) -> Result<BTreeMap<String, RuntimeEntry>, LoadError> {
     let Some(list) = &manifest.runtimes else { return Ok(BTreeMap::new()) };
     let text = texts.get(list.table.as_str()).ok_or_else(|| missing(manifest, &list.table))?;
     let mut table: BTreeMap<String, RuntimeEntry> = read(&list.table, text)?;
     let entry = |name: &String| {
-        let entry = table.remove(name).ok_or_else(|| dangling(manifest, format!("runtime {name}")))?;
+        let entry = table.remove(name).ok_or_else(|| manifest.dangling(format!("runtime {name}")))?;
         Ok((name.clone(), entry))
     };
     list.names.iter().map(entry).collect()
 }
 
 /// Whether everything that a version refers to exists.
-fn check(component: &Component, texts: &BTreeMap<&str, &str>) -> Result<(), CatalogError> {
+fn check(component: &Component, texts: &BTreeMap<&str, &str>) -> Result<(), LoadError> {
     let manifest = &component.manifest;
     for file in files(component) {
         if !texts.contains_key(file.as_str()) {
@@ -153,16 +227,16 @@ fn check(component: &Component, texts: &BTreeMap<&str, &str>) -> Result<(), Cata
     }
     for (name, runtime) in &component.runtimes {
         if !runtime.images.contains_key(NODE) {
-            return Err(dangling(manifest, format!("image {NODE} of runtime {name}")));
+            return Err(manifest.dangling(format!("image {NODE} of runtime {name}")).into());
         }
         if let Some(image) = runtime.images.values().find(|image| !manifest.images.contains_key(*image)) {
-            return Err(dangling(manifest, format!("image {image}")));
+            return Err(manifest.dangling(format!("image {image}")).into());
         }
     }
     let reference =
         |image: &&crate::component::ImageEntry| image.default.parse::<crate::image::ImageRef>().is_err();
     match manifest.images.values().find(reference) {
-        Some(image) => Err(dangling(manifest, format!("image {}", image.default))),
+        Some(image) => Err(manifest.dangling(format!("image {}", image.default)).into()),
         None => Ok(()),
     }
 }
@@ -173,14 +247,10 @@ fn files(component: &Component) -> impl Iterator<Item = &String> {
     component.manifest.files.iter().chain(&component.manifest.probes).chain(runtimes)
 }
 
-fn missing(manifest: &Manifest, file: &str) -> CatalogError {
-    CatalogError::MissingFile {
+fn missing(manifest: &Manifest, file: &str) -> LoadError {
+    LoadError::MissingFile {
         file: format!("templates/{file}"),
         component: manifest.name.clone(),
         version: manifest.version.clone(),
     }
-}
-
-fn dangling(manifest: &Manifest, what: String) -> CatalogError {
-    CatalogError::Dangling { component: manifest.name.clone(), version: manifest.version.clone(), what }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::options::{Options, Provider, Reconciler};
 use crate::process::Process;
@@ -52,6 +53,25 @@ pub(crate) struct Manifest {
     /// What is run of ours, in a container or by the daemon itself.
     #[serde(default)]
     pub(crate) processes: BTreeMap<String, Process>,
+}
+
+/// A component refers to something of its own that it does not have: this build is broken.
+#[derive(Debug, Error)]
+#[error("{component} {version} refers to {what}, which it does not have")]
+pub struct Dangling {
+    /// The component.
+    pub component: String,
+    /// Its version.
+    pub version: Version,
+    /// What it refers to.
+    pub what: String,
+}
+
+impl Manifest {
+    /// That it refers to something that it does not have.
+    pub(crate) fn dangling(&self, what: String) -> Dangling {
+        Dangling { component: self.name.clone(), version: self.version.clone(), what }
+    }
 }
 
 /// An image, and who may override it.

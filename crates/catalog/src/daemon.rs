@@ -6,14 +6,11 @@ use serde_json::Value;
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 
-use crate::catalog::Catalog;
-use crate::error::CatalogError;
-use crate::names::Names;
+use crate::catalog::{Catalog, LookupError};
+use crate::names::{DAEMON, Names};
 use crate::options::Options;
+use crate::render::RenderError;
 use crate::resolve::{Resolution, Resolved, Why};
-
-/// Name of the component, of the installation that it is, and of its Deployment and ServiceAccount.
-pub const DAEMON: &str = "trainerd";
 
 /// The ConfigMap in which its options are declared.
 pub const DAEMON_OPTIONS: &str = "trainerd-options";
@@ -60,8 +57,8 @@ impl Catalog {
     /// The daemon at its newest version, and nothing else.
     ///
     /// # Errors
-    /// [`CatalogError::UnknownComponent`] where the catalog has no daemon.
-    pub fn resolve_daemon(&self) -> Result<Resolution, CatalogError> {
+    /// [`LookupError::Component`] where the catalog has no daemon.
+    pub fn resolve_daemon(&self) -> Result<Resolution, LookupError> {
         let version = self.newest(DAEMON).cloned().ok_or_else(|| self.unknown(DAEMON))?;
         let resolved = Resolved { version, why: Why::Newest };
         Ok(Resolution {
@@ -77,7 +74,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::render`].
-    pub fn render_daemon(&self, options: &Options, keeps: &Installation) -> Result<Desired, CatalogError> {
+    pub fn render_daemon(&self, options: &Options, keeps: &Installation) -> Result<Desired, RenderError> {
         let names = Names::of(Naming::Upstream, keeps);
         self.render_for(options, &self.resolve_daemon()?, &daemon_that_keeps(keeps), keeps, &names)
     }
@@ -90,7 +87,7 @@ impl Catalog {
         &self,
         options: &Options,
         keeps: &Installation,
-    ) -> Result<Bootstrap, CatalogError> {
+    ) -> Result<Bootstrap, RenderError> {
         let mut desired = self.render_daemon(options, keeps)?;
         let edited = edited_by_people(&desired.installation);
         let mut options = Value::Null;

@@ -3,13 +3,24 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use thiserror::Error;
 
-use crate::catalog::Catalog;
-use crate::component::{Component, NODE};
-use crate::error::CatalogError;
+use crate::catalog::{Catalog, LookupError};
+use crate::component::{Component, Dangling, NODE};
 use crate::image::ImageRef;
 use crate::options::Options;
 use crate::resolve::Resolution;
+
+/// Why images cannot be listed.
+#[derive(Debug, Error)]
+pub enum ImagesError {
+    /// Of what the catalog does not have.
+    #[error(transparent)]
+    Unknown(#[from] LookupError),
+    /// A component refers to one that it does not have.
+    #[error(transparent)]
+    Dangling(#[from] Dangling),
+}
 
 /// An image that is rendered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -30,7 +41,7 @@ pub struct Image {
 impl Catalog {
     /// Every image of every component that is installed, sorted by component and name. Rendering refuses an
     /// object with any other image, so nothing can be missing here.
-    pub fn images(&self, options: &Options, resolution: &Resolution) -> Result<Vec<Image>, CatalogError> {
+    pub fn images(&self, options: &Options, resolution: &Resolution) -> Result<Vec<Image>, ImagesError> {
         let mut images = BTreeMap::new();
         for (name, resolved) in &resolution.components {
             let component = self.component(name, &resolved.version)?;
@@ -47,7 +58,7 @@ fn images_of(
     component: &Component,
     options: &Options,
     resolution: &Resolution,
-) -> Result<Vec<Image>, CatalogError> {
+) -> Result<Vec<Image>, Dangling> {
     let manifest = &component.manifest;
     let image = |name: &str, entry: &str, key: Option<String>, runtime: Option<&str>| {
         let chosen = manifest.images.get(entry).map(|image| image.of(options));
@@ -86,13 +97,9 @@ pub(crate) fn reference(
     options: &Options,
     entry: &str,
     runtime: Option<&str>,
-) -> Result<ImageRef, CatalogError> {
+) -> Result<ImageRef, Dangling> {
     let manifest = &component.manifest;
-    let dangling = || CatalogError::Dangling {
-        component: manifest.name.clone(),
-        version: manifest.version.clone(),
-        what: format!("image {entry}"),
-    };
+    let dangling = || manifest.dangling(format!("image {entry}"));
     let image = manifest.images.get(entry).ok_or_else(dangling)?.of(options);
     let overrides = [
         runtime.and_then(|runtime| options.runtime_images.get(runtime)),

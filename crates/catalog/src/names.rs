@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use trainerd_plan::desired::{Installation, Naming};
 
+/// Name of the daemon: of the component, of the installation that it is, and of its Deployment and ServiceAccount.
+pub const DAEMON: &str = "trainerd";
+
 /// What makes Juju's admission webhook leave an object alone: it would label it for deletion with its application.
 const NOT_JUJU: (&str, &str) = ("model.juju.is/disable-webhook", "true");
 

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use semver::Version;
 use serde::{Deserialize, Serialize};
-
-use crate::catalog::Catalog;
 
 /// A program of ours that a component runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -57,13 +54,4 @@ fn ten() -> u16 {
 
 fn three() -> u16 {
     3
-}
-
-impl Catalog {
-    /// The processes of a version of a component, by name; none where it has none, or is not known.
-    pub fn processes(&self, component: &str, version: &Version) -> BTreeMap<String, Process> {
-        self.component(component, version)
-            .map(|component| component.manifest.processes.clone())
-            .unwrap_or_default()
-    }
 }

@@ -1,5 +1,7 @@
 //! From options and versions to objects.
 
+mod error;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
@@ -11,14 +13,15 @@ use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::plan::Probe;
 
 use crate::catalog::Catalog;
-use crate::component::{Component, KUBERNETES};
-use crate::error::{CatalogError, ObjectFault};
+use crate::component::{Component, Dangling, KUBERNETES};
 use crate::images::reference;
 use crate::names::Names;
 use crate::options::{Options, Reconciler, is_label};
 use crate::patches::Patch;
 use crate::resolve::Resolution;
 use crate::{pods, resource};
+
+pub use self::error::{ObjectFault, RenderError};
 
 /// Seconds between the moment at which a pod that serves webhooks is taken out of the endpoints and SIGTERM.
 ///
@@ -39,14 +42,14 @@ impl Catalog {
     /// Renders every component of a resolution: the same input gives the same bytes, objects sorted by key.
     ///
     /// # Errors
-    /// [`CatalogError::Namespace`] for an installation that cannot be; everything else is a fault of the
+    /// [`RenderError::Namespace`] for an installation that cannot be; everything else is a fault of the
     /// catalog: a template that names an unknown variable, an object that breaks a rule, an object twice.
     pub fn render(
         &self,
         options: &Options,
         resolution: &Resolution,
         installation: &Installation,
-    ) -> Result<Desired, CatalogError> {
+    ) -> Result<Desired, RenderError> {
         self.render_as(options, resolution, installation, Naming::Upstream)
     }
 
@@ -60,7 +63,7 @@ impl Catalog {
         resolution: &Resolution,
         installation: &Installation,
         naming: Naming,
-    ) -> Result<Desired, CatalogError> {
+    ) -> Result<Desired, RenderError> {
         // The daemon is rendered elsewhere; what is wrong with its patches shall not wait until then.
         if options.patches.iter().any(Patch::is_for_daemon) {
             self.render_daemon(options, installation)?;
@@ -77,10 +80,10 @@ impl Catalog {
         installation: &Installation,
         keeps: &Installation,
         names: &Names,
-    ) -> Result<Desired, CatalogError> {
+    ) -> Result<Desired, RenderError> {
         let namespace = &installation.namespace;
         if namespace.len() > MAX_LABEL || !is_label(namespace) {
-            return Err(CatalogError::Namespace { namespace: namespace.clone() });
+            return Err(RenderError::Namespace { namespace: namespace.clone() });
         }
         let mut components = BTreeMap::new();
         let mut renders = Vec::new();
@@ -97,7 +100,7 @@ impl Catalog {
             for object in render.objects(crds, &kinds)? {
                 let key = object.key();
                 if objects.contains_key(&key) {
-                    return Err(CatalogError::Twice { object: key.to_string() });
+                    return Err(RenderError::Twice { object: key.to_string() });
                 }
                 objects.insert(key, object);
             }
@@ -140,7 +143,7 @@ impl Render<'_> {
         &self.component.manifest.version
     }
 
-    fn component(&self, kinds: &[Resource]) -> Result<desired::Component, CatalogError> {
+    fn component(&self, kinds: &[Resource]) -> Result<desired::Component, RenderError> {
         let manifest = &self.component.manifest;
         let needs = manifest.needs.keys().filter(|name| *name != KUBERNETES).cloned().collect();
         let mut probes = Vec::new();
@@ -148,7 +151,7 @@ impl Render<'_> {
             let (variables, _) = self.variables()?;
             for manifest in self.documents(file, &variables)? {
                 let Some(resource) = resource::find(kinds, &manifest).cloned() else {
-                    return Err(CatalogError::Object {
+                    return Err(RenderError::Object {
                         file: path(file),
                         object: "a probe".to_owned(),
                         fault: ObjectFault::UnknownKind,
@@ -161,7 +164,7 @@ impl Render<'_> {
     }
 
     /// The CRDs, from the type table, with the labels that upstream's install gives them.
-    fn crds(&self) -> Result<Vec<Value>, CatalogError> {
+    fn crds(&self) -> Result<Vec<Value>, RenderError> {
         let edition = match self.options.reconciler {
             Reconciler::Upstream => Edition::Release,
             Reconciler::Native | Reconciler::Hosted => Edition::Native,
@@ -173,7 +176,7 @@ impl Render<'_> {
                     .as_deref()
                     .map(|name| ServiceRef { namespace: &self.installation.namespace, name });
                 let mut crd = crds::emit(self.name(), self.version(), edition, &entry.name, service)
-                    .map_err(|source| CatalogError::Crd {
+                    .map_err(|source| RenderError::Crd {
                         name: entry.name.clone(),
                         component: self.name().to_owned(),
                         version: self.version().clone(),
@@ -189,7 +192,7 @@ impl Render<'_> {
         crds.filter(|entry| !entry.native || edition == Edition::Native).map(crd).collect()
     }
 
-    fn objects(&self, crds: Vec<Value>, kinds: &[Resource]) -> Result<Vec<DesiredObject>, CatalogError> {
+    fn objects(&self, crds: Vec<Value>, kinds: &[Resource]) -> Result<Vec<DesiredObject>, RenderError> {
         let manifest = &self.component.manifest;
         let mut objects = Vec::new();
         for crd in crds {
@@ -214,7 +217,7 @@ impl Render<'_> {
     }
 
     /// What every template of the component is given, and the images among it.
-    fn variables(&self) -> Result<(Map<String, Value>, Images), CatalogError> {
+    fn variables(&self) -> Result<(Map<String, Value>, Images), Dangling> {
         let manifest = &self.component.manifest;
         let images = manifest.images.keys().map(|image| (image.clone(), image.clone())).collect();
         // Each runtime is given its own.
@@ -249,7 +252,7 @@ impl Render<'_> {
         &self,
         images: &BTreeMap<String, String>,
         runtime: Option<&str>,
-    ) -> Result<Images, CatalogError> {
+    ) -> Result<Images, Dangling> {
         let one = |(role, entry): (&String, &String)| {
             let runtime = runtime.filter(|_| role == crate::component::NODE);
             Ok((role.clone(), reference(self.component, self.options, entry, runtime)?.to_string()))
@@ -263,16 +266,16 @@ impl Render<'_> {
         variables: &Map<String, Value>,
         images: &Images,
         kinds: &[Resource],
-    ) -> Result<Vec<DesiredObject>, CatalogError> {
+    ) -> Result<Vec<DesiredObject>, RenderError> {
         let declared = images.values().map(String::as_str).collect();
         let documents = self.documents(file, variables)?.into_iter();
         documents.map(|manifest| self.object(&path(file), manifest, kinds, &declared)).collect()
     }
 
     /// The documents that a template renders, empty ones left out.
-    fn documents(&self, file: &str, variables: &Map<String, Value>) -> Result<Vec<Value>, CatalogError> {
+    fn documents(&self, file: &str, variables: &Map<String, Value>) -> Result<Vec<Value>, RenderError> {
         let text = self.catalog.templates().render(file, variables)?;
-        let unreadable = |source| CatalogError::Manifest { file: path(file), source };
+        let unreadable = |source| RenderError::Manifest { file: path(file), source };
         let mut documents = Vec::new();
         for document in serde_yaml::Deserializer::from_str(&text) {
             // The detour through YAML's own value is what finds a key given twice.
@@ -292,8 +295,8 @@ impl Render<'_> {
         mut manifest: Value,
         kinds: &[Resource],
         declared: &BTreeSet<&str>,
-    ) -> Result<DesiredObject, CatalogError> {
-        let resource = judge(&manifest, kinds, declared).cloned().map_err(|fault| CatalogError::Object {
+    ) -> Result<DesiredObject, RenderError> {
+        let resource = judge(&manifest, kinds, declared).cloned().map_err(|fault| RenderError::Object {
             file: file.to_owned(),
             object: ObjectKey::of(&manifest).map_or_else(|| "an object".to_owned(), |key| key.to_string()),
             fault,
@@ -309,16 +312,13 @@ impl Render<'_> {
     }
 
     /// Adds the edges that the component asks for beyond those of kinds.
-    fn order(&self, objects: &mut [DesiredObject]) -> Result<(), CatalogError> {
+    fn order(&self, objects: &mut [DesiredObject]) -> Result<(), Dangling> {
         let manifest = &self.component.manifest;
         for entry in &manifest.order {
             let named = |name: &str, objects: &[DesiredObject]| {
                 let is = |key: &ObjectKey| format!("{} {}", key.kind, key.name) == name;
-                objects.iter().position(|object| is(&object.key())).ok_or_else(|| CatalogError::Dangling {
-                    component: manifest.name.clone(),
-                    version: manifest.version.clone(),
-                    what: format!("object {name}"),
-                })
+                let found = objects.iter().position(|object| is(&object.key()));
+                found.ok_or_else(|| manifest.dangling(format!("object {name}")))
             };
             let after = objects[named(&entry.after, objects)?].key();
             let object = named(&entry.object, objects)?;

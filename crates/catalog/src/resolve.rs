@@ -4,19 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use semver::{Version, VersionReq};
+use thiserror::Error;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, LookupError};
 use crate::component::Component;
-use crate::error::CatalogError;
 use crate::image::ImageRef;
+use crate::nearest::nearest;
+use crate::need::Needed;
 use crate::options::{
-    InvalidOptions, OptionError, Options, Reconciler, Rule, RuntimeChoice, VERSIONED, VersionChoice, nearest,
+    InvalidOptions, OptionError, Options, Reconciler, Rule, RuntimeChoice, VERSIONED, VersionChoice,
 };
 use crate::tag::TagVersion;
 
 const TRAINER: &str = "trainer";
 const RUNTIMES: &str = "runtimes";
 const DATA_CACHE: &str = "data-cache";
+
+/// Why no versions are chosen.
+#[derive(Debug, Error)]
+pub enum ResolveError {
+    /// Options that do not go with each other.
+    #[error(transparent)]
+    Options(#[from] InvalidOptions),
+    /// What is installed, or goes with it, is not in the catalog.
+    #[error(transparent)]
+    Unknown(#[from] LookupError),
+}
 
 /// An installation as it is before a change: what `auto` starts from.
 #[derive(Clone, Copy, Debug)]
@@ -75,17 +88,6 @@ pub struct Resolved {
     pub why: Why,
 }
 
-/// A component that must be there although it is not installed here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Needed {
-    /// The component that needs it.
-    pub by: String,
-    /// That component's version.
-    pub version: Version,
-    /// The versions that fit.
-    pub range: VersionReq,
-}
-
 /// Components, versions and runtimes that go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
@@ -116,13 +118,13 @@ impl Catalog {
     /// Chooses versions and runtimes, for a fresh installation or for one that exists.
     ///
     /// # Errors
-    /// [`CatalogError::Options`] with every option that does not go with the others;
-    /// [`CatalogError::UnknownVersion`] if the installed trainer is not in the catalog and nobody asks for another.
+    /// [`ResolveError::Options`] with every option that does not go with the others;
+    /// [`LookupError::Version`] if the installed trainer is not in the catalog and nobody asks for another.
     pub fn resolve(
         &self,
         options: &Options,
         current: Option<Current<'_>>,
-    ) -> Result<Resolution, CatalogError> {
+    ) -> Result<Resolution, ResolveError> {
         let mut errors = Vec::new();
         let trainer = self.trainer(options, current)?;
         let manifest = &self.component(TRAINER, &trainer.version)?.manifest;
@@ -192,12 +194,12 @@ impl Catalog {
     }
 
     /// The versions that a component may have beside a version of the trainer; `None` if any.
-    pub fn fitting(&self, component: &str, trainer: &Version) -> Result<Option<&VersionReq>, CatalogError> {
+    pub fn fitting(&self, component: &str, trainer: &Version) -> Result<Option<&VersionReq>, LookupError> {
         let manifest = &self.component(TRAINER, trainer)?.manifest;
         Ok(manifest.needs.get(component).or_else(|| manifest.optional.get(component)))
     }
 
-    fn trainer(&self, options: &Options, current: Option<Current<'_>>) -> Result<Resolved, CatalogError> {
+    fn trainer(&self, options: &Options, current: Option<Current<'_>>) -> Result<Resolved, LookupError> {
         let [row, ..] = &VERSIONED;
         if let Some(resolved) = self.chosen(options, TRAINER, row.version_option, row.image_option) {
             return Ok(resolved);
@@ -219,7 +221,7 @@ impl Catalog {
         trainer: &Version,
         companion: Option<&Version>,
         fits: Option<&VersionReq>,
-    ) -> Result<Resolved, CatalogError> {
+    ) -> Result<Resolved, LookupError> {
         let row = VERSIONED.iter().find(|row| row.component == component);
         let chosen =
             row.and_then(|row| self.chosen(options, component, row.version_option, row.image_option));
@@ -272,7 +274,7 @@ impl Catalog {
         options: &Options,
         version: &Version,
         errors: &mut Vec<OptionError>,
-    ) -> Result<BTreeSet<String>, CatalogError> {
+    ) -> Result<BTreeSet<String>, LookupError> {
         let known = &self.component(RUNTIMES, version)?.runtimes;
         let allowed =
             |needs: Option<&String>| needs.is_none_or(|option| option == DATA_CACHE && options.data_cache);

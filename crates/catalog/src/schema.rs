@@ -5,11 +5,24 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::error::CatalogError;
+use thiserror::Error;
 
 /// The text of `config.yaml`, as the charm ships it.
 pub const CONFIG_YAML: &str = include_str!("../../../config.yaml");
+
+/// Why there is no schema: this build is broken.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    /// The file is not what it should be.
+    #[error("failed to read config.yaml")]
+    Read(#[source] serde_yaml::Error),
+    /// A default is not of its option's type.
+    #[error("the default of option {option} is of another type")]
+    Default {
+        /// The option.
+        option: String,
+    },
+}
 
 /// What values an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,16 +89,15 @@ pub struct Schema {
 
 impl Schema {
     /// The schema of `config.yaml`. An error means that this build is broken.
-    pub fn builtin() -> Result<Self, CatalogError> {
+    pub fn builtin() -> Result<Self, SchemaError> {
         Self::from_yaml(CONFIG_YAML)
     }
 
     /// Reads a schema in Juju's format.
-    pub fn from_yaml(text: &str) -> Result<Self, CatalogError> {
-        let broken = |source| CatalogError::Broken { file: "config.yaml".to_owned(), source };
-        let schema: Self = serde_yaml::from_str(text).map_err(broken)?;
+    pub fn from_yaml(text: &str) -> Result<Self, SchemaError> {
+        let schema: Self = serde_yaml::from_str(text).map_err(SchemaError::Read)?;
         match schema.options.iter().find(|(_, option)| !option.kind.holds(&option.default)) {
-            Some((name, _)) => Err(CatalogError::Default { option: name.clone() }),
+            Some((name, _)) => Err(SchemaError::Default { option: name.clone() }),
             None => Ok(schema),
         }
     }
@@ -103,7 +115,7 @@ mod tests {
     #[test]
     fn a_default_of_another_type_is_refused() {
         let text = "options: {a: {type: int, default: x, description: d}}";
-        assert!(matches!(Schema::from_yaml(text), Err(CatalogError::Default { option }) if option == "a"));
+        assert!(matches!(Schema::from_yaml(text), Err(SchemaError::Default { option }) if option == "a"));
     }
 
     #[test]

@@ -7,8 +7,38 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tera::{Context, ErrorKind, Tera};
+use thiserror::Error;
 
-use crate::error::CatalogError;
+/// Why templates render nothing.
+#[derive(Debug, Error)]
+pub enum TemplateError {
+    /// They cannot be parsed.
+    #[error("failed to parse the templates")]
+    Parse {
+        /// What is wrong, with file and line.
+        source: tera::Error,
+    },
+    /// One names a variable that it is not given.
+    #[error("unknown variable {variable} in {file}, line {line}")]
+    UnknownVariable {
+        /// The template, from the root of the repository.
+        file: String,
+        /// The line, counted from one.
+        line: usize,
+        /// The variable, with its fields: `images.manager`.
+        variable: String,
+    },
+    /// One cannot be rendered.
+    #[error("failed to render {file}, line {line}")]
+    Render {
+        /// The template, from the root of the repository.
+        file: String,
+        /// The line, counted from one.
+        line: usize,
+        /// What is wrong there.
+        source: tera::Error,
+    },
+}
 
 /// Parsed templates by path below `templates/`.
 #[derive(Clone)]
@@ -24,21 +54,23 @@ impl std::fmt::Debug for Templates {
 }
 
 impl Templates {
-    pub(crate) fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, CatalogError> {
+    pub(crate) fn new<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, TemplateError> {
         let texts: BTreeMap<String, String> =
             files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect();
         let mut tera = Tera::default();
         tera.autoescape_on(Vec::<&str>::new());
         tera.add_raw_templates(texts.iter().map(|(path, text)| (path.as_str(), text.as_str())))
-            .map_err(|source| CatalogError::Templates { source })?;
+            .map_err(|source| TemplateError::Parse { source })?;
         Ok(Self { tera, texts })
     }
 
     /// Renders one template with the files it includes.
     ///
     /// # Errors
-    /// [`CatalogError::UnknownVariable`] for a name, or a field of a name, that `variables` does not have.
-    pub(crate) fn render(&self, path: &str, variables: &Map<String, Value>) -> Result<String, CatalogError> {
+    /// [`TemplateError::UnknownVariable`] for a name, or a field of a name, that `variables` does not have.
+    pub(crate) fn render(&self, path: &str, variables: &Map<String, Value>) -> Result<String, TemplateError> {
         let failed = |source: tera::Error| {
             let (file, line) = match source.kind() {
                 ErrorKind::RenderingError(report) | ErrorKind::SyntaxError(report) => {
@@ -46,7 +78,7 @@ impl Templates {
                 }
                 _ => (path, 1),
             };
-            CatalogError::Template { file: format!("templates/{file}"), line, source }
+            TemplateError::Render { file: format!("templates/{file}"), line, source }
         };
         let roots = self.tera.get_template_variables(path).map_err(failed)?;
         self.check(path, variables, &|root| roots.contains(root))?;
@@ -63,7 +95,7 @@ impl Templates {
         path: &str,
         variables: &Map<String, Value>,
         free: &dyn Fn(&str) -> bool,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<(), TemplateError> {
         let Some(text) = self.texts.get(path) else { return Ok(()) };
         for (line, token) in tokens(text) {
             match token {
@@ -77,7 +109,7 @@ impl Templates {
                         .try_fold(variables.get(root), |value, field| value.map(|value| value.get(field)));
                     if !matches!(found, Some(Some(_))) {
                         let file = format!("templates/{path}");
-                        return Err(CatalogError::UnknownVariable {
+                        return Err(TemplateError::UnknownVariable {
                             file,
                             line,
                             variable: variable.to_owned(),
@@ -154,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    fn render(text: &str) -> Result<String, CatalogError> {
+    fn render(text: &str) -> Result<String, TemplateError> {
         let part = "{% if part.there %}\n{{ part.gone }}{% endif %}";
         let templates = Templates::new([("a/main.yaml", text), ("a/part.yaml", part)])?;
         let variables = json!({"name": "n", "images": {"manager": "m"}, "on": true, "part": {"there": true}});
@@ -174,7 +206,7 @@ mod tests {
             ("x\n{% include \"a/part.yaml\" %}", "part", 2, "part.gone"),
         ] {
             match render(text) {
-                Err(CatalogError::UnknownVariable { file: f, line: l, variable: v }) => {
+                Err(TemplateError::UnknownVariable { file: f, line: l, variable: v }) => {
                     let expected = (format!("templates/a/{file}.yaml"), line, variable.to_owned());
                     assert_eq!((f, l, v), expected, "{text}");
                 }
@@ -191,8 +223,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_parsed_or_rendered_is_an_error_of_its_own() {
-        assert!(matches!(render("{{ name "), Err(CatalogError::Templates { .. })));
-        assert!(matches!(render("{{ name | no_such_filter }}"), Err(CatalogError::Templates { .. })));
-        assert!(matches!(render("\n{{ name / 2 }}"), Err(CatalogError::Template { line: 2, .. })));
+        assert!(matches!(render("{{ name "), Err(TemplateError::Parse { .. })));
+        assert!(matches!(render("{{ name | no_such_filter }}"), Err(TemplateError::Parse { .. })));
+        assert!(matches!(render("\n{{ name / 2 }}"), Err(TemplateError::Render { line: 2, .. })));
     }
 }

@@ -2,12 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use semver::Version;
+use semver::{Version, VersionReq};
+use thiserror::Error;
 
-use crate::catalog::Catalog;
-use crate::error::CatalogError;
+use crate::catalog::{Catalog, LookupError};
 
 const TRAINER: &str = "trainer";
+
+/// Why there is no way from one version to another.
+#[derive(Debug, Error)]
+pub enum UpgradeError {
+    /// The catalog does not have a version on it.
+    #[error(transparent)]
+    Unknown(#[from] LookupError),
+    /// A newer version is installed; going back is for `rollback`.
+    #[error("{component} {to} is older than the installed {from}")]
+    Downgrade {
+        /// The component.
+        component: String,
+        /// The installed version.
+        from: Version,
+        /// The version asked for.
+        to: Version,
+    },
+    /// No sequence of upgrades leads from one version to the other.
+    #[error("no way to upgrade {component} from {from} to {to}")]
+    NoPath {
+        /// The component.
+        component: String,
+        /// The installed version.
+        from: Version,
+        /// The version asked for.
+        to: Version,
+        /// What the version asked for can be reached from.
+        upgrades_from: Box<VersionReq>,
+    },
+}
 
 /// The versions of all components after one step of an upgrade; each step is a revision of its own.
 pub type Versions = BTreeMap<String, Version>;
@@ -18,14 +48,14 @@ impl Catalog {
     /// components have the versions that go with it. A component that is new or goes away is no upgrade.
     ///
     /// # Errors
-    /// [`CatalogError::Downgrade`] where `to` is older (that is what `rollback` is for),
-    /// [`CatalogError::NoPath`] where no way leads there, [`CatalogError::UnknownVersion`] for a target that the
+    /// [`UpgradeError::Downgrade`] where `to` is older (that is what `rollback` is for),
+    /// [`UpgradeError::NoPath`] where no way leads there, [`LookupError::Version`] for a target that the
     /// catalog does not have.
-    pub fn upgrade_path(&self, from: &Versions, to: &Versions) -> Result<Vec<Versions>, CatalogError> {
+    pub fn upgrade_path(&self, from: &Versions, to: &Versions) -> Result<Vec<Versions>, UpgradeError> {
         for (component, version) in to {
             self.component(component, version)?;
             if let Some(installed) = from.get(component).filter(|installed| *installed > version) {
-                return Err(CatalogError::Downgrade {
+                return Err(UpgradeError::Downgrade {
                     component: component.clone(),
                     from: installed.clone(),
                     to: version.clone(),
@@ -53,7 +83,7 @@ impl Catalog {
     }
 
     /// The versions of the trainer after `start` on the shortest way to `goal`.
-    fn shortest_way(&self, start: &Version, goal: &Version) -> Result<Vec<Version>, CatalogError> {
+    fn shortest_way(&self, start: &Version, goal: &Version) -> Result<Vec<Version>, UpgradeError> {
         let known: Vec<Version> =
             self.versions(TRAINER).into_iter().filter(|v| v > start && v <= goal).collect();
         let mut seen = BTreeSet::new();
@@ -76,7 +106,7 @@ impl Catalog {
     }
 
     /// What goes with a version of the trainer, of the components that are wanted in the end.
-    fn companions(&self, trainer: &Version, to: &Versions) -> Result<Versions, CatalogError> {
+    fn companions(&self, trainer: &Version, to: &Versions) -> Result<Versions, LookupError> {
         let manifest = &self.component(TRAINER, trainer)?.manifest;
         let at = |component: &String, wanted: &Version| match component.as_str() {
             TRAINER => trainer.clone(),
@@ -85,7 +115,7 @@ impl Catalog {
         Ok(to.iter().map(|(component, wanted)| (component.clone(), at(component, wanted))).collect())
     }
 
-    fn check_step(&self, before: &Versions, after: &Versions) -> Result<(), CatalogError> {
+    fn check_step(&self, before: &Versions, after: &Versions) -> Result<(), UpgradeError> {
         for (component, version) in after {
             let Some(installed) = before.get(component).filter(|installed| *installed != version) else {
                 continue;
@@ -97,15 +127,15 @@ impl Catalog {
         Ok(())
     }
 
-    fn no_path(&self, component: &str, from: &Version, to: &Version) -> CatalogError {
+    fn no_path(&self, component: &str, from: &Version, to: &Version) -> UpgradeError {
         match self.component(component, to) {
-            Ok(target) => CatalogError::NoPath {
+            Ok(target) => UpgradeError::NoPath {
                 component: component.to_owned(),
                 from: from.clone(),
                 to: to.clone(),
                 upgrades_from: Box::new(target.manifest.upgrades_from.clone()),
             },
-            Err(unknown) => unknown,
+            Err(unknown) => unknown.into(),
         }
     }
 }
@@ -176,16 +206,19 @@ mod tests {
         let error = |from: &Versions, to: &Versions| catalog.upgrade_path(from, to).unwrap_err();
         assert!(matches!(
             error(&newest, &versions("2.2.1", "0.11.1")),
-            CatalogError::Downgrade { component, .. } if component == "jobset" || component == "trainer"
+            UpgradeError::Downgrade { component, .. } if component == "jobset" || component == "trainer"
         ));
         assert!(matches!(
             error(&versions("1.9.0", "0.10.1"), &newest),
-            CatalogError::NoPath { component, .. } if component == "trainer"
+            UpgradeError::NoPath { component, .. } if component == "trainer"
         ));
         assert!(matches!(
             error(&versions("2.2.1", "0.9.0"), &newest),
-            CatalogError::NoPath { component, .. } if component == "jobset"
+            UpgradeError::NoPath { component, .. } if component == "jobset"
         ));
-        assert!(matches!(error(&newest, &versions("2.9.0", "0.12.0")), CatalogError::UnknownVersion { .. }));
+        assert!(matches!(
+            error(&newest, &versions("2.9.0", "0.12.0")),
+            UpgradeError::Unknown(LookupError::Version { .. })
+        ));
     }
 }

@@ -18,7 +18,7 @@ fn installation() -> Installation {
 fn options(catalog: &Catalog, given: &[(&str, &str)]) -> Result<Options> {
     let given: BTreeMap<String, Raw> =
         given.iter().map(|(name, value)| ((*name).to_owned(), Raw::from(*value))).collect();
-    Ok(Options::parse(catalog, &given)?)
+    Ok(catalog.parse_options(&given)?)
 }
 
 fn daemon(catalog: &Catalog, given: &[(&str, &str)]) -> Result<Desired> {

@@ -10,7 +10,8 @@ use semver::Version;
 use serde_json::{Value, json};
 use support::{catalog, chosen, given};
 use trainerd_catalog::{
-    CatalogError, Conflicts, Current, InvalidOptions, Options, Raw, RuntimeChoice, Schema, VersionChoice, Why,
+    Conflicts, Current, InvalidOptions, KubernetesError, LookupError, Raw, ResolveError, RuntimeChoice,
+    Schema, UnmetNeed, UpgradeError, VersionChoice, Why,
 };
 
 const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -18,10 +19,10 @@ const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15
 /// What is wrong with options: option, rule, nearest spelling; from reading or from choosing versions.
 fn wrong(given: &BTreeMap<String, Raw>) -> Vec<(String, String, Option<String>)> {
     let catalog = catalog();
-    let invalid: InvalidOptions = match Options::parse(catalog, given) {
+    let invalid: InvalidOptions = match catalog.parse_options(given) {
         Err(invalid) => invalid,
         Ok(options) => match catalog.resolve(&options, None) {
-            Err(CatalogError::Options(invalid)) => invalid,
+            Err(ResolveError::Options(invalid)) => invalid,
             other => panic!("{given:?}: {other:?}"),
         },
     };
@@ -171,7 +172,7 @@ fn every_bad_option_is_told_in_order_of_name() {
     let names: Vec<&str> = rows.iter().map(|(option, ..)| option.as_str()).collect();
     assert_eq!(names, ["a", "conflicts", "settle", "trainer-version"]);
 
-    let invalid = Options::parse(catalog(), &given(&[("settle", "x"), ("conflicts", "x")])).unwrap_err();
+    let invalid = catalog().parse_options(&given(&[("settle", "x"), ("conflicts", "x")])).unwrap_err();
     assert_eq!(
         invalid.to_string(),
         "invalid value \"x\" for option conflicts: must be force, refuse or yield (+1 more)"
@@ -282,14 +283,14 @@ fn versions_are_chosen_as_the_options_say() {
     ];
     let catalog = catalog();
     for (pairs, installed, versions, why) in cases {
-        let options = Options::parse(catalog, &given(pairs)).unwrap();
+        let options = catalog.parse_options(&given(pairs)).unwrap();
         let current = installed.then_some(Current { components: &trainer_2_2 });
         let resolution = catalog.resolve(&options, current).unwrap();
         let found = ["trainer", "jobset", "lws"].map(|name| resolution.components[name].version.to_string());
         assert_eq!(found.each_ref().map(String::as_str), *versions, "{pairs:?}");
         assert_eq!(resolution.components["trainer"].why.to_string(), *why, "{pairs:?}");
     }
-    let resolution = catalog.resolve(&Options::parse(catalog, &given(&[])).unwrap(), None).unwrap();
+    let resolution = catalog.resolve(&catalog.parse_options(&given(&[])).unwrap(), None).unwrap();
     let goes_with = Why::GoesWith { component: "trainer".to_owned(), version: Version::new(2, 3, 0) };
     assert_eq!(resolution.components["jobset"].why, goes_with);
 }
@@ -299,13 +300,13 @@ fn an_installed_version_that_is_not_in_the_catalog_is_an_error() {
     let catalog = catalog();
     let installed = BTreeMap::from([("trainer".to_owned(), Version::new(2, 0, 1))]);
     let current = Some(Current { components: &installed });
-    let options = Options::parse(catalog, &given(&[])).unwrap();
+    let options = catalog.parse_options(&given(&[])).unwrap();
     assert!(matches!(
         catalog.resolve(&options, current),
-        Err(CatalogError::UnknownVersion { component, version, known })
+        Err(ResolveError::Unknown(LookupError::Version { component, version, known }))
             if component == "trainer" && version == Version::new(2, 0, 1) && known.len() == 2
     ));
-    let options = Options::parse(catalog, &given(&[("trainer-version", "2.2")])).unwrap();
+    let options = catalog.parse_options(&given(&[("trainer-version", "2.2")])).unwrap();
     assert!(catalog.resolve(&options, current).is_ok());
 }
 
@@ -326,8 +327,8 @@ fn what_is_left_out_must_be_in_the_cluster() {
     let (_, resolution) = chosen(&[("components", "trainer")]);
     assert_eq!(resolution.external.keys().collect::<Vec<_>>(), ["jobset"]);
     let unmet = |found: Option<Version>| {
-        let needed = Box::new(resolution.external["jobset"].clone());
-        CatalogError::UnmetNeed { component: "jobset".to_owned(), needed, found }.to_string()
+        let needed = resolution.external["jobset"].clone();
+        UnmetNeed { component: "jobset".to_owned(), needed, found }.to_string()
     };
     assert_eq!(unmet(None), "jobset is not in the cluster; trainer 2.3.0 needs >=0.12.0, <0.13.0");
     assert_eq!(
@@ -350,7 +351,7 @@ fn kubernetes_must_be_in_range() {
     );
     assert!(matches!(
         catalog.check_kubernetes(&resolution, "one"),
-        Err(CatalogError::KubernetesVersion { text }) if text == "one"
+        Err(KubernetesError::NotAVersion { text }) if text == "one"
     ));
     let ranges = catalog.kubernetes_ranges(&resolution).unwrap();
     assert_eq!(ranges.keys().collect::<Vec<_>>(), ["jobset", "lws", "trainer"]);
@@ -364,6 +365,6 @@ fn the_stack_upgrades_from_2_2_to_2_3_and_not_back() {
     assert_eq!(catalog.upgrade_path(&old, &new).unwrap(), std::slice::from_ref(&new));
     assert!(matches!(
         catalog.upgrade_path(&new, &old),
-        Err(CatalogError::Downgrade { component, .. }) if component == "jobset"
+        Err(UpgradeError::Downgrade { component, .. }) if component == "jobset"
     ));
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use support::{catalog, given, render_with, rendered};
 use trainerd_api::kinds;
-use trainerd_catalog::{Catalog, CatalogError, Current, Options, Raw, Schema};
+use trainerd_catalog::{Catalog, Current, InvalidOptions, Raw, RenderError, ResolveError, Schema};
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 
@@ -17,12 +17,23 @@ fn installation() -> Installation {
     Installation { name: "kubeflow-trainer".to_owned(), namespace: "kubeflow-system".to_owned() }
 }
 
-fn render_in(catalog: &Catalog, pairs: &[(&str, &str)]) -> Result<Desired, CatalogError> {
-    let options = Options::parse(catalog, &given(pairs))?;
-    catalog.render(&options, &catalog.resolve(&options, None)?, &installation())
+fn render_in(catalog: &Catalog, pairs: &[(&str, &str)]) -> Result<Desired, InvalidOptions> {
+    let options = catalog.parse_options(&given(pairs))?;
+    let resolution = match catalog.resolve(&options, None) {
+        Err(ResolveError::Options(invalid)) => return Err(invalid),
+        other => other.unwrap(),
+    };
+    bad_patches(catalog.render(&options, &resolution, &installation()))
 }
 
-fn render(patches: &str) -> Result<Desired, CatalogError> {
+fn bad_patches(rendered: Result<Desired, RenderError>) -> Result<Desired, InvalidOptions> {
+    match rendered {
+        Err(RenderError::Patches(invalid)) => Err(invalid),
+        other => Ok(other.unwrap()),
+    }
+}
+
+fn render(patches: &str) -> Result<Desired, InvalidOptions> {
     render_in(catalog(), &[("patches", patches)])
 }
 
@@ -32,9 +43,9 @@ fn object(desired: &Desired, kind: &str, name: &str) -> Value {
 }
 
 /// Rule and nearest spelling of each fault.
-fn wrong(result: Result<Desired, CatalogError>) -> Vec<(String, Option<String>)> {
+fn wrong(result: Result<Desired, InvalidOptions>) -> Vec<(String, Option<String>)> {
     match result {
-        Err(CatalogError::Options(invalid)) => {
+        Err(invalid) => {
             let row = |error: &trainerd_catalog::OptionError| {
                 assert_eq!(error.option, "patches");
                 (error.rule.to_string(), error.nearest.clone())
@@ -137,10 +148,10 @@ fn a_list_may_stand_in_a_file_of_options_as_it_is() {
     let text = "- target: {kind: Deployment, component: jobset}\n  patch: {spec: {replicas: 2}}\n";
     let list: Value = serde_yaml::from_str(text).unwrap();
     let raw = BTreeMap::from([("patches".to_owned(), Raw::Typed(list))]);
-    let options = Options::parse(catalog(), &raw).unwrap();
+    let options = catalog().parse_options(&raw).unwrap();
     assert!(options.values()["patches"].is_string());
     let again = BTreeMap::from([("patches".to_owned(), Raw::Typed(options.values()["patches"].clone()))]);
-    assert_eq!(Options::parse(catalog(), &again).unwrap(), options);
+    assert_eq!(catalog().parse_options(&again).unwrap(), options);
     let desired =
         catalog().render(&options, &catalog().resolve(&options, None).unwrap(), &installation()).unwrap();
     assert_eq!(object(&desired, "Deployment", "jobset-controller-manager")["spec"]["replicas"], 2);
@@ -237,7 +248,7 @@ fn every_entry_that_is_wrong_is_told() {
 fn patches_of_the_daemon_are_for_the_daemon_alone() {
     let text = "- {target: {kind: Deployment, component: trainerd}, patch: {spec: {replicas: 2}}}\n\
                 - {target: {kind: Deployment, component: lws}, patch: {spec: {replicas: 5}}}\n";
-    let options = Options::parse(catalog(), &given(&[("patches", text)])).unwrap();
+    let options = catalog().parse_options(&given(&[("patches", text)])).unwrap();
     let daemon = catalog().render_daemon(&options, &installation()).unwrap();
     assert_eq!(object(&daemon, "Deployment", "trainerd")["spec"]["replicas"], 2);
     let stack = render(text).unwrap();
@@ -274,19 +285,18 @@ fn a_target_that_a_newer_version_no_longer_has_is_said() {
     assert!(render_in(&catalog, &[&base[..], &[("trainer-version", "1.0.0")]].concat()).is_ok());
 
     let options =
-        Options::parse(&catalog, &given(&[&base[..], &[("trainer-version", "1.1.0")]].concat())).unwrap();
+        catalog.parse_options(&given(&[&base[..], &[("trainer-version", "1.1.0")]].concat())).unwrap();
     let installed = BTreeMap::from([("trainer".to_owned(), "1.0.0".parse().unwrap())]);
     let resolution = catalog.resolve(&options, Some(Current { components: &installed })).unwrap();
-    let found =
-        wrong(catalog.render_change(&options, &resolution, &installation(), Naming::Upstream, &installed));
+    let change = |from| catalog.render_change(&options, &resolution, &installation(), Naming::Upstream, from);
+    let found = wrong(bad_patches(change(&installed)));
     assert_eq!(
         found[0].0,
         "entry 1: no target any more: trainer 1.0.0 has ConfigMap b, trainer 1.1.0 has not"
     );
     // Where no installed version has it either, nothing is gone.
     let never = BTreeMap::from([("trainer".to_owned(), "1.1.0".parse().unwrap())]);
-    let found =
-        wrong(catalog.render_change(&options, &resolution, &installation(), Naming::Upstream, &never));
+    let found = wrong(bad_patches(change(&never)));
     assert_eq!(found[0].0, "entry 1: no target: there is no ConfigMap b (there is a)");
 }
 
@@ -296,9 +306,8 @@ fn every_rendered_object_is_what_the_type_table_says() {
     let table = trainerd_api::table().unwrap();
     for version in ["2.2.1", "2.3.0"] {
         let desired = render_with(version, "kubeflow-system", &[("image-pull-secrets", "a")]);
-        let daemon = catalog()
-            .render_daemon(&Options::parse(catalog(), &given(&[])).unwrap(), &installation())
-            .unwrap();
+        let daemon =
+            catalog().render_daemon(&catalog().parse_options(&given(&[])).unwrap(), &installation()).unwrap();
         assert_eq!(desired.objects.len(), rendered(version).len());
         for object in desired.objects.iter().chain(&daemon.objects) {
             let key = object.key();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{catalog, chosen, given, render_with, rendered};
 use trainerd_api::crds::{Edition, names};
-use trainerd_catalog::{Catalog, CatalogError, ObjectFault, Options, Schema, yaml};
+use trainerd_catalog::{Catalog, Dangling, ObjectFault, RenderError, Schema, yaml};
 use trainerd_plan::desired::{Desired, DesiredObject, Installation};
 
 fn text(desired: &Desired) -> String {
@@ -19,7 +19,7 @@ fn text(desired: &Desired) -> String {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    hex::encode(Sha256::digest(text))
 }
 
 /// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
@@ -411,7 +411,7 @@ fn a_namespace_must_be_one() {
         let installation = Installation { name: "i".to_owned(), namespace: namespace.to_owned() };
         assert!(matches!(
             catalog().render(&options, &resolution, &installation),
-            Err(CatalogError::Namespace { namespace: named }) if named == namespace
+            Err(RenderError::Namespace { namespace: named }) if named == namespace
         ));
     }
 }
@@ -444,13 +444,13 @@ fn every_webhook_has_a_probe() {
 }
 
 /// A catalog with one component of one template, rendered.
-fn render_template(component: &str, template: &str) -> Result<Desired, CatalogError> {
+fn render_template(component: &str, template: &str) -> Result<Desired, RenderError> {
     let head = "name: trainer\nversion: 1.0.0\nupgradesFrom: '*'\nfiles: [trainer/a.yaml]\n";
     let component = format!("{head}{component}");
     let files = [("trainer/1.0.0/component.yaml", component.as_str()), ("trainer/a.yaml", template)];
-    let catalog = Catalog::new(Schema::builtin()?, &files)?;
-    let options = Options::parse(&catalog, &given(&[("components", "trainer"), ("runtimes", "none")]))?;
-    let resolution = catalog.resolve(&options, None)?;
+    let catalog = Catalog::new(Schema::builtin().unwrap(), &files).unwrap();
+    let options = catalog.parse_options(&given(&[("components", "trainer"), ("runtimes", "none")])).unwrap();
+    let resolution = catalog.resolve(&options, None).unwrap();
     catalog.render(&options, &resolution, &Installation { name: "i".to_owned(), namespace: "n".to_owned() })
 }
 
@@ -484,7 +484,7 @@ fn objects_that_break_a_rule_are_refused() {
     ];
     for (template, expected) in cases {
         match render_template("", template) {
-            Err(CatalogError::Object { file, fault, .. }) => {
+            Err(RenderError::Object { file, fault, .. }) => {
                 assert_eq!((file.as_str(), &fault), ("templates/trainer/a.yaml", expected));
             }
             other => panic!("{template}: {other:?}"),
@@ -492,9 +492,9 @@ fn objects_that_break_a_rule_are_refused() {
     }
     let twice = format!("{CONFIG_MAP}---\n{CONFIG_MAP}");
     assert!(
-        matches!(render_template("", &twice), Err(CatalogError::Twice { object }) if object == "ConfigMap n/a")
+        matches!(render_template("", &twice), Err(RenderError::Twice { object }) if object == "ConfigMap n/a")
     );
-    assert!(matches!(render_template("", "a: [\n"), Err(CatalogError::Manifest { .. })));
+    assert!(matches!(render_template("", "a: [\n"), Err(RenderError::Manifest { .. })));
 }
 
 #[test]
@@ -506,7 +506,7 @@ fn order_adds_edges() {
     assert!(desired.objects[1].after.is_empty());
     let order = "order: [{object: ConfigMap a, after: ConfigMap c}]\n";
     assert!(
-        matches!(render_template(order, &template), Err(CatalogError::Dangling { what, .. }) if what == "object ConfigMap c")
+        matches!(render_template(order, &template), Err(RenderError::Dangling(Dangling { what, .. })) if what == "object ConfigMap c")
     );
 }
 
@@ -530,8 +530,7 @@ fn a_broken_catalog_says_which_file() {
     );
     let crds = component("crds: [{name: things.example.io}]\n").replace("name: a", "name: trainer");
     let catalog = Catalog::new(Schema::builtin().unwrap(), &[("trainer/1/component.yaml", &crds)]).unwrap();
-    let options =
-        Options::parse(&catalog, &given(&[("components", "trainer"), ("runtimes", "none")])).unwrap();
+    let options = catalog.parse_options(&given(&[("components", "trainer"), ("runtimes", "none")])).unwrap();
     let resolution = catalog.resolve(&options, None).unwrap();
     let installation = Installation { name: "i".to_owned(), namespace: "n".to_owned() };
     let error = catalog.render(&options, &resolution, &installation).unwrap_err();

@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $kind:ty;)*) => {

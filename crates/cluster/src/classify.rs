@@ -28,7 +28,7 @@ pub(crate) struct Asked {
 /// `code` is the HTTP status, `retry_after` the header of that name. A body that is no `Status`, from a proxy
 /// or a path that is not served, is classified by its code. Words about a Secret that was sent are left out.
 pub(crate) fn classify(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
-    without_words(asked, code, classify_body(asked, code, retry_after, body))
+    without_words(asked.verb, &asked.path, code, classify_body(asked, code, retry_after, body))
 }
 
 fn classify_body(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::classify::Asked;
-use crate::connect::ConnectError;
 use crate::observer::Observer;
 use crate::proxy::Proxy;
 use crate::rate::Rate;
-use crate::version::{KubernetesVersion, VersionError};
+use crate::version::KubernetesVersion;
 
 /// Time limit of a request that is not a watch, unless [`Cluster::with_timeout`] says otherwise. The API
 /// server's own limit is 60 s; webhooks may take 30 s of it.
@@ -63,25 +61,9 @@ impl Cluster {
         }
     }
 
-    /// The API server's version when it was first asked for: one request, then none.
-    ///
-    /// # Errors
-    /// As [`Cluster::connect`].
-    pub async fn version(&self) -> Result<&KubernetesVersion, ConnectError> {
-        self.shared.version.get_or_try_init(|| self.read_version()).await
-    }
-
-    async fn read_version(&self) -> Result<KubernetesVersion, ConnectError> {
-        let answer = self.version_answer().await.map_err(|error| self.not_answered(error))?;
-        let info: Option<VersionInfo> = serde_json::from_value(answer).ok();
-        let version = match info {
-            Some(info) => KubernetesVersion::parse(&info.git_version),
-            None => Err(VersionError("without gitVersion".to_owned())),
-        };
-        version.map_err(|source| ConnectError::NotKubernetes {
-            server: self.server().to_owned(),
-            source: source.into(),
-        })
+    /// The version that the API server told, if it was asked.
+    pub(crate) fn told_version(&self) -> &OnceCell<KubernetesVersion> {
+        &self.shared.version
     }
 
     /// Whether our user could do everything when the connection was made.
@@ -135,11 +117,4 @@ impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("server", &self.shared.server).finish_non_exhaustive()
     }
-}
-
-/// What `/version` answers, as far as it matters.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct VersionInfo {
-    git_version: String,
 }

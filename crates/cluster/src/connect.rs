@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::permissions::{self, Rule};
 use crate::proxy::{self, NamedBy, NotAProxy, Proxy};
 use crate::retry::{RetryPolicy, RetryWait, with_retry};
 use crate::transport::{Call, transport_failure};
+use crate::version::{KubernetesVersion, VersionError};
 
 /// Time limit of a TCP and TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -266,10 +268,28 @@ impl Cluster {
         answer.await.and_then(|answer| answer)
     }
 
-    /// Asks for `/version`, as patiently as everything else.
-    pub(crate) async fn version_answer(&self) -> Result<Value, RequestError> {
+    /// The API server's version when it was first asked for: one request, then none.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn version(&self) -> Result<&KubernetesVersion, ConnectError> {
+        self.told_version().get_or_try_init(|| self.read_version()).await
+    }
+
+    /// Asks as patiently as everything else.
+    async fn read_version(&self) -> Result<KubernetesVersion, ConnectError> {
         let ask = async || self.call(Call::get(Verb::Get, "/version".to_owned())).await;
-        self.asked_again(PATIENCE, None, ask).await
+        let asked = self.asked_again(PATIENCE, None, ask);
+        let answer = asked.await.map_err(|error| self.not_answered(error))?;
+        let info: Option<VersionInfo> = serde_json::from_value(answer).ok();
+        let version = match info {
+            Some(info) => KubernetesVersion::parse(&info.git_version),
+            None => Err(VersionError("without gitVersion".to_owned())),
+        };
+        version.map_err(|source| ConnectError::NotKubernetes {
+            server: self.server().to_owned(),
+            source: source.into(),
+        })
     }
 }
 
@@ -401,4 +421,11 @@ impl Cluster {
             source => ConnectError::NotKubernetes { server, source: source.into() },
         }
     }
+}
+
+/// What `/version` answers, as far as it matters.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VersionInfo {
+    git_version: String,
 }

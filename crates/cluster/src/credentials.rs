@@ -7,8 +7,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use kube::client::AuthError;
-
-use crate::transport::causes;
+use trainerd_causes::causes;
 
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};

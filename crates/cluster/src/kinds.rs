@@ -1,7 +1,7 @@
 //! How the kinds of a group are served: for whoever knows a kind only by its name.
 
 use serde_json::Value;
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::error::RequestError;
 

@@ -1,7 +1,6 @@
 //! One request and its answer.
 
 use std::error::Error as StdError;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{Method, Request};
 use kube::client::{AuthError, Body};
 use serde_json::Value;
+use trainerd_causes::causes;
 
 use crate::classify::{Asked, classify};
 use crate::cluster::Cluster;
@@ -154,19 +154,6 @@ async fn decoded(body: bytes::Bytes) -> Result<Value, serde_json::Error> {
 /// Seconds of a `Retry-After` header. The API server never sends the date form.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// An error and its sources, outermost first.
-pub(crate) fn causes<'e>(
-    error: &'e (dyn StdError + 'static),
-) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        // An io::Error that wraps another error gives the other's source as its own, which skips one.
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        }
-    })
 }
 
 /// Tells by the types in the chain of sources.

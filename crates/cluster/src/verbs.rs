@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};

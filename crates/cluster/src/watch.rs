@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream};
 use kube::core::Status;
 use serde::Deserialize;
 use serde_json::Value;
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::classify::{Asked, classify_status};
 use crate::cluster::Cluster;

@@ -1,13 +1,12 @@
 //! What the API server says of a Secret that it refused is withheld: validation, admission webhooks and policies may
 //! quote what it holds, and an error goes into Events, records, status views and logs, which more people read.
 
-use crate::classify::Asked;
 use crate::error::{Cause, RequestError, Verb};
 
 /// The same error without words that may quote the object that was sent. What kind of refusal it is and which fields
 /// it is about stay.
-pub(crate) fn without_words(asked: &Asked, code: u16, error: RequestError) -> RequestError {
-    if !sends_secret(asked) {
+pub(crate) fn without_words(verb: Verb, path: &str, code: u16, error: RequestError) -> RequestError {
+    if !sends_secret(verb, path) {
         return error;
     }
     match error {
@@ -44,13 +43,13 @@ pub(crate) fn without_words(asked: &Asked, code: u16, error: RequestError) -> Re
 }
 
 /// Whether a request sends what a Secret shall hold.
-fn sends_secret(asked: &Asked) -> bool {
-    let path = asked.path.split('?').next().unwrap_or_default();
+fn sends_secret(verb: Verb, path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
     let mut segments = path.trim_start_matches('/').split('/');
     let is_core = segments.next() == Some("api");
     // /api/v1/namespaces/NAMESPACE/secrets/NAME
     let is_secret = is_core && segments.nth(3) == Some("secrets");
-    is_secret && matches!(asked.verb, Verb::Create | Verb::Update | Verb::Patch)
+    is_secret && matches!(verb, Verb::Create | Verb::Update | Verb::Patch)
 }
 
 fn told(code: u16, causes: &[Cause]) -> String {

@@ -16,7 +16,7 @@ use trainerd_cluster::{
     ApplyParams, Cluster, ConflictKind, ConnectError, ConnectOptions, CreateParams, DeleteParams, Deletion,
     ListParams, RequestError,
 };
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 fn options() -> ConnectOptions {
     ConnectOptions {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{ApplyParams, Cluster, CreateParams, RequestError};
@@ -11,7 +12,6 @@ use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
 use trainerd_plan::{applyset, ownership, seal};
 
-use crate::error::one_line;
 use crate::retry::PATIENCE;
 use crate::write::WriteError;
 

@@ -118,7 +118,7 @@ impl Fresh {
     fn of(lines: Vec<String>) -> Result<Self, ChunkError> {
         let text = lines.join("\n");
         let bytes = zstd::encode_all(text.as_bytes(), LEVEL)?;
-        let digest = hex(&Sha256::digest(text.as_bytes()));
+        let digest = hex::encode(Sha256::digest(text.as_bytes()));
         Ok(Self { chunk: Chunk { digest, lines }, bytes })
     }
 }
@@ -127,7 +127,7 @@ impl Chunk {
     /// Reads compressed bytes, and believes them only if they are what the digest says.
     pub fn decompress(digest: &str, bytes: &[u8]) -> Result<Self, ChunkError> {
         let text = decompressed(bytes)?;
-        let found = hex(&Sha256::digest(&text));
+        let found = hex::encode(Sha256::digest(&text));
         if found != digest {
             return Err(ChunkError::Damaged { digest: digest.to_owned(), found });
         }
@@ -258,16 +258,6 @@ fn close(lines: Vec<String>, chunks: &mut Vec<Fresh>) -> Result<(), ChunkError> 
     close(second, chunks)
 }
 
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +345,7 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 bytes.extend(state.to_be_bytes());
             }
-            hex(&bytes)
+            hex::encode(bytes)
         };
         let objects: Vec<_> = (0..100).map(|i| object(&format!("a-{i:03}"), &noise())).collect();
         let (uses, fresh) = pack(lines(&objects), &[]).unwrap();

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
+use trainerd_causes::one_line;
 use trainerd_plan::desired::Desired;
 use trainerd_plan::identify::identify;
 
 use crate::engine::Engine;
-use crate::error::{EngineError, one_line};
+use crate::error::EngineError;
 use crate::namespace::released;
 use crate::record::{Outcome, Record};
 use crate::revision::{Header, Revision};
@@ -84,7 +85,7 @@ impl Engine {
             }),
         };
         if let Some(damage) = &damage {
-            tracing::warn!(?damage, "something of what trainerd keeps in the cluster is lost");
+            tracing::warn!(?damage, "some of trainerd's own Secrets are lost");
         }
         Ok(State { stored, current: loaded.ok(), header, damage })
     }

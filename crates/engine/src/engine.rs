@@ -15,6 +15,7 @@ use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner;
 use trainerd_plan::request::Request;
+use trainerd_plan::yielding;
 
 use crate::confirmed::but_for;
 use crate::damage::Damage;
@@ -131,8 +132,8 @@ impl Engine {
         let plan = planner::plan(&request);
         let plan = plan.map_err(|refused| EngineError::Refused(elsewhere::gathered(refused, &observed)))?;
         let mut package = packing.done().await?;
-        if planner::is_yielding(&desired, &plan) {
-            desired = Arc::new(planner::with_yielded(Arc::unwrap_or_clone(desired), &plan));
+        if yielding::is_yielding(&desired, &plan) {
+            desired = Arc::new(yielding::with_yielded(Arc::unwrap_or_clone(desired), &plan));
             package = self.store.packing(record.current, Arc::clone(&desired)).await?.done().await?;
         }
         let same = state.header().filter(|header| header.digest == package.digest);
@@ -282,7 +283,7 @@ impl Engine {
             state.damage = None;
         }
         if prepared.persist == Persist::Nothing {
-            self.put_right(&state, prepared, guard, options).await?;
+            self.repair_current(&state, prepared, guard, options).await?;
             return Ok(state);
         }
         let Prepared { plan, revision, from, desired, package, observed, persist, allow, .. } = prepared;
@@ -297,18 +298,14 @@ impl Engine {
         stored.record = stored.record.open(journal)?;
         self.include(&mut stored, &[&desired]);
         state.stored = self.store.write(&stored).await?;
-        match self.walk(&plan, observed, Some(guard), &desired, options).await? {
-            Ended::Failed { failure, .. } if failure.overtaken().is_some() => {
-                let header = self.store.header(revision).await?;
-                let start = Start::Overtaken(Box::new(failure));
-                self.go_on(state, Some(Revision { header, desired }), start, guard, options).await
-            }
-            ended => self.conclude(state, plan.purpose, desired, ended, guard, options).await,
-        }
+        let ended = self.walk(&plan, observed, Some(guard), &desired, options).await?;
+        let header = self.store.header(revision).await?;
+        self.go_on(state, Some(Revision { header, desired }), Start::Walked(Box::new(ended)), guard, options)
+            .await
     }
 
     /// Runs a plan to the revision that the installation is at, which needs no journal.
-    async fn put_right(
+    async fn repair_current(
         &self,
         state: &State,
         mut prepared: Prepared,
@@ -444,27 +441,4 @@ pub(crate) fn next_number(record: &Record) -> u64 {
     let known = record.results.keys().copied().chain(record.current);
     let known = known.chain(record.journal.iter().map(|journal| journal.target));
     known.max().unwrap_or(0) + 1
-}
-
-impl Ended {
-    /// The end of a run that keeps no journal of its own, or leaves it open.
-    pub(crate) fn into_result(
-        self,
-        purpose: Purpose,
-        revision: u64,
-        options: &RunOptions<'_>,
-    ) -> Result<(), EngineError> {
-        match self {
-            Self::Done => Ok(()),
-            Self::Failed { failure, .. } => {
-                failure.tell(options.sink);
-                Err(EngineError::Failed { purpose, revision, cause: Box::new(failure) })
-            }
-            Self::TimedOut { waiting } => {
-                let seconds = options.timeout.unwrap_or_default().as_secs();
-                Err(EngineError::TimedOut { seconds, waiting })
-            }
-            Self::Interrupted => Err(EngineError::Interrupted),
-        }
-    }
 }

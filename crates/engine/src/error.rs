@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::{LeaseError, LeaseLost};
 use trainerd_cluster::{ConflictKind, ConnectError, RequestError};
 use trainerd_plan::in_use::Held;
@@ -271,18 +272,6 @@ impl EngineError {
     ) -> impl FnOnce(RequestError) -> Self {
         move |source| Self::Request { action, what: what.to_string(), source }
     }
-}
-
-/// An error and its causes in one line: for records and events, which outlive the error.
-pub fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 struct Listed<'a>(&'a [Refused]);

@@ -8,6 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::Backoff;
@@ -19,7 +20,7 @@ use trainerd_plan::readiness::{self, Status};
 use trainerd_plan::reason::WaitingOn;
 
 use crate::admission;
-use crate::error::{EngineError, Failure, one_line};
+use crate::error::{EngineError, Failure};
 use crate::event::{Event, Sink, millis};
 use crate::live::Live;
 use crate::observe::IN_FLIGHT;
@@ -437,10 +438,10 @@ impl Run<'_> {
             {
                 waiting(&refusal.message)
             }
-            Some(_) => waiting("not answering yet"),
+            Some(_) => waiting("no answer yet"),
             None => {
                 self.ask(index, None);
-                waiting("not answering yet")
+                waiting("no answer yet")
             }
         }
     }

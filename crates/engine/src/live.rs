@@ -11,9 +11,9 @@ use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::readiness::Workload;
+use trainerd_plan::readiness::waits::{pod_trouble, workload};
 
 use crate::error::Failure;
-use crate::status::{pod_trouble, workload};
 use crate::watches::{Scope, WatchMessage, Watches};
 
 /// The objects of a run.

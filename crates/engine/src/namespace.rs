@@ -1,6 +1,7 @@
 //! Where an installation lives and who may write there: its namespace and its lease.
 
 use serde_json::json;
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::{FencingToken, Identity, LeaseConfig, LeaseGuard};
 use trainerd_cluster::{CreateParams, RequestError, builtin};
 use trainerd_plan::applyset;
@@ -10,7 +11,7 @@ use trainerd_plan::reason::WaitingOn;
 use trainerd_plan::refused::Refused;
 
 use crate::engine::Engine;
-use crate::error::{EngineError, one_line};
+use crate::error::EngineError;
 use crate::event::{Event, Sink};
 use crate::observe;
 use crate::retry::patiently;
@@ -61,7 +62,9 @@ impl Engine {
         sink: Sink<'_>,
     ) -> Result<LeaseGuard, EngineError> {
         let name = applyset::parent_name(self.installation());
-        let report = |on: &WaitingOn| sink(Event::Waiting { object: None, on: on.clone() });
+        let report = |holder: &str| {
+            sink(Event::Waiting { object: None, on: WaitingOn::Lease { holder: holder.to_owned() } });
+        };
         let config = LeaseConfig { after, ..LeaseConfig::new(Identity::of_this_process()) };
         Ok(LeaseGuard::acquire(&self.cluster, &self.installation().namespace, &name, config, report).await?)
     }

@@ -2,6 +2,7 @@
 //! which a controller makes later: nobody says so when its Deployment is applied.
 
 use serde_json::{Value, json};
+use trainerd_causes::one_line;
 use trainerd_cluster::permissions::{self, Rule};
 use trainerd_cluster::{CreateParams, RequestError, builtin};
 use trainerd_plan::object::ObjectKey;
@@ -9,7 +10,7 @@ use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::Step;
 
 use crate::engine::Engine;
-use crate::error::{EngineError, one_line};
+use crate::error::EngineError;
 use crate::prepared::Prepared;
 
 /// What became of the dry-run creates of pods.

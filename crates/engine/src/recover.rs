@@ -1,24 +1,27 @@
-//! How a run ends, and how one that was broken off goes on.
+//! From an open journal to a closed one: the ways in which a run goes on and ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, DesiredObject};
+use trainerd_plan::in_use::Held;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
+use trainerd_plan::yielding;
 
 use crate::confirmed::but_for;
 use crate::engine::Engine;
-use crate::error::{EngineError, Failure, one_line};
+use crate::error::{EngineError, Failure};
 use crate::event::Event;
 use crate::execute::Ended;
 use crate::namespace::released;
 use crate::preflight;
-use crate::record::{Journal, Outcome, Phase};
+use crate::record::{Journal, Outcome, Phase, Record};
 use crate::removal::Confirmed;
 use crate::revision::Revision;
 use crate::run_options::RunOptions;
@@ -26,62 +29,6 @@ use crate::run_policy::RunPolicy;
 use crate::state::State;
 
 impl Engine {
-    /// Closes the journal as the run ended, turning back first where that is called for.
-    pub(crate) async fn conclude(
-        &self,
-        mut state: State,
-        purpose: Purpose,
-        desired: Arc<Desired>,
-        ended: Ended,
-        guard: &Fence,
-        options: &mut RunOptions<'_>,
-    ) -> Result<State, EngineError> {
-        let Some(journal) = state.journal().cloned() else { return Ok(state) };
-        match ended {
-            Ended::Done => self.close(state, desired, None).await,
-            Ended::Failed { failure, pruning } => {
-                let reason = one_line(&failure);
-                failure.tell(options.sink);
-                // Going back to what never worked would only fail again.
-                let worked = |number| state.record().results.get(&number) == Some(&Outcome::Deployed);
-                // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
-                let undo = !matches!(failure, Failure::Refused(_))
-                    && RunPolicy::of(&desired.options).auto_rollback
-                    && journal.from.is_some_and(worked)
-                    && journal.phase == Phase::Forward
-                    // All that is wanted is there; what is no longer wanted is on its way out.
-                    && !pruning
-                    && matches!(journal.purpose, Purpose::Upgrade | Purpose::Change);
-                if undo {
-                    state.stored.record = state.stored.record.undo(reason)?;
-                    state.stored = self.store.write(&state.stored).await?;
-                    options.renew_tries();
-                    let header = self.store.known_header(journal.target);
-                    let target = header.map(|header| Revision { header, desired });
-                    return Box::pin(self.finish(state, target, guard, options)).await;
-                }
-                let revision = journal.target;
-                match journal.phase {
-                    Phase::Forward => {
-                        self.close(state, desired, Some(reason)).await?;
-                        let cause = Box::new(failure);
-                        Err(EngineError::Failed { purpose, revision, cause })
-                    }
-                    Phase::Undo { .. } => {
-                        self.close(state, desired, Some(reason)).await?;
-                        let cause = Box::new(failure);
-                        Err(EngineError::Failed {
-                            purpose: Purpose::Rollback,
-                            revision: journal.from.unwrap_or(revision),
-                            cause,
-                        })
-                    }
-                }
-            }
-            other => other.into_result(purpose, journal.target, options).map(|()| state),
-        }
-    }
-
     /// Closes the journal of a plan that led to `desired`, and lets go of what is no longer needed.
     async fn close(
         &self,
@@ -144,7 +91,7 @@ impl Engine {
                     journal.allow_lossy |= allow.lossy;
                     journal.allow_in_use |= allow.in_use;
                 }
-                Box::pin(self.finish(state, None, &guard.fence(), options)).await
+                Box::pin(self.go_on(state, None, Start::BrokenOff, &guard.fence(), options)).await
             }
             Err(error) => Err(error),
         };
@@ -152,77 +99,114 @@ impl Engine {
         released(guard, answer).await
     }
 
-    /// Plans again towards where the open journal leads, and goes there. `known`: a revision besides the current
-    /// one that need not be read again.
-    pub(crate) async fn finish(
-        &self,
-        state: State,
-        known: Option<Revision>,
-        guard: &Fence,
-        options: &mut RunOptions<'_>,
-    ) -> Result<State, EngineError> {
-        self.go_on(state, known, Start::BrokenOff, guard, options).await
-    }
-
-    /// As [`Self::finish`]; `start`: how it comes that there is a journal.
+    /// Goes where the open journal leads, and closes it as that ended. A plan that fails may be undone: then the journal
+    /// leads back, and so does the next round. `known`: a revision besides the current one that need not be read again;
+    /// `start`: how it comes that there is a journal.
     pub(crate) async fn go_on(
         &self,
         mut state: State,
         known: Option<Revision>,
-        start: Start,
+        mut start: Start,
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
-        let (Some(journal), Some(heading)) = (state.journal().cloned(), state.record().heading()) else {
-            return Ok(state);
-        };
-        if let Some(extent) = journal.extent {
-            let confirmed = Confirmed::Before(journal.started);
-            return self.finish_removal(state, extent, &confirmed, guard, options).await;
+        let mut known: Vec<Revision> = known.into_iter().collect();
+        loop {
+            let (Some(journal), Some(heading)) = (state.journal().cloned(), state.record().heading()) else {
+                return Ok(state);
+            };
+            if let Some(extent) = journal.extent {
+                let confirmed = Confirmed::Before(journal.started);
+                return self.finish_removal(state, extent, &confirmed, guard, options).await;
+            }
+            known.extend(state.current.take());
+            let target = match taken(&mut known, heading) {
+                Some(target) => target,
+                None => self.store.load(heading).await?,
+            };
+            let others = std::mem::take(&mut known);
+            let (ended, held) =
+                Box::pin(self.walk_to(&target, &journal, others, start, guard, options)).await?;
+            let purpose = purpose(&journal);
+            let failure = match ended {
+                Ended::Done => {
+                    let state = self.close(state, target.desired, None).await?;
+                    return match journal.phase {
+                        Phase::Forward => but_for(held, state),
+                        Phase::Undo { reason } => Err(EngineError::RolledBack {
+                            purpose: journal.purpose,
+                            revision: journal.target,
+                            back: heading,
+                            reason,
+                        }),
+                    };
+                }
+                Ended::Failed { failure, pruning } => {
+                    failure.tell(options.sink);
+                    let reason = one_line(&failure);
+                    // While it prunes, all that is wanted is there; what is no longer wanted is on its way out.
+                    if pruning || !is_undone(state.record(), &journal, &target.desired, &failure) {
+                        self.close(state, target.desired, Some(reason)).await?;
+                        failure
+                    } else {
+                        state.stored.record = state.stored.record.undo(reason)?;
+                        state.stored = self.store.write(&state.stored).await?;
+                        options.renew_tries();
+                        (known, start) = (vec![target], Start::BrokenOff);
+                        continue;
+                    }
+                }
+                broken_off => return broken_off.into_result(purpose, heading, options).map(|()| state),
+            };
+            return Err(EngineError::Failed { purpose, revision: heading, cause: Box::new(failure) });
         }
-        let undo = matches!(journal.phase, Phase::Undo { .. });
-        let is_told = !matches!(start, Start::BrokenOff);
+    }
+
+    /// Plans towards the target of a journal from whatever is there now, and walks; again where that met what somebody
+    /// else did.
+    async fn walk_to(
+        &self,
+        target: &Revision,
+        journal: &Journal,
+        mut known: Vec<Revision>,
+        start: Start,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<(Ended, Vec<Held>), EngineError> {
+        let purpose = purpose(journal);
         let mut overtaken = match start {
-            Start::Overtaken(failure) => Some(*failure),
-            Start::Fresh | Start::BrokenOff => None,
-        };
-        let mut known: Vec<Revision> = state.current.take().into_iter().chain(known).collect();
-        let target = match taken(&mut known, heading) {
-            Some(target) => target,
-            None => self.store.load(heading).await?,
-        };
-        match &journal.phase {
-            _ if overtaken.is_some() => {}
-            Phase::Forward if is_told => {}
-            Phase::Undo { reason } => {
-                (options.sink)(Event::RollingBack { to: heading, reason: reason.clone() });
+            Start::Walked(ended) => match *ended {
+                Ended::Failed { failure, .. } if failure.overtaken().is_some() => Some(failure),
+                ended => return Ok((ended, Vec::new())),
+            },
+            Start::Fresh => None,
+            Start::BrokenOff => {
+                (options.sink)(match &journal.phase {
+                    Phase::Undo { reason } => {
+                        Event::RollingBack { to: target.header.number, reason: reason.clone() }
+                    }
+                    Phase::Forward => Event::Recovering { purpose, target: journal.target, undo: false },
+                });
+                None
             }
-            Phase::Forward => {
-                let (purpose, target) = (journal.purpose, journal.target);
-                (options.sink)(Event::Recovering { purpose, target, undo });
-            }
-        }
-        let purpose = if undo { Purpose::Rollback } else { journal.purpose };
-        let mut held = Vec::new();
-        let ended = loop {
+        };
+        loop {
             if let Some(failure) = overtaken.take_if(|_| options.is_out_of_tries()) {
-                break Ended::Failed { failure, pruning: false };
+                return Ok((Ended::Failed { failure, pruning: false }, Vec::new()));
             }
             if let Some(failure) = &overtaken {
                 options.may_plan_again(failure).await;
             }
             let (plan, observed) =
-                self.plan_again(&journal, purpose, &target, std::mem::take(&mut known)).await?;
-            let plan = match (plan, overtaken.take()) {
+                self.plan_again(journal, purpose, target, std::mem::take(&mut known)).await?;
+            let failure = match (plan, overtaken.take()) {
                 // Refused because of what somebody else did: that is what made the plan fail, and is undone.
                 (Err(refused), Some(failure)) => {
                     tracing::warn!(refused = %Failure::Refused(refused), "the plan is not made again");
-                    break Ended::Failed { failure, pruning: false };
+                    failure
                 }
                 // Nothing of a revision that exists says which fields it leaves to others since.
-                (Ok(plan), Some(failure)) if leaves_more(&plan, &target.desired) => {
-                    break Ended::Failed { failure, pruning: false };
-                }
+                (Ok(plan), Some(failure)) if leaves_more(&plan, &target.desired) => failure,
                 // Whoever says the word goes on from here.
                 (Err(refused), None)
                     if journal.purpose == Purpose::Rollback && refused.iter().all(is_lossy) =>
@@ -231,29 +215,24 @@ impl Engine {
                 }
                 // Refused for ever, the journal would stand in the way of whoever wants something else: such a
                 // plan has failed, and is closed. What it left is remembered.
-                (Err(refused), None) => {
-                    break Ended::Failed { failure: Failure::Refused(refused), pruning: false };
+                (Err(refused), None) => Failure::Refused(refused),
+                (Ok(plan), _) => {
+                    preflight::check(&self.cluster, &plan).await?;
+                    (options.sink)(Event::Planned {
+                        purpose,
+                        revision: Some(target.header.number),
+                        counts: plan.counts(),
+                    });
+                    match self.walk(&plan, observed, Some(guard), &target.desired, options).await? {
+                        Ended::Failed { failure, .. } if failure.overtaken().is_some() => {
+                            overtaken = Some(failure);
+                            continue;
+                        }
+                        ended => return Ok((ended, plan.held)),
+                    }
                 }
-                (Ok(plan), _) => plan,
             };
-            preflight::check(&self.cluster, &plan).await?;
-            held.clone_from(&plan.held);
-            (options.sink)(Event::Planned { purpose, revision: Some(heading), counts: plan.counts() });
-            match self.walk(&plan, observed, Some(guard), &target.desired, options).await? {
-                Ended::Failed { failure, .. } if failure.overtaken().is_some() => overtaken = Some(failure),
-                ended => break ended,
-            }
-        };
-        let succeeded = matches!(ended, Ended::Done);
-        let state = self.conclude(state, purpose, target.desired, ended, guard, options).await?;
-        match journal.phase {
-            Phase::Undo { reason } if succeeded => Err(EngineError::RolledBack {
-                purpose: journal.purpose,
-                revision: journal.target,
-                back: heading,
-                reason,
-            }),
-            _ => but_for(held, state),
+            return Ok((Ended::Failed { failure, pruning: false }, Vec::new()));
         }
     }
 
@@ -295,8 +274,28 @@ pub(crate) enum Start {
     BrokenOff,
     /// It was opened a moment ago.
     Fresh,
-    /// It was opened, and its plan met what somebody else did.
-    Overtaken(Box<Failure>),
+    /// It was opened, and its plan was walked.
+    Walked(Box<Ended>),
+}
+
+/// What a journal is for: the way back from a plan that failed is a rollback.
+fn purpose(journal: &Journal) -> Purpose {
+    match journal.phase {
+        Phase::Forward => journal.purpose,
+        Phase::Undo { .. } => Purpose::Rollback,
+    }
+}
+
+/// Whether a plan that failed so is undone by itself.
+fn is_undone(record: &Record, journal: &Journal, desired: &Desired, failure: &Failure) -> bool {
+    // Going back to what never worked would only fail again.
+    let worked = |number| record.results.get(&number) == Some(&Outcome::Deployed);
+    // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
+    !matches!(failure, Failure::Refused(_))
+        && RunPolicy::of(&desired.options).auto_rollback
+        && journal.from.is_some_and(worked)
+        && journal.phase == Phase::Forward
+        && matches!(journal.purpose, Purpose::Upgrade | Purpose::Change)
 }
 
 /// The revision of that number, if it is among those in memory.
@@ -307,7 +306,7 @@ fn taken(known: &mut Vec<Revision>, number: u64) -> Option<Revision> {
 
 /// Whether a plan leaves fields to others that the state it leads to does not.
 fn leaves_more(plan: &Plan, desired: &Desired) -> bool {
-    planner::is_yielding(desired, plan) && planner::with_yielded(desired.clone(), plan) != *desired
+    yielding::is_yielding(desired, plan) && yielding::with_yielded(desired.clone(), plan) != *desired
 }
 
 fn is_lossy(refused: &Refused) -> bool {
@@ -325,4 +324,27 @@ pub(crate) fn written_before(target: &Desired, others: &[Revision]) -> Desired {
         objects.entry(object.key()).or_insert(object);
     }
     Desired { objects: objects.into_values().cloned().collect(), ..target.clone() }
+}
+
+impl Ended {
+    /// The end of a run that keeps no journal of its own, or leaves it open.
+    pub(crate) fn into_result(
+        self,
+        purpose: Purpose,
+        revision: u64,
+        options: &RunOptions<'_>,
+    ) -> Result<(), EngineError> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Failed { failure, .. } => {
+                failure.tell(options.sink);
+                Err(EngineError::Failed { purpose, revision, cause: Box::new(failure) })
+            }
+            Self::TimedOut { waiting } => {
+                let seconds = options.timeout.unwrap_or_default().as_secs();
+                Err(EngineError::TimedOut { seconds, waiting })
+            }
+            Self::Interrupted => Err(EngineError::Interrupted),
+        }
+    }
 }

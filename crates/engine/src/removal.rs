@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::desired::Desired;
 use trainerd_plan::object::{GroupKind, ObjectKey};
@@ -16,7 +17,7 @@ use trainerd_plan::plan::{Plan, Purpose, Verb};
 use trainerd_plan::removal;
 
 use crate::engine::Engine;
-use crate::error::{EngineError, one_line};
+use crate::error::EngineError;
 use crate::event::Event;
 use crate::execute::{self, Ended, Limits};
 use crate::namespace::released;

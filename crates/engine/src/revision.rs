@@ -12,7 +12,7 @@ use trainerd_plan::desired::{Component, Desired, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::{Plan, Purpose, Step, Taken};
 
-use crate::chunk::{ChunkUse, hex};
+use crate::chunk::ChunkUse;
 
 /// A revision as it is stored: everything but the objects, which are in the chunks it names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ pub(crate) fn digest_with<'l>(desired: &Desired, lines: impl Iterator<Item = &'l
         sum.update("\n");
         sum.update(line);
     }
-    hex(&sum.finalize())
+    hex::encode(sum.finalize())
 }
 
 /// Each object as it is stored: one JSON text, in one line.

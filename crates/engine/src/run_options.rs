@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 use trainerd_cluster::retry::Backoff;
 
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
 use crate::event::{Event, Sink};
 use crate::execute::Cancel;
 

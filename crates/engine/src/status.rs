@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use semver::Version;
 use serde::Serialize;
-use serde_json::Value;
 use trainerd_cluster::lease::{Identity, LeaseRecord};
 use trainerd_cluster::{ListParams, builtin, endpoints};
 use trainerd_plan::admission::{self, Judged};
@@ -17,7 +16,8 @@ use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::ownership::FieldChange;
-use trainerd_plan::readiness::{self, Readiness, Workload};
+use trainerd_plan::readiness;
+use trainerd_plan::readiness::waits::{services, waits};
 use trainerd_plan::reason::WaitingOn;
 
 use crate::damage::Damage;
@@ -316,149 +316,4 @@ fn holder(lease: &LeaseRecord, now: Timestamp) -> Option<String> {
     let lasts = lease.duration.unwrap_or_default() + LATE;
     let since = Duration::try_from(now.duration_since(renewed)).unwrap_or_default();
     (since <= lasts).then(|| holder.clone())
-}
-
-/// What an object waits for; `None` when it is ready. `answers`: whether a Service (`namespace/name`) has a ready
-/// endpoint.
-pub(crate) fn waits<'a>(
-    key: &ObjectKey,
-    value: &Value,
-    answers: impl Fn(&str) -> bool,
-    pods: impl Iterator<Item = (&'a ObjectKey, &'a Value)> + Clone,
-    now: Timestamp,
-) -> Option<WaitingOn> {
-    let readiness = readiness::compute(value, now);
-    if role(key) == Role::Webhook {
-        return webhook_waits(key, &readiness, value, answers);
-    }
-    if readiness.is_current() {
-        return None;
-    }
-    let workload = workload(key, value, pods.clone());
-    let message = match pod_trouble(key, value, pods) {
-        Some(trouble) => format!("{}; {trouble}", readiness.message),
-        None => readiness.message,
-    };
-    Some(WaitingOn::Ready { object: key.clone(), message, workload })
-}
-
-/// The Services (`namespace/name`) that the webhooks of a configuration call.
-pub(crate) fn services(configuration: &Value) -> BTreeSet<String> {
-    let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
-    let service = |webhook: &Value| {
-        let service = &webhook["clientConfig"]["service"];
-        Some(format!("{}/{}", service["namespace"].as_str()?, service["name"].as_str()?))
-    };
-    webhooks.filter_map(service).collect()
-}
-
-/// What a webhook configuration waits for: first somebody who answers, then the bundle to believe them by, in
-/// the order in which a run waits for them.
-fn webhook_waits(
-    key: &ObjectKey,
-    readiness: &Readiness,
-    configuration: &Value,
-    answers: impl Fn(&str) -> bool,
-) -> Option<WaitingOn> {
-    if let Some(service) = services(configuration).into_iter().find(|service| !answers(service)) {
-        return Some(WaitingOn::WebhookEndpoint { service });
-    }
-    match readiness.status {
-        readiness::Status::Current => None,
-        readiness::Status::InProgress => Some(WaitingOn::CaBundle { object: key.clone() }),
-        readiness::Status::Failed | readiness::Status::Terminating => {
-            Some(WaitingOn::ready(key.clone(), readiness.message.clone()))
-        }
-    }
-}
-
-/// What the first pod of a workload that is in trouble says: `pod NAME: REASON`.
-pub(crate) fn pod_trouble<'a>(
-    workload: &ObjectKey,
-    value: &serde_json::Value,
-    pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
-) -> Option<String> {
-    let troubled = pods_of(workload, value, pods)?
-        .filter_map(|(key, pod)| Some((key.name.as_str(), readiness::pod_reason(pod)?)));
-    let (pod, reason) = troubled.min()?;
-    Some(format!("pod {pod}: {}", shortened(&reason)))
-}
-
-/// The pods of a workload.
-fn pods_of<'a>(
-    workload: &ObjectKey,
-    value: &serde_json::Value,
-    pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
-) -> Option<impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>> {
-    let selector = value["spec"]["selector"]["matchLabels"].as_object()?;
-    let belongs = move |pod: &serde_json::Value| {
-        selector.iter().all(|(label, value)| applyset::label(pod, label) == value.as_str())
-    };
-    Some(pods.filter(move |(key, pod)| key.namespace == workload.namespace && belongs(pod)))
-}
-
-/// How many of a workload's pods are ready, and what is wrong with the first with which something is.
-pub(crate) fn workload<'a>(
-    key: &ObjectKey,
-    value: &serde_json::Value,
-    pods: impl Iterator<Item = (&'a ObjectKey, &'a serde_json::Value)>,
-) -> Option<Workload> {
-    let faults = pods_of(key, value, pods)?.filter_map(|(key, pod)| Some((key, readiness::pod_fault(pod)?)));
-    let fault = faults.min_by_key(|(key, _)| *key).map(|(_, fault)| fault);
-    Some(Workload { fault, ..Workload::of(value)? })
-}
-
-/// What a pod says, no longer than a line or two: the beginning, which says what, and the end, which says why.
-fn shortened(reason: &str) -> String {
-    const SHOWN: usize = 240;
-    let count = reason.chars().count();
-    if count <= SHOWN {
-        return reason.to_owned();
-    }
-    let part = |skipped: usize| reason.chars().skip(skipped).take(SHOWN / 2).collect::<String>();
-    format!("{}…{}", part(0), part(count - SHOWN / 2))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_webhook_is_ready_when_somebody_answers_and_can_be_believed() {
-        let configuration = |bundle: Value| {
-            let service = json!({"namespace": "ns", "name": "hooks"});
-            json!({
-                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-                "metadata": {"name": "c"},
-                "webhooks": [{"name": "w", "clientConfig": {"service": service, "caBundle": bundle}}],
-            })
-        };
-        let slice = |namespace: &str, service: &str, ready: bool| {
-            let labels = json!({"kubernetes.io/service-name": service});
-            let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}});
-            json!({"metadata": {"namespace": namespace, "labels": labels}, "endpoints": [endpoint]})
-        };
-        let ready = slice("ns", "hooks", true);
-        let endpoint = Some("an endpoint of Service ns/hooks");
-        let bundle = Some("the CA bundle of ValidatingWebhookConfiguration c");
-        for (what, configuration, slices, expected) in [
-            ("nobody", configuration(json!("LS0t")), vec![], endpoint),
-            ("not ready", configuration(json!("LS0t")), vec![slice("ns", "hooks", false)], endpoint),
-            ("another's", configuration(json!("LS0t")), vec![slice("ns", "other", true)], endpoint),
-            ("elsewhere", configuration(json!("LS0t")), vec![slice("else", "hooks", true)], endpoint),
-            ("no bundle", configuration(json!("")), vec![ready.clone()], bundle),
-            ("neither", configuration(json!("")), vec![], endpoint),
-            ("both", configuration(json!("LS0t")), vec![ready], None),
-        ] {
-            let key = ObjectKey::of(&configuration).unwrap();
-            let readiness = readiness::compute(&configuration, Timestamp::UNIX_EPOCH);
-            let answering: BTreeSet<String> =
-                services(&configuration).into_iter().filter(|s| endpoints::answers(s, &slices)).collect();
-            let waits =
-                webhook_waits(&key, &readiness, &configuration, |service| answering.contains(service));
-            assert_eq!(waits.map(|waits| waits.to_string()).as_deref(), expected, "{what}");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, Deletion, RequestError};
@@ -13,7 +14,6 @@ use trainerd_plan::plan::{Step, Verb};
 use trainerd_plan::{admission, applyset};
 
 use crate::adoption;
-use crate::error::one_line;
 use crate::event::{Event, Sink, millis};
 
 /// How long an answer that may be final is asked again: a CRD's new fields are served a moment after the

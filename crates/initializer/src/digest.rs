@@ -41,18 +41,18 @@ impl Digest {
             Self::Sha256(_) => {
                 let mut hasher = sha2::Sha256::new();
                 each(content, |block| hasher.update(block))?;
-                Ok(hex(&hasher.finalize()))
+                Ok(hex::encode(hasher.finalize()))
             }
             Self::GitBlob(_) => {
                 let mut hasher = sha1::Sha1::new();
                 hasher.update(format!("blob {bytes}\0"));
                 each(content, |block| hasher.update(block))?;
-                Ok(hex(&hasher.finalize()))
+                Ok(hex::encode(hasher.finalize()))
             }
             Self::Md5(_) => {
                 let mut hasher = md5::Md5::default();
                 each(content, |block| md5::Digest::update(&mut hasher, block))?;
-                Ok(hex(&md5::Digest::finalize(hasher)))
+                Ok(hex::encode(md5::Digest::finalize(hasher)))
             }
         }
     }
@@ -69,15 +69,6 @@ fn each(content: &mut impl Read, mut take: impl FnMut(&[u8])) -> std::io::Result
         };
         take(&block[..read]);
     }
-}
-
-/// Bytes in lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Whether a text is so many bytes in hexadecimal.

@@ -1,8 +1,9 @@
 //! Exit codes, and a hint for each failure.
 
+use trainerd_causes::one_line;
 use trainerd_cluster::{ConnectError, RequestError};
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::{config, provision, run};
 
 /// What kind of failure ends the process: whether a retry is of use depends on it.
@@ -36,7 +37,7 @@ impl Class {
 
 /// A failure as it is told: what, why, and what to do.
 pub fn told(error: &run::Error) -> String {
-    let text = chain(error);
+    let text = one_line(error);
     match hint(error) {
         Some(hint) => format!("{text}; {hint}"),
         None => text,

@@ -58,7 +58,7 @@ where
 
 /// Waits after a failure, and says why.
 pub async fn pause(attempts: &mut Attempts, what: &str, error: Error) -> Result<(), Error> {
-    let why = crate::error::chain(&error);
+    let why = trainerd_causes::one_line(&error);
     let pause = attempts.failed(what, error, fastrand::f64())?;
     tracing::warn!("{what}: {why}; trying again in {:.1} s", pause.as_secs_f64());
     tokio::time::sleep(pause).await;

@@ -56,12 +56,12 @@ pub async fn run(kind: Kind, lookup: Lookup<'_>, is_terminal: bool) -> Result<()
         let settings = Settings::read(schema.clone(), table.clone(), lookup)?;
         let display = Display::start(progress, "provisioning", config.shown, false);
         let done = provision::run::provision(&settings).await;
-        display.end(done.as_ref().err().map(|error| crate::error::chain(error)));
+        display.end(done.as_ref().err().map(|error| trainerd_causes::one_line(error)));
         return Ok(done?);
     }
     let display = Display::start(Arc::clone(&progress), "downloading", config.shown, is_terminal);
     let done = fetch(&config, lookup, progress).await;
-    display.end(done.as_ref().err().map(|error| crate::error::chain(error)));
+    display.end(done.as_ref().err().map(|error| trainerd_causes::one_line(error)));
     Ok(done?)
 }
 

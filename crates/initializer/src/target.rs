@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::hex;
 use crate::error::Error;
 use crate::name::{Name, STATE};
 
@@ -56,7 +55,7 @@ impl Target {
 
     /// Where something about a file is kept.
     pub fn about(&self, name: &Name, end: &str) -> PathBuf {
-        self.state.join(format!("{}.{end}", hex(&Sha256::digest(name.as_str()))))
+        self.state.join(format!("{}.{end}", hex::encode(Sha256::digest(name.as_str()))))
     }
 
     /// Where the hub's own record of a file is.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trainerd_cluster::{Cluster, ConnectOptions, CreateParams, DeleteParams, RequestError};
 use trainerd_initializer::provision::objects::{leader_worker_sets, resource};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 /// How long anything may take to become so.
 const PATIENCE: Duration = Duration::from_secs(30);

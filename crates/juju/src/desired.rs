@@ -7,7 +7,6 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::databag::canonical;
-use crate::hex::hex;
 
 /// Version of this shape, and of the API.
 pub const SCHEMA: u32 = 1;
@@ -127,7 +126,7 @@ pub fn generation(body: &Value) -> String {
     if let Some(fields) = body.as_object_mut() {
         fields.remove("generation");
     }
-    hex(&Sha256::digest(canonical(&body).as_bytes()))
+    hex::encode(Sha256::digest(canonical(&body).as_bytes()))
 }
 
 #[cfg(test)]

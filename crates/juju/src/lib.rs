@@ -7,7 +7,6 @@
 pub mod databag;
 pub mod desired;
 pub mod environment;
-pub mod hex;
 pub mod hook;
 pub mod http;
 pub mod pack;

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub enum Mode {
     /// Upstream's, to the letter.
     Upstream,
-    /// Ours: upstream's, with its known faults mended.
+    /// Ours: upstream's, with its known bugs fixed.
     #[default]
     Extended,
 }
@@ -21,7 +21,7 @@ pub enum Mode {
 pub enum Profile {
     /// Upstream's.
     Upstream,
-    /// With the mended content.
+    /// With the fixed content.
     #[default]
     Extended,
 }

@@ -8,7 +8,7 @@
 //! snapshot of a runtime ([`snapshot`]), the configuration file ([`config`]) and the requests of the status server
 //! ([`status_server`]).
 //!
-//! Behaviour is that of Kubeflow Trainer 2.3 in [`Mode::Upstream`]; [`Mode::Extended`] mends what its users report.
+//! Behaviour is that of Kubeflow Trainer 2.3 in [`Mode::Upstream`]; [`Mode::Extended`] fixes what its users report.
 //! Nothing here reads a clock, an environment or a cluster: the same arguments give the same answer.
 
 pub mod api_server;

@@ -14,7 +14,6 @@ pub mod immutable;
 pub mod in_use;
 pub mod lint;
 pub mod mask;
-pub mod object;
 pub mod observed;
 pub mod order;
 pub mod ownership;
@@ -29,3 +28,5 @@ pub mod request;
 pub mod seal;
 mod webhook_port;
 pub mod yielding;
+
+pub use trainerd_object as object;

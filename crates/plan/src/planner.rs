@@ -103,26 +103,6 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
     checked(Plan { point_of_no_return: point_of_no_return(&plan), ..plan })
 }
 
-/// Whether a plan leaves fields of the desired state to others, or the state says so of some: whether
-/// [`with_yielded`] may change it.
-pub fn is_yielding(desired: &Desired, plan: &Plan) -> bool {
-    let objects = desired.objects.iter().map(|object| &object.yielded);
-    objects.chain(plan.steps.iter().map(|step| &step.yielded)).any(|paths| !paths.is_empty())
-}
-
-/// The desired state as it was planned: every object with the fields that the plan leaves to others, so that
-/// they are not taken for ours once the state is stored as a revision.
-///
-/// Planning the same again gives the same fields: equal states stay equal.
-pub fn with_yielded(mut desired: Desired, plan: &Plan) -> Desired {
-    let yielded: BTreeMap<&ObjectKey, &Vec<FieldPath>> =
-        plan.steps.iter().map(|step| (&step.object, &step.yielded)).collect();
-    for object in &mut desired.objects {
-        object.yielded = yielded.get(&object.key()).map(|paths| (*paths).clone()).unwrap_or_default();
-    }
-    desired
-}
-
 /// Refuses a plan that its own rules find unsafe.
 pub(crate) fn checked(plan: Plan) -> Result<Plan, Vec<Refused>> {
     let errors: Vec<_> = lint::lint(&plan)

@@ -6,7 +6,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::task::JoinSet;
+use trainerd_cluster::event_recorder::{EventRecorder, EventType, NewEvent};
+use trainerd_pipeline::status::{Event, EventKind};
 
 use crate::metrics::{ControllerMetrics, ReconcileResult};
 use crate::queue::Queue;
@@ -87,7 +90,7 @@ where
             ReconcileResult::RequeueAfter
         }
         Ok(Err(error)) => {
-            let error = chain(&error);
+            let error = trainerd_causes::one_line(&error);
             tracing::error!(controller = metrics.name(), object = ?key, error, "Reconciler error");
             queue.add_failed(key.clone());
             ReconcileResult::Error
@@ -103,16 +106,15 @@ where
     }
 }
 
-/// An error with its causes.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
+/// Has an Event about a job written.
+pub(crate) fn record(recorder: &EventRecorder, job: &Value, event: Event) {
+    let event_type = match event.kind {
+        EventKind::Normal => EventType::Normal,
+        EventKind::Warning => EventType::Warning,
+    };
+    if let Some(event) = NewEvent::about(job, event_type, (event.reason, "Reconciling"), event.note) {
+        recorder.record(event);
     }
-    text
 }
 
 /// The queues of all controllers, for the metrics that are computed.

@@ -74,12 +74,12 @@ impl Election {
                 }
                 Err(LeaseError::Held { holder, .. }) => {
                     if told.as_ref() != Some(&holder) {
-                        tracing::info!(lease = self.name, holder, "another leads");
+                        tracing::info!(lease = self.name, holder, "another replica leads");
                         told = Some(holder);
                     }
                 }
                 Err(error) => {
-                    tracing::error!(error = crate::controller::chain(&error), "failed to take the lease");
+                    tracing::error!(error = trainerd_causes::one_line(&error), "failed to take the lease");
                 }
             }
             tokio::time::sleep(self.retry_period).await;

@@ -1,6 +1,6 @@
 //! The kinds that a manager reads and writes.
 
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 fn resource(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
     let own = str::to_owned;

@@ -15,7 +15,6 @@ mod controller;
 mod controllers;
 mod dial;
 mod election;
-mod events;
 mod facts;
 pub mod flags;
 mod keys;

@@ -130,7 +130,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.put(field, crate::controller::chain(value).into());
+        self.put(field, trainerd_causes::one_line(value).into());
     }
 }
 

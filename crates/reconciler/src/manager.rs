@@ -9,10 +9,11 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use trainerd_cluster::event_recorder::{EventLimits, event_recorder};
 use trainerd_cluster::lease::{Fence, LeaseGuard};
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions};
+use trainerd_object::Resource;
 use trainerd_pipeline::Mode;
-use trainerd_plan::object::Resource;
 use trainerd_serve::Certificates;
 use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::metrics::MetricsError;
@@ -36,7 +37,7 @@ use crate::snapshots::Snapshots;
 use crate::status_server::StatusServer;
 use crate::stores::Stores;
 use crate::trainjob::TrainJobs;
-use crate::{dial, events, kinds, metrics_auth, runtimes, webhook};
+use crate::{dial, kinds, metrics_auth, runtimes, webhook};
 
 /// How long the API server may leave a connection to the webhooks unused. It drops them after 90 s itself: whoever closes
 /// one first may do so while a call is on its way, which the API server then fails for good.
@@ -179,7 +180,7 @@ async fn first(parts: &mut JoinSet<Result<(), ManagerError>>) -> Result<(), Mana
 async fn rest(parts: &mut JoinSet<Result<(), ManagerError>>) {
     while let Some(ended) = parts.join_next().await {
         if let Err(error) = flat(ended) {
-            tracing::debug!(error = controller::chain(&error), "a part failed at the end");
+            tracing::debug!(error = trainerd_causes::one_line(&error), "a part failed at the end");
         }
     }
 }
@@ -421,7 +422,13 @@ impl Manager {
 
     /// Reconciles what the queues hold, until they end.
     async fn reconcile(&self, controllers: Controllers, fence: Option<Fence>) {
-        let (recorder, writer) = events::recorder(self.cluster.clone(), REPORTING_CONTROLLER);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let (recorder, writer) = event_recorder(
+            self.cluster.clone(),
+            REPORTING_CONTROLLER.to_owned(),
+            format!("{REPORTING_CONTROLLER}-{host}"),
+            EventLimits { queue: 1000, burst: None },
+        );
         let (context, optimizing) = (self.context.clone(), fence.clone());
         let optimization_jobs = OptimizationJobs {
             context,

@@ -8,14 +8,13 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use trainerd_cluster::event_recorder::EventRecorder;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::{CreateParams, FieldValidation, RequestError};
 use trainerd_pipeline::optimization::{self, Pass};
-use trainerd_pipeline::status::EventKind;
 
 use crate::cache::{Name, trim};
-use crate::controller::{Outcome, chain};
-use crate::events::{Event, Recorder, Regarding, Tone};
+use crate::controller::{Outcome, record};
 use crate::facts::Context;
 use crate::kinds;
 use crate::merge;
@@ -58,7 +57,7 @@ pub(crate) enum CreateError {
 #[derive(Clone)]
 pub(crate) struct OptimizationJobs {
     pub(crate) context: Context,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: EventRecorder,
     /// Of TrainJobs, which a new trial is put into.
     pub(crate) train_jobs: Queue<Name>,
     /// Tells whether this manager leads; `None` where there is no election.
@@ -134,7 +133,7 @@ impl OptimizationJobs {
         trials: &[Value],
         failure: Option<&OptimizationError>,
     ) -> Result<(), OptimizationError> {
-        let failure = failure.map(|error| chain(error));
+        let failure = failure.map(|error| trainerd_causes::one_line(error));
         let pass = Pass { job, trials, failure: failure.as_deref(), now: Timestamp::now() };
         let outcome = optimization::reconcile(&pass);
         if !outcome.is_changed {
@@ -158,17 +157,7 @@ impl OptimizationJobs {
             Err(error) => return Err(OptimizationError::Status(error)),
         }
         for event in outcome.events {
-            let tone = match event.kind {
-                EventKind::Normal => Tone::Normal,
-                EventKind::Warning => Tone::Warning,
-            };
-            let regarding = Regarding::of(job);
-            self.recorder.record(Event {
-                regarding,
-                tone,
-                reason: event.reason.to_owned(),
-                note: event.note,
-            });
+            record(&self.recorder, job, event);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use trainerd_cluster::{Cluster, CreateParams, RequestError};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::cache::{Name, Store};
 use crate::controller::Outcome;
@@ -23,7 +23,7 @@ pub(crate) async fn reconcile(
     let params = CreateParams { metadata_only: true, ..CreateParams::default() };
     match cluster.patch_merge(&resource, namespace, &name.name, &patch, params).await {
         Ok(_) => {
-            tracing::info!(kind = resource.kind, %name, "took the finalizer of an earlier version away");
+            tracing::info!(kind = resource.kind, %name, "removed the finalizer of an earlier version");
             Ok(Outcome::Done)
         }
         Err(error) if error.is_absent() => Ok(Outcome::Done),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio::task::JoinSet;
 use trainerd_cluster::Cluster;
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::cache::{Change, Kept, Name, Reflector, Store};
 use crate::kinds;

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use trainerd_cluster::event_recorder::EventRecorder;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{CreateParams, DeleteParams, FieldValidation, Propagation, RequestError};
-use trainerd_pipeline::status::{self, Action, EventKind, JobSetLookup, Pass};
+use trainerd_pipeline::status::{self, Action, JobSetLookup, Pass};
 use trainerd_pipeline::{Mode, runtime_kind};
 
 use crate::cache::{Name, Store, trim};
-use crate::controller::{Outcome, chain};
-use crate::events::{Event, Recorder, Regarding, Tone};
+use crate::controller::{Outcome, record};
 use crate::facts::{Context, Seen};
 use crate::kinds;
 use crate::merge;
@@ -56,7 +56,7 @@ pub(crate) enum TrainJobError {
 #[derive(Clone)]
 pub(crate) struct TrainJobs {
     pub(crate) context: Context,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: EventRecorder,
     /// In extended mode.
     pub(crate) metrics: Option<TrainJobMetrics>,
     /// Tells whether this manager leads; `None` where there is no election.
@@ -92,7 +92,7 @@ impl TrainJobs {
             Ok(kind) if status::builds_objects(&job, self.context.mode()) => {
                 match self.make(kind, &job, &seen).await {
                     Ok(made) => (made, None),
-                    Err(error) => (Made::default(), Some(chain(&error))),
+                    Err(error) => (Made::default(), Some(trainerd_causes::one_line(&error))),
                 }
             }
             _ => (Made::default(), None),
@@ -121,19 +121,8 @@ impl TrainJobs {
             mode: self.context.mode(),
         });
         let written = if outcome.is_changed { self.write(name, job, &outcome.status).await } else { Ok(()) };
-        let regarding = Regarding::of(job);
         for event in outcome.events.into_iter().filter(|it| written.is_ok() || it.reason == CREATION_FAILED) {
-            let tone = match event.kind {
-                EventKind::Normal => Tone::Normal,
-                EventKind::Warning => Tone::Warning,
-            };
-            let regarding = regarding.clone();
-            self.recorder.record(Event {
-                regarding,
-                tone,
-                reason: event.reason.to_owned(),
-                note: event.note,
-            });
+            record(&self.recorder, job, event);
         }
         written.map_err(TrainJobError::Status)?;
         if outcome.is_changed {
@@ -231,7 +220,7 @@ impl TrainJobs {
     }
 
     /// The PodGroups that this TrainJob controls, with their uids.
-    fn pod_groups(&self, name: &Name, job: &Value) -> Vec<(trainerd_plan::object::Resource, String)> {
+    fn pod_groups(&self, name: &Name, job: &Value) -> Vec<(trainerd_object::Resource, String)> {
         let stores = &self.context.stores;
         let of = |store: &Store, resource| {
             let found = store.get(name)?;

@@ -7,10 +7,14 @@ mod limit;
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
 pub use expiry::audiences;
-pub use layer::{Require, Required};
+use layer::{CachedAuthenticator, admit};
 
 /// Who asks: somebody whose token was good, or, on a unix socket, the user of the process at the other end. Handlers
 /// find it among the request's extensions.
@@ -67,8 +71,8 @@ impl Default for Caching {
     }
 }
 
-/// A layer for routers: requests need an `Authorization: Bearer` that `authenticator` accepts. Others are answered
-/// with a [`Problem`](crate::Problem): 401 without a good token, 403 where it is not enough, 503 where nobody can tell.
+/// The routes behind a check: requests need an `Authorization: Bearer` that `authenticator` accepts. Others are
+/// answered with a [`Problem`](crate::Problem): 401 without a good token, 403 where it is not enough, 503 where nobody can tell.
 ///
 /// Good answers and bad ones are remembered by the token's SHA-256. The header does not reach the handlers, so that
 /// no log of theirs can hold a token.
@@ -78,6 +82,7 @@ impl Default for Caching {
 ///
 /// An [event stream](crate::events) ends when its token does: at the time that a JWT names, and within half a minute
 /// after the authenticator no longer accepts it.
-pub fn require<A: Authenticator>(authenticator: A, caching: Caching) -> Require<A> {
-    Require::new(authenticator, caching)
+pub fn require<A: Authenticator>(routes: Router, authenticator: A, caching: Caching) -> Router {
+    let auth = Arc::new(CachedAuthenticator::new(authenticator, caching));
+    routes.layer(from_fn_with_state(auth, admit::<A>))
 }

@@ -6,7 +6,7 @@
 mod files;
 mod self_signed;
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -256,11 +256,7 @@ enum Newer {
 }
 
 fn fingerprint(leaf: &CertificateDer<'_>) -> String {
-    Sha256::digest(leaf).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(Sha256::digest(leaf))
 }
 
 impl ResolvesServerCert for Certificates {

@@ -1,29 +1,21 @@
 //! Events that a client follows, as server-sent events.
-//!
-//! The format is the one of the [HTML standard, §9.2](https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-use std::time::Duration;
+use std::convert::Infallible;
 
-use axum::body::{Body, Bytes};
+use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http::header;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
 
 /// Content type of an event stream.
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
 
-/// Silence after which a comment is sent, so that nobody on the way takes the connection for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Something that happened, in the form it is sent. Made once, however many clients follow, and cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    frame: Bytes,
-}
+/// Something that happened, in the form it is sent.
+#[derive(Clone, Debug)]
+pub struct Event(sse::Event);
 
 /// Why there is no event.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +45,13 @@ impl Event {
             return Err(EventError::Name { name });
         }
         let data = serde_json::to_string(data).map_err(|source| EventError::Data { name, source })?;
-        // JSON escapes what would end the line.
-        Ok(Self { frame: Bytes::from(format!("id: {id}\nevent: {name}\ndata: {data}\n\n")) })
+        Ok(Self(sse::Event::default().id(id.to_string()).event(name).data(data)))
     }
 
     /// What a client is sent in place of events it was too slow for. It has no id: the client's last one stays the
     /// last one it saw.
     fn lagged(missed: u64) -> Self {
-        Self { frame: Bytes::from(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n")) }
+        Self(sse::Event::default().event("lagged").data(format!("{{\"missed\":{missed}}}")))
     }
 }
 
@@ -70,24 +61,19 @@ impl Event {
 /// is slower than the channel is long gets an event `lagged` with `{"missed": n}` in place of the oldest `n`, and
 /// goes on from there. After 15 s of silence a comment is sent.
 pub fn stream(receiver: broadcast::Receiver<Event>, first: Vec<Event>) -> Response {
-    let frames = stream::unfold((first.into_iter(), receiver), |(mut first, mut receiver)| async move {
-        let frame = match first.next() {
-            Some(event) => event.frame,
-            None => next(&mut receiver).await?,
+    let events = stream::unfold((first.into_iter(), receiver), |(mut first, mut receiver)| async move {
+        let Event(event) = match first.next() {
+            Some(event) => event,
+            None => match receiver.recv().await {
+                Ok(event) => event,
+                Err(RecvError::Lagged(missed)) => Event::lagged(missed),
+                Err(RecvError::Closed) => return None,
+            },
         };
-        Some((Ok::<_, std::convert::Infallible>(frame), (first, receiver)))
+        Some((Ok::<_, Infallible>(event), (first, receiver)))
     });
-    let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
-    (headers, Body::from_stream(frames)).into_response()
-}
-
-async fn next(receiver: &mut broadcast::Receiver<Event>) -> Option<Bytes> {
-    match timeout(KEEP_ALIVE, receiver.recv()).await {
-        Ok(Ok(event)) => Some(event.frame),
-        Ok(Err(RecvError::Lagged(missed))) => Some(Event::lagged(missed).frame),
-        Ok(Err(RecvError::Closed)) => None,
-        Err(_) => Some(Bytes::from_static(b":\n\n")),
-    }
+    let events = Sse::new(events).keep_alive(KeepAlive::default());
+    ([(header::CACHE_CONTROL, "no-store")], events).into_response()
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! One service: the task around its machine.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitStatus;
@@ -12,6 +11,7 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 
 use crate::check::{Check, CheckCount, Health, OnFailure};
 use crate::graph::After;
@@ -217,7 +217,7 @@ impl Task {
         let actions = match self.machine.take(event, self.began.elapsed(), fastrand::f64()) {
             Ok(actions) => actions,
             Err(error) => {
-                tracing::error!(%error, workload = self.service.name, "a fault of the supervisor");
+                tracing::error!(%error, workload = self.service.name, "a defect of the supervisor");
                 return;
             }
         };
@@ -408,16 +408,4 @@ pub(crate) async fn any_changed(reports: impl Iterator<Item = &mut watch::Receiv
         return std::future::pending().await;
     }
     futures::future::select_all(changes).await;
-}
-
-/// An error with its causes.
-fn one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
 }

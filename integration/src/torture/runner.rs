@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use rustix::process::Signal;
 use serde_json::json;
+use trainerd_causes::one_line;
 use trainerd_cluster::CreateParams;
 use trainerd_plan::object::{ObjectKey, Resource};
 
@@ -144,7 +145,7 @@ impl Runner {
         let expected = self.expected(script.last().look);
         let began = Instant::now();
         let ended = expected.and_then(|expected| self.play(&script, &expected));
-        let (ended, early) = ended.unwrap_or_else(|error| (Ended::Broken(vec![in_full(&error)]), 0));
+        let (ended, early) = ended.unwrap_or_else(|error| (Ended::Broken(vec![one_line(&error)]), 0));
         for seat in &mut self.seats {
             if let Some(daemon) = seat.daemon.take()
                 && !matches!(ended, Ended::Converged(_))
@@ -304,7 +305,7 @@ impl Runner {
         let patched = api.patch_merge(picked.kind, namespace, name, &patch, CreateParams::default());
         // It need not be there, nor let itself be changed, in the middle of whatever goes on.
         if let Err(error) = self.cluster.block_on(patched) {
-            note(|| in_full(&error));
+            note(|| one_line(&error));
         }
     }
 
@@ -419,17 +420,6 @@ impl Runner {
         }
         Ok(())
     }
-}
-
-/// An error with its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Says something to whoever looks closely.

@@ -215,11 +215,7 @@ impl Options {
 
     /// As a daemon that has them in force calls them.
     pub fn generation(self) -> String {
-        let digest = Sha256::digest(json!(self.values()).to_string());
-        digest.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(Sha256::digest(json!(self.values()).to_string()))
     }
 }
 

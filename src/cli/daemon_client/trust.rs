@@ -13,7 +13,6 @@ use tokio_rustls::rustls::crypto::{
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use trainerd_engine::chunk::hex;
 
 /// TLS to whoever shows the certificate with this SHA-256, in lower-case hexadecimal.
 pub(super) fn connector(fingerprint: String) -> Result<TlsConnector, Error> {
@@ -42,7 +41,7 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if hex(&Sha256::digest(shown)) == self.fingerprint {
+        if hex::encode(Sha256::digest(shown)) == self.fingerprint {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))

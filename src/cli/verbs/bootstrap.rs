@@ -36,15 +36,15 @@ const IMAGE: &str = "trainerd-image";
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd bootstrap                                with the image that the nodes have
+  trainerd bootstrap                                with the image that is on the nodes
   trainerd bootstrap --image registry.local/trainerd:v0.1.0
   kubectl -n kubeflow-system edit configmap trainerd-options
-                                                    change the options; the daemon sees to the rest
+                                                    change the options; the daemon applies them
   trainerd status --web                             its page
-  trainerd bootstrap --remove                       take it out; the stack stays as it is
+  trainerd bootstrap --remove                       remove it; the stack stays as it is
   trainerd render trainerd                          its manifests, for GitOps")]
 pub(crate) struct BootstrapArgs {
-    /// Image of the daemon; --set trainerd-image says the same
+    /// Image of the daemon; the same as --set trainerd-image
     #[arg(long, value_name = "REF")]
     image: Option<String>,
 
@@ -97,7 +97,9 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     // What the daemon would refuse is refused here, where somebody reads it.
     context.interrupt.or(resolve(&catalog, &stack, &state, &given)).await?;
     if !map.exists() {
-        context.printer.note(&format!("{source} will be made: the options are declared there from then on"));
+        context
+            .printer
+            .note(&format!("{source} will be created; from then on the options are declared there"));
     }
 
     let engine = context.engine_of(cluster.clone(), own);
@@ -126,7 +128,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     }
     let name = &keeps.name;
     context.printer.note(&format!(
-        "the daemon runs, and keeps installation {name} as {source} says; `trainerd status --watch` shows how it goes"
+        "the daemon is running: it reconciles installation {name} with the options in {source}; `trainerd status --watch` follows it"
     ));
     Ok(exit)
 }
@@ -172,17 +174,19 @@ async fn remove(
     if map.exists() {
         let made = map.is_made_by(&engine);
         let goes =
-            if made { "goes too, for bootstrap made it" } else { "stays, for bootstrap did not make it" };
+            if made { "is deleted too: bootstrap created it" } else { "stays: bootstrap did not create it" };
         context.printer.note(&format!("{} {goes}", source_in_cluster(&keeps.namespace)));
     }
     if dry_run {
         return show_removal(context, &engine, Removal::KeepStored).await;
     }
     let exit =
-        take_away(context, &engine, Removal::KeepStored, "Take the daemon out of the cluster?").await?;
+        take_away(context, &engine, Removal::KeepStored, "Remove the daemon from the cluster?").await?;
     let source = source_in_cluster(&keeps.namespace);
     let stack = context.engine_of(cluster, keeps);
     context.interrupt.or(stack.release(&source)).await?;
-    context.printer.note("what it kept stays as it is; `trainerd up` and `trainerd upgrade` change it again");
+    context
+        .printer
+        .note("the stack stays as it is; `trainerd up` and `trainerd upgrade` change it from now on");
     Ok(exit)
 }

@@ -23,11 +23,11 @@ enum CharmVerb {
     Pack(PackArgs),
 }
 
-/// Write the charm file, with this very program in it
+/// Write the charm file, which contains this program
 ///
 /// Needs neither charmcraft nor a network. The same program gives the same bytes; files in it have the time of
-/// SOURCE_DATE_EPOCH, else 1980. Juju runs the program without anything beside it: pack with a static one, as
-/// `cargo xtask charm` does.
+/// SOURCE_DATE_EPOCH, else 1980. Juju runs the program without any shared library beside it: pack a statically linked
+/// one, as `cargo xtask charm` does.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,7 @@ Examples:
 
 Run by Juju, that is with JUJU_DISPATCH_PATH in the environment, the program is the charm's hook code.")]
 struct PackArgs {
-    /// Leave the workload container out: hooks do the work, and nothing goes on between them
+    /// Without the workload container: hooks do the work, and nothing runs between them
     #[arg(long)]
     no_container: bool,
 

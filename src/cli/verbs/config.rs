@@ -31,14 +31,14 @@ enum ConfigVerb {
     Schema(SchemaArgs),
 }
 
-/// Show every option with its value and where that comes from
+/// Show every option, its value and where the value comes from
 ///
 /// From a flag, the environment, the file of --config, the installed revision, or the default.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd config show                              what `up` would use here and now
-  trainerd config show --installed                  what the installed revision has
+  trainerd config show --installed                  the options of the installed revision
   TRAINERD_SETTLE=0 trainerd config show -o yaml")]
 struct ShowArgs {
     /// Start from the options of the installed revision, as `upgrade` does
@@ -69,7 +69,7 @@ struct GetArgs {
 #[command(after_help = "\
 Examples:
   trainerd config schema
-  trainerd config schema -o yaml                    as config.yaml has it")]
+  trainerd config schema -o yaml                    in the format of config.yaml")]
 struct SchemaArgs {}
 
 /// An option as `config show` tells of it.
@@ -149,6 +149,6 @@ fn nearest(catalog: &Catalog, name: &str) -> Option<String> {
     let mut given = Given::default();
     given.set_one(name, "");
     let raw = std::iter::once((name.to_owned(), trainerd_catalog::Raw::from(""))).collect();
-    let invalid = trainerd_catalog::Options::parse(catalog, &raw).err()?;
+    let invalid = catalog.parse_options(&raw).err()?;
     invalid.errors().iter().find(|error| error.option == name)?.nearest.clone()
 }

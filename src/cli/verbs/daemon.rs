@@ -24,15 +24,15 @@ use crate::problem::{InputError, Problem};
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd daemon --config options.yaml             the file rules, and is watched
-  trainerd daemon --config-map trainerd-options     a ConfigMap rules: each of its keys is an option
-  trainerd daemon --socket /run/trainerd.sock       the API rules
-  trainerd daemon --host reconciler                 with the reconciler here, not in the cluster
-  curl http://localhost:38991/readyz                whether it sees the cluster; /settledz: whether all is done
+  trainerd daemon --config options.yaml             options from a file, which is watched
+  trainerd daemon --config-map trainerd-options     options from a ConfigMap; each key is an option
+  trainerd daemon --socket /run/trainerd.sock       options over the API
+  trainerd daemon --host reconciler                 run the reconciler here, not in the cluster
+  curl http://localhost:38991/readyz                whether it reaches the cluster; /settledz: whether all is applied
 
 Traces:
   With OTEL_EXPORTER_OTLP_ENDPOINT set, each plan, each of its steps and each repair is a span,
-  sent there by OTLP over HTTP. OpenTelemetry's other variables are heeded too: headers, service
+  sent there by OTLP over HTTP. Also reads OpenTelemetry's other variables: headers, service
   name, sampler, resource attributes.")]
 pub(crate) struct DaemonArgs {
     /// File with the options, watched: one `name: value` a line
@@ -53,22 +53,22 @@ pub(crate) struct DaemonArgs {
     ///
     /// An installation has one source of options. A daemon with another source changes nothing unless this is given. It
     /// acts once: if a daemon with a third source takes over later, this one stops until it is restarted.
-    #[arg(long)]
-    take_over: bool,
+    #[arg(long, alias = "take-over")]
+    force_ownership: bool,
 
     /// Run in the workload container of a Juju unit, as the charm's Pebble layer does
     ///
-    /// The charm says over the API what shall be; the socket is in the mount that both containers share, and Pebble is
-    /// told when the status changes. Without --name and --namespace the installation is called as the unit's application
-    /// and lives in the namespace of the pod.
+    /// The charm declares the options over the API; the socket is on the volume that both containers share, and
+    /// Pebble is notified when the status changes. By default the installation has the name of the application and
+    /// the namespace of the pod.
     #[arg(long, conflicts_with_all = ["config", "config_map"])]
     juju: bool,
 
     /// Workloads that this daemon runs as processes of its own, instead of in the cluster
     ///
-    /// They are restarted with backoff, checked, and stopped with the daemon; `trainerd status` shows how they are. The
-    /// reconciler runs while the options say `reconciler: hosted`, by which it is not in the cluster; a lease keeps a second
-    /// one from acting. The cache is the program trainerd-cache, beside this one or on PATH; it serves the dataset that
+    /// They are restarted with backoff, health-checked, and stopped with the daemon; `trainerd status` shows their state. The
+    /// reconciler runs while the options say `reconciler: hosted`, by which it is not in the cluster; a lease makes
+    /// sure that only one is active. The cache is the program trainerd-cache, beside this one or on PATH; it serves the dataset that
     /// the daemon's environment names (SOURCE_URI, or METADATA_LOC, SCHEMA_NAME and TABLE_NAME).
     #[arg(
         long,
@@ -80,19 +80,19 @@ pub(crate) struct DaemonArgs {
     )]
     host: Vec<Workload>,
 
-    /// Unix socket on which the API listens; only the user that the daemon runs as may talk to it
+    /// Unix socket on which the API listens; only the user that the daemon runs as may use it
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
     socket: Option<PathBuf>,
 
-    /// Address on which the API listens with TLS, for users that Kubernetes knows and lets
+    /// Address on which the API listens with TLS, for users that Kubernetes authorizes
     ///
-    /// A bearer token is shown to the API server; its user needs the verb get, or update to change something, on
-    /// installations.trainerd.dev. Without --tls-cert the daemon makes a certificate for localhost, good for whoever
-    /// comes by port-forward, and logs its fingerprint.
+    /// Bearer tokens are reviewed by the API server; the user needs the verb get, or update to change something, on
+    /// installations.trainerd.dev. Without --tls-cert the daemon creates a self-signed certificate for localhost, for
+    /// use with port-forward, and logs its fingerprint.
     #[arg(long, value_name = "ADDRESS", env = "TRAINERD_LISTEN", hide_env_values = true)]
     listen: Option<SocketAddr>,
 
-    /// Certificate chain for --listen, PEM; read again when it changes
+    /// Certificate chain for --listen, PEM; reloaded when it changes
     #[arg(
         long,
         value_name = "FILE",
@@ -114,7 +114,7 @@ pub(crate) struct DaemonArgs {
 
     /// Address of /healthz, /livez, /readyz, /settledz and /metrics
     ///
-    /// Without it: port 38991, in a pod on every address (IPv4 and IPv6), elsewhere on 127.0.0.1.
+    /// Default: port 38991, in a pod on every address (IPv4 and IPv6), elsewhere on 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", env = "TRAINERD_HEALTH", hide_env_values = true)]
     health: Option<SocketAddr>,
 }
@@ -156,7 +156,7 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
         pebble,
         tls,
         health: args.health,
-        take_over: args.take_over,
+        force_ownership: args.force_ownership,
         host,
     };
     Box::pin(daemon::run(&context.interrupt, setup)).await

@@ -26,13 +26,13 @@ const ITEM_KEYS: [&str; 2] = ["name", "containerPort"];
 
 /// Show what differs between two revisions
 ///
-/// Options, then object by object and field by field; values of Secrets are masked. Read from the revisions alone.
+/// Options, then object by object and field by field; values of Secrets are masked. Compares the stored revisions, not the cluster.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd diff 1                                   from revision 1 to the current one
   trainerd diff 1 2                                 from revision 1 to revision 2
-  trainerd diff 1 2 -v                              long values whole
+  trainerd diff 1 2 -v                              long values in full
   trainerd diff 1 2 -o json                         for a script")]
 pub(crate) struct DiffArgs {
     /// The revision to compare

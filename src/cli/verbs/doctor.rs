@@ -19,9 +19,9 @@ use crate::target::resolve;
 
 /// Check whether the stack can be installed or changed; changes nothing
 ///
-/// Cluster, versions, permissions, collisions, images; where something is installed, its webhooks and whether it is
-/// ready. Without options those of the installed revision are checked, else the default ones. Ends with the exit code
-/// that `up` would end with at the first check that fails.
+/// Checks the cluster, versions, permissions, collisions and images; if something is installed, also its webhooks and
+/// its readiness. Without options, checks those of the installed revision, or else the default ones. The exit code is the
+/// one that `up` would end with at the first failed check.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

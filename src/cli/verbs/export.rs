@@ -10,12 +10,12 @@ use crate::problem::Problem;
 
 /// Print the manifests of a revision
 ///
-/// Read from the revision alone, as they were applied; no catalog is needed.
+/// Prints them as they were applied, from what the revision stored.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd export 2 > revision-2.yaml
-  trainerd export 2 -o table                        which objects it has")]
+  trainerd export 2 -o table                        list its objects")]
 pub(crate) struct ExportArgs {
     /// The revision
     #[arg(value_name = "REV", value_parser = revision)]

@@ -24,9 +24,9 @@ const GLANCE: usize = 60;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd history                                  newest last, * is where the installation is
-  trainerd history -v                               nothing of it cut
-  trainerd history -o json                          with all options that changed")]
+  trainerd history                                  oldest first; * marks the current revision
+  trainerd history -v                               nothing shortened
+  trainerd history -o json                          with all changed options")]
 pub(crate) struct HistoryArgs {}
 
 /// A revision as `history` tells of it.

@@ -10,8 +10,8 @@ use crate::problem::Problem;
 
 /// List the installations in this cluster, in all namespaces
 ///
-/// Those of which the record is lost are among them: `trainerd repair` and `trainerd up` take them up again. It takes
-/// the permission to list Secrets and Deployments in all namespaces.
+/// Includes those whose record is lost; `trainerd repair` and `trainerd up` restore it. Needs permission to list
+/// Secrets and Deployments in all namespaces.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

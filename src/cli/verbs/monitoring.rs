@@ -23,8 +23,8 @@ enum MonitoringVerb {
 
 /// Print the alert rules, as a rule file of Prometheus
 ///
-/// Needs no cluster. Every alert says what it means and which command helps. The scrape job has `trainerd` in its
-/// name: by that a daemon is missed that is gone altogether.
+/// Needs no cluster. Every alert says what it means and which command helps. The name of the scrape job must contain
+/// `trainerd`: the alert TrainerdDown finds the job by it when the daemon is gone.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ struct RulesArgs {}
 
 /// Print the dashboard, as Grafana imports it
 ///
-/// Needs no cluster. It asks for the data source, the scrape job and the daemon at its top.
+/// Needs no cluster. The data source, the scrape job and the daemon are variables at its top.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 #[command(after_help = "\
 Examples:
   trainerd pause                                    suspend reconciliation
-  trainerd status                                   says so, and by whom
+  trainerd status                                   shows that it is paused, and by whom
   trainerd resume                                   reconcile again")]
 pub(crate) struct PauseArgs {}
 

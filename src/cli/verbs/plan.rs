@@ -18,7 +18,7 @@ use crate::target::{Target, resolve};
 
 /// Show what `up` would do, and why
 ///
-/// Nothing is changed. Ends with 0 where there is nothing to do and with 2 where there is.
+/// Nothing is changed. The exit code is 0 if there is nothing to do and 2 if changes are pending.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -21,7 +21,7 @@ use crate::problem::{Problem, counted};
 #[command(after_help = "\
 Examples:
   trainerd remove                                   controllers and runtimes; jobs stay stored
-  trainerd remove --dry-run                         only show what would go
+  trainerd remove --dry-run                         only show what would be deleted
   trainerd remove --purge                           CRDs too, refused while jobs are stored
   trainerd remove --purge --delete-jobs --yes       everything")]
 pub(crate) struct RemoveArgs {
@@ -123,7 +123,7 @@ async fn left_text(context: &Context, engine: &Engine) -> Result<(), Problem> {
     let left = context.interrupt.or(engine.left_behind()).await?;
     if !left.is_empty() {
         let counted = counted(&left);
-        context.printer.note(&format!("{counted} of it are left; `trainerd remove --purge` takes them away"));
+        context.printer.note(&format!("{counted} of it are left; `trainerd remove --purge` deletes them"));
     }
     Ok(())
 }

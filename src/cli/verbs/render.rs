@@ -15,7 +15,7 @@ use crate::cli::output::{Printer, columns};
 use crate::problem::Exit;
 use crate::problem::{InputError, Problem};
 
-/// Print the manifests that the options lead to
+/// Print the manifests that the options produce
 ///
 /// Needs no cluster. The same options give the same bytes. Objects are sorted by kind, namespace and name.
 #[derive(Clone, Debug, Args)]
@@ -23,16 +23,16 @@ use crate::problem::{InputError, Problem};
 Examples:
   trainerd render                                   everything
   trainerd render jobset lws                        only these components
-  trainerd render trainerd                          the daemon that `bootstrap` puts into the cluster
+  trainerd render trainerd                          the daemon that `bootstrap` installs
   trainerd render --set trainer-version=2.2.1       another version
-  trainerd render --output-dir manifests            one file an object
-  trainerd render -o table                          which objects there are")]
+  trainerd render --output-dir manifests            one file per object
+  trainerd render -o table                          list the objects")]
 pub(crate) struct RenderArgs {
-    /// Components to print; all that the options install where none is named
+    /// Components to print; by default all that the options install
     #[arg(value_name = "COMPONENT")]
     components: Vec<String>,
 
-    /// Write one file an object into this folder instead: COMPONENT/KIND-NAMESPACE-NAME.yaml
+    /// Write one file per object into this folder instead: COMPONENT/KIND-NAMESPACE-NAME.yaml
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
 

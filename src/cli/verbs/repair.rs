@@ -28,8 +28,8 @@ use crate::target::rendered_again;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd repair                                   shows what differs, asks, and puts it back
-  trainerd repair --dry-run                         only shows it
+  trainerd repair                                   show what differs, ask, and repair it
+  trainerd repair --dry-run                         only show what differs
   trainerd repair --yes --timeout 5m                for a script")]
 pub(crate) struct RepairArgs {
     /// Only show what would be done
@@ -42,15 +42,16 @@ pub(crate) struct RepairArgs {
 
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Problem> {
+    let catalog = Catalog::builtin()?;
     let engine = context.engine().await?;
     let state = context.interrupt.or(engine.open_damaged()).await?;
     if let Some(journal) = state.journal() {
-        return repair_under_way(context, &engine, &state, journal, args.dry_run).await;
+        return repair_under_way(context, &catalog, &engine, &state, journal, args.dry_run).await;
     }
     if let Some(damage) = state.damage() {
         context.printer.note(&damage_text(damage));
     }
-    let desired = desired(context, &engine, &state).await?;
+    let desired = desired(context, &catalog, &engine, &state).await?;
     let number = state.header().map(|header| header.number).unwrap_or_default();
     let allow = args.allow.allowed();
     let prepare = engine.prepare(&state, desired, Purpose::Change, allow);
@@ -68,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
         context.printer.note(&outcome_text(&prepared));
     }
     if writes_record || prepared.restores() || !older.is_empty() {
-        context.printer.note("what was lost of trainerd's own Secrets is written again");
+        context.printer.note("trainerd's own Secrets that are lost will be restored");
     }
     let is_whole = prepared.is_empty() && !writes_record && older.is_empty();
     if args.dry_run {
@@ -86,7 +87,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
     progress.clear();
     let state = done?;
     if !older.is_empty() {
-        write_revisions(context, &engine, &state, older).await?;
+        write_revisions(context, &catalog, &engine, &state, older).await?;
     }
     progress.last(&Last::Finished { revision: Some(number) });
     context.printer.note(&format!("everything is as revision {number} says"));
@@ -106,6 +107,7 @@ async fn older_lost(engine: &Engine, current: u64) -> Result<Vec<Header>, Engine
 /// While a plan is under way only what is lost of the revisions is written again: the plan itself is for others to finish.
 async fn repair_under_way(
     context: &Context,
+    catalog: &Catalog,
     engine: &Engine,
     state: &State,
     journal: &Journal,
@@ -127,7 +129,7 @@ async fn repair_under_way(
     }
     confirm(context, "Go ahead?", Risk::of(Allowed::default())).await?;
     let number = lost[0].number;
-    let written = write_revisions(context, engine, state, lost).await?;
+    let written = write_revisions(context, catalog, engine, state, lost).await?;
     if written.is_empty() {
         return Err(Problem::new(
             Exit::Failed,
@@ -144,14 +146,14 @@ async fn repair_under_way(
 /// Renders revisions again, and writes those that are as they were.
 async fn write_revisions(
     context: &Context,
+    catalog: &Catalog,
     engine: &Engine,
     state: &State,
     lost: Vec<Header>,
 ) -> Result<Vec<u64>, Problem> {
-    let catalog = Catalog::builtin()?;
     let mut rendered = Vec::new();
     for header in lost {
-        match context.interrupt.or(rendered_again(&catalog, engine, &header)).await {
+        match context.interrupt.or(rendered_again(catalog, engine, &header)).await {
             Ok(desired) => rendered.push((header, Arc::new(desired))),
             // Its options may be of another version of trainerd: the others can be had all the same.
             Err(problem) => context.printer.note(&format!("revision {}: {}", header.number, problem.message)),
@@ -177,14 +179,18 @@ async fn write_revisions(
 }
 
 /// What the current revision wants: as it is kept, or else rendered again from its options.
-async fn desired(context: &Context, engine: &Engine, state: &State) -> Result<Arc<Desired>, Problem> {
+async fn desired(
+    context: &Context,
+    catalog: &Catalog,
+    engine: &Engine,
+    state: &State,
+) -> Result<Arc<Desired>, Problem> {
     if let Some(current) = &state.current {
         return Ok(Arc::clone(&current.desired));
     }
     match (state.header(), state.damage()) {
         (Some(header), _) => {
-            let catalog = Catalog::builtin()?;
-            Ok(Arc::new(context.interrupt.or(rendered_again(&catalog, engine, header)).await?))
+            Ok(Arc::new(context.interrupt.or(rendered_again(catalog, engine, header)).await?))
         }
         (None, Some(damage)) => Err(lost(damage)),
         (None, None) => {

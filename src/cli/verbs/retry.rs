@@ -21,8 +21,8 @@ use crate::problem::Problem;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd retry                                    the same options, once more
-  trainerd retry && trainerd status --wait          and what came of it, where a daemon tries")]
+  trainerd retry                                    retry the same options
+  trainerd retry && trainerd status --wait          and wait for the outcome, if a daemon retries")]
 pub(crate) struct RetryArgs {
     #[command(flatten)]
     allow: AllowArgs,

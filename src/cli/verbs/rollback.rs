@@ -16,16 +16,15 @@ use crate::target::changes::{Values, between};
 
 /// Go back to an earlier revision
 ///
-/// Needs no catalog: a revision holds everything. Going back makes a new revision like the earlier one. A plan that
-/// was broken off is replaced. Where CRDs would change, what newer fields hold may be lost: that needs --allow
-/// lossy.
+/// Creates a new revision equal to the earlier one, from what that one stored. Replaces an interrupted plan. If CRDs
+/// would change, the values of newer fields may be lost; that needs --allow lossy.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd rollback                                 to the revision before the current one
   trainerd rollback --dry-run                       only show the plan
   trainerd rollback 3                               to revision 3 (see `trainerd history`)
-  trainerd rollback 3 --allow lossy --yes           also where CRDs change")]
+  trainerd rollback 3 --allow lossy --yes           even if CRDs change")]
 pub(crate) struct RollbackArgs {
     /// The revision to go back to; the one before the current where none is named
     #[arg(value_name = "REV", value_parser = revision)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use trainerd_engine::error::one_line;
+use trainerd_causes::one_line;
 use trainerd_engine::{Control, Engine, Marker, Status};
 
 use super::plan::{GOES_ON, journal_text};
@@ -28,34 +28,33 @@ use crate::training::{self, Phase, TrainJobs};
 
 /// Show components, versions, readiness, and what each object waits for
 ///
-/// Ends with 0 whether everything is ready or not: the answer is in what is printed (`ready` with -o json). Where
-/// nothing is installed it ends with 1.
+/// The exit code is 0 whether or not everything is ready (see `ready` with -o json), and 1 if nothing is installed.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd status                                   now
   trainerd status --watch                           again whenever something changes
-  trainerd status --wait --timeout 10m              until what is declared is applied and settled
-  trainerd status -o json                           for a script: .ready says it all
+  trainerd status --wait --timeout 10m              until the declared options are applied
+  trainerd status -o json                           for a script: see .ready
   trainerd status --web                             the page of the daemon in the cluster
   trainerd status --web --socket /run/trainerd.sock the page of the daemon that listens there")]
 pub(crate) struct StatusArgs {
-    /// Go on and print again whenever something changes, until interrupted
+    /// Print again whenever something changes, until interrupted
     #[arg(short, long, conflicts_with = "web")]
     watch: bool,
 
-    /// Wait until what is declared is applied and settled; ends with 0 then, and otherwise says why not
+    /// Wait until the declared options are applied and everything is ready; otherwise say why not
     ///
-    /// Where a daemon keeps the installation, until the options that are declared now are in force and everything is
-    /// ready; otherwise until the last plan is done and everything is ready. Options that are invalid or refused, or that
-    /// failed, end it at once; --timeout bounds it.
+    /// If a daemon reconciles the installation, waits until the options that are declared now are applied and
+    /// everything is ready; otherwise until the last plan is done and everything is ready. Options that are invalid,
+    /// refused or failed end the wait at once; --timeout limits it.
     #[arg(long, conflicts_with_all = ["watch", "web"])]
     wait: bool,
 
-    /// Open the page of the daemon in a browser, until interrupted; without one, use the address that is printed
+    /// Open the page of the daemon in a browser, until interrupted; the address is printed too
     ///
-    /// The daemon that `bootstrap` put into the cluster is reached by port-forward, with a token that is good for
-    /// looking only; one on this machine by --socket.
+    /// The daemon that `bootstrap` put into the cluster is reached by port-forward, with a read-only token; a daemon
+    /// on this machine is reached by --socket.
     #[arg(long)]
     web: bool,
 
@@ -97,7 +96,7 @@ async fn client_of_page(context: &Context, socket: Option<&PathBuf>) -> Result<D
             let namespace = &context.cluster.namespace;
             let what = format!("failed to find a daemon in namespace {namespace}");
             Err(Problem::new(Exit::Failed, "no-daemon", what)
-                .hint("`trainerd bootstrap` puts one there; `--socket PATH` names the one on this machine"))
+                .hint("`trainerd bootstrap` installs one; `--socket PATH` names the one on this machine"))
         }
         Err(error) => {
             let what = "failed to find the daemon in the cluster";
@@ -304,7 +303,7 @@ fn control_text(control: &Control, daemon: Option<&DaemonStatus>) -> String {
         let _ = writeln!(text, "paused by {who}`trainerd {by}` since {since:.0}; `trainerd resume` goes on");
     }
     if let Some(Marker { what, since, .. }) = &control.owner {
-        let _ = writeln!(text, "kept by a daemon as {what} says, since {since:.0}");
+        let _ = writeln!(text, "reconciled by a daemon with the options of {what}, since {since:.0}");
     }
     if let Some(word) = daemon {
         let _ = writeln!(text, "the daemon: {}", word.text());

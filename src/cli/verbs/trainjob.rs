@@ -20,7 +20,7 @@ use crate::cli::context::Context;
 use crate::problem::Exit;
 use crate::problem::Problem;
 
-/// Submit, follow and change TrainJobs; show what becomes of one
+/// Submit, follow and change TrainJobs; render and validate them without a cluster
 #[derive(Clone, Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct TrainJobArgs {

@@ -20,7 +20,7 @@ use crate::target::resolve;
 #[command(after_help = "\
 Examples:
   trainerd up                                       install with the default options
-  trainerd up --yes --timeout 10m                   without asking, and not for ever
+  trainerd up --yes --timeout 10m                   without asking, for at most 10 minutes
   trainerd up --config options.yaml --set settle=0  options from a file, and one more
   trainerd up --dry-run                             only show the plan
   trainerd up --yes -o json                         progress as JSON, one event a line")]

@@ -17,16 +17,16 @@ use crate::target::{resolve, version_option};
 
 /// Change versions or images, and leave everything else as it is
 ///
-/// Starts from the options of the installed revision and changes what --to, --latest and --set name. Shows which
-/// versions lead to which, then goes on like `up`. An older version is refused: going back is for `rollback`.
+/// Starts from the options of the installed revision and changes what --to, --latest and --set name. Shows the
+/// upgrade path, then continues like `up`. An older version is refused; use `rollback` to go back.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd upgrade --latest                         everything to the newest versions
   trainerd upgrade --latest --dry-run               only show the plan
-  trainerd upgrade --to trainer=2.3.0               one component; what goes with it follows
+  trainerd upgrade --to trainer=2.3.0               one component, and those that must match it
   trainerd upgrade --to jobset=0.12 --yes           the newest patch of a minor version
-  trainerd upgrade --set small-footprint=true       another option, from where you are")]
+  trainerd upgrade --set small-footprint=true       change one option of the installed revision")]
 pub(crate) struct UpgradeArgs {
     /// Version of a component: X.Y.Z, X.Y or auto; repeatable
     #[arg(long = "to", value_name = "COMPONENT=VERSION")]

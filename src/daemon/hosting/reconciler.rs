@@ -172,7 +172,7 @@ fn at_home(text: &str, namespace: &str, ports: &Ports) -> Result<String, serde_y
 
 #[cfg(test)]
 mod tests {
-    use trainerd_catalog::{Options, Raw};
+    use trainerd_catalog::Raw;
     use trainerd_plan::desired::Installation;
 
     use super::*;
@@ -180,7 +180,7 @@ mod tests {
     fn desired(reconciler: &str) -> Desired {
         let catalog = Catalog::builtin().unwrap();
         let given = [("reconciler".to_owned(), Raw::from(reconciler))].into();
-        let options = Options::parse(&catalog, &given).unwrap();
+        let options = catalog.parse_options(&given).unwrap();
         let resolution = catalog.resolve(&options, None).unwrap();
         let installation = Installation { name: "a".into(), namespace: "home".into() };
         catalog.render(&options, &resolution, &installation).unwrap()

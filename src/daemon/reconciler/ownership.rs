@@ -13,14 +13,14 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(super) struct Ownership {
     /// Whether our source shall claim the options from another one: once, for whoever claims them later is the one meant.
-    take_over: bool,
+    force_ownership: bool,
     /// Those of another source do: what is installed is only looked at.
     held: bool,
 }
 
 impl Ownership {
-    pub(super) fn new(take_over: bool) -> Self {
-        Self { take_over, held: false }
+    pub(super) fn new(force_ownership: bool) -> Self {
+        Self { force_ownership, held: false }
     }
 
     /// It is decided again.
@@ -58,10 +58,11 @@ impl Reconciler {
         let (engine, control) = (Arc::clone(&self.engine), state.control().clone());
         let source = self.source.to_string();
         if let Some(owner) = control.other_owner(&source)
-            && !self.ownership.take_over
+            && !self.ownership.force_ownership
         {
             self.ownership.held = true;
-            let hint = "change the options there; or end that daemon, and start this one with --take-over";
+            let hint =
+                "change the options there; or end that daemon, and start this one with --force-ownership";
             return Err(blocked(Phase::Held, Problem::other_source(owner).hint(hint), None));
         }
         // A source that was taken away, with the daemon that followed it, does not come back by itself.
@@ -70,7 +71,7 @@ impl Reconciler {
         }
         match self.aside(engine.claim(&control, &source)).await? {
             Ok(note) => {
-                self.ownership.take_over = false;
+                self.ownership.force_ownership = false;
                 self.state = self.state.take().map(|state| state.owned_by(note));
                 Ok(())
             }

@@ -62,7 +62,7 @@ impl Reconciler {
         let asked = std::mem::take(&mut self.retrying.asked);
         let Some((revision, reason)) = self.engine.rolled_back(state, &wanted.desired) else { return Ok(()) };
         if asked {
-            tracing::info!(revision, "trying again what was rolled back: somebody asked for it");
+            tracing::info!(revision, "retrying what was rolled back, as requested");
             return Ok(());
         }
         let again = match RunPolicy::of(&wanted.desired.options).retry_failed {
@@ -77,7 +77,7 @@ impl Reconciler {
                 self.retrying.due = Some((digest, tries, due));
                 let left = due.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    tracing::info!(revision, tries, "trying again what was rolled back");
+                    tracing::info!(revision, tries, "retrying what was rolled back");
                     return Ok(());
                 }
                 Some(left)

@@ -57,7 +57,7 @@ impl Reconciler {
                     () = at(stuck) => if stuck.is_some_and(|_| {
                         moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= GIVES_WAY
                     }) {
-                        tracing::info!(quiet = ?GIVES_WAY, "nothing moves, and there are newer options");
+                        tracing::info!(quiet = ?GIVES_WAY, "the plan makes no progress, and there are newer options");
                         anew = true;
                         cancel.send_replace(true);
                     },
@@ -131,7 +131,7 @@ impl Reconciler {
     fn record_end(&mut self, ended: &Result<State, EngineError>, asked_by: Option<&str>) {
         self.drift_controller.plan_ran();
         self.recorder.ran(ended.as_ref().err());
-        let problem = ended.as_ref().err().map(|error| trainerd_engine::error::one_line(error));
+        let problem = ended.as_ref().err().map(|error| trainerd_causes::one_line(error));
         if let Some(plan) = self.status.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
             self.recorder.plan(plan.purpose, plan.revision, ended.as_ref().err(), asked_by);
         }

@@ -226,7 +226,7 @@ async fn what_is_wrong_with_the_environment_is_said_and_nothing_is_traced() {
     let output = run(1, &variables).await;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        told.contains("nothing is traced") && told.contains("OTEL_EXPORTER_OTLP_PROTOCOL is grpc"),
+        told.contains("tracing is off") && told.contains("OTEL_EXPORTER_OTLP_PROTOCOL is grpc"),
         "{told}"
     );
     assert!(requests.lock().unwrap().is_empty());

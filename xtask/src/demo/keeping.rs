@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::Error;
 use super::look;
+use super::scenario::{INSTALLATION, TIMEOUT};
 use super::scene::Scene;
-use super::story::{INSTALLATION, TIMEOUT};
 use crate::foreground::check_interrupted;
 use crate::steps::Steps;
 
@@ -21,14 +21,14 @@ const VICTIM: &str = "jobset-controller-manager";
 
 /// Puts the daemon there, disturbs what it keeps, changes an option, and takes it out again.
 pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<(), Error> {
-    steps.take("put the daemon into the cluster", || {
+    steps.take("install the daemon in the cluster", || {
         scene.run(&["bootstrap", "--yes", "--timeout", TIMEOUT])?;
-        let status = until(scene, "find all as it should be", |status| says(status)["phase"] == "ready")?;
+        let status = until(scene, "become ready", |status| says(status)["phase"] == "ready")?;
         if status["revision"] != revision {
             return Err(Error::Broken(format!("revision {}, not {revision}", status["revision"])));
         }
         let version = says(&status)["version"].as_str().unwrap_or_default().to_owned();
-        Ok(((), format!("trainerd {version} keeps revision {revision}, and changed nothing")))
+        Ok(((), format!("trainerd {version} found revision {revision} in order and changed nothing")))
     })?;
 
     steps.take("delete a controller's Deployment", || {
@@ -36,7 +36,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
         let before = scene.get(&deployment)?["metadata"]["uid"].clone();
         scene.kubectl_run(&[&["delete", "--wait=false"], &deployment[..]].concat())?;
         let began = Instant::now();
-        until(scene, "put it back", |status| {
+        until(scene, "repair it", |status| {
             let list = scene.get(&["deployments", "--namespace", INSTALLATION]).unwrap_or_default();
             let back = list["items"].as_array().is_some_and(|items| {
                 items
@@ -55,7 +55,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
         let map = ["configmap", "trainerd-options", "--namespace", INSTALLATION, "--patch", patch];
         scene.kubectl_run(&[&["patch"], &map[..]].concat())?;
         let next = revision + 1;
-        until(scene, "do what the option says", |status| {
+        until(scene, "apply the option", |status| {
             status["revision"] == next && says(status)["phase"] == "ready"
         })?;
         let runtimes = scene.get(&["clustertrainingruntimes"])?;
@@ -66,13 +66,13 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
         Ok(((), format!("revision {next} has one training runtime")))
     })?;
 
-    steps.take("take the daemon out again", || {
+    steps.take("remove the daemon", || {
         scene.run(&["bootstrap", "--remove", "--yes", "--timeout", TIMEOUT])?;
         let status = scene.ask(&["status"])?;
         if status["ready"] != true || !status["daemon"].is_null() || !status["ruler"].is_null() {
             return Err(Error::Broken(format!("{status}")));
         }
-        Ok(((), "the stack stays, and is the command line's again".to_owned()))
+        Ok(((), "the stack stays, and the command line manages it again".to_owned()))
     })
 }
 

@@ -4,8 +4,8 @@ mod error;
 mod job;
 mod keeping;
 mod look;
+mod scenario;
 mod scene;
-mod story;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub use error::Error;
+pub(crate) use scenario::{check_nothing_is_there, clear, play, ready};
 pub(crate) use scene::Scene;
-pub(crate) use story::{check_nothing_is_there, clear, play, ready};
 
 use crate::cargo;
 use crate::cli::Failure;
@@ -59,9 +59,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let played = play(&scene, &mut steps);
     print(format_args!("\n{}", steps.table()));
     say(if played.is_ok() {
-        "It all went as it should. Look around:"
+        "Everything passed. To look around:"
     } else {
-        "The cluster is as the failed step left it. Look around:"
+        "The cluster is as the failed step left it. To look around:"
     });
     say(look_around(&scene, name));
     played.map_err(failure)
@@ -89,7 +89,9 @@ fn introduce(cluster: &Name, given: Option<&OsStr>) {
     say("  * upgrades to Trainer 2.3.0 while a second TrainJob runs");
     say("  * rolls back, and shows the history");
     if given.is_none() {
-        say("  * puts the daemon into the cluster, takes a controller away, and sees it come back");
+        say(
+            "  * installs the daemon in the cluster, deletes a controller's Deployment, and waits for its repair",
+        );
     }
 }
 

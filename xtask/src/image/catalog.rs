@@ -4,7 +4,6 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::hex;
 use crate::cluster::parts::{self, Part};
 
 /// An image of one program.
@@ -29,7 +28,7 @@ impl Entry {
             hash.update([0]);
             hash.update(text);
         }
-        format!("{}-{}-{}", self.part.folder, self.part.program, hex(&hash.finalize()[..8]))
+        format!("{}-{}-{}", self.part.folder, self.part.program, hex::encode(&hash.finalize()[..8]))
     }
 }
 

@@ -7,4 +7,4 @@ pub mod oci;
 pub mod product;
 pub mod training;
 
-pub use oci::{Error, hex};
+pub use oci::Error;

@@ -252,14 +252,7 @@ fn digest(blob: &[u8]) -> String {
 
 /// A digest as the specification writes it.
 pub(super) fn told(sha256: &[u8]) -> String {
-    format!("sha256:{}", hex(sha256))
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    format!("sha256:{}", hex::encode(sha256))
 }
 
 /// This machine's architecture by the name that Go, and so OCI, has for it.
@@ -335,10 +328,5 @@ mod tests {
         let files: Vec<_> = self::entries(layer).into_keys().collect();
         assert_eq!(files, ["opt/", "opt/bin/", "opt/bin/manager", "opt/bin/other", "tmp/"]);
         assert_eq!(entries.len(), 2 + 3, "nothing else is in the archive");
-    }
-
-    #[test]
-    fn hex_keeps_leading_zeros() {
-        assert_eq!(hex(&[0, 10, 255]), "000aff");
     }
 }

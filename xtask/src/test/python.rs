@@ -9,7 +9,6 @@ use super::Error;
 use crate::command::run;
 use crate::files;
 use crate::home::Home;
-use crate::image::hex;
 use crate::terminal::say;
 
 /// The packages, with their digests.
@@ -23,7 +22,7 @@ pub(super) fn interpreter(home: &Home) -> Result<PathBuf, Error> {
     let mut key = Sha256::new();
     key.update(files::read(&requirements)?);
     key.update(version);
-    let folder = home.python().join(&hex(&key.finalize())[..16]);
+    let folder = home.python().join(&hex::encode(key.finalize())[..16]);
     let interpreter = folder.join("bin/python3");
     let is_made = folder.join("made");
     if is_made.exists() {

@@ -9,12 +9,12 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
+use trainerd_causes::one_line;
 
 use super::{Address, Head, Planned};
 use crate::access::Access;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
-use crate::flight::chain;
 use crate::worker::{State, WorkerStatus};
 
 /// Time between two questions.
@@ -63,7 +63,7 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
 }
 
 fn connect(timeout: Duration, uri: String) -> Result<FlightServiceClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| chain(&error))?;
+    let endpoint = Endpoint::from_shared(uri).map_err(|error| one_line(&error))?;
     let endpoint = endpoint
         .connect_timeout(timeout)
         .tcp_nodelay(true)
@@ -164,7 +164,7 @@ fn question(
         match tokio::time::timeout(LIMIT, ask).await {
             Err(_) => Err(Missed::Failed(format!("no answer within {} s", LIMIT.as_secs()))),
             Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Missed::Unknown),
-            Ok(Err(status)) => Err(Missed::Failed(chain(&status))),
+            Ok(Err(status)) => Err(Missed::Failed(one_line(&status))),
             Ok(Ok(answers)) => {
                 let body = answers.first().map(|answer| answer.body.clone()).unwrap_or_default();
                 serde_json::from_slice(&body)
@@ -183,11 +183,11 @@ fn assign(
 ) -> BoxFuture<'static, Result<(), String>> {
     let access = access.clone();
     let put = async move {
-        let messages = futures::stream::iter(assignment.messages().await.map_err(|error| chain(&error))?);
+        let messages = futures::stream::iter(assignment.messages().await.map_err(|error| one_line(&error))?);
         let mut request = Request::new(messages);
         access.authorize(&mut request);
-        let answers = client.do_put(request).await.map_err(|status| chain(&status))?.into_inner();
-        answers.try_collect::<Vec<_>>().await.map(drop).map_err(|status| chain(&status))
+        let answers = client.do_put(request).await.map_err(|status| one_line(&status))?.into_inner();
+        answers.try_collect::<Vec<_>>().await.map(drop).map_err(|status| one_line(&status))
     };
     put.boxed()
 }

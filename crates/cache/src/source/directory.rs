@@ -137,8 +137,7 @@ fn listing_digest(files: &[(ObjectMeta, Format)]) -> String {
             object.e_tag.clone().unwrap_or_else(|| object.last_modified.timestamp_millis().to_string());
         serde_json::json!([object.location.to_string(), object.size, state]).to_string()
     });
-    let digest = Sha256::digest(lines.collect::<Vec<_>>().join("\n"));
-    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(Sha256::digest(lines.collect::<Vec<_>>().join("\n")))
 }
 
 async fn inspect(store: Arc<dyn ObjectStore>, object: ObjectMeta, format: Format) -> Result<File, Error> {

@@ -3,21 +3,42 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use thiserror::Error;
 
 use super::Raw;
-use crate::error::CatalogError;
+
+/// Why a file gives no options.
+#[derive(Debug, Error)]
+pub enum OptionsFileError {
+    /// It is not a YAML mapping.
+    #[error("failed to read options from {file}, line {line}")]
+    Read {
+        /// The file, as it was given.
+        file: String,
+        /// The line where it shows, counted from one.
+        line: usize,
+        /// What is wrong there.
+        source: serde_yaml::Error,
+    },
+    /// It holds more than one document.
+    #[error("failed to read options from {file}: more than one YAML document")]
+    Documents {
+        /// The file, as it was given.
+        file: String,
+    },
+}
 
 /// Reads a file of options, for example `settle: 10`. An empty file gives no options.
 ///
 /// `file` is how errors name it. Names and values are not judged here: see [`super::Options::parse`].
 ///
 /// # Errors
-/// [`CatalogError::OptionsFile`] for what is not YAML, not one mapping, or names an option twice, with the
+/// [`OptionsFileError::Read`] for what is not YAML, not one mapping, or names an option twice, with the
 /// line where that shows.
-pub fn parse_options_file(file: &str, text: &str) -> Result<BTreeMap<String, Raw>, CatalogError> {
-    let broken = |source: serde_yaml::Error| CatalogError::OptionsFile {
+pub fn parse_options_file(file: &str, text: &str) -> Result<BTreeMap<String, Raw>, OptionsFileError> {
+    let broken = |source: serde_yaml::Error| OptionsFileError::Read {
         file: file.to_owned(),
         line: source.location().map_or(1, |at| at.line()),
         source,
@@ -26,7 +47,7 @@ pub fn parse_options_file(file: &str, text: &str) -> Result<BTreeMap<String, Raw
     let Some(first) = documents.next() else { return Ok(BTreeMap::new()) };
     let options = first.deserialize_any(OptionsVisitor).map_err(broken)?;
     if documents.next().is_some() {
-        return Err(CatalogError::OptionsDocuments { file: file.to_owned() });
+        return Err(OptionsFileError::Documents { file: file.to_owned() });
     }
     Ok(options)
 }
@@ -42,12 +63,12 @@ impl<'de> Visitor<'de> for OptionsVisitor {
     }
 
     /// A document that is empty but for comments.
-    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+    fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
         Ok(BTreeMap::new())
     }
 
     /// A document that says `null`.
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
         Ok(BTreeMap::new())
     }
 
@@ -79,7 +100,7 @@ impl Visitor<'_> for NameSeed<'_> {
         f.write_str("the name of an option")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<String, E> {
         if self.0.insert(name.to_owned()) {
             Ok(name.to_owned())
         } else {
@@ -113,7 +134,7 @@ mod tests {
             ("just words\n", 1),
         ] {
             match parse_options_file("my.yaml", text) {
-                Err(CatalogError::OptionsFile { file, line, .. }) => {
+                Err(OptionsFileError::Read { file, line, .. }) => {
                     assert_eq!((file.as_str(), line), ("my.yaml", expected), "{text}");
                 }
                 other => panic!("{text}: {other:?}"),
@@ -121,7 +142,7 @@ mod tests {
         }
         assert!(matches!(
             parse_options_file("f", "a: 1\n---\nb: 2\n"),
-            Err(CatalogError::OptionsDocuments { file }) if file == "f"
+            Err(OptionsFileError::Documents { file }) if file == "f"
         ));
     }
 }

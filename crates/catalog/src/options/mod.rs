@@ -2,7 +2,6 @@
 
 mod error;
 mod file;
-mod nearest;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,15 +11,15 @@ use semver::Version;
 use serde_json::Value;
 use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
+pub use trainerd_plan::request::Conflicts;
 
 pub use error::{InvalidOptions, OptionError, Rule};
-pub use file::parse_options_file;
-pub(crate) use nearest::nearest;
+pub use file::{OptionsFileError, parse_options_file};
 pub(crate) use read::is_label;
 
-use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
 use crate::patches::Patch;
+use crate::schema::Schema;
 
 /// A component whose version and image are options, and which `components` selects.
 pub(crate) struct Versioned {
@@ -45,6 +44,17 @@ pub(crate) const DAEMON_IMAGE: &str = "trainerd-image";
 
 /// The option that holds patches of rendered objects.
 pub(crate) const PATCHES: &str = "patches";
+
+/// What options there are, and what their values may name.
+pub(crate) struct Known<'a> {
+    pub(crate) schema: &'a Schema,
+    /// The components, each with its versions, oldest first.
+    pub(crate) versions: BTreeMap<&'a str, Vec<Version>>,
+    /// The runtimes of any version.
+    pub(crate) runtimes: BTreeSet<&'a str>,
+    /// The keys of `runtime-images`: runtimes, and images that several share.
+    pub(crate) runtime_images: BTreeSet<&'a str>,
+}
 
 /// The value of an option as somebody gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,17 +133,6 @@ pub enum Reconciler {
     Hosted,
 }
 
-/// What to do about a field that another field manager set and that trainerd never owned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conflicts {
-    /// Take it.
-    Force,
-    /// Stop, and name field, manager and both values.
-    Refuse,
-    /// Leave it.
-    Yield,
-}
-
 /// How much the daemon logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
@@ -172,7 +171,7 @@ pub enum UpgradePolicy {
 }
 
 /// Every option, valid by itself. Whether versions, images and runtimes go together is for
-/// [`Catalog::resolve`] to say.
+/// [`resolve`](crate::Catalog::resolve) to say.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "options that are on or off, each by itself")]
 pub struct Options {
@@ -234,13 +233,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the options that somebody gave, merged by precedence; the others take their defaults.
-    ///
-    /// # Errors
-    /// Every bad option at once, sorted by name: unknown names, values of another type, values that break the
-    /// option's rule, versions, components, runtimes and keys that the catalog has nowhere.
-    pub fn parse(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Result<Self, InvalidOptions> {
-        read::options(catalog, given)
+    /// See [`parse_options`](crate::Catalog::parse_options).
+    pub(crate) fn parse(known: &Known<'_>, given: &BTreeMap<String, Raw>) -> Result<Self, InvalidOptions> {
+        read::options(known, given)
     }
 
     /// Every option by name with its value, defaults included.

@@ -8,11 +8,11 @@ use trainerd_plan::crd_policy::CrdPolicy;
 use trainerd_plan::drift::{Ignored, Policy};
 
 use super::{
-    Conflicts, DAEMON_IMAGE, InvalidOptions, LogLevel, OptionError, Options, PATCHES, Provider, Raw,
-    Reconciler, Rule, RuntimeChoice, UpgradePolicy, VERSIONED, VersionChoice, nearest,
+    Conflicts, DAEMON_IMAGE, InvalidOptions, Known, LogLevel, OptionError, Options, PATCHES, Provider, Raw,
+    Reconciler, Rule, RuntimeChoice, UpgradePolicy, VERSIONED, VersionChoice,
 };
-use crate::catalog::Catalog;
 use crate::image::{ImageRef, Registry};
+use crate::nearest::nearest;
 use crate::patches::{self, Patch, Unreadable};
 use crate::schema::OptionType;
 use crate::yaml;
@@ -20,8 +20,8 @@ use crate::yaml;
 /// Longest DNS subdomain, the form of most names in Kubernetes.
 const MAX_SUBDOMAIN: usize = 253;
 
-pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Result<Options, InvalidOptions> {
-    let mut reader = Reader::new(catalog, given);
+pub(super) fn options(known: &Known<'_>, given: &BTreeMap<String, Raw>) -> Result<Options, InvalidOptions> {
+    let mut reader = Reader::new(known, given);
     let mut images = BTreeMap::new();
     let mut versions = BTreeMap::new();
     for row in &VERSIONED {
@@ -74,7 +74,7 @@ pub(super) fn options(catalog: &Catalog, given: &BTreeMap<String, Raw>) -> Resul
 
 /// Reads options one by one and collects what is wrong. What it returns beside an error is never seen.
 struct Reader<'a> {
-    catalog: &'a Catalog,
+    known: &'a Known<'a>,
     values: BTreeMap<String, Value>,
     errors: Vec<OptionError>,
 }
@@ -82,10 +82,10 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Names and types are judged here; a value of another type is replaced by the default, so that no
     /// option is reported twice.
-    fn new(catalog: &'a Catalog, given: &BTreeMap<String, Raw>) -> Self {
-        let schema = catalog.schema();
+    fn new(known: &'a Known<'a>, given: &BTreeMap<String, Raw>) -> Self {
+        let schema = known.schema;
         let defaults = schema.options.iter().map(|(name, option)| (name.clone(), option.default.clone()));
-        let mut reader = Self { catalog, values: defaults.collect(), errors: Vec::new() };
+        let mut reader = Self { known, values: defaults.collect(), errors: Vec::new() };
         for (name, raw) in given {
             let typed = match raw {
                 Raw::Text(text) => schema.options.get(name).and_then(|option| option.kind.read(text)),
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
     /// An override; `None` for the packaged default, which stands for the catalog's image.
     fn image(&mut self, option: &str) -> Option<ImageRef> {
         let text = self.text(option);
-        let default = self.catalog.schema().default_of(option).and_then(Value::as_str).unwrap_or_default();
+        let default = self.known.schema.default_of(option).and_then(Value::as_str).unwrap_or_default();
         if text == default {
             return None;
         }
@@ -223,7 +223,7 @@ impl<'a> Reader<'a> {
 
     fn version(&mut self, option: &str, component: &str) -> VersionChoice {
         let text = self.text(option);
-        let known = self.catalog.versions(component);
+        let known = self.known.versions.get(component).cloned().unwrap_or_default();
         let choice = version_choice(&text);
         let has = |choice: &VersionChoice| match choice {
             VersionChoice::Auto => true,
@@ -262,7 +262,7 @@ impl<'a> Reader<'a> {
             ["none"] => return RuntimeChoice::Named(BTreeSet::new()),
             _ => {}
         }
-        let known = self.catalog.runtime_names();
+        let known = &self.known.runtimes;
         if let Some(unknown) = names.iter().find(|name| !known.contains(name.as_str())) {
             let near = nearest(unknown, known.iter().copied());
             self.fail("runtimes", Rule::UnknownRuntime(unknown.clone()), near);
@@ -272,7 +272,7 @@ impl<'a> Reader<'a> {
 
     fn runtime_images(&mut self) -> BTreeMap<String, ImageRef> {
         let mut images = BTreeMap::new();
-        let keys = self.catalog.runtime_image_keys();
+        let keys = &self.known.runtime_images;
         for (at, entry) in list(&self.text("runtime-images")).iter().enumerate() {
             let parsed =
                 entry.split_once('=').and_then(|(key, image)| Some((key.trim(), pinned(image.trim())?)));
@@ -307,7 +307,7 @@ impl<'a> Reader<'a> {
     }
 
     fn patches(&mut self) -> Vec<Patch> {
-        let components: Vec<&str> = self.catalog.components().collect();
+        let components: Vec<&str> = self.known.versions.keys().copied().collect();
         match patches::read(&self.text(PATCHES), &components) {
             Ok(patches) => return patches,
             Err(Unreadable::NotAList(why)) => self.fail(PATCHES, Rule::NotPatches(why), None),

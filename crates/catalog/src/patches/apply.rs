@@ -12,7 +12,7 @@ use trainerd_plan::seal;
 use trainerd_schema::{Levels, Table};
 
 use super::{Change, Patch, PatchFault};
-use crate::options::nearest;
+use crate::nearest::nearest;
 use crate::pods;
 
 /// Labels and annotations that say whose an object is, and what was applied last.

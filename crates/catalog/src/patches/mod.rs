@@ -15,7 +15,6 @@
 mod apply;
 mod fault;
 mod read;
-mod render;
 
 use std::fmt;
 
@@ -23,10 +22,11 @@ use serde_json::Value;
 use trainerd_plan::desired::DesiredObject;
 use trainerd_plan::object::ObjectKey;
 
+pub(crate) use apply::{Context, apply};
 pub use fault::PatchFault;
 pub(crate) use read::{Unreadable, read};
 
-use crate::daemon::DAEMON;
+use crate::names::DAEMON;
 
 /// An entry of the option.
 #[derive(Clone, Debug, PartialEq)]

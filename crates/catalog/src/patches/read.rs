@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use trainerd_api::kinds;
 
 use super::{Change, Patch, PatchFault, Target};
-use crate::options::nearest;
+use crate::nearest::nearest;
 use crate::resource;
 
 const ENTRY: [&str; 2] = ["target", "patch"];

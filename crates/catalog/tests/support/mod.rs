@@ -21,7 +21,7 @@ pub fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, Raw> {
 
 pub fn chosen(pairs: &[(&str, &str)]) -> (Options, Resolution) {
     let catalog = catalog();
-    let options = Options::parse(catalog, &given(pairs)).unwrap();
+    let options = catalog.parse_options(&given(pairs)).unwrap();
     let resolution = catalog.resolve(&options, None).unwrap();
     (options, resolution)
 }

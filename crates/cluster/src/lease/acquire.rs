@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trainerd_plan::reason::WaitingOn;
 
 use super::clock;
-use super::decide::{Decision, Sighting, decide};
+use super::decide::{Decision, Observation, decide};
 use super::guard::{LeaseGuard, LeaseRef};
 use super::identity::Identity;
 use super::record::{FencingToken, LeaseRecord};
@@ -55,7 +54,7 @@ impl LeaseGuard {
     /// Takes the lease `namespace/name`, creating it where it does not exist, and keeps renewing it in the
     /// background until the guard is released or dropped.
     ///
-    /// A holder that may be dead is waited for, each look reported through `waiting`; as soon as it is seen to
+    /// A holder that may be dead is waited for, and named to `waiting` at each look; as soon as it is seen to
     /// renew, or when [`LeaseConfig::wait`] is over, the error says who holds the lease. The namespace must
     /// exist.
     pub async fn acquire(
@@ -63,7 +62,7 @@ impl LeaseGuard {
         namespace: &str,
         name: &str,
         config: LeaseConfig,
-        mut waiting: impl FnMut(&WaitingOn),
+        mut waiting: impl FnMut(&str),
     ) -> Result<Self, LeaseError> {
         let me = config.holder.clone().unwrap_or_else(|| config.identity.to_string());
         let deadline = clock::now() + config.wait;
@@ -101,7 +100,7 @@ impl LeaseGuard {
                             });
                         }
                     };
-                    waiting(&WaitingOn::Lease { holder });
+                    waiting(&holder);
                     left.min(poll).min(deadline.saturating_sub(clock::now()))
                 }
                 Err(error) => match error.retry() {
@@ -149,7 +148,7 @@ async fn attempt(
     let holder_is_dead =
         holder.as_deref().and_then(|holder| holder.parse::<Identity>().ok()).is_some_and(|it| it.is_dead());
     let sighting =
-        Sighting { lease: record.as_ref(), unchanged_for, renewed: history.renewed, holder_is_dead };
+        Observation { lease: record.as_ref(), unchanged_for, renewed: history.renewed, holder_is_dead };
     let decision = decide(&sighting, me, config.duration);
     if matches!(decision, Decision::Wait(_) | Decision::Held) {
         return Ok(Attempt::Foreign { record: record.unwrap_or_default(), decision });

@@ -6,7 +6,7 @@ use super::record::LeaseRecord;
 
 /// A lease as it has been seen so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting<'l> {
+pub struct Observation<'l> {
     /// The lease; `None` when there is none.
     pub lease: Option<&'l LeaseRecord>,
     /// How long it has been seen like this, on our own clock.
@@ -31,7 +31,7 @@ pub enum Decision {
 }
 
 /// Decides for the holder `me`. `default_duration` counts where a foreign lease says none.
-pub fn decide(seen: &Sighting<'_>, me: &str, default_duration: Duration) -> Decision {
+pub fn decide(seen: &Observation<'_>, me: &str, default_duration: Duration) -> Decision {
     let Some(lease) = seen.lease else { return Decision::Create };
     let Some(holder) = &lease.holder else { return Decision::Take };
     if holder == me || seen.holder_is_dead {
@@ -63,29 +63,29 @@ mod tests {
         let free = LeaseRecord { holder: None, ..held.clone() };
         let ours = LeaseRecord { holder: Some("me".to_owned()), ..held.clone() };
         let vague = LeaseRecord { duration: None, ..held.clone() };
-        let new = Sighting {
+        let new = Observation {
             lease: Some(&held),
             unchanged_for: Duration::ZERO,
             renewed: false,
             holder_is_dead: false,
         };
         let cases = [
-            ("no lease", Sighting { lease: None, ..new }, Decision::Create),
-            ("free", Sighting { lease: Some(&free), ..new }, Decision::Take),
-            ("ours", Sighting { lease: Some(&ours), ..new }, Decision::Take),
-            ("ended process", Sighting { holder_is_dead: true, ..new }, Decision::Take),
+            ("no lease", Observation { lease: None, ..new }, Decision::Create),
+            ("free", Observation { lease: Some(&free), ..new }, Decision::Take),
+            ("ours", Observation { lease: Some(&ours), ..new }, Decision::Take),
+            ("ended process", Observation { holder_is_dead: true, ..new }, Decision::Take),
             ("first seen", new, Decision::Wait(15 * second)),
-            ("seen a while", Sighting { unchanged_for: 6 * second, ..new }, Decision::Wait(9 * second)),
-            ("seen for its duration", Sighting { unchanged_for: 15 * second, ..new }, Decision::Take),
-            ("renewed", Sighting { renewed: true, ..new }, Decision::Held),
+            ("seen a while", Observation { unchanged_for: 6 * second, ..new }, Decision::Wait(9 * second)),
+            ("seen for its duration", Observation { unchanged_for: 15 * second, ..new }, Decision::Take),
+            ("renewed", Observation { renewed: true, ..new }, Decision::Held),
             (
                 "renewed, then silent",
-                Sighting { renewed: true, unchanged_for: 15 * second, ..new },
+                Observation { renewed: true, unchanged_for: 15 * second, ..new },
                 Decision::Take,
             ),
             (
                 "no duration",
-                Sighting { lease: Some(&vague), unchanged_for: second, ..new },
+                Observation { lease: Some(&vague), unchanged_for: second, ..new },
                 Decision::Wait(9 * second),
             ),
         ];

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::error::RequestError;
 
-pub use decide::{Decision, Sighting, decide};
+pub use decide::{Decision, Observation, decide};
 pub use guard::{Fence, LeaseGuard, LeaseLost};
 pub use identity::{Identity, IdentityError, Process};
 pub use record::{FencingToken, LeaseRecord};

@@ -42,7 +42,7 @@ pub struct LeaseRecord {
     pub renew_time: Option<String>,
     /// When the holder took it, as the holder wrote it.
     pub acquire_time: Option<String>,
-    /// How often it changed hands.
+    /// How often its holder changed.
     pub transitions: u64,
 }
 

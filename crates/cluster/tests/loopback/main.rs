@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
 
 mod connect;
+mod events;
 mod faults;
 mod lease;
 mod permissions;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 /// A request as it came.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use trainerd_cluster::{
     ApplyParams, ConflictKind, CreateParams, DeleteParams, Deletion, ListParams, Propagation, RequestError,
 };
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::server::{CONFIGMAPS, Reply, Server, configmap, configmaps, ok, status};
 

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::{Fence, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard};
 use trainerd_cluster::retry::Backoff;
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
-
-use crate::error::one_line;
 
 /// How long the lease is kept after the last write: a burst takes it once.
 const LINGER: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde_json::Value;
+use trainerd_causes::one_line;
 use trainerd_cluster::watch::Event;
 use trainerd_cluster::{Cluster, ObjectList, RequestError, builtin, endpoints};
 use trainerd_plan::applyset;
@@ -13,13 +14,12 @@ use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::readiness::by_existence;
+use trainerd_plan::readiness::waits::{services, waits};
 use trainerd_plan::reason::WaitingOn;
 use trainerd_plan::seal;
 
 use super::packed::Packed;
-use crate::error::one_line;
 use crate::live::version;
-use crate::status::{services, waits};
 use crate::store::MarkerKind;
 use crate::watches::{Scope, WatchMessage, Watches};
 

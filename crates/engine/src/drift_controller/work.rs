@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tokio::time::Instant;
+use trainerd_causes::one_line;
 use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::drift::{Drifted, Fight, Leave, Remedy, Verdict};
@@ -13,7 +14,6 @@ use super::news::{News, RepairMode};
 use super::object_cache::{Assessment, RecordSeen};
 use super::snapshot::DriftState;
 use super::{DriftController, lease_holder, patience};
-use crate::error::one_line;
 use crate::event::Event;
 use crate::observe::IN_FLIGHT;
 use crate::retry::patiently;

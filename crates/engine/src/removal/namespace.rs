@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
+use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{DeleteParams, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
@@ -12,7 +13,7 @@ use trainerd_plan::observed::true_conditions;
 
 use super::NamespaceLeft;
 use crate::engine::Engine;
-use crate::error::{EngineError, one_line};
+use crate::error::EngineError;
 use crate::observe::{self, IN_FLIGHT};
 use crate::retry::{fenced, patiently};
 

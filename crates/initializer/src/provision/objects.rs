@@ -1,7 +1,7 @@
 //! The objects of a data cache: a pure function of what the initializer is told and of the TrainJob.
 
 use serde_json::{Value, json};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::provision::settings::{Resources, Settings};
 

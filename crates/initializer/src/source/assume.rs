@@ -98,7 +98,7 @@ impl CredentialProvider for AssumedRole {
                 Ok(credential)
             }
             Err(error) => {
-                let source = wire::cause(crate::error::chain(&error));
+                let source = wire::cause(trainerd_causes::one_line(&error));
                 Err(match error {
                     Error::Denied { .. } => {
                         object_store::Error::PermissionDenied { path: self.role.clone(), source }

@@ -13,6 +13,7 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::{ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use trainerd_causes::causes;
 
 use crate::digest::{Digest, is_hex};
 use crate::error::Error;
@@ -214,14 +215,7 @@ fn meaning(what: &str, error: object_store::Error) -> Error {
 
 /// The first cause of a type.
 fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// Servers answer with pages of XML.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use serde_json::json;
 use sha2::Digest as _;
-use trainerd_initializer::digest::{Digest, hex};
+use trainerd_initializer::digest::Digest;
 
 /// The commit of the hub's only repository.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -160,7 +160,7 @@ async fn tree(
         .iter()
         .map(|(path, content)| {
             let size = content.len();
-            let sha256 = hex(&sha2::Sha256::digest(content));
+            let sha256 = hex::encode(sha2::Sha256::digest(content));
             let blob = Digest::GitBlob(String::new()).of(&mut content.as_ref(), size as u64).unwrap();
             if is_large(path) {
                 let lfs = json!({ "oid": sha256, "size": size, "pointerSize": 130 });
@@ -212,7 +212,7 @@ async fn serve(served: &Arc<Served>, path: &str, method: &Method, headers: &Head
     let Some(content) = served.files.lock().unwrap().get(path).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let etag = format!("\"{}\"", &hex(&sha2::Sha256::digest(&content))[..16]);
+    let etag = format!("\"{}\"", &hex::encode(sha2::Sha256::digest(&content))[..16]);
     if headers.get(header::IF_MATCH).is_some_and(|wanted| wanted != &etag) {
         return StatusCode::PRECONDITION_FAILED.into_response();
     }

@@ -2,8 +2,6 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::hex::hex;
-
 /// Name of the service.
 pub const SERVICE: &str = "trainerd";
 
@@ -50,7 +48,7 @@ impl Layer {
 
     fn of(text: &str) -> Self {
         let digest = Sha256::digest(text.replace("<hash>", ZEROS).as_bytes());
-        let hash = hex(&digest[..6]);
+        let hash = hex::encode(&digest[..6]);
         Self { text: text.replace("<hash>", &hash), hash }
     }
 
@@ -73,7 +71,7 @@ mod tests {
     fn the_layer_names_its_own_digest_and_is_yaml() {
         let layer = Layer::daemon();
         let zeroed = layer.text().replace(&layer.hash, ZEROS);
-        let digest = hex(&Sha256::digest(zeroed.as_bytes()));
+        let digest = hex::encode(Sha256::digest(zeroed.as_bytes()));
         assert_eq!(layer.hash, digest[..12]);
         let yaml: serde_json::Value = serde_yaml::from_str(layer.text()).unwrap();
         assert_eq!(yaml["services"]["trainerd"]["summary"], layer.mark());

@@ -131,7 +131,7 @@ fn what_nobody_changed_holds_whatever_its_status() {
 }
 
 #[test]
-fn what_somebody_edited_is_put_right_shown_or_left_as_the_policy_says() {
+fn what_somebody_edited_is_repaired_reported_or_left_as_the_policy_says() {
     let edited = scaled("Update");
     let report = With { policy: Policy::Report, ..DEFAULTS };
     let ignore = With { policy: Policy::Ignore, ..DEFAULTS };

@@ -12,6 +12,7 @@ mod core;
 mod fields;
 mod jobs;
 mod pod;
+pub mod waits;
 mod workload;
 
 use jiff::Timestamp;

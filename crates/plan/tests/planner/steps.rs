@@ -12,6 +12,7 @@ use trainerd_plan::plan::{Plan, Purpose, Until, Verb};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 use trainerd_plan::request::{Conflicts, Request};
+use trainerd_plan::yielding;
 use trainerd_plan::{order, planner::plan};
 
 use crate::stack::*;
@@ -63,7 +64,7 @@ fn a_changed_image_is_one_apply_with_its_field_and_the_observed_uid() {
 }
 
 #[test]
-fn a_foreign_edit_is_put_right_because_the_field_was_ours() {
+fn a_foreign_edit_is_repaired_because_the_field_was_ours() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let key = desired.objects.iter().find(|object| object.resource.kind == "ConfigMap").unwrap().key();
@@ -108,7 +109,7 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
 
     let first = planned(&before, &observed, Conflicts::Yield).unwrap();
     assert_eq!(writes(&first), 0);
-    let revision = planner::with_yielded(desired.clone(), &first);
+    let revision = yielding::with_yielded(desired.clone(), &first);
     let yielded: Vec<String> = find(&revision, "ConfigMap").yielded.iter().map(ToString::to_string).collect();
     assert_eq!(yielded, [".data.b"]);
 
@@ -117,17 +118,17 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
     edit(&mut equal, &key, "hpa", ["data", "b"], json!("ours"));
     for observed in [&observed, &equal] {
         let again = planned(&revision, observed, Conflicts::Yield).unwrap();
-        assert_eq!((writes(&again), &planner::with_yielded(desired.clone(), &again)), (0, &revision));
+        assert_eq!((writes(&again), &yielding::with_yielded(desired.clone(), &again)), (0, &revision));
     }
     // The object as it is stored is what was sent, not what was rendered.
     let stored = &revision;
     let repaired = plan(&request(stored, Some(stored), &observed)).unwrap();
-    assert_eq!((writes(&repaired), &planner::with_yielded(stored.clone(), &repaired)), (0, stored));
+    assert_eq!((writes(&repaired), &yielding::with_yielded(stored.clone(), &repaired)), (0, stored));
     // Without `yield` the field is still not taken for ours.
     let refused = planned(&revision, &observed, Conflicts::Refuse).unwrap_err();
     assert!(matches!(refused.as_slice(), [Refused::FieldConflict { path, .. }] if path == ".data.b"));
     let forced = planned(&revision, &observed, Conflicts::Force).unwrap();
-    assert!(find(&planner::with_yielded(desired.clone(), &forced), "ConfigMap").yielded.is_empty());
+    assert!(find(&yielding::with_yielded(desired.clone(), &forced), "ConfigMap").yielded.is_empty());
     let step = forced.steps.iter().find(|step| step.object == key).unwrap();
     assert!(matches!(step.verb, Verb::Apply { force: true, .. }));
     // Nobody's any more: it becomes ours.
@@ -221,7 +222,7 @@ fn a_plan_made_again_goes_beyond_what_was_seen_by_what_it_would_do_more_or_other
 }
 
 #[test]
-fn what_can_be_put_right_is_while_a_runtime_is_held_by_its_users() {
+fn what_can_be_repaired_is_while_a_runtime_is_held_by_its_users() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let (runtime, config) = (find(&desired, "Runtime").key(), find(&desired, "ConfigMap").key());

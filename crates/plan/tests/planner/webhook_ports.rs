@@ -5,7 +5,8 @@ use trainerd_plan::desired::Desired;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::plan::{Plan, Step, Verb};
-use trainerd_plan::planner::{self, plan};
+use trainerd_plan::planner::plan;
+use trainerd_plan::yielding;
 
 use crate::stack::*;
 
@@ -79,7 +80,7 @@ fn replaced_pods_turn_the_port_and_what_is_turned_stays_so() {
         assert!(again.is_empty(), "{tag}: {:?}", webhook(&again));
         last = desired;
     }
-    assert!(!planner::is_yielding(&last, &plan(&request(&last, Some(&last), &observed)).unwrap()));
+    assert!(!yielding::is_yielding(&last, &plan(&request(&last, Some(&last), &observed)).unwrap()));
 }
 
 #[test]

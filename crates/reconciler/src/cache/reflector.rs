@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, ListParams, RequestError};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use super::store::{Change, Store};
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use trainerd_cluster::{Cluster, CreateParams, RequestError};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use crate::kinds;
 

@@ -85,7 +85,7 @@ impl Rotation {
                     if tries < TRIES
                         && (source.retry().is_some() || matches!(source, RequestError::Conflict { .. })) =>
                 {
-                    tracing::info!(error = %source, tries, "the webhook certificate could not be kept yet");
+                    tracing::info!(error = %source, tries, "the webhook certificate could not be stored yet");
                     tries += 1;
                     tokio::time::sleep(backoff.next_wait()).await;
                 }

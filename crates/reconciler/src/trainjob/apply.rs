@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trainerd_cluster::lease::LeaseLost;
 use trainerd_cluster::{ApplyParams, DeleteParams, FieldValidation, Propagation, RequestError, builtin};
-use trainerd_plan::object::Resource;
+use trainerd_object::Resource;
 
 use super::{TrainJobs, emptied};
 use crate::cache::{Name, trim};

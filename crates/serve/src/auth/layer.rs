@@ -1,21 +1,14 @@
-//! The layer that asks.
+//! The middleware that asks.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::future::Future;
-use std::mem;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
-use tower_layer::Layer;
-use tower_service::Service;
 
 use super::cache::{Cache, Key, Verdict};
 use super::expiry::expires_in;
@@ -27,73 +20,36 @@ use crate::server::ending_with;
 /// Time between two looks whether the token of an event stream is still good.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// See [`require`](super::require).
-pub struct Require<A> {
-    auth: Arc<CachedAuthenticator<A>>,
-}
-
-/// A router, or anything else that answers, behind [`Require`].
-pub struct Required<S, A> {
-    inner: S,
-    auth: Arc<CachedAuthenticator<A>>,
-}
-
-struct CachedAuthenticator<A> {
+/// An authenticator whose answers are remembered.
+pub(super) struct CachedAuthenticator<A> {
     authenticator: A,
     cache: Mutex<Cache>,
     limit: Limit,
 }
 
-impl<A: Authenticator> Require<A> {
-    pub(super) fn new(authenticator: A, caching: Caching) -> Self {
-        let (cache, limit) = (Mutex::new(Cache::new(caching)), Limit::new());
-        Self { auth: Arc::new(CachedAuthenticator { authenticator, cache, limit }) }
-    }
-}
-
-impl<S, A> Layer<S> for Require<A> {
-    type Service = Required<S, A>;
-
-    fn layer(&self, inner: S) -> Required<S, A> {
-        Required { inner, auth: Arc::clone(&self.auth) }
-    }
-}
-
-impl<S, A> Service<Request<Body>> for Required<S, A>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    A: Authenticator,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let clone = self.inner.clone();
-        // The one that is ready is the one to call.
-        let mut inner = mem::replace(&mut self.inner, clone);
-        let auth = Arc::clone(&self.auth);
-        Box::pin(async move {
-            let token = token(request.headers());
-            request.headers_mut().remove(AUTHORIZATION);
-            let Some(token) = token else { return Ok(unauthorized("Bearer", "a bearer token is needed")) };
-            match auth.ask(&token.0).await {
-                Ok(identity) => {
-                    request.extensions_mut().insert(identity);
-                    let response = inner.call(request).await?;
-                    Ok(ending_with(response, async move { auth.outlived(&token.0).await }))
-                }
-                Err(refusal) => Ok(refusal),
-            }
-        })
+/// See [`require`](super::require).
+pub(super) async fn admit<A: Authenticator>(
+    State(auth): State<Arc<CachedAuthenticator<A>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let token = token(request.headers());
+    request.headers_mut().remove(AUTHORIZATION);
+    let Some(token) = token else { return unauthorized("Bearer", "a bearer token is needed") };
+    match auth.ask(&token.0).await {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            ending_with(next.run(request).await, async move { auth.outlived(&token.0).await })
+        }
+        Err(refusal) => refusal,
     }
 }
 
 impl<A: Authenticator> CachedAuthenticator<A> {
+    pub(super) fn new(authenticator: A, caching: Caching) -> Self {
+        Self { authenticator, cache: Mutex::new(Cache::new(caching)), limit: Limit::new() }
+    }
+
     async fn ask(&self, token: &str) -> Result<Identity, Response> {
         match self.verdict(token).await? {
             Verdict::Known(identity) => Ok(identity),
@@ -183,30 +139,6 @@ fn unavailable(denied: &Denied) -> Response {
     tracing::warn!(error = denied as &dyn std::error::Error, "a request cannot be admitted");
     let message = "nobody can tell whose token it is at the moment";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AuthenticatorUnavailable", message).into_response()
-}
-
-impl<A> Clone for Require<A> {
-    fn clone(&self) -> Self {
-        Self { auth: Arc::clone(&self.auth) }
-    }
-}
-
-impl<S: Clone, A> Clone for Required<S, A> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), auth: Arc::clone(&self.auth) }
-    }
-}
-
-impl<A> fmt::Debug for Require<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Require").finish_non_exhaustive()
-    }
-}
-
-impl<S, A> fmt::Debug for Required<S, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Required").finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

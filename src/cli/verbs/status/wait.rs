@@ -125,7 +125,7 @@ fn of_daemon(knows: &DaemonView, declared: Option<&str>) -> Verdict {
         "paused" => Verdict::Never(
             Problem::new(Exit::Failed, "paused", "the daemon is paused: what is declared is not applied")
                 .because("somebody paused it")
-                .hint("`trainerd resume` lets it go on"),
+                .hint("`trainerd resume` resumes it"),
         ),
         _ if !is_about && declared.is_some() && knows.phase != "invalid" => {
             Verdict::Yet(format!("the daemon has not taken up what is declared now ({word})"))

@@ -13,7 +13,7 @@ use crate::cli::context::Context;
 use crate::problem::Exit;
 use crate::problem::{Problem, TrainJobError};
 
-/// Suspend TrainJobs: their pods end, and resume begins anew
+/// Suspend TrainJobs: their pods are deleted; resume starts them from the beginning
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

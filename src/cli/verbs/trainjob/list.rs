@@ -19,15 +19,15 @@ use crate::problem::Problem;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  trainerd trainjob list                            those of the context's namespace
+  trainerd trainjob list                            in the namespace of the context
   trainerd trainjob list -A -l team=vision
   trainerd trainjob list -o json | jq -r '.[] | select(.state == \"Failed\").name'")]
 pub(crate) struct ListArgs {
-    /// Those of all namespaces
+    /// List TrainJobs in all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
-    /// Those whose labels this selector chooses, for example team=vision
+    /// Label selector, for example team=vision
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 }

@@ -25,10 +25,10 @@ const WAITING: usize = 1024;
 /// Time before a log that broke off is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Print what the pods of a TrainJob write
+/// Print the logs of the pods of a TrainJob
 ///
-/// Lines are marked with the step and index of their pod where there are several. --follow goes on with pods that come
-/// later, and ends when the TrainJob has ended.
+/// If there are several pods, each line begins with the step and index of its pod. --follow also reads pods that
+/// start later, and stops when the TrainJob ends.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -41,31 +41,31 @@ pub(crate) struct LogsArgs {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Of the pods of that step only: node, launcher, dataset-initializer
+    /// Only pods of this step, for example node, launcher or dataset-initializer
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
 
-    /// Of the pod with that index only
+    /// Only the pod with this index
     #[arg(long, value_name = "NUMBER")]
     index: Option<u32>,
 
-    /// Of that container of each pod, instead of the first
+    /// This container of each pod, instead of the first
     #[arg(long, value_name = "CONTAINER")]
     container: Option<String>,
 
-    /// Go on with what is written, until the TrainJob has ended
+    /// Follow the logs until the TrainJob ends
     #[arg(short, long, conflicts_with = "previous")]
     follow: bool,
 
-    /// Of the run of each container before this one
+    /// Logs of the previous run of each container
     #[arg(long)]
     previous: bool,
 
-    /// Only so many of the last lines of each pod
+    /// Only the last LINES lines of each pod
     #[arg(long, value_name = "LINES")]
     tail: Option<u64>,
 
-    /// With the time of each line
+    /// Prefix each line with its time
     #[arg(long)]
     timestamps: bool,
 }

@@ -17,10 +17,11 @@ use crate::problem::Problem;
 /// Namespace of objects that name none, as kubectl has it.
 const NAMESPACE: &str = "default";
 
-/// Print the objects that a TrainJob leads to, and what admission says of it
+/// Print the objects that the controller creates for a TrainJob, and whether it is admitted
 ///
-/// Needs no cluster. Prints warnings, errors and objects, in the order in which the controller applies them. Ends 4 when
-/// admission refuses the TrainJob, with the objects all the same, and 1 when nothing can be built.
+/// Needs no cluster. Prints warnings, errors and objects, in the order in which the controller applies them. The exit
+/// code is 4 if admission refuses the TrainJob, whose objects are printed all the same, and 1 if nothing can be
+/// built.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +35,7 @@ pub(crate) struct RenderArgs {
 
 /// Check a TrainJob against its runtime as the API server and the webhooks do
 ///
-/// Needs no cluster. Prints warnings and errors: those of the schema first. Ends 4 when there is an error.
+/// Needs no cluster. Prints warnings and errors, those of the schema first. The exit code is 4 if there is an error.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -63,7 +64,7 @@ struct Input {
     #[arg(long, value_name = "FILE")]
     existing: Option<PathBuf>,
 
-    /// What else the cluster says: the controller's configuration, namespace, gates, deterministicKeys
+    /// Other facts about the cluster: the controller's configuration, namespace, gates, deterministicKeys
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
 
@@ -78,9 +79,9 @@ struct Input {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Compatibility {
-    /// Upstream's, to the letter
+    /// Exactly as upstream
     Upstream,
-    /// Ours, with known faults mended
+    /// As upstream, with known bugs fixed
     Extended,
 }
 

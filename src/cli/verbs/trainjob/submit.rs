@@ -16,17 +16,17 @@ use crate::options::Assignment;
 use crate::problem::Exit;
 use crate::problem::{Problem, TrainJobError};
 
-/// Create a TrainJob, from a file or from what the command line says
+/// Create TrainJobs from a file, or one from the command line
 ///
-/// What follows `--` is the command that each node runs. Where there are several TrainJobs in the file, all are created,
-/// in their order; the first that is refused ends it.
+/// What follows `--` is the command that each node runs. All TrainJobs in the file are created, in order, until one
+/// is refused.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainerd trainjob submit -f job.yaml --watch
   trainerd trainjob submit my-job --runtime torch-distributed --num-nodes 2 -- python train.py --epochs 3
   trainerd trainjob submit my-job --runtime TrainingRuntime/ours --resources cpu=4 --resources nvidia.com/gpu=1
-  trainerd trainjob submit -f job.yaml --dry-run    what the API server says, and nothing is created")]
+  trainerd trainjob submit -f job.yaml --dry-run    validated by the API server, not created")]
 pub(crate) struct SubmitArgs {
     /// Name of the TrainJob
     #[arg(value_name = "NAME", conflicts_with = "file")]
@@ -52,11 +52,11 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "NUMBER", requires = "name", conflicts_with = "file")]
     num_proc_per_node: Option<u32>,
 
-    /// A variable of the training nodes; repeatable
+    /// An environment variable of the training nodes; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "name", conflicts_with = "file")]
     env: Vec<Assignment>,
 
-    /// A resource of each node, requested and its limit; repeatable
+    /// Request and limit of a resource on each node; repeatable
     #[arg(long, value_name = "NAME=QUANTITY", requires = "name", conflicts_with = "file")]
     resources: Vec<Assignment>,
 
@@ -68,11 +68,11 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     suspend: bool,
 
-    /// Follow it until it has ended; ends 1 where it fails
+    /// Follow it until it ends; the exit code is 1 if it fails
     #[arg(short, long, conflicts_with = "dry_run")]
     watch: bool,
 
-    /// Ask the API server what it would say, and create nothing
+    /// Server-side dry run: the API server validates it and creates nothing
     #[arg(long)]
     dry_run: bool,
 

@@ -13,10 +13,11 @@ use crate::cli::context::Context;
 use crate::problem::Exit;
 use crate::problem::{Problem, TrainJobError};
 
-/// Follow a TrainJob until it has ended
+/// Follow a TrainJob until it ends
 ///
-/// On a terminal there is a bar where the training reports its progress, and the counts of its pods otherwise; elsewhere
-/// a line for each change, with -o json an object. Ends 0 when it is Complete and 1 when it is Failed or gone.
+/// On a terminal, shows a progress bar if the training reports its progress, and the counts of its pods otherwise;
+/// elsewhere prints a line for each change, or an object with -o json. The exit code is 0 when it is Complete and 1
+/// when it is Failed or deleted.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

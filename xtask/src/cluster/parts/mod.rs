@@ -170,7 +170,7 @@ fn key(source: &Path, flags: &[&str]) -> Result<String, Error> {
     for flag in flags {
         add(flag.as_bytes());
     }
-    Ok(crate::image::hex(&hash.finalize()[..8]))
+    Ok(hex::encode(&hash.finalize()[..8]))
 }
 
 /// All files of a folder and those below it, sorted.

@@ -18,7 +18,6 @@ pub(crate) use recipe::Recipe;
 use recipe::key;
 use sha2::{Digest as _, Sha256};
 
-use super::hex;
 use super::oci::{self, Layer, Layered};
 use crate::files;
 use crate::home::Home;
@@ -124,7 +123,7 @@ fn folder_layer(cache: &Cache, folder: &Path, inside: &Path, owner: tree::Owner<
     let mut archive = Vec::new();
     let failed = |source| files::Error::new("pack", folder, source);
     tree::write(folder, inside, owner, &mut archive).map_err(failed)?;
-    cache.layer(&key("root", &[&hex(&Sha256::digest(&archive))]), |layer| {
+    cache.layer(&key("root", &[&hex::encode(Sha256::digest(&archive))]), |layer| {
         layer.write_all(&archive).map_err(failed)?;
         Ok(())
     })

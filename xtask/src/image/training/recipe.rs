@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::files;
-use crate::image::hex;
 
 /// A recipe, as its file has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -155,7 +154,7 @@ pub(super) fn key(kind: &str, inputs: &[&str]) -> String {
         hash.update(input);
         hash.update([0]);
     }
-    format!("{kind}-{}", hex(&hash.finalize()[..8]))
+    format!("{kind}-{}", hex::encode(&hash.finalize()[..8]))
 }
 
 /// Names of the recipes there are, sorted.

@@ -1,9 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::routing::get;
 use axum::{Extension, Router};
+use tower_service::Service as _;
 
 use super::*;
 
@@ -30,7 +31,7 @@ fn router(known: &Known) -> Router {
     let handler = |Extension(identity): Extension<Identity>, headers: HeaderMap| async move {
         format!("{} {:?} {headers:?}", identity.name, identity.groups)
     };
-    Router::new().route("/", get(handler)).layer(crate::auth::require(known.clone(), Caching::default()))
+    crate::auth::require(Router::new().route("/", get(handler)), known.clone(), Caching::default())
 }
 
 async fn ask(router: &mut Router, authorization: &[&str]) -> (u16, Option<String>, String) {
@@ -90,15 +91,15 @@ async fn answers_are_remembered_for_ten_seconds_and_failures_not_at_all() {
 #[tokio::test]
 async fn nothing_shown_holds_the_token() {
     let known = Known::default();
-    let layer = crate::auth::require(known, Caching::default());
-    let mut service = layer.layer(Router::new());
+    let auth = CachedAuthenticator::new(known.clone(), Caching::default());
+    let mut service = crate::auth::require(Router::new(), known, Caching::default());
     let request =
         Request::get("/").header(AUTHORIZATION, format!("Bearer {TOKEN}")).body(Body::empty()).unwrap();
     assert!(format!("{request:?}").contains(TOKEN), "what is looked for can be found");
     service.call(request).await.unwrap();
-    let identity = layer.auth.ask(TOKEN).await.unwrap();
-    let refusals = [layer.auth.ask("guest").await, layer.auth.ask("broken").await];
-    let shown = format!("{layer:?} {service:?} {identity:?} {refusals:?}");
+    let identity = auth.ask(TOKEN).await.unwrap();
+    let refusals = [auth.ask("guest").await, auth.ask("broken").await];
+    let shown = format!("{service:?} {identity:?} {refusals:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("s3cr3t"), "{shown}");
 }
 
@@ -164,9 +165,8 @@ async fn an_event_stream_ends_when_its_token_does() {
         let (sender, _) = tokio::sync::broadcast::channel::<crate::Event>(4);
         let subscribe = sender.clone();
         let handler = async move || crate::events::stream(subscribe.subscribe(), Vec::new());
-        let mut router = Router::new()
-            .route("/", get(handler))
-            .layer(crate::auth::require(known.clone(), Caching::default()));
+        let stream = Router::new().route("/", get(handler));
+        let mut router = crate::auth::require(stream, known.clone(), Caching::default());
         let request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}"));
         let response = router.call(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), 200);

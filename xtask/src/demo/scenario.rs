@@ -23,7 +23,7 @@ const LONG_ELSEWHERE: Duration = Duration::from_mins(4);
 const FROM: &str = "2.2.1";
 const TO: &str = "2.3.0";
 
-/// Plays the whole story on a cluster that has nothing of it yet.
+/// Runs the whole scenario on a cluster that has nothing of it yet.
 pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
     steps.take(&format!("install the stack with Trainer {FROM}"), || {
         let version = format!("trainer-version={FROM}");
@@ -52,7 +52,7 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
         Ok::<_, Error>(((), ready(scene, 2, TO)?))
     })?;
 
-    steps.take("see what became of the TrainJob", || {
+    steps.take("check the TrainJob after the upgrade", || {
         let went_on = |when: &str| match job.pods()?.as_slice() {
             [now] if before.went_on_as(now) => Ok(now.phase.clone()),
             pods => Err(Error::Broken(format!("{when}, pod {before:?} has become {pods:?}"))),
@@ -69,12 +69,12 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
         scene.run(&["rollback", "1", "--allow", "lossy", "--yes", "--timeout", TIMEOUT])?;
         let note = ready(scene, 3, FROM)?;
         if job.progress()? != Progress::Complete {
-            return Err(Error::Broken("TrainJob second is Complete no more".to_owned()));
+            return Err(Error::Broken("TrainJob second is no longer Complete".to_owned()));
         }
         Ok(((), note))
     })?;
 
-    steps.take("look at the history and the state", || {
+    steps.take("show the history and the status", || {
         scene.run(&["history"])?;
         scene.run(&["status"])?;
         let found = look::revisions(&scene.ask(&["history"])?);
@@ -111,7 +111,7 @@ pub(crate) fn ready(scene: &Scene, revision: u64, trainer: &str) -> Result<Strin
     Ok(format!("revision {revision} is ready: {}", images.join(" ")))
 }
 
-/// Fails where the cluster has something that the story would make.
+/// Fails where the cluster has something that the scenario would create.
 pub(crate) fn check_nothing_is_there(scene: &Scene) -> Result<(), Error> {
     if scene.succeeds(&["history"])? {
         return Err(Error::InTheWay("an installation of trainerd"));
@@ -123,7 +123,7 @@ pub(crate) fn check_nothing_is_there(scene: &Scene) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes away what the story left, on a cluster that somebody keeps. Other people's jobs stay.
+/// Deletes what the scenario left, on a cluster that somebody keeps. Other people's jobs stay.
 pub(crate) fn clear(scene: &Scene) -> Result<(), Error> {
     scene.kubectl_run(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
     scene.run(&["remove", "--purge", "--yes", "--timeout", TIMEOUT])

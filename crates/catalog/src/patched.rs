@@ -6,12 +6,11 @@ use semver::Version;
 use trainerd_plan::desired::{Desired, DesiredObject, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
 
-use super::apply::{Context, apply};
-use super::{Patch, PatchFault};
 use crate::catalog::Catalog;
-use crate::daemon::DAEMON;
-use crate::error::CatalogError;
+use crate::names::DAEMON;
 use crate::options::{InvalidOptions, Options, PATCHES, Rule};
+use crate::patches::{Context, Patch, PatchFault, apply};
+use crate::render::RenderError;
 use crate::resolve::{Resolution, Resolved, Why};
 
 impl Catalog {
@@ -27,15 +26,15 @@ impl Catalog {
         installation: &Installation,
         naming: Naming,
         from: &BTreeMap<String, Version>,
-    ) -> Result<Desired, CatalogError> {
+    ) -> Result<Desired, RenderError> {
         match self.render_as(options, resolution, installation, naming) {
-            Err(CatalogError::Options(invalid)) => {
+            Err(RenderError::Patches(invalid)) => {
                 let before = self.before(options, installation, naming, from);
                 let versions = |versions: &BTreeMap<String, Version>| {
                     let named = versions.iter().filter(|(name, _)| resolution.components.contains_key(*name));
                     named.map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
                 };
-                Err(CatalogError::Options(invalid.map(|mut error| {
+                Err(RenderError::Patches(invalid.map(|mut error| {
                     if let (Rule::Patch(entry, PatchFault::NoTarget { target, .. }), Some(before)) =
                         (&error.rule, &before)
                         && options
@@ -80,7 +79,7 @@ impl Catalog {
         resolution: &Resolution,
         keeps: &Installation,
         objects: &mut BTreeMap<ObjectKey, DesiredObject>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<(), RenderError> {
         let is_daemon = resolution.components.contains_key(DAEMON);
         let own: Vec<&Patch> =
             options.patches.iter().filter(|patch| patch.is_for_daemon() == is_daemon).collect();
@@ -89,7 +88,7 @@ impl Catalog {
         }
         let of_daemon = if is_daemon { Vec::new() } else { self.keys_of_daemon(options, keeps)? };
         let context = Context {
-            table: trainerd_api::table().map_err(CatalogError::Table)?,
+            table: trainerd_api::table().map_err(RenderError::Table)?,
             versions: &resolution.versions(),
             of_daemon: &of_daemon,
             kubernetes: resolution.kubernetes.as_ref(),
@@ -100,11 +99,7 @@ impl Catalog {
         Ok(InvalidOptions::check(errors.collect())?)
     }
 
-    fn keys_of_daemon(
-        &self,
-        options: &Options,
-        keeps: &Installation,
-    ) -> Result<Vec<ObjectKey>, CatalogError> {
+    fn keys_of_daemon(&self, options: &Options, keeps: &Installation) -> Result<Vec<ObjectKey>, RenderError> {
         if self.newest(DAEMON).is_none() {
             return Ok(Vec::new());
         }
