@@ -32,7 +32,7 @@ pub(crate) async fn count(cluster: &Cluster) -> Option<Jobs> {
         jobs.running += usize::from(is_running(&job));
     };
     match cluster.for_each(&resource, &ListParams::default(), PAGE, each).await {
-        Ok(()) => Some(jobs),
+        Ok(_) => Some(jobs),
         Err(error) if error.is_absent() => Some(Jobs::default()),
         Err(error) => {
             let error: &RequestError = &error;

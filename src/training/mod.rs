@@ -55,7 +55,7 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
         }
     };
     match cluster.for_each(&train_jobs, &ListParams::default(), PAGE, each).await {
-        Ok(()) => {}
+        Ok(_) => {}
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
     }

@@ -4,6 +4,7 @@
 //! nothing else. What is said again within six minutes is one series, as client-go's broadcaster makes them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::mem;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::params::CreateParams;
 const SERIES: Duration = Duration::from_mins(6);
 /// Least time between two writes of a series after its second Event: a count that is late is no harm.
 const PACE: Duration = Duration::from_secs(30);
+/// How long an Event waits for work to be done first, and how often it looks.
+const YIELD: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
 /// The time in which a burst grows by one again.
 const REFILL: Duration = Duration::from_secs(10);
 /// Bytes of a note, and of who reports (events.k8s.io/v1).
@@ -77,7 +81,10 @@ pub struct EventWriter {
     instance: String,
     queue: mpsc::Receiver<NewEvent>,
     burst: Option<Burst>,
-    series: HashMap<NewEvent, Series>,
+    /// By a digest of the Event, which would be kept a thousand times.
+    series: HashMap<u64, Series>,
+    digests: RandomState,
+    swept: Instant,
 }
 
 /// An Event that was written, and may come again.
@@ -98,8 +105,11 @@ pub fn event_recorder(
 ) -> (EventRecorder, EventWriter) {
     let (sender, queue) = mpsc::channel(limits.queue);
     let burst = limits.burst.map(|size| Burst { size, left: size, filled: Instant::now() });
-    let series = HashMap::new();
-    (EventRecorder(sender), EventWriter { cluster, controller, instance, queue, burst, series })
+    let (series, digests, swept) = (HashMap::new(), RandomState::new(), Instant::now());
+    (
+        EventRecorder(sender),
+        EventWriter { cluster, controller, instance, queue, burst, series, digests, swept },
+    )
 }
 
 impl NewEvent {
@@ -139,9 +149,19 @@ impl EventRecorder {
 
 impl EventWriter {
     /// Writes what is recorded until nobody is left to record.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        self.run_after(|| false).await;
+    }
+
+    /// As [`EventWriter::run`]. While `is_busy` says that there is other work, Events come slowly: the API server has that
+    /// to do, too.
+    pub async fn run_after(mut self, is_busy: impl Fn() -> bool) {
         let mut refused = false;
         while let Some(event) = self.queue.recv().await {
+            let waits = Instant::now();
+            while is_busy() && waits.elapsed() < YIELD {
+                tokio::time::sleep(LOOK).await;
+            }
             match self.write(event, Instant::now()).await {
                 Ok(()) => refused = false,
                 Err(error @ RequestError::Forbidden { .. }) if !mem::replace(&mut refused, true) => {
@@ -153,8 +173,12 @@ impl EventWriter {
     }
 
     async fn write(&mut self, event: NewEvent, now: Instant) -> Result<(), RequestError> {
-        self.series.retain(|_, series| now - series.last < SERIES);
-        let known = self.series.get_mut(&event);
+        if now - self.swept > PACE {
+            self.swept = now;
+            self.series.retain(|_, series| now - series.last < SERIES);
+        }
+        let digest = self.digests.hash_one(&event);
+        let known = self.series.get_mut(&digest).filter(|series| now - series.last < SERIES);
         if let Some(series) = known {
             series.count += 1;
             series.last = now;
@@ -178,7 +202,7 @@ impl EventWriter {
         let name = format!("{}.{:x}", event.regarding.name, jiff::Timestamp::now().as_nanosecond());
         let object = self.object(&event, &name);
         self.cluster.create(&builtin::event(), &object, CreateParams::default()).await?;
-        self.series.insert(event, Series { name, count: 1, last: now, written: now });
+        self.series.insert(digest, Series { name, count: 1, last: now, written: now });
         Ok(())
     }
 

@@ -88,8 +88,8 @@ impl Cluster {
         }
     }
 
-    /// Lists objects page by page, of so many objects at most, as of one moment: no more than a page is in memory at a
-    /// time, however many there are.
+    /// Lists objects page by page, of so many objects at most, as of one moment, whose resourceVersion it answers with: no
+    /// more than a page is in memory at a time, however many there are.
     ///
     /// # Errors
     /// [`RequestError::Expired`] where the pages take so long that the moment has been compacted away.
@@ -99,7 +99,7 @@ impl Cluster {
         params: &ListParams,
         page: usize,
         mut each: impl FnMut(Value),
-    ) -> Result<(), RequestError> {
+    ) -> Result<String, RequestError> {
         let limit = page.to_string();
         let mut token: Option<String> = None;
         loop {
@@ -107,7 +107,7 @@ impl Cluster {
             page.items.into_iter().for_each(&mut each);
             token = page.next;
             if token.is_none() {
-                return Ok(());
+                return Ok(page.resource_version);
             }
         }
     }

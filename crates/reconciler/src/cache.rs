@@ -3,5 +3,5 @@
 mod reflector;
 mod store;
 
-pub(crate) use reflector::{Kept, Reflector, trim};
+pub(crate) use reflector::{Kept, Reflector, lean, trim};
 pub(crate) use store::{Change, Name, Store, Stored};

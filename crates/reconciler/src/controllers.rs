@@ -62,6 +62,8 @@ impl Controllers {
             }
             Source::TrainingRuntime => self.training_runtimes.add(name),
             Source::ClusterTrainingRuntime => self.cluster_training_runtimes.add(name),
+            // A pass that wrote it looked at what it wrote, and comes again if it went wrong after that.
+            Source::Owned if change.was_known() => {}
             Source::Owned => {
                 // One that changed its owner concerns both.
                 let owners = [&change.old, &change.new].map(|stored| owner(&stored.as_ref()?.read()));

@@ -32,7 +32,7 @@ use crate::metrics::{ManagerMetrics, TrainJobMetrics};
 use crate::optimization::OptimizationJobs;
 use crate::probes::Checks;
 use crate::servers::{Port, PortError, Stop, stopped};
-use crate::settings::{Environment, Settings, SettingsError};
+use crate::settings::{Environment, Rate, Settings, SettingsError};
 use crate::snapshots::Snapshots;
 use crate::status_server::StatusServer;
 use crate::stores::Stores;
@@ -42,14 +42,16 @@ use crate::{dial, kinds, metrics_auth, runtimes, webhook};
 /// How long the API server may leave a connection to the webhooks unused. It drops them after 90 s itself: whoever closes
 /// one first may do so while a call is on its way, which the API server then fails for good.
 const UNUSED: Duration = Duration::from_mins(2);
-/// How long it may still use one once this program is to end.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long it may still use one once this program is to end: each use ends it, and on a busy node both of us are late.
+const LINGER: Duration = Duration::from_secs(4);
 /// Read limit of the status server.
 const STATUS_READ: Duration = Duration::from_secs(10);
 /// Who the Events of TrainJobs are from.
 const REPORTING_CONTROLLER: &str = "trainer-trainjob-controller";
 /// How long what is under way at the end may take.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long Events may take that wait to be written then.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long it may take to know what there is.
 const SYNC: Duration = Duration::from_mins(2);
 
@@ -422,13 +424,17 @@ impl Manager {
 
     /// Reconciles what the queues hold, until they end.
     async fn reconcile(&self, controllers: Controllers, fence: Option<Fence>) {
+        // What Events take, JobSets must not lack.
+        let Rate { a_second, burst } = self.settings.client;
+        let beside = self.unbounded.with_rate(a_second / 2.0, burst);
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (recorder, writer) = event_recorder(
-            self.cluster.clone(),
+            beside,
             REPORTING_CONTROLLER.to_owned(),
             format!("{REPORTING_CONTROLLER}-{host}"),
-            EventLimits { queue: 1000, burst: None },
+            EventLimits { queue: 5000, burst: None },
         );
+        let queue = controllers.train_jobs.clone();
         let (context, optimizing) = (self.context.clone(), fence.clone());
         let optimization_jobs = OptimizationJobs {
             context,
@@ -485,8 +491,15 @@ impl Manager {
                 ),
             );
         };
+        let ended = async move {
+            all.await;
+            tokio::time::sleep(LAST_EVENTS).await;
+        };
         // The recorder goes with the last worker, and with it, once all is written, the writer.
-        tokio::join!(all, writer.run());
+        tokio::select! {
+            () = writer.run_after(move || queue.is_busy()) => {}
+            () = ended => tracing::debug!("Events that were not written are dropped"),
+        }
     }
 
     /// Leads, and then reconciles, until the end.

@@ -153,6 +153,11 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         self.0.changed.notify_one();
     }
 
+    /// Whether more keys wait than one.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state().waiting.len() > 1
+    }
+
     /// For how long keys have been worked on: all together, and the longest.
     pub(crate) fn under_work(&self) -> (Duration, Duration) {
         let state = self.state();

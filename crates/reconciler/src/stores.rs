@@ -16,6 +16,7 @@ pub(crate) struct Stores {
     pub(crate) optimization_jobs: Store,
     pub(crate) training_runtimes: Store,
     pub(crate) cluster_training_runtimes: Store,
+    /// As [`crate::cache::lean`] leaves them.
     pub(crate) job_sets: Store,
     /// Metadata of those that a TrainJob owns, or whose name says that it should.
     pub(crate) config_maps: Store,
@@ -90,7 +91,7 @@ impl Stores {
         start(kinds::training_runtime(), whole, any, None, &self.training_runtimes, Source::TrainingRuntime);
         let runtimes = &self.cluster_training_runtimes;
         start(kinds::cluster_training_runtime(), whole, any, None, runtimes, Source::ClusterTrainingRuntime);
-        start(kinds::job_set(), whole, any, None, &self.job_sets, Source::Owned);
+        start(kinds::job_set(), Kept::Lean, any, None, &self.job_sets, Source::Owned);
         let config_map = trainerd_cluster::builtin::config_map();
         start(config_map, metadata, is_ours, None, &self.config_maps, Source::Owned);
         start(trainerd_cluster::builtin::secret(), metadata, is_ours, None, &self.secrets, Source::Owned);

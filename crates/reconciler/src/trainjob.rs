@@ -87,10 +87,14 @@ impl TrainJobs {
         if !status::is_ours(&job) {
             return Ok(Outcome::Done);
         }
-        let seen = self.context.see(&name, &[]).await;
+        let mut seen = self.context.see(&name, &[]).await;
         let (made, failure) = match runtime_kind(&job) {
             Ok(kind) if status::builds_objects(&job, self.context.mode()) => {
-                match self.make(kind, &job, &seen).await {
+                let made = match self.see_whole(&name, &job, &mut seen).await {
+                    Ok(()) => self.make(kind, &job, &seen).await,
+                    Err(error) => Err(error.into()),
+                };
+                match made {
                     Ok(made) => (made, None),
                     Err(error) => (Made::default(), Some(trainerd_causes::one_line(&error))),
                 }
@@ -98,6 +102,20 @@ impl TrainJobs {
             _ => (Made::default(), None),
         };
         self.settle(&name, &job, &seen, &made, failure.as_deref()).await
+    }
+
+    /// Reads the JobSet of a TrainJob that is to be suspended: it is applied once more, in the order that it has, and of one
+    /// that runs the cache does not know that.
+    async fn see_whole(&self, name: &Name, job: &Value, seen: &mut Seen) -> Result<(), WriteError> {
+        let runs = |job_set: &Value| job_set["spec"]["suspend"] != true;
+        if job["spec"]["suspend"] == true && seen.job_set.as_ref().is_some_and(runs) {
+            let cluster = &self.context.cluster;
+            if let Some(whole) = cluster.get_opt(&kinds::job_set(), Some(&name.namespace), &name.name).await?
+            {
+                seen.job_set = Some(trim(whole));
+            }
+        }
+        Ok(())
     }
 
     /// Writes the status that follows, and does what else there is to do.

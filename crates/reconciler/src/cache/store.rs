@@ -53,7 +53,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    fn new(object: &Value) -> Self {
+    pub(super) fn new(object: &Value) -> Self {
         let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
         Self { text: object.to_string().into(), version: version.into() }
     }
@@ -91,6 +91,13 @@ pub(crate) struct Change {
     pub(crate) old: Option<Stored>,
     /// As it is; `None` for one that is gone.
     pub(crate) new: Option<Stored>,
+}
+
+impl Change {
+    /// Whether it was known before the watch told of it: it is what we wrote ourselves.
+    pub(crate) fn was_known(&self) -> bool {
+        matches!((&self.old, &self.new), (Some(old), Some(new)) if old.version == new.version)
+    }
 }
 
 /// Objects of one kind. Clones share them.
@@ -172,9 +179,7 @@ impl Store {
     }
 
     /// Takes in all objects that there are.
-    pub(super) fn replace(&self, objects: &[Value]) -> Vec<Change> {
-        let new: HashMap<Name, Stored> =
-            objects.iter().map(|object| (Name::of(object), Stored::new(object))).collect();
+    pub(super) fn replace(&self, new: HashMap<Name, Stored>) -> Vec<Change> {
         let mut changes = Vec::new();
         {
             let mut objects = self.objects_mut();
@@ -254,8 +259,9 @@ mod tests {
     #[test]
     fn a_list_tells_what_came_changed_and_went() {
         let store = Store::new();
-        store.replace(&[object("same", "1"), object("changed", "2"), object("gone", "3")]);
-        let changes = store.replace(&[object("same", "1"), object("changed", "5"), object("new", "6")]);
+        let all = |objects: &[Value]| objects.iter().map(|it| (Name::of(it), Stored::new(it))).collect();
+        store.replace(all(&[object("same", "1"), object("changed", "2"), object("gone", "3")]));
+        let changes = store.replace(all(&[object("same", "1"), object("changed", "5"), object("new", "6")]));
         let mut told: Vec<_> = changes
             .iter()
             .map(|change| (change.name.to_string(), change.old.is_some(), change.new.is_some()))
