@@ -114,6 +114,9 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
+        // First what has come already: a connection that is told to end while a request waits to be read would be closed
+        // over it, and whoever sent it cannot tell whether it was acted on.
+        biased;
         ended = connection.as_mut() => ended,
         () = told => {
             connection.as_mut().graceful_shutdown();

@@ -75,6 +75,26 @@ async fn whoever_keeps_a_connection_is_told_before_it_closes() {
     server.ended().await.unwrap();
 }
 
+/// On a busy machine the time to close is over before what was sent is read.
+#[tokio::test]
+async fn a_request_that_waits_to_be_read_is_answered_before_its_connection_closes() {
+    let router = Router::new().route("/", get(|| async { "here" }));
+    let limits = Limits { linger: Duration::from_millis(30), ..Limits::default() };
+    // Which of the two is looked at first must not be luck.
+    for _ in 0..20 {
+        let (mut server, addr) = Server::tcp(router.clone(), limits.clone()).await;
+        let mut used = begin(addr, REQUEST).await;
+        read_until(&mut used, "here").await;
+        server.stop();
+        sleep(Duration::from_millis(5)).await;
+        used.write_all(REQUEST.as_bytes()).await.unwrap();
+        // The runtime has this one thread: the server does not run meanwhile.
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(read_until(&mut used, "here").await.contains("connection: close"));
+        server.ended().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn event_streams_end_at_once() {
     let (sender, _) = broadcast::channel(4);
