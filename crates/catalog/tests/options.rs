@@ -115,6 +115,11 @@ fn every_rule_has_its_text() {
         ),
         (&[("data-cache", "true"), ("components", "trainer,jobset")], "needs lws in components", None),
         (
+            &[("trainjob-status", "true"), ("reconciler", "hosted")],
+            "needs reconciler native or upstream; no pod reaches a hosted one",
+            Some("false"),
+        ),
+        (
             &[("image-registry", "https://ghcr.io/mirror/")],
             "must be host[:port][/path] without scheme",
             Some("ghcr.io/mirror"),

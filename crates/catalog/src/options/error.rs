@@ -102,6 +102,9 @@ pub enum Rule {
     /// The data cache runs on LeaderWorkerSets.
     #[error("needs lws in components")]
     NeedsLws,
+    /// Pods report to a controller that they reach by a Service.
+    #[error("needs reconciler native or upstream; no pod reaches a hosted one")]
+    NotHosted,
     /// The text names no registry.
     #[error("must be host[:port][/path] without scheme")]
     BadRegistry,

@@ -38,10 +38,14 @@ pub(super) fn options(known: &Known<'_>, given: &BTreeMap<String, Raw>) -> Resul
     if data_cache && !components.contains("lws") {
         reader.fail("data-cache", Rule::NeedsLws, None);
     }
+    let (reconciler, train_job_status) = (reader.reconciler(), reader.boolean("trainjob-status"));
+    if train_job_status && reconciler == Reconciler::Hosted {
+        reader.fail("trainjob-status", Rule::NotHosted, Some("false".to_owned()));
+    }
     let options = Options {
         images,
         versions,
-        reconciler: reader.reconciler(),
+        reconciler,
         components,
         runtimes: reader.runtimes(),
         runtime_images: reader.runtime_images(),
@@ -57,7 +61,7 @@ pub(super) fn options(known: &Known<'_>, given: &BTreeMap<String, Raw>) -> Resul
         drift_ignore: reader.drift_ignore(),
         settle: reader.number("settle", 0, 300, " seconds"),
         small_footprint: reader.boolean("small-footprint"),
-        train_job_status: reader.boolean("trainjob-status"),
+        train_job_status,
         auto_rollback: reader.boolean("auto-rollback"),
         hook_wait: reader.number("hook-wait", 1, 30, " seconds"),
         log_level: reader.log_level(),
