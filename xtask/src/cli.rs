@@ -8,7 +8,8 @@ use trainerd_causes::texts;
 
 use crate::terminal::say;
 use crate::{
-    bench, charm, cluster, demo, examples, foreground, generate, image, lint, specs, test, torture, vectors,
+    bench, charm, cluster, demo, examples, foreground, fuzz, generate, image, lint, specs, test, torture,
+    vectors,
 };
 
 /// Exit code of anything that failed.
@@ -59,6 +60,8 @@ enum Verb {
     Charm(charm::Arguments),
     /// Kills trainerd at every request boundary, where `test` takes a sample
     Torture(torture::Arguments),
+    /// Gives a million random inputs to everything that reads what comes from outside, where `test` takes a sample
+    Fuzz(fuzz::Arguments),
     /// Compares the Trainer's pipeline with recorded cases of upstream's
     ///
     /// A case a line, as JSON. The last line is `N passed, N failed`; ends 1 when one failed.
@@ -111,6 +114,7 @@ pub fn run() -> ExitCode {
         Verb::Image(arguments) => image::cli::run(&arguments),
         Verb::Charm(arguments) => charm::run(&arguments),
         Verb::Torture(arguments) => torture::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Vectors(arguments) => vectors::run(&arguments),
         Verb::Specs(arguments) => specs::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod examples;
 pub mod files;
 pub mod foreground;
+pub mod fuzz;
 pub mod generate;
 pub mod home;
 pub mod image;

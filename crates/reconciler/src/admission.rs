@@ -164,3 +164,6 @@ fn in_namespace(mut object: Value, namespace: &str) -> Value {
     }
     object
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -14,6 +14,8 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use crate::metrics::ManagerMetrics;
+#[cfg(test)]
+pub(crate) use review::read;
 pub(crate) use review::{Answer, Operation, Request};
 
 /// Most bytes of a request: etcd takes objects of 1.5 MB, and an update holds two of them, escaped at worst.
