@@ -342,6 +342,17 @@ impl Manager {
         }
     }
 
+    /// A client for its webhooks, as the API server is one: over TLS, with connections that are kept.
+    pub fn webhook_client(&self) -> Result<kube::Client, Error> {
+        let failed =
+            |error: &dyn std::fmt::Display| Error::Missing(format!("a client for webhooks ({error})"));
+        let address = format!("https://{}", self.webhook).parse().map_err(|error| failed(&error))?;
+        let authority = CertificateDer::from_pem_slice(self.authority.as_bytes());
+        let mut config = kube::Config::new(address);
+        config.root_cert = Some(vec![authority.map_err(|error| failed(&error))?.to_vec()]);
+        kube::Client::try_from(config).map_err(|error| failed(&error))
+    }
+
     /// Kilobytes of memory that it has in use, and the processor time that it took.
     pub fn usage(&self) -> Result<(u64, Duration), Error> {
         usage(self.child.id())

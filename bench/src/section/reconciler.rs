@@ -1,7 +1,8 @@
 //! The native reconciler beside upstream's controller manager: the same TrainJobs on the same API server, one after the other.
 //!
 //! Both have five workers a kind, which upstream does not heed, and no bound on their requests: what is measured is the
-//! controllers, and not the rate that they are configured to. There is no JobSet controller, and no webhook is called.
+//! controllers, and not the rate that they are configured to. There is no JobSet controller, and the API server calls no
+//! webhook: they are asked by the bench itself, many at a time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{CreateParams, RequestError};
 use trainerd_integration::TestCluster;
-use trainerd_integration::reconciler::Start;
+use trainerd_integration::reconciler::{Manager, Start};
 use trainerd_integration::stack::{job_set, runtime, train_job};
 
 use crate::error::Error;
@@ -25,6 +26,9 @@ const WIDTH: usize = 16;
 const BOUND: Duration = Duration::from_mins(15);
 /// After the last JobSet, for what else is done: statuses, and a look at each once more.
 const SETTLE: Duration = Duration::from_secs(5);
+/// Admission requests, and how many of them are under way at a time.
+const ADMISSIONS: u32 = 5000;
+const AT_A_TIME: usize = 100;
 
 /// What one of them took.
 #[derive(Default)]
@@ -35,6 +39,8 @@ struct Took {
     p99: Vec<f64>,
     cpu: Vec<f64>,
     memory: Vec<f64>,
+    admission_p50: Vec<f64>,
+    admission_p99: Vec<f64>,
 }
 
 /// Measures both; `manager` is upstream's.
@@ -63,6 +69,7 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
     };
     let each = format!("{jobs} TrainJobs, time for each from the first create to the last JobSet");
     let latency = "from the answer to the create to the JobSet";
+    let admission = format!("validation of a TrainJob, {AT_A_TIME} requests at a time");
     let third = 0.33;
     let mut figures = Vec::new();
     for (rows, goal) in [
@@ -72,6 +79,8 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
         (row(&format!("{latency}, p99"), Unit::Seconds, |it| &it.p99), None),
         (row("processor time for a TrainJob", Unit::Seconds, |it| &it.cpu), None),
         (row(&format!("resident memory with {jobs} TrainJobs"), Unit::Bytes, |it| &it.memory), Some(0.25)),
+        (row(&format!("{admission}, p50"), Unit::Seconds, |it| &it.admission_p50), None),
+        (row(&format!("{admission}, p99"), Unit::Seconds, |it| &it.admission_p99), None),
     ] {
         let [mine, other] = rows;
         figures.push(match goal {
@@ -108,7 +117,50 @@ fn one(name: &str, program: Option<&Path>, jobs: usize, took: &mut Took) -> Resu
     let (kilobytes, after) = manager.usage()?;
     took.cpu.push(after.saturating_sub(before).as_secs_f64() / number(count(jobs)));
     took.memory.push(number(kilobytes * 1024));
+    let latencies = cluster.block_on(ask(&manager))?;
+    took.admission_p50.push(part(&latencies, 50));
+    took.admission_p99.push(part(&latencies, 99));
     Ok(())
+}
+
+/// Asks the webhook whether TrainJobs may be created, so many at a time: how long each answer took, sorted.
+async fn ask(manager: &Manager) -> Result<Vec<f64>, Error> {
+    let client = manager.webhook_client()?;
+    let failed = |what: String| Error::Unexpected(format!("a webhook did not answer: {what}"));
+    let one = |number: u32| {
+        let client = client.clone();
+        async move {
+            let mut object = a_train_job(&format!("asked-{number}"));
+            // As the API server has defaulted it by then.
+            for (key, value) in [("apiGroup", "trainer.kubeflow.org"), ("kind", "ClusterTrainingRuntime")] {
+                object["spec"]["runtimeRef"][key] = value.into();
+            }
+            let kind = json!({"group": "trainer.kubeflow.org", "version": "v1alpha1", "kind": "TrainJob"});
+            let review = json!({
+                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "request": {
+                    "uid": number.to_string(), "operation": "CREATE", "namespace": "default", "kind": kind,
+                    "name": object["metadata"]["name"], "object": object, "userInfo": {"username": "bench"},
+                    "resource": {"group": "trainer.kubeflow.org", "version": "v1alpha1", "resource": "trainjobs"},
+                },
+            });
+            let request = http::Request::post("/validate-trainer-kubeflow-org-v1alpha1-trainjob?timeout=10s")
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(review.to_string().into_bytes())
+                .map_err(|error| failed(error.to_string()))?;
+            let asked = Instant::now();
+            let answer: Value = client.request(request).await.map_err(|error| failed(error.to_string()))?;
+            let took = asked.elapsed().as_secs_f64();
+            if answer["response"]["allowed"] == true { Ok(took) } else { Err(failed(answer.to_string())) }
+        }
+    };
+    // Connections are made by those before.
+    let warm = u32::try_from(AT_A_TIME).unwrap_or_default();
+    let answers: Vec<Result<f64, Error>> =
+        stream::iter(0..ADMISSIONS + warm).map(one).buffer_unordered(AT_A_TIME).collect().await;
+    let mut latencies = answers.into_iter().skip(AT_A_TIME).collect::<Result<Vec<f64>, Error>>()?;
+    latencies.sort_by(f64::total_cmp);
+    Ok(latencies)
 }
 
 /// Creates the TrainJobs and waits for their JobSets: how long all of it took, and each, sorted.
