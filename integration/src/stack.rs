@@ -52,6 +52,12 @@ pub fn runtime() -> Resource {
     resource("trainer.kubeflow.org", "v1alpha1", kind, plural, false)
 }
 
+/// TrainingRuntimes.
+pub fn training_runtime() -> Resource {
+    let (kind, plural) = ("TrainingRuntime", "trainingruntimes");
+    resource("trainer.kubeflow.org", "v1alpha1", kind, plural, true)
+}
+
 /// Nodes.
 pub fn node() -> Resource {
     resource("", "v1", "Node", "nodes", false)

@@ -3,8 +3,9 @@
 
 #[path = "reconciler/objects.rs"]
 mod objects;
+#[path = "reconciler/world.rs"]
+mod world;
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use objects::{a_condition, a_job, a_runtime, condition, condition_types, node};
@@ -12,81 +13,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use trainerd_cluster::RequestError;
 use trainerd_integration::TestCluster;
-use trainerd_integration::reconciler::{Manager, Start};
+use trainerd_integration::reconciler::Start;
 use trainerd_integration::stack::{self, config_map, event, job_set, lease, runtime, secret, train_job};
 use trainerd_plan::object::Resource;
-
-type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
-
-/// How long something may take to be reconciled on a busy machine.
-const BOUND: Duration = Duration::from_secs(20);
-/// How long nothing must happen before it is believed that nothing will.
-const QUIET: Duration = Duration::from_millis(1500);
-const NS: &str = "default";
-
-/// A cluster with the CRDs, a runtime `plain` and a controller.
-struct World {
-    cluster: TestCluster,
-    manager: Manager,
-}
-
-impl World {
-    fn new(start: &Start) -> Result<Self> {
-        let cluster = TestCluster::take()?;
-        cluster.install_crds()?;
-        let manager = cluster.manager("manager", start)?;
-        let world = Self { cluster, manager };
-        world.cluster.create(&runtime(), &a_runtime("plain", &json!({"numNodes": 2})))?;
-        Ok(world)
-    }
-
-    fn create(&self, name: &str, spec: Value) -> Result<Value> {
-        Ok(self.cluster.create(&train_job(), &a_job(name, spec))?)
-    }
-
-    fn get(&self, resource: &Resource, name: &str) -> Result<Option<Value>> {
-        Ok(self.cluster.get(resource, NS, name)?)
-    }
-
-    /// Waits for an object that is as wanted; an error shows the last one and the log.
-    fn wait(&self, resource: &Resource, name: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
-        let end = Instant::now() + BOUND;
-        loop {
-            let found = self.get(resource, name)?;
-            match &found {
-                Some(object) if holds(object) => return Ok(object.clone()),
-                _ if Instant::now() > end => {
-                    let seen = found.unwrap_or_default();
-                    return Err(format!(
-                        "{} {name} is not as wanted: {seen:#}\n{}",
-                        resource.kind,
-                        self.manager.log()
-                    )
-                    .into());
-                }
-                _ => std::thread::sleep(Duration::from_millis(50)),
-            }
-        }
-    }
-
-    fn wait_for_job_set(&self, name: &str) -> Result<Value> {
-        self.wait(&job_set(), name, |_| true)
-    }
-
-    fn wait_for_condition(&self, name: &str, kind: &str, status: &str) -> Result<Value> {
-        self.wait(&train_job(), name, |job| condition(job, kind).is_some_and(|it| it["status"] == status))
-    }
-
-    fn patch(&self, name: &str, patch: &Value) -> Result<Value, RequestError> {
-        self.cluster.patch(&train_job(), NS, name, patch)
-    }
-
-    /// What the JobSet controller would say.
-    fn job_set_status(&self, name: &str, status: &Value) -> Result {
-        self.cluster.patch_status(&job_set(), NS, name, status)?;
-        Ok(())
-    }
-}
+use world::{BOUND, NS, QUIET, Result, World};
 
 #[test]
 fn a_train_job_becomes_a_job_set_and_tells_what_becomes_of_it() -> Result {
