@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -18,6 +18,9 @@ use crate::target::{Target, sync_folder};
 
 /// Bytes that are written at a time.
 const BLOCK: usize = 1 << 20;
+
+/// Pieces that are written at a time: Linux takes 1,024.
+const MOST_PIECES: usize = 512;
 
 /// Bytes after which an attempt got on: a connection that is cut after that many is no reason to give up.
 const ADVANCE: u64 = 64 << 10;
@@ -217,7 +220,12 @@ impl Download {
                 written = Written { at: range.start, hasher: crc32fast::Hasher::new() };
             }
         }
-        partial.written(number, written.hasher.finalize())
+        let (own, checksum) = (Arc::clone(partial), written.hasher.finalize());
+        blocking(move || {
+            own.written(number, checksum)?;
+            own.flush()
+        })
+        .await
     }
 
     /// Writes what one answer brings.
@@ -229,24 +237,32 @@ impl Download {
         written: &mut Written,
     ) -> Result<(), Error> {
         let mut content = self.source.read(file, written.at..end).await?;
-        let mut block = BytesMut::with_capacity(BLOCK);
+        // Pieces are written as they came, many at a time: joining them would be another copy of every byte.
+        let mut block: Vec<Bytes> = Vec::new();
+        let mut length = 0;
         loop {
             let next = content.next().await;
             let is_end = !matches!(next, Some(Ok(_)));
             if let Some(Ok(bytes)) = &next {
-                block.extend_from_slice(bytes);
+                length += bytes.len();
+                block.push(bytes.clone());
             }
-            if written.at + block.len() as u64 > end {
+            if written.at + length as u64 > end {
                 let why = "more bytes than were asked for".to_owned();
                 return Err(Error::Answer { what: file.name.to_string(), why });
             }
-            if block.len() >= BLOCK || (is_end && !block.is_empty()) {
-                let bytes = block.split().freeze();
-                let (own, at, checked) = (Arc::clone(partial), written.at, bytes.clone());
-                blocking(move || own.write(&checked, at)).await?;
-                written.hasher.update(&bytes);
-                written.at += bytes.len() as u64;
-                self.progress.bring(bytes.len() as u64);
+            if length >= BLOCK || block.len() >= MOST_PIECES || (is_end && length > 0) {
+                let (own, at, pieces) = (Arc::clone(partial), written.at, std::mem::take(&mut block));
+                let mut hasher = std::mem::take(&mut written.hasher);
+                written.hasher = blocking(move || {
+                    own.write(&pieces, at)?;
+                    pieces.iter().for_each(|piece| hasher.update(piece));
+                    Ok(hasher)
+                })
+                .await?;
+                written.at += length as u64;
+                self.progress.bring(length as u64);
+                length = 0;
             }
             match next {
                 Some(Ok(_)) => {}

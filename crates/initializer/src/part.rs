@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{IoSlice, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -38,6 +39,7 @@ pub struct Partial {
     path: PathBuf,
     journal_path: PathBuf,
     journal: Mutex<Option<File>>,
+    flushing: Mutex<()>,
     size: Option<u64>,
     part_bytes: u64,
     whole: BTreeMap<u64, u32>,
@@ -69,6 +71,7 @@ impl Partial {
             path,
             journal_path,
             journal: Mutex::default(),
+            flushing: Mutex::default(),
             size: remote.size,
             part_bytes,
             whole: BTreeMap::new(),
@@ -160,9 +163,28 @@ impl Partial {
         self.whole.keys().map(|part| self.range(*part)).map(|range| range.end - range.start).sum()
     }
 
-    /// Writes bytes at a place.
-    pub fn write(&self, bytes: &[u8], at: u64) -> Result<(), Error> {
-        self.file.write_all_at(bytes, at).map_err(Error::disk("write to", &self.path))
+    /// Writes pieces one behind the other, from a place on.
+    pub fn write(&self, pieces: &[Bytes], mut at: u64) -> Result<(), Error> {
+        let mut rest: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut rest = rest.as_mut_slice();
+        while rest.iter().any(|piece| !piece.is_empty()) {
+            let written = match rustix::io::pwritev(&self.file, rest, at) {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                Err(rustix::io::Errno::INTR) => continue,
+                done => done.map_err(std::io::Error::from),
+            };
+            let written = written.map_err(Error::disk("write to", &self.path))?;
+            at += written as u64;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    /// Brings what was written to the disk while other parts still come, so that little is left at the end. One of those
+    /// who ask does it; the others go on.
+    pub fn flush(&self) -> Result<(), Error> {
+        let Ok(_turn) = self.flushing.try_lock() else { return Ok(()) };
+        self.file.sync_data().map_err(Error::disk("write to", &self.path))
     }
 
     /// A part is written: from now on it is not brought again.
@@ -246,7 +268,9 @@ mod tests {
     fn fill(partial: &Partial, part: u64) {
         let range = partial.range(part);
         let bytes = vec![b'x'; usize::try_from(range.end - range.start).unwrap()];
-        partial.write(&bytes, range.start).unwrap();
+        let (first, rest) = bytes.split_at(bytes.len() / 3);
+        let pieces = [first, &[], rest].map(Bytes::copy_from_slice);
+        partial.write(&pieces, range.start).unwrap();
         partial.written(part, crc32fast::hash(&bytes)).unwrap();
     }
 
@@ -260,11 +284,11 @@ mod tests {
         fill(&partial, 0);
         fill(&partial, 2);
         // Written, but not in the journal.
-        partial.write(b"yyyyyyyyyy", 10).unwrap();
+        partial.write(&[Bytes::from_static(b"yyyyyyyyyy")], 10).unwrap();
         assert_eq!(open(Some("1")).missing(), [1]);
         assert_eq!(open(Some("1")).kept(), 15);
         // In the journal, but lost by the disk.
-        partial.write(b"\0", 3).unwrap();
+        partial.write(&[Bytes::from_static(b"\0")], 3).unwrap();
         assert_eq!(open(Some("1")).missing(), [0, 1]);
         // Another content.
         assert_eq!(open(Some("2")).missing(), [0, 1, 2]);

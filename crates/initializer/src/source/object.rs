@@ -164,11 +164,16 @@ impl Objects {
             name: Name::new(below)?,
             size: Some(object.size),
             digest: md5.filter(|_| self.is_s3).map(|md5| Digest::Md5(md5.to_ascii_lowercase())),
-            version: object.e_tag,
+            version: object.e_tag.map(|etag| quoted(&etag)),
             ranged: object.size > 0,
             key,
         })
     }
+}
+
+/// An ETag as headers have it: listings of Azure are without the quotes.
+fn quoted(etag: &str) -> String {
+    if etag.ends_with('"') { etag.to_owned() } else { format!("\"{etag}\"") }
 }
 
 /// Objects without content that stand for folders of others are no files.
@@ -242,7 +247,7 @@ impl Source for Objects {
         let what = file.key.clone();
         let answer = self.store.get_opts(&self.path(&file.key)?, options).await;
         let answer = answer.map_err(|error| meaning(&what, error))?;
-        if answer.meta.e_tag != file.version {
+        if answer.meta.e_tag.map(|etag| quoted(&etag)) != file.version {
             let why = "it has another ETag than when it was listed".to_owned();
             return Err(Error::Changed { what, why });
         }
@@ -274,6 +279,12 @@ mod tests {
             Ok(listing) => listing.files.into_iter().map(|file| file.name.to_string()).collect(),
             Err(error) => vec![error.to_string()],
         }
+    }
+
+    #[test]
+    fn an_etag_is_the_same_with_and_without_its_quotes() {
+        assert_eq!(quoted("0x8D"), quoted("\"0x8D\""));
+        assert_eq!(quoted("W/\"x\""), "W/\"x\"");
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clouds;
 mod download;
+mod line;
 mod loopback;
 mod s3;

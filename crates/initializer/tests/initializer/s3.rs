@@ -2,15 +2,15 @@
 //! Versity S3 gateway (`versitygw`).
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::loopback::{command, kill, noise, run, said, wrong};
+use crate::line::{Faults, Line};
+use crate::loopback::{noise, run, said, wrong};
 use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
@@ -86,65 +86,7 @@ impl Drop for Gateway {
     }
 }
 
-/// A line to a server: it is slow, and connections break after some bytes.
-struct Line {
-    address: SocketAddr,
-    brought: Arc<AtomicU64>,
-}
-
-/// What is wrong with a line.
-#[derive(Clone, Copy)]
-struct Faults {
-    latency: Duration,
-    pause: Duration,
-    /// Bytes after which a connection breaks; half of them for every second one.
-    cut: Option<usize>,
-}
-
-impl Line {
-    fn start(server: SocketAddr, faults: Faults) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let brought: Arc<AtomicU64> = Arc::default();
-        let counted = Arc::clone(&brought);
-        std::thread::spawn(move || {
-            for (number, client) in listener.incoming().flatten().enumerate() {
-                let counted = Arc::clone(&counted);
-                std::thread::spawn(move || connection(&client, server, faults, number, &counted));
-            }
-        });
-        Self { address, brought }
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-fn connection(client: &TcpStream, server: SocketAddr, faults: Faults, number: usize, brought: &AtomicU64) {
-    let Ok(upstream) = TcpStream::connect(server) else { return };
-    std::thread::sleep(faults.latency);
-    let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
-    });
-    let cut = faults.cut.map(|cut| if number.is_multiple_of(2) { cut } else { cut / 2 });
-    let mut passed = 0;
-    let mut block = [0; 16 << 10];
-    let (mut upstream, mut client) = (upstream, client);
-    while let Ok(read) = upstream.read(&mut block) {
-        if read == 0 || cut.is_some_and(|cut| passed > cut) || client.write_all(&block[..read]).is_err() {
-            break;
-        }
-        passed += read;
-        brought.fetch_add(read as u64, Ordering::Relaxed);
-        std::thread::sleep(faults.pause);
-    }
-    let _ = client.shutdown(std::net::Shutdown::Both);
-    let _ = upstream.shutdown(std::net::Shutdown::Both);
-}
-
-fn objects() -> BTreeMap<String, Bytes> {
+pub(crate) fn objects() -> BTreeMap<String, Bytes> {
     let mut objects: BTreeMap<String, Bytes> = (0..20)
         .map(|number| (format!("data/d{}/f {number}+é.bin", number % 3), noise(number, 90_000)))
         .collect();
@@ -156,7 +98,7 @@ fn objects() -> BTreeMap<String, Bytes> {
 }
 
 /// Those below `data`, by their names at the target.
-fn below(objects: &BTreeMap<String, Bytes>) -> BTreeMap<String, Bytes> {
+pub(crate) fn below(objects: &BTreeMap<String, Bytes>) -> BTreeMap<String, Bytes> {
     let named = objects.iter().filter_map(|(key, content)| Some((key.strip_prefix("data/")?, content)));
     named.map(|(name, content)| (name.to_owned(), content.clone())).collect()
 }
@@ -223,7 +165,7 @@ fn refusals_and_damage_have_their_codes() {
 }
 
 /// How often it is killed: a sample, or as often as `TRAINERD_KILLS` says.
-fn kills() -> u32 {
+pub(crate) fn kills() -> u32 {
     std::env::var("TRAINERD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }
 
@@ -233,30 +175,5 @@ fn killed_at_any_instant_nothing_half_written_is_taken_for_whole() {
     let faults = Faults { latency: Duration::ZERO, pause: Duration::from_micros(500), cut: None };
     let line = Line::start(gateway.address, faults);
     let endpoint = line.endpoint();
-    let variables = variables(&endpoint);
-    let seed = fastrand::u64(..);
-    let mut random = fastrand::Rng::with_seed(seed);
-    let content = below(&objects());
-    let mut target = tempfile::tempdir().unwrap();
-    let mut killed = 0;
-    while killed < kills() {
-        let mut child = command("dataset", target.path(), &variables).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random.u64(0..500)));
-        let ended = child.try_wait().unwrap();
-        match ended {
-            None => {
-                kill(child);
-                killed += 1;
-            }
-            Some(status) => assert!(status.success(), "seed {seed}: {status}"),
-        }
-        let found = wrong(target.path(), &content, ended.is_some());
-        assert!(found.is_empty(), "seed {seed}, kill {killed}: {found:?}");
-        if ended.is_some() {
-            target = tempfile::tempdir().unwrap();
-        }
-    }
-    let output = run("dataset", target.path(), &variables);
-    assert!(output.status.success(), "seed {seed}: {}", said(&output));
-    assert_eq!(wrong(target.path(), &content, true), Vec::<String>::new(), "seed {seed}");
+    crate::line::kill_often(&variables(&endpoint), &below(&objects()), kills());
 }
