@@ -75,14 +75,21 @@ impl World<'_> {
                 suite
             }
         };
-        let server = Parts::find(self.home).and_then(|found| found.path(&parts::VERSITYGW));
-        let suite = match server {
-            Ok(server) => suite.variable("TRAINERD_S3_SERVER", server),
-            Err(error) => {
-                say(format_args!("without a server of S3 the initializers fetch nothing from one: {error}"));
-                suite
-            }
-        };
+        let servers =
+            [("TRAINERD_S3_SERVER", &parts::VERSITYGW), ("TRAINERD_GCS_SERVER", &parts::FAKE_GCS_SERVER)];
+        let mut suite = suite;
+        for (variable, part) in servers {
+            suite = match Parts::find(self.home).and_then(|found| found.path(part)) {
+                Ok(server) => suite.variable(variable, server),
+                Err(error) => {
+                    say(format_args!(
+                        "without {} the initializers fetch nothing from one: {error}",
+                        part.program
+                    ));
+                    suite
+                }
+            };
+        }
         tests(&suite, Stage::Product, counts)
     }
 

@@ -100,6 +100,14 @@ pub static VERSITYGW: Part = Part {
     package: "github.com/versity/versitygw/cmd/versitygw",
 };
 
+/// The server of Google Cloud Storage that tests fetch from.
+pub static FAKE_GCS_SERVER: Part = Part {
+    folder: "fake-gcs-server",
+    program: "fake-gcs-server",
+    module: "github.com/fsouza/fake-gcs-server",
+    package: "github.com/fsouza/fake-gcs-server",
+};
+
 /// What holds a pod's namespaces, in our own ten lines.
 pub static PAUSE: Part = standin("pause", "./pause");
 /// What stands in for a training program; its source says what it does.
