@@ -12,12 +12,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, ServerConfig};
+use rustls::{CipherSuite, ServerConfig, SignatureScheme};
 use sha2::{Digest, Sha256};
 
 use files::Files;
@@ -35,12 +37,19 @@ pub struct TlsSettings {
     pub cipher_suites: Vec<CipherSuite>,
     /// Protocols that ALPN offers.
     pub protocols: Vec<Vec<u8>>,
+    /// Who says which certificates clients must show; they need none where absent.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Default for TlsSettings {
     /// TLS 1.2 and 1.3, every safe suite, HTTP/1.1.
     fn default() -> Self {
-        Self { only_tls13: false, cipher_suites: Vec::new(), protocols: vec![b"http/1.1".to_vec()] }
+        Self {
+            only_tls13: false,
+            cipher_suites: Vec::new(),
+            protocols: vec![b"http/1.1".to_vec()],
+            clients: None,
+        }
     }
 }
 
@@ -184,10 +193,13 @@ impl Certificates {
                 .retain(|suite| suite.version() == &TLS13 || settings.cipher_suites.contains(&suite.suite()));
         }
         let versions: &[_] = if settings.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self.clone()));
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
+        let config = match &settings.clients {
+            Some(verifier) => config.with_client_cert_verifier(Arc::clone(verifier)),
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config.with_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols.clone_from(&settings.protocols);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -262,6 +274,16 @@ fn fingerprint(leaf: &CertificateDer<'_>) -> String {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current().certified)
+    }
+}
+
+impl ResolvesClientCert for Certificates {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current().certified)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

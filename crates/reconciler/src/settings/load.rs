@@ -156,6 +156,7 @@ fn tls(options: &TlsOptions) -> TlsSettings {
         only_tls13: options.min_version >= TLS13,
         cipher_suites: options.cipher_suites.iter().map(|suite| CipherSuite::from(*suite)).collect(),
         protocols: options.next_protocols.iter().map(|protocol| protocol.clone().into_bytes()).collect(),
+        clients: None,
     }
 }
 
