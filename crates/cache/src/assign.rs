@@ -49,6 +49,9 @@ pub struct Header {
     pub workers: u32,
     /// The worker that this is for.
     pub worker: u32,
+    /// The snapshot of the table that the plan is of: a catalog may have a newer one by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<i64>,
 }
 
 /// What a worker is to serve.
@@ -225,7 +228,8 @@ mod tests {
     async fn both_forms_are_read_as_they_were_written() {
         let unit = |path: &str, row_group| Unit { path: path.to_owned(), row_group, rows: 5 };
         let placed = |unit, first_index, owner| Placed { unit, first_index, owner };
-        let header = Header { version: 1, plan_id: "00".repeat(16), workers: 2, worker: 1 };
+        let header =
+            Header { version: 1, plan_id: "00".repeat(16), workers: 2, worker: 1, snapshot: Some(7) };
         let units = vec![(1, placed(unit("a", None), 0, 0)), (0, placed(unit("b", Some(3)), 5, 1))];
         let plan = Assignment::Plan { header: header.clone(), units };
         assert_eq!(back(plan.clone()).await.unwrap(), plan);

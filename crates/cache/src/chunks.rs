@@ -1,22 +1,29 @@
-//! Encoded rows in memory, within a budget, and read again from the source where they are not.
+//! Encoded rows in memory, within a budget, on the disk where there is one, and read again from the source where they are
+//! not.
 //!
 //! A chunk is a fixed number of consecutive rows of one unit, so that its borders do not depend on who loads it. What
 //! is kept is a cache only: whatever is not there is read from the source. Streams that miss the same rows at the same
 //! time read them once.
 
+mod disk;
+mod file;
 mod flights;
 mod readers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use foyer::{Cache, CacheBuilder, LfuConfig};
 use futures::TryStreamExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
+pub use self::disk::Folder;
+use self::disk::{Disk, Form};
 use self::flights::Flights;
 use self::readers::Readers;
 use crate::frame::{self, Frame};
+use crate::meters::Meters;
 use crate::plan::Unit;
 use crate::source::{Dataset, Error};
 
@@ -47,6 +54,9 @@ const LOADING_PERCENT: u64 = 15;
 
 /// Part of the memory that is for streams; what they need beyond it is taken from that of the chunks.
 const STREAMS_PERCENT: u64 = 5;
+
+/// Part of the memory that is for chunks on their way to the disk, of that for chunks.
+const DISK_PERCENT: u64 = 5;
 
 /// Part of the memory that chunks have however many streams there are.
 const LEAST_SHARE_PERCENT: u64 = 20;
@@ -83,10 +93,10 @@ pub struct Counts {
     pub hits: AtomicU64,
     /// Chunks that were read.
     pub misses: AtomicU64,
+    /// Chunks that were on the disk.
+    pub disk_hits: AtomicU64,
     /// Chunks that another stream was reading already.
     pub shared: AtomicU64,
-    /// Bytes of chunks that were read, as encoded.
-    pub loaded_bytes: AtomicU64,
 }
 
 /// The chunks of one dataset.
@@ -94,28 +104,49 @@ pub struct Counts {
 pub struct Chunks {
     dataset: Dataset,
     cache: Cache<Key, Arc<Chunk>>,
+    disk: Option<Arc<Disk>>,
+    /// Bytes that are not for the disk's buffers.
     memory: u64,
     chunk_bytes: u64,
     streams: Mutex<u64>,
     /// Rows of a chunk, known from the first rows that were read.
     rows: OnceCell<u64>,
     loads: Semaphore,
+    most_loads: usize,
     flights: Flights<Key, Chunk>,
     readers: Readers,
     most_bytes: usize,
     counts: Counts,
+    meters: Option<Arc<Meters>>,
 }
 
 impl Chunks {
-    /// Of a dataset, within a part of so many bytes of memory, with so many loads at the same time and messages of at
-    /// most so many bytes.
-    pub fn new(dataset: Dataset, memory: u64, loads: usize, most_bytes: usize) -> Self {
+    /// Of a dataset, within so many bytes of memory and in a folder of a disk, with so many loads at the same time and
+    /// messages of at most so many bytes.
+    pub fn new(
+        dataset: Dataset,
+        memory: u64,
+        disk: Option<Arc<Folder>>,
+        loads: usize,
+        most_bytes: usize,
+    ) -> Self {
         let chunk_bytes = (memory / LEAST_CHUNKS).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES);
         let loading = memory / 100 * LOADING_PERCENT;
         // Half of it is for the loads themselves: with little memory there are fewer at the same time.
         let most_loads = (loading / 2 / (chunk_bytes * LOAD_CHUNKS)).max(1);
         let loads = loads.min(usize::try_from(most_loads).unwrap_or(usize::MAX));
         let readers = loading.saturating_sub(loads as u64 * chunk_bytes * LOAD_CHUNKS);
+        let plan = dataset.plan.id();
+        let buffers = if disk.is_some() { memory / 100 * DISK_PERCENT } else { 0 };
+        let disk = disk.and_then(|folder| {
+            let form = Form { plan, chunk_bytes, message_bytes: most_bytes };
+            let opened = Disk::open(folder, form, buffers);
+            opened
+                .inspect_err(|error| tracing::warn!(%error, "rows are not kept on the disk"))
+                .ok()
+                .map(Arc::new)
+        });
+        let memory = memory - buffers;
         // Epochs are scans that come again: what was used least often goes, or nothing would ever be met again where
         // the data is larger than the memory.
         let cache = CacheBuilder::new(capacity(memory, chunk_bytes, 0))
@@ -125,16 +156,45 @@ impl Chunks {
         Self {
             dataset,
             cache,
+            disk,
             memory,
             chunk_bytes,
             streams: Mutex::new(0),
             rows: OnceCell::new(),
             loads: Semaphore::new(loads),
+            most_loads: loads,
             flights: Flights::default(),
             readers: Readers::new(readers, loads),
             most_bytes,
             counts: Counts::default(),
+            meters: None,
         }
+    }
+
+    /// Counts there.
+    #[must_use]
+    pub fn metered(mut self, meters: Option<Arc<Meters>>) -> Self {
+        self.meters = meters;
+        self
+    }
+
+    /// Where this process counts.
+    pub fn meters(&self) -> Option<&Arc<Meters>> {
+        self.meters.as_ref()
+    }
+
+    /// Bytes that memory is set aside for now, by what for.
+    pub fn reserved(&self) -> Vec<(&'static str, u64)> {
+        let free = self.loads.available_permits();
+        let loads = self.most_loads.saturating_sub(free) as u64 * self.chunk_bytes * LOAD_CHUNKS;
+        let streams = *self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![
+            ("chunks", self.cache.capacity() as u64),
+            ("loads", loads),
+            ("readers", self.readers.reserved()),
+            ("streams", streams.saturating_mul(self.chunk_bytes * STREAM_CHUNKS)),
+            ("disk", self.disk.as_ref().map_or(0, |disk| disk.reserved())),
+        ]
     }
 
     /// The dataset.
@@ -152,9 +212,20 @@ impl Chunks {
         self.cache.usage()
     }
 
-    /// Whether another chunk would drive one out.
+    /// Bytes of the chunks on the disk; nothing where there is no disk.
+    pub fn disk_used(&self) -> Option<u64> {
+        self.disk.as_ref().map(|disk| disk.used())
+    }
+
+    /// Why nothing more is kept on the disk.
+    pub fn disk_reason(&self) -> Option<String> {
+        self.disk.as_ref().and_then(|disk| disk.reason())
+    }
+
+    /// Whether another chunk would drive one out, and the disk takes none either.
     pub fn is_full(&self) -> bool {
-        self.used() + usize::try_from(self.chunk_bytes).unwrap_or(0) > self.cache.capacity()
+        self.disk.as_ref().is_none_or(|disk| disk.is_full())
+            && self.used() + usize::try_from(self.chunk_bytes).unwrap_or(0) > self.cache.capacity()
     }
 
     /// Counts a stream for as long as it holds rows. What many streams hold is memory that chunks cannot have.
@@ -247,8 +318,21 @@ impl Scan {
             counts.shared.fetch_add(1, Ordering::Relaxed);
             return Ok((first, chunk));
         }
-        counts.misses.fetch_add(1, Ordering::Relaxed);
-        let chunk = Arc::new(self.load(first, rows).await?);
+        let kept = match &self.chunks.disk {
+            Some(disk) => disk.read(key).await,
+            None => None,
+        };
+        let chunk = if let Some(chunk) = kept {
+            counts.disk_hits.fetch_add(1, Ordering::Relaxed);
+            Arc::new(chunk)
+        } else {
+            counts.misses.fetch_add(1, Ordering::Relaxed);
+            let chunk = Arc::new(self.load(first, rows).await?);
+            if let Some(disk) = &self.chunks.disk {
+                disk.write(key, &chunk);
+            }
+            chunk
+        };
         // It is kept before the others go on: they find it there, or here.
         self.chunks.cache.insert(key, Arc::clone(&chunk));
         turn.land(&chunk);
@@ -262,6 +346,7 @@ impl Scan {
         let _turn = chunks.loads.acquire().await;
         let unit = chunks.unit(self.unit)?;
         let wanted = rows.min(unit.rows.saturating_sub(first));
+        let begun = Instant::now();
         let mut reading = chunks.readers.open(&chunks.dataset, self.unit, unit, first).await?;
         let batches = reading.take(wanted, unit).await?;
         let mut frames = Vec::new();
@@ -269,7 +354,9 @@ impl Scan {
             frames.extend(frame::encode(batch, chunks.most_bytes).map_err(|source| arrow(unit, source))?);
         }
         let chunk = Chunk { frames, rows: wanted };
-        chunks.counts.loaded_bytes.fetch_add(chunk.size() as u64, Ordering::Relaxed);
+        if let Some(meters) = &chunks.meters {
+            meters.loaded(chunk.size(), begun.elapsed());
+        }
         if reading.next() < unit.rows {
             chunks.readers.park(self.unit, reading);
         }

@@ -3,8 +3,16 @@
 //! Upstream's variables are read as upstream reads them, misspelt numbers included; a bad value of one of ours is an
 //! error before anything is opened.
 
+mod disk;
+mod table;
+mod tls;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use disk::Disk;
+pub use table::Table;
+pub use tls::Tls;
 
 use crate::filter::Filter;
 
@@ -39,13 +47,13 @@ pub enum Error {
     /// A variable that the source needs.
     #[error("{0} environment variable must be set")]
     Missing(&'static str),
-    /// Something that this build does not do.
-    #[error("{name} is set, but {what}")]
-    NotBuilt {
+    /// A variable that is of no use alone.
+    #[error("{name} is set, but {needed} is not")]
+    Alone {
         /// The variable.
         name: &'static str,
-        /// Why it cannot be used.
-        what: &'static str,
+        /// What must be set as well.
+        needed: &'static str,
     },
 }
 
@@ -62,13 +70,13 @@ pub enum Compatibility {
 /// Which data is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// An Iceberg table by its metadata file.
+    /// An Iceberg table.
     Iceberg {
-        /// URI of the metadata file.
-        metadata: String,
-        /// Namespace of the table; a label only.
+        /// Where its metadata is told.
+        at: Table,
+        /// Namespace of the table; a label only where the metadata file is named.
         schema: String,
-        /// Name of the table; a label only.
+        /// Name of the table; a label only where the metadata file is named.
         table: String,
         /// The snapshot to read; the current one where absent.
         snapshot: Option<i64>,
@@ -162,6 +170,10 @@ pub struct Config {
     pub store_timeout: Duration,
     /// File of the token that a client must have; none where absent.
     pub token_file: Option<PathBuf>,
+    /// Certificates of the Flight port; plain where absent.
+    pub tls: Option<Tls>,
+    /// Where rows are kept that memory has no room for; nowhere where absent.
+    pub disk: Option<Disk>,
 }
 
 impl Config {
@@ -177,13 +189,6 @@ impl Config {
             &[("extended", Compatibility::Extended), ("upstream", Compatibility::Upstream)],
         )?;
         let is_upstream = compatibility == Compatibility::Upstream;
-        for (name, what) in
-            [("CACHE_DISK_DIR", "the disk tier is not supported"), ("TLS_CERT_FILE", "TLS is not supported")]
-        {
-            if set(name).is_some() {
-                return Err(Error::NotBuilt { name, what });
-            }
-        }
         let columns = set("COLUMNS").unwrap_or_default();
         let columns = columns.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
         let filter = set("FILTER");
@@ -225,6 +230,8 @@ impl Config {
             plan_concurrency: count(lookup, "PLAN_CONCURRENCY", 64)?,
             store_timeout: seconds(lookup, "STORE_TIMEOUT_SECS", 30)?,
             token_file: set("AUTH_TOKEN_FILE").map(PathBuf::from),
+            tls: Tls::read(lookup)?,
+            disk: Disk::read(lookup)?,
         })
     }
 }
@@ -236,7 +243,7 @@ fn source(lookup: Lookup<'_>) -> Result<Source, Error> {
         .filter(|name| set(name).is_some())
         .collect();
     match given.as_slice() {
-        ["METADATA_LOC"] => {
+        ["METADATA_LOC" | "CATALOG_URI"] => {
             let snapshot = match set("SNAPSHOT_ID") {
                 None => None,
                 Some(value) => Some(value.parse().map_err(|_| Error::Value {
@@ -246,7 +253,7 @@ fn source(lookup: Lookup<'_>) -> Result<Source, Error> {
                 })?),
             };
             Ok(Source::Iceberg {
-                metadata: set("METADATA_LOC").ok_or(Error::Missing("METADATA_LOC"))?,
+                at: Table::read(lookup)?,
                 schema: set("SCHEMA_NAME").ok_or(Error::Missing("SCHEMA_NAME"))?,
                 table: set("TABLE_NAME").ok_or(Error::Missing("TABLE_NAME"))?,
                 snapshot,
@@ -261,10 +268,6 @@ fn source(lookup: Lookup<'_>) -> Result<Source, Error> {
                 digest: set("SOURCE_DIGEST"),
             })
         }
-        ["CATALOG_URI"] => Err(Error::NotBuilt {
-            name: "CATALOG_URI",
-            what: "Iceberg catalogs are not supported; name the table's metadata file with METADATA_LOC",
-        }),
         [] => Err(Error::Sources("none is".to_owned())),
         several => Err(Error::Sources(format!("{} are", several.join(" and ")))),
     }

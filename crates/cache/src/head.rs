@@ -5,15 +5,17 @@
 
 mod address;
 mod answer;
+mod channel;
 mod connection;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
+use tokio_rustls::TlsConnector;
 use tonic::Status;
 
 use crate::access::Access;
@@ -86,6 +88,8 @@ enum Now {
 pub struct Head {
     config: Config,
     access: Access,
+    /// How workers are reached where they have TLS.
+    connector: Option<TlsConnector>,
     stores: Stores,
     workers: Vec<Address>,
     now: Mutex<Now>,
@@ -105,8 +109,14 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Head {
-    /// Of these workers.
-    pub fn new(config: Config, access: Access, stores: Stores, workers: Vec<Address>) -> Arc<Self> {
+    /// Of these workers, which are reached by this connector where they have TLS.
+    pub fn new(
+        config: Config,
+        access: Access,
+        connector: Option<TlsConnector>,
+        stores: Stores,
+        workers: Vec<Address>,
+    ) -> Arc<Self> {
         let seen = workers.iter().map(|address| Seen {
             address: address.to_string(),
             is_up: false,
@@ -115,7 +125,7 @@ impl Head {
         });
         let seen = Mutex::new(seen.collect());
         let now = Mutex::new(Now::Resolving(None));
-        Arc::new(Self { config, access, stores, workers, now, seen, was_ready: Mutex::new(false) })
+        Arc::new(Self { config, access, connector, stores, workers, now, seen, was_ready: Mutex::new(false) })
     }
 
     /// Plans and then keeps the workers assigned; never ends. A plan that failed stays to be seen in the status.
@@ -138,10 +148,15 @@ impl Head {
     async fn plan(&self) -> Option<Arc<Planned>> {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let meters = self.stores.meters();
         loop {
+            let begun = Instant::now();
             match source::open(&self.config, &self.stores, workers, &[]).await {
                 Ok(dataset) => {
                     let planned = Arc::new(self.divide(dataset, workers));
+                    if let Some(meters) = meters {
+                        meters.planned(begun.elapsed());
+                    }
                     tracing::info!(
                         plan = %planned.dataset.plan.id(),
                         rows = planned.dataset.plan.rows(),
@@ -154,6 +169,9 @@ impl Head {
                 }
                 Err(error) => {
                     let text = trainerd_causes::one_line(&error);
+                    if let Some(meters) = meters {
+                        meters.failed(error.kind());
+                    }
                     if error.kind() != Kind::Unreachable {
                         tracing::error!(error = text, "failed to plan");
                         *locked(&self.now) = Now::Failed(text);
@@ -204,6 +222,7 @@ impl Head {
                     plan_id: planned.dataset.plan.id().to_string(),
                     workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
                     worker: id,
+                    snapshot: planned.dataset.snapshot,
                 },
                 units: planned.units.clone(),
             },
@@ -273,6 +292,11 @@ impl Head {
             units: planned.as_ref().map_or(0, |planned| planned.units.len()),
             workers,
         }
+    }
+
+    /// Whether rows are served to whoever reaches a port, or over a line that anybody reads.
+    pub fn is_insecure(&self) -> bool {
+        self.access.0.is_none() || self.config.tls.is_none()
     }
 
     /// Whether clients are answered; else why not.

@@ -17,7 +17,7 @@ const BUILD: Definition<Info, 2> =
 const STATE: Definition<Gauge, 1> =
     Definition::gauge("datacache_state", "1 for the state that it is in", ["state"]);
 const INSECURE: Definition<Gauge, 0> =
-    Definition::gauge("datacache_insecure", "Whether rows are served without TLS and tokens", []);
+    Definition::gauge("datacache_insecure", "Whether rows are served without TLS or without a token", []);
 const WORKER_UP: Definition<Gauge, 1> =
     Definition::gauge("datacache_worker_up", "Whether a worker answers and has its assignment", ["worker"]);
 const PLAN_ROWS: Definition<Gauge, 0> = Definition::gauge("datacache_plan_rows", "Rows of the dataset", []);
@@ -30,6 +30,9 @@ const CACHE_REQUESTS: Definition<Counter, 2> = Definition::counter(
     "Chunks that streams asked for, by whether they were kept",
     ["tier", "result"],
 );
+const RESERVED: Definition<Gauge, 1> =
+    Definition::gauge("datacache_memory_reserved_bytes", "Bytes that memory is set aside for", ["part"])
+        .unit(Unit::Bytes);
 const STREAMS: Definition<Gauge, 0> = Definition::gauge("datacache_stream_active", "Streams to clients", []);
 
 /// Something with a status.
@@ -64,6 +67,7 @@ impl Health for Head {
     }
 
     fn metrics(self: Arc<Self>, metrics: &Metrics) -> Result<(), MetricsError> {
+        let insecure = self.is_insecure();
         metrics.register(&BUILD)?.with([env!("CARGO_PKG_VERSION"), "head"]);
         let head = Arc::clone(&self);
         metrics.compute(&STATE, move || vec![([head.status().state.to_owned()], 1.0)])?;
@@ -75,7 +79,7 @@ impl Health for Head {
         let head = Arc::clone(&self);
         metrics.compute(&PLAN_ROWS, move || vec![([], float(head.status().rows))])?;
         metrics.compute(&PLAN_UNITS, move || vec![([], float(self.status().units as u64))])?;
-        metrics.compute(&INSECURE, || vec![([], 1.0)])
+        metrics.compute(&INSECURE, move || vec![([], f64::from(u8::from(insecure)))])
     }
 }
 
@@ -89,31 +93,50 @@ impl Health for Worker {
     }
 
     fn metrics(self: Arc<Self>, metrics: &Metrics) -> Result<(), MetricsError> {
+        let insecure = self.is_insecure();
         metrics.register(&BUILD)?.with([env!("CARGO_PKG_VERSION"), "worker"]);
         let worker = Arc::clone(&self);
         metrics.compute(&STATE, move || vec![([format!("{:?}", worker.status().state)], 1.0)])?;
         let worker = Arc::clone(&self);
         metrics.compute(&CACHE_BYTES, move || {
-            vec![(["memory".to_owned()], float(worker.status().cached_bytes))]
+            let status = worker.status();
+            let memory = (["memory".to_owned()], float(status.cached_bytes));
+            let disk = status.disk_bytes.map(|bytes| (["disk".to_owned()], float(bytes)));
+            std::iter::once(memory).chain(disk).collect()
         })?;
         let worker = Arc::clone(&self);
         metrics.compute(&CACHE_REQUESTS, move || {
             let status = worker.status();
-            let labels = |result: &str| ["memory".to_owned(), result.to_owned()];
-            vec![(labels("hit"), float(status.hits)), (labels("miss"), float(status.misses))]
+            let of =
+                |tier: &str, result: &str, count: u64| ([tier.to_owned(), result.to_owned()], float(count));
+            // What is not in memory is looked for on the disk.
+            let mut requests = vec![
+                of("memory", "hit", status.hits),
+                of("memory", "miss", status.misses + status.disk_hits),
+            ];
+            if status.disk_bytes.is_some() {
+                requests.push(of("disk", "hit", status.disk_hits));
+                requests.push(of("disk", "miss", status.misses));
+            }
+            requests
+        })?;
+        let worker = Arc::clone(&self);
+        metrics.compute(&RESERVED, move || {
+            let parts = worker.reserved().into_iter();
+            parts.map(|(part, bytes)| ([part.to_owned()], float(bytes))).collect()
         })?;
         metrics.compute(&STREAMS, move || vec![([], float(self.status().streams))])?;
-        metrics.compute(&INSECURE, || vec![([], 1.0)])
+        metrics.compute(&INSECURE, move || vec![([], f64::from(u8::from(insecure)))])
     }
 }
 
 /// `/ready`, `/live`, `/status` and `/metrics`. `stopping` ends readiness.
 pub fn router<H: Health>(
     health: &Arc<H>,
+    metrics: &Metrics,
     stopping: impl Fn() -> bool + Clone + Send + Sync + 'static,
 ) -> Result<Router, MetricsError> {
-    let metrics = Metrics::new();
-    Arc::clone(health).metrics(&metrics)?;
+    Arc::clone(health).metrics(metrics)?;
     let asked = Arc::clone(health);
     let ready = move || {
         let is_ready = asked.ready().is_ok() && !stopping();

@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use trainerd_cache::access::Access;
 use trainerd_cache::config::Config;
-use trainerd_cache::flight::{Role, Service};
+use trainerd_cache::flight::Role;
 use trainerd_cache::head::{Head, addresses};
 use trainerd_cache::health::{self, Health};
+use trainerd_cache::meters::Meters;
+use trainerd_cache::server::Port;
 use trainerd_cache::store::Stores;
+use trainerd_cache::tls::Tls;
 use trainerd_cache::worker::Worker;
 use trainerd_causes::one_line;
+use trainerd_serve::Metrics;
 
 /// Chunks come and go all the time: what is freed is given back, or the limit of the memory would be missed by far.
 #[global_allocator]
@@ -111,50 +112,64 @@ fn run() -> Result<(), Failure> {
     let command = command(std::env::args().collect())?;
     let lookup = |name: &str| std::env::var(name).ok();
     let config = Config::read(&lookup, available_memory()).map_err(|error| Failure::of(INVALID, &error))?;
-    let stores = Stores::new(std::env::vars(), config.store_timeout);
+    let metrics = Metrics::new();
+    let meters = Meters::new(&metrics).map_err(|error| Failure::of(1, &error))?;
+    let stores = Stores::new(std::env::vars(), config.store_timeout).metered(Arc::new(meters));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::of(1, &error))?;
     let access = Access::of(&config).map_err(|error| Failure::of(INVALID, &error))?;
-    tracing::warn!(
-        "rows are served without TLS{}; only pods that may read them should reach this port",
-        if access.0.is_some() { ", and so is the token" } else { " and tokens" }
-    );
+    let tls = config.tls.as_ref().map(Tls::open).transpose().map_err(|error| Failure::of(INVALID, &error))?;
+    warn(access.0.is_some(), tls.is_some());
     runtime.block_on(async {
+        let port = Port::open(&command.host, command.port, tls.as_ref()).await;
+        let port = port.map_err(|error| Failure::of(1, &error))?;
+        let health_port = config.health_port;
         if command.is_head {
             let workers = addresses(&lookup).map_err(|error| Failure::of(INVALID, &error))?;
-            let health_port = config.health_port;
-            let head = Head::new(config, access.clone(), stores, workers);
+            let connector = tls.as_ref().map(Tls::connector).transpose();
+            let connector = connector.map_err(|error| Failure::of(INVALID, &error))?;
+            let head = Head::new(config, access.clone(), connector, stores, workers);
             let running = tokio::spawn(Arc::clone(&head).run());
             tokio::select! {
-                served = serve(&command, health_port, access, head) => served,
+                served = serve(port, (health_port, metrics), access, head) => served,
                 ended = running => match ended {
                     Err(error) => Err(Failure::of(1, &error)),
                     Ok(()) => Err(Failure::new(1, "error: the head has ended")),
                 },
             }
         } else {
-            let worker = Worker::new(config.clone(), access.clone(), stores, boot_id());
-            serve(&command, config.health_port, access, worker).await
+            let worker = Worker::new(config, access.clone(), stores, boot_id());
+            serve(port, (health_port, metrics), access, worker).await
         }
     })
 }
 
+/// Says what others on the network may do.
+fn warn(has_token: bool, has_tls: bool) {
+    let what = match (has_token, has_tls) {
+        (true, true) => return,
+        (false, true) => {
+            "rows are served without a token; only pods that may read them should reach this port"
+        }
+        (true, false) => "rows and the token are sent without TLS; whoever sees the traffic can read them",
+        (false, false) => {
+            "rows are served without TLS and tokens; only pods that may read them should reach this port"
+        }
+    };
+    tracing::warn!("{what}");
+}
+
 async fn serve<R: Role + Health>(
-    command: &Command,
-    health_port: u16,
+    port: Port,
+    (health_port, metrics): (u16, Metrics),
     access: Access,
     role: Arc<R>,
 ) -> Result<(), Failure> {
-    let failed =
-        |what: String| move |error: std::io::Error| Failure::new(1, format!("error: {what}: {error}"));
-    let address = format!("{}:{}", command.host, command.port);
-    let listener = TcpListener::bind((command.host.as_str(), command.port))
-        .await
-        .map_err(failed(format!("failed to listen on {address}")))?;
+    let address = port.address().map_err(|error| Failure::of(1, &error))?;
     let health = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), health_port);
     let health = trainerd_serve::listen::tcp(health).await.map_err(|error| Failure::of(1, &error))?;
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stopping);
-    let router = health::router(&role, move || asked.load(Ordering::Relaxed))
+    let router = health::router(&role, &metrics, move || asked.load(Ordering::Relaxed))
         .map_err(|error| Failure::of(1, &error))?;
     let (stop, stopped) = watch::channel(false);
     let ended = |mut stopped: watch::Receiver<bool>| async move {
@@ -162,16 +177,10 @@ async fn serve<R: Role + Health>(
         let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
     };
     let probes = tokio::spawn(trainerd_serve::serve(health, router, ended(stopped.clone())));
-    let flight = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .add_service(FlightServiceServer::with_interceptor(Service::new(role), move |request| {
-            access.check(request)
-        }))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended(stopped));
-    let flight = tokio::spawn(flight);
-    tracing::info!(address, health_port, "listening");
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(failed("failed to wait for signals".to_owned()))?;
+    let flight = tokio::spawn(port.serve(role, access, ended(stopped)));
+    tracing::info!(%address, health_port, "listening");
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| Failure::new(1, format!("error: failed to wait for signals: {error}")))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}

@@ -64,6 +64,34 @@ pub enum Error {
     /// The Iceberg library.
     #[error("failed to read the table")]
     Iceberg(#[source] Box<::iceberg::Error>),
+    /// The REST catalog of a table.
+    #[error("failed to ask the catalog {uri}")]
+    Catalog {
+        /// Without user information and query.
+        uri: String,
+        /// What kind of failure it is.
+        kind: Kind,
+        /// Why.
+        source: Box<::iceberg::Error>,
+    },
+    /// Glue.
+    #[error("failed to ask Glue at {uri}: {what}")]
+    Glue {
+        /// Of the service.
+        uri: String,
+        /// What kind of failure it is.
+        kind: Kind,
+        /// Why.
+        what: String,
+    },
+    /// The file of the catalog's token.
+    #[error("failed to read the token of the catalog, {path}")]
+    Token {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No file of the format.
     #[error("{0} has no file that can be read")]
     Empty(String),
@@ -146,6 +174,7 @@ impl Error {
             },
             Self::Changed(_) | Self::Rows { .. } => Kind::Changed,
             Self::Iceberg(source) if source.retryable() => Kind::Unreachable,
+            Self::Catalog { kind, .. } | Self::Glue { kind, .. } => *kind,
             _ => Kind::Invalid,
         }
     }
@@ -171,6 +200,8 @@ pub struct Dataset {
     pub schema: SchemaRef,
     /// Its units.
     pub plan: Plan,
+    /// The snapshot that is read, of a table: a catalog may tell another one a moment later.
+    pub snapshot: Option<i64>,
     /// Their rows.
     pub reader: Arc<dyn UnitReader>,
 }
@@ -188,8 +219,8 @@ pub async fn open(config: &Config, stores: &Stores, workers: u32, known: &[Unit]
         config::Source::Directory { uri, format, digest } => {
             directory::open(config, stores, workers, uri, *format, digest.as_deref(), known).await
         }
-        config::Source::Iceberg { metadata, schema, table, snapshot } => {
-            iceberg::open(config, stores, workers, metadata, (schema, table), *snapshot, known).await
+        config::Source::Iceberg { at, schema, table, snapshot } => {
+            iceberg::open(config, stores, workers, at, (schema, table), *snapshot, known).await
         }
     }
 }

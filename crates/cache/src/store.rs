@@ -1,12 +1,18 @@
 //! Where bytes come from: one way to every object store, and to local files.
 
+mod metered;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreScheme};
 use url::Url;
+
+use self::metered::Metered;
+use crate::meters::Meters;
 
 /// A URI that leads to no store.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,7 @@ pub struct Stores {
     /// Options of the clouds, from their usual variables.
     options: Arc<Vec<(String, String)>>,
     open: Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>,
+    meters: Option<Arc<Meters>>,
 }
 
 impl Stores {
@@ -51,7 +58,39 @@ impl Stores {
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
             .collect();
         options.push(("timeout".to_owned(), format!("{}s", timeout.as_secs())));
-        Self { options: Arc::new(options), open: Arc::default() }
+        Self { options: Arc::new(options), open: Arc::default(), meters: None }
+    }
+
+    /// Counts requests there.
+    #[must_use]
+    pub fn metered(mut self, meters: Arc<Meters>) -> Self {
+        self.meters = Some(meters);
+        self
+    }
+
+    /// Where this process counts.
+    pub fn meters(&self) -> Option<&Arc<Meters>> {
+        self.meters.as_ref()
+    }
+
+    /// Credentials of AWS and the region, as the stores of S3 have them: for its other services. The region is a given
+    /// one, else the variables'.
+    pub fn amazon(
+        &self,
+        region: Option<String>,
+    ) -> Result<(AwsCredentialProvider, String), object_store::Error> {
+        // A bucket is asked for, and never reached.
+        let mut builder = AmazonS3Builder::new().with_bucket_name("none");
+        for (name, value) in self.options.iter() {
+            if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let region = region.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
+        let region = region.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::DefaultRegion));
+        let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        let store = builder.with_region(&region).build()?;
+        Ok((Arc::clone(store.credentials()), region))
     }
 
     /// The store of a URI, and the path in it.
@@ -72,6 +111,10 @@ impl Stores {
         let (store, _) = object_store::parse_url_opts(&url, options)
             .map_err(|source| Error::Open { uri: shown, source })?;
         let store: Arc<dyn ObjectStore> = Arc::from(store);
+        let store = match &self.meters {
+            Some(meters) => Arc::new(Metered::new(store, Arc::clone(meters))),
+            None => store,
+        };
         open.insert(key, Arc::clone(&store));
         Ok((store, path))
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tonic::Status;
 use crate::arrow::{ArrowError, RecordBatch, SchemaRef};
 use crate::chunks::Chunks;
 use crate::frame::{self, Frame};
+use crate::meters::Meters;
 use crate::plan::range::Range;
 use crate::plan::shuffle::{Run, Shuffle, batches};
 use crate::plan::ticket::range_bytes;
@@ -154,7 +156,12 @@ pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client:
     // A stream that just ended would be taken for whole.
     let status = match AssertUnwindSafe(sender.all(&chunks, pieces)).catch_unwind().await {
         Ok(Ok(()) | Err(Stop::Gone)) => return,
-        Ok(Err(Stop::Source(error))) => crate::flight::status(&error),
+        Ok(Err(Stop::Source(error))) => {
+            if let Some(meters) = chunks.meters() {
+                meters.failed(error.kind());
+            }
+            crate::flight::status(&error)
+        }
         Ok(Err(Stop::Arrow(error))) => Status::internal(format!("failed to encode rows: {error}")),
         Err(_) => {
             tracing::error!("a stream panicked; the panic stands above");
@@ -175,6 +182,9 @@ struct Sender {
     waiting: Option<RangeInclusive<u64>>,
     /// Frames that were decoded last, as they are sent: rows of a shuffled block come from a few.
     decoded: VecDeque<(u64, RecordBatch)>,
+    meters: Option<Arc<Meters>>,
+    /// When it was asked for, until its first rows are sent.
+    asked: Option<Instant>,
 }
 
 /// Decoded frames that are kept.
@@ -200,7 +210,9 @@ impl Sender {
         };
         let rows = shape.batch.map(|(Batch::Exact(rows) | Batch::AtMost(rows))| rows);
         let rebatch = rows.map(|rows| Rebatch::new(Arc::clone(&sent), rows));
-        Ok(Self { client, dataset, sent, shape, rebatch, waiting: None, decoded: VecDeque::new() })
+        let (meters, asked) = (chunks.meters().cloned(), Some(Instant::now()));
+        let decoded = VecDeque::new();
+        Ok(Self { client, dataset, sent, shape, rebatch, waiting: None, decoded, meters, asked })
     }
 
     async fn all(&mut self, chunks: &Arc<Chunks>, pieces: Vec<Piece>) -> Result<(), Stop> {
@@ -302,7 +314,15 @@ impl Sender {
     }
 
     async fn message(&mut self, message: FlightData) -> Result<(), Stop> {
-        self.client.send(Ok(message)).await.map_err(|_| Stop::Gone)
+        let (bytes, begun) = (message.data_body.len(), Instant::now());
+        self.client.send(Ok(message)).await.map_err(|_| Stop::Gone)?;
+        if let Some(meters) = &self.meters {
+            meters.sent(bytes, begun.elapsed());
+            if let Some(asked) = self.asked.take_if(|_| bytes > 0) {
+                meters.first(asked.elapsed());
+            }
+        }
+        Ok(())
     }
 }
 

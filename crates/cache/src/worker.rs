@@ -21,8 +21,8 @@ use crate::access::Access;
 use crate::arrow::SchemaRef;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
-use crate::chunks::Chunks;
-use crate::config::{Compatibility, Config, Granule};
+use crate::chunks::{Chunks, Folder};
+use crate::config::{Compatibility, Config, Granule, Source};
 use crate::flight::{Messages, Role};
 use crate::plan::range::Range;
 use crate::plan::shuffle::Shuffle;
@@ -66,6 +66,15 @@ pub struct WorkerStatus {
     pub hits: u64,
     /// Chunks that were read from the source.
     pub misses: u64,
+    /// Bytes of rows on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Why nothing more is kept on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_reason: Option<String>,
+    /// Chunks that were on the disk.
+    #[serde(default)]
+    pub disk_hits: u64,
     /// Streams to clients.
     pub streams: u64,
 }
@@ -110,6 +119,8 @@ pub struct Worker {
     config: Config,
     access: Access,
     stores: Stores,
+    /// The folder of the disk tier, where one was asked for; or why there is none.
+    disk: Result<Option<Arc<Folder>>, String>,
     boot_id: String,
     now: Mutex<Now>,
     /// Counts assignments: an older one that is still being opened gives way.
@@ -126,10 +137,19 @@ impl std::fmt::Debug for Worker {
 impl Worker {
     /// With nothing assigned.
     pub fn new(config: Config, access: Access, stores: Stores, boot_id: String) -> Arc<Self> {
+        // Rows are served without it as well.
+        let disk = config.disk.as_ref().map(|disk| {
+            let opened = Folder::open(disk).map(Arc::new);
+            opened.map_err(|error| format!("failed to use {}: {error}", disk.folder.display()))
+        });
+        let disk = disk.transpose().inspect_err(|reason| {
+            tracing::warn!(reason, "rows are not kept on the disk");
+        });
         Arc::new(Self {
             config,
             access,
             stores,
+            disk,
             boot_id,
             now: Mutex::new(Now::Empty),
             assignments: Mutex::new(0),
@@ -151,6 +171,9 @@ impl Worker {
             cached_bytes: 0,
             hits: 0,
             misses: 0,
+            disk_bytes: None,
+            disk_reason: self.disk.as_ref().err().cloned(),
+            disk_hits: 0,
             streams: self.streams.load(Ordering::Relaxed) as u64,
         };
         match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -174,9 +197,25 @@ impl Worker {
                 status.cached_bytes = served.chunks.used() as u64;
                 status.hits = served.chunks.counts().hits.load(Ordering::Relaxed);
                 status.misses = served.chunks.counts().misses.load(Ordering::Relaxed);
+                status.disk_bytes = served.chunks.disk_used();
+                status.disk_reason = status.disk_reason.or_else(|| served.chunks.disk_reason());
+                status.disk_hits = served.chunks.counts().disk_hits.load(Ordering::Relaxed);
             }
         }
         status
+    }
+
+    /// Bytes that memory is set aside for now, by what for.
+    pub fn reserved(&self) -> Vec<(&'static str, u64)> {
+        match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
+            Now::Assigned(served) => served.chunks.reserved(),
+            Now::Empty | Now::Opening { .. } | Now::Failed(_) => Vec::new(),
+        }
+    }
+
+    /// Whether rows are served to whoever reaches a port, or over a line that anybody reads.
+    pub fn is_insecure(&self) -> bool {
+        self.access.0.is_none() || self.config.tls.is_none()
     }
 
     /// Whether clients should be sent here; else why not.
@@ -239,7 +278,12 @@ impl Worker {
     async fn open(&self, assignment: &Assignment, number: u64) -> Option<Arc<Chunks>> {
         let mut config = self.config.clone();
         let workers = match assignment {
-            Assignment::Plan { header, .. } => header.workers,
+            Assignment::Plan { header, .. } => {
+                if let Source::Iceberg { snapshot, .. } = &mut config.source {
+                    *snapshot = snapshot.or(header.snapshot);
+                }
+                header.workers
+            }
             Assignment::Files { .. } => {
                 config.granule = Granule::File;
                 1
@@ -255,15 +299,20 @@ impl Worker {
             match source::open(&config, &self.stores, workers, &known).await {
                 Ok(dataset) => {
                     let most = config.message_bytes;
-                    return Some(Arc::new(Chunks::new(
+                    let chunks = Chunks::new(
                         dataset,
                         config.memory,
+                        self.disk.clone().unwrap_or_default(),
                         config.load_concurrency,
                         most,
-                    )));
+                    );
+                    return Some(Arc::new(chunks.metered(self.stores.meters().cloned())));
                 }
                 Err(error) => {
                     let text = trainerd_causes::one_line(&error);
+                    if let Some(meters) = self.stores.meters() {
+                        meters.failed(error.kind());
+                    }
                     if error.kind() != Kind::Unreachable {
                         tracing::error!(error = text, "failed to open the source");
                         self.set(number, Now::Failed(text));

@@ -29,6 +29,10 @@ def ready(port):
 
 @unittest.skipUnless(BINARY, "TRAINERD_CACHE_BIN names no program")
 class Serving(unittest.TestCase):
+    def more(self, folder):
+        """Variables of head and workers beside those of the source."""
+        return {}
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -37,7 +41,7 @@ class Serving(unittest.TestCase):
             tokens = pa.FixedSizeListArray.from_arrays(pa.array([row * 2 + part for row in rows for part in (0, 1)]), 2)
             table = pa.table({"id": pa.array(rows), "tokens": tokens, "text": [f"row {row}" for row in rows]})
             parquet.write_table(table, f"{folder.name}/{number}.parquet", row_group_size=50)
-        self.environment = {**os.environ, "SOURCE_URI": folder.name, "RUNTIME_ENV": "local"}
+        self.environment = {**os.environ, "SOURCE_URI": folder.name, "RUNTIME_ENV": "local", **self.more(folder.name)}
         self.workers = [self.start("worker", *place) for place in WORKERS]
         self.start("head", *HEAD)
         self.until(lambda: ready(HEAD[2]))
@@ -99,6 +103,41 @@ class Serving(unittest.TestCase):
         dataset = DataCacheDataset(endpoint="grpc://127.0.0.1:50051", columns=["idd"])
         with self.assertRaisesRegex(CacheError, 'no column "idd"; did you mean "id"'):
             next(iter(dataset))
+
+
+@unittest.skipUnless(shutil.which("openssl"), "certificates are made with openssl")
+class Secured(Serving):
+    """The same over TLS, with a certificate of the client's own and a token."""
+
+    def more(self, folder):
+        # Hidden files are no part of the source.
+        os.mkdir(f"{folder}/.tls")
+        self.certificate, self.key = f"{folder}/.tls/tls.crt", f"{folder}/.tls/tls.key"
+        with open(f"{folder}/.tls/token", "w") as file:
+            file.write("sesame")
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=cache".split()
+        for extension in ("basicConstraints=critical,CA:FALSE", "subjectAltName=DNS:localhost,IP:127.0.0.1"):
+            command += ["-addext", extension]
+        command += ["-keyout", self.key, "-out", self.certificate]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        return {
+            "TLS_CERT_FILE": self.certificate,
+            "TLS_KEY_FILE": self.key,
+            "TLS_CLIENT_CA_FILE": self.certificate,
+            "AUTH_TOKEN_FILE": f"{folder}/.tls/token",
+        }
+
+    def dataset(self, **given):
+        whole = {"ca": self.certificate, "certificate": self.certificate, "key": self.key, "token": "sesame"}
+        dataset = super().dataset(**{**whole, **given})
+        dataset.endpoint = "grpc+tls://127.0.0.1:50051"
+        return dataset
+
+    def test_what_is_asked_wrongly_is_refused_by_name(self):
+        with self.assertRaisesRegex(CacheError, "missing or invalid token"):
+            next(iter(self.dataset(token="guess")))
+        with self.assertRaises(CacheError):
+            next(iter(self.dataset(certificate=None, key=None)))
 
 
 if __name__ == "__main__":

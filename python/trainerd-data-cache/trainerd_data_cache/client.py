@@ -51,6 +51,11 @@ def _integers(data):
     return numbers
 
 
+def _read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 class _Stream:
     """An endpoint's batches with the positions of their first rows."""
 
@@ -75,10 +80,16 @@ class Client:
     """Reads partitions from the head at ``endpoint`` and from the workers that it names.
 
     Connections are kept, one for each server, until ``close``. ``token`` is that of the cache's ``AUTH_TOKEN_FILE``.
+    With TLS (``grpc+tls://``), ``ca`` is the file of the authority that signed the servers' certificates (the machine's
+    own authorities otherwise), and ``certificate`` and ``key`` the files of this client's own, where the cache asks for
+    one. The files are read when a connection is opened.
     """
 
-    def __init__(self, endpoint, token=None):
+    def __init__(self, endpoint, token=None, ca=None, certificate=None, key=None):
+        if (certificate is None) != (key is None):
+            raise ValueError("certificate and key are given together")
         self._endpoint = endpoint
+        self._tls = {"tls_root_certs": ca, "cert_chain": certificate, "private_key": key}
         headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
         self._call = flight.FlightCallOptions(headers=headers)
         self._open = {}
@@ -91,7 +102,8 @@ class Client:
 
     def _connection(self, location):
         if location not in self._open:
-            self._open[location] = flight.FlightClient(location, generic_options=_ALIVE)
+            tls = {name: _read(path) for name, path in self._tls.items() if path is not None}
+            self._open[location] = flight.FlightClient(location, generic_options=_ALIVE, **tls)
         return self._open[location]
 
     def info(self, partition, partitions, elements=()):

@@ -31,16 +31,31 @@ class DataCacheDataset(IterableDataset):
     ``seed`` and ``batch_size`` are those of upstream's class of this name; the endpoint is the cache of the TrainJob
     (``TRAIN_JOB_NAME``) unless one is given. ``columns`` names the columns, ``split`` how rows are divided (``range``,
     ``even``, ``pad``, ``drop``; data-parallel training wants ranks to have equally many), ``shuffle`` is ``none``,
-    ``block`` or ``block+rows``. ``token`` is needed where the cache asks for one.
+    ``block`` or ``block+rows``. ``token`` is needed where the cache asks for one. ``ca`` is the file of the authority
+    of a cache with TLS, ``certificate`` and ``key`` those of this client where the cache asks for them.
     """
 
-    def __init__(self, seed=0, batch_size=128, endpoint=None, columns=None, split="even", shuffle="none", block=None, token=None):
+    def __init__(
+        self,
+        seed=0,
+        batch_size=128,
+        endpoint=None,
+        columns=None,
+        split="even",
+        shuffle="none",
+        block=None,
+        token=None,
+        ca=None,
+        certificate=None,
+        key=None,
+    ):
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         job = os.environ.get("TRAIN_JOB_NAME")
         if endpoint is None and not job:
             raise ValueError("no endpoint is given, and TRAIN_JOB_NAME is not set")
-        self.endpoint = endpoint or f"grpc://{job}-cache-service:50051"
+        scheme = "grpc+tls" if ca else "grpc"
+        self.endpoint = endpoint or f"{scheme}://{job}-cache-service:50051"
         self.seed = seed
         self.batch_size = batch_size
         self.columns = columns
@@ -48,6 +63,7 @@ class DataCacheDataset(IterableDataset):
         self.shuffle = shuffle
         self.block = block
         self.token = token
+        self.tls = {"ca": ca, "certificate": certificate, "key": key}
         self._epoch = 0
         self._position = 0
         self._plan_id = None
@@ -85,7 +101,7 @@ class DataCacheDataset(IterableDataset):
         elements = options(columns=self.columns, split=self.split, shuffle=self.shuffle, block=self.block)
         elements += options(seed=self.seed, epoch=self._epoch)
         # A connection does not survive a fork: each iteration has its own.
-        client = Client(self.endpoint, self.token)
+        client = Client(self.endpoint, self.token, **self.tls)
         try:
             _, plan = client.info(0, 1)
             if self._plan_id is not None and plan.get("planId") != self._plan_id:

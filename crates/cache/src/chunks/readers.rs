@@ -58,6 +58,12 @@ impl Readers {
         Ok(Reading { batches, rest: VecDeque::new(), next: first, _permit: permit })
     }
 
+    /// Bytes that open readers have now.
+    pub(super) fn reserved(&self) -> u64 {
+        let free = u64::try_from(self.budget.available_permits()).unwrap_or_default();
+        u64::from(self.permits).saturating_sub(free) * GRAIN
+    }
+
     /// Room for so many bytes. What needs more than there is at all gets all of it: it is read alone.
     async fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let wanted = u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX).clamp(1, self.permits);
@@ -175,7 +181,7 @@ mod tests {
     fn dataset(grains: u64) -> Dataset {
         let unit = |path: &str| Unit { path: path.to_owned(), row_group: None, rows: 100 };
         let plan = Plan::new(&Origin::default(), vec![unit("a"), unit("b"), unit("c")]).unwrap();
-        Dataset { schema: Arc::new(Schema::empty()), plan, reader: Arc::new(Units(grains)) }
+        Dataset { schema: Arc::new(Schema::empty()), plan, snapshot: None, reader: Arc::new(Units(grains)) }
     }
 
     #[tokio::test]

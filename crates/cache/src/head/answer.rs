@@ -63,6 +63,7 @@ pub(super) fn answer(
         end: positions.last().map_or(0, |range| range.end),
     };
     let shuffle = shuffle(options);
+    let scheme = if config.tls.is_some() { "grpc+tls" } else { "grpc" };
     let mut info = FlightInfo::new()
         .try_with_schema(&planned.dataset.schema)
         .map_err(|error| Status::internal(format!("failed to encode the schema: {error}")))?
@@ -96,7 +97,7 @@ pub(super) fn answer(
         access.sign(&mut ticket);
         let endpoint = FlightEndpoint::new()
             .with_ticket(FlightTicket::new(ticket.encode()))
-            .with_location(format!("grpc://{address}"))
+            .with_location(format!("{scheme}://{address}"))
             .with_app_metadata(range_bytes(whole));
         info = info.with_endpoint(endpoint);
     }

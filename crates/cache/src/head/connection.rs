@@ -8,9 +8,10 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use trainerd_causes::one_line;
 
+use super::channel::connect;
 use super::{Address, Head, Planned};
 use crate::access::Access;
 use crate::assign::Assignment;
@@ -27,9 +28,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// where nobody refuses either; the name leads to the next pod a few seconds later.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Time between two signs of life on a connection, and how long one is waited for: a pod that is gone closes nothing.
-const ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
-
 /// So many questions without an answer, and the worker is taken for down.
 const MISSES: u32 = 3;
 
@@ -38,10 +36,9 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
     let began = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
     loop {
-        let uri = format!("http://{address}");
         let timeout = head.config.connect_timeout;
-        let clients =
-            connect(timeout, uri.clone()).and_then(|client| Ok((client, connect(timeout.min(AGAIN), uri)?)));
+        let open = |timeout| connect(&address, timeout, head.connector.clone());
+        let clients = open(timeout).and_then(|client| Ok((client, open(timeout.min(AGAIN))?)));
         match clients {
             Ok(clients) => {
                 backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
@@ -60,18 +57,6 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
         }
         tokio::time::sleep(backoff.pause()).await;
     }
-}
-
-fn connect(timeout: Duration, uri: String) -> Result<FlightServiceClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| one_line(&error))?;
-    let endpoint = endpoint
-        .connect_timeout(timeout)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(ALIVE.0)
-        .keep_alive_timeout(ALIVE.1)
-        .keep_alive_while_idle(true);
-    // Connects with the first question, and again after a cut.
-    Ok(FlightServiceClient::new(endpoint.connect_lazy()))
 }
 
 /// Assigns and asks until the worker no longer answers; the reason. The first client has all the time to connect that

@@ -89,7 +89,7 @@ pub(super) async fn open(
     let filter = filter.map(|(text, _)| text.clone());
     let origin = Origin { columns: config.columns.clone(), filter, snapshot, source: shown };
     let plan = Plan::new(&origin, units)?;
-    Ok(Dataset { schema, plan, reader })
+    Ok(Dataset { schema, plan, snapshot: None, reader })
 }
 
 /// The files below a path, or the one at it, with their formats, sorted by path. Hidden files and those of job

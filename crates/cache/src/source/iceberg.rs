@@ -1,5 +1,7 @@
 //! Iceberg tables.
 
+mod catalog;
+mod glue;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ use super::filtered::{self, Filtered};
 use super::pinned::Pinned;
 use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows};
 use crate::arrow::SchemaRef;
-use crate::config::Config;
+use crate::config::{Config, Table};
 use crate::plan::{Origin, Plan, Unit};
 use crate::store::{self, Stores};
 
@@ -55,17 +57,17 @@ pub(super) async fn open(
     config: &Config,
     stores: &Stores,
     workers: u32,
-    metadata: &str,
+    at: &Table,
     (schema_name, table_name): (&str, &str),
     snapshot: Option<i64>,
     known: &[Unit],
 ) -> Result<Dataset, Error> {
-    let shown = store::shown_text(metadata);
     let namespace =
         NamespaceIdent::from_vec(schema_name.split('.').map(str::to_owned).collect()).map_err(failed)?;
     let identifier = TableIdent::new(namespace, table_name.to_owned());
     let files = FileIOBuilder::new(Arc::new(storage::Factory::new(stores.clone()))).build();
-    let table = StaticTable::from_metadata_file(metadata, identifier, files).await.map_err(failed)?;
+    let shown = identifier.to_string();
+    let table = catalog::table(at, identifier, stores, files, config.store_timeout).await?;
     let metadata = table.metadata();
     let snapshot = match snapshot {
         Some(id) => Some(
@@ -111,11 +113,16 @@ pub(super) async fn open(
     let origin = Origin {
         columns: config.columns.clone(),
         filter: filter.map(|(text, _)| text.clone()),
-        snapshot: snapshot.map(|snapshot| snapshot.snapshot_id().to_string()).unwrap_or_default(),
+        snapshot: snapshot.as_ref().map(|snapshot| snapshot.snapshot_id().to_string()).unwrap_or_default(),
         source: format!("iceberg:{}", metadata.uuid()),
     };
     let plan = Plan::new(&origin, units)?;
-    Ok(Dataset { schema, plan, reader: Arc::new(reader) })
+    Ok(Dataset {
+        schema,
+        plan,
+        snapshot: snapshot.map(|snapshot| snapshot.snapshot_id()),
+        reader: Arc::new(reader),
+    })
 }
 
 fn failed(source: iceberg::Error) -> Error {

@@ -230,8 +230,9 @@ fn footers() {
     let valid = std::fs::read(&path).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = group::config(folder.path(), &[]);
-    // Each is a file that is written and opened.
-    fuzz("footers", many() / 20, |random| {
+    // Each is a file that is written and opened; of a sample there are fewer.
+    let count = if std::env::var_os("TRAINERD_FUZZ").is_some() { many() } else { many() / 20 };
+    fuzz("footers", count, |random| {
         let mut bytes = valid.clone();
         for _ in 0..=random.below(3) {
             let tail = bytes.len() - bytes.len().min(random.below(700));

@@ -9,14 +9,15 @@ use std::time::Duration;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::{FlightDescriptor, FlightEndpoint};
 use futures::TryStreamExt as _;
+use hyper_util::rt::TokioIo;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_rustls::TlsConnector;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use trainerd_cache::access::Access;
@@ -24,10 +25,12 @@ use trainerd_cache::arrow::{
     AsArray as _, DataType, Field, Int64Array, RecordBatch, Schema, StringArray, types,
 };
 use trainerd_cache::config::Config;
-use trainerd_cache::flight::{Role, Service};
+use trainerd_cache::flight::Role;
 use trainerd_cache::head::{Address, Head, HeadStatus};
 use trainerd_cache::plan::ticket::Ticket;
+use trainerd_cache::server::Port;
 use trainerd_cache::store::Stores;
+use trainerd_cache::tls::Tls;
 use trainerd_cache::worker::Worker;
 
 /// How long anything may take to become so.
@@ -60,9 +63,11 @@ impl Group {
         let address = |port| Address { host: "127.0.0.1".to_owned(), port };
         let addresses = started.iter().map(|(port, _)| address(*port)).collect();
         let access = Access::of(&config).unwrap();
-        let head = Head::new(config.clone(), access.clone(), stores(), addresses);
+        let tls = tls(&config);
+        let connector = tls.as_ref().map(|tls| tls.connector().unwrap());
+        let head = Head::new(config.clone(), access.clone(), connector, stores(), addresses);
         tokio::spawn(Arc::clone(&head).run());
-        let port = serve(Arc::clone(&head), access, 0).await;
+        let port = serve(Arc::clone(&head), access, 0, tls).await;
         Self { config, head, port, workers: started }
     }
 
@@ -169,6 +174,20 @@ pub(crate) fn client(uri: &str) -> FlightServiceClient<Channel> {
     FlightServiceClient::new(Endpoint::from_shared(uri.to_owned()).unwrap().connect_lazy())
 }
 
+/// A client's connection with TLS; it connects with its first request.
+pub(crate) fn dial(uri: &str, connector: TlsConnector) -> Channel {
+    let address = uri.trim_start_matches("http://").to_owned();
+    let connect = tower::service_fn(move |_: tonic::transport::Uri| {
+        let (connector, address) = (connector.clone(), address.clone());
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("127.0.0.1").map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+        }
+    });
+    Endpoint::from_shared(uri.to_owned()).unwrap().connect_with_connector_lazy(connect)
+}
+
 /// Listens at an address, and never answers: connections beyond the few that wait are not even refused.
 pub(crate) async fn swallow(uri: &str) -> (TcpListener, Vec<TcpStream>) {
     let address: SocketAddr = uri.trim_start_matches("http://").parse().unwrap();
@@ -192,14 +211,17 @@ pub(crate) async fn swallow(uri: &str) -> (TcpListener, Vec<TcpStream>) {
 
 /// The stores of this process.
 pub(crate) fn stores() -> Stores {
-    Stores::new([], Duration::from_secs(30))
+    // Glue wants a signature, whoever checks it.
+    let key = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    Stores::new(key.map(|(name, value)| (name.to_owned(), value.to_owned())), Duration::from_secs(30))
 }
 
 /// The configuration for the files of a folder.
 pub(crate) fn config(folder: &Path, variables: &[(&str, &str)]) -> Config {
     let folder = folder.to_str().unwrap().to_owned();
+    let is_given = variables.iter().any(|(name, _)| *name == "SOURCE_URI");
     let lookup = |name: &str| match name {
-        "SOURCE_URI" => Some(folder.clone()),
+        "SOURCE_URI" if !is_given => Some(folder.clone()),
         _ => variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned()),
     };
     Config::read(&lookup, 1 << 30).unwrap()
@@ -211,20 +233,20 @@ fn worker(config: &Config, port: u16) -> (u16, Runtime) {
     let access = Access::of(config).unwrap();
     let worker = Worker::new(config.clone(), access.clone(), stores(), boot);
     let running = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let started = running.spawn(serve(worker, access, port));
+    let started = running.spawn(serve(worker, access, port, tls(config)));
     let port = futures::executor::block_on(started).unwrap();
     (port, running)
 }
 
-async fn serve<R: Role>(role: Arc<R>, access: Access, port: u16) -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let check = move |request| access.check(request);
-    let service = FlightServiceServer::with_interceptor(Service::new(role), check);
-    let server = tonic::transport::Server::builder().add_service(service);
-    let running = server.serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(async move { running.await.unwrap() });
-    port
+fn tls(config: &Config) -> Option<Tls> {
+    config.tls.as_ref().map(|files| Tls::open(files).unwrap())
+}
+
+async fn serve<R: Role>(role: Arc<R>, access: Access, port: u16, tls: Option<Tls>) -> u16 {
+    let port = Port::open("127.0.0.1", port, tls.as_ref()).await.unwrap();
+    let number = port.address().unwrap().port();
+    tokio::spawn(async move { port.serve(role, access, std::future::pending()).await.unwrap() });
+    number
 }
 
 impl Drop for Group {

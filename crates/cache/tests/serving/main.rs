@@ -4,6 +4,9 @@
 
 mod fuzz;
 mod group;
+mod lake;
+mod secured;
+mod tables;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,7 +154,7 @@ async fn many_who_want_the_same_rows_read_them_from_the_source_once() {
     let mut dataset = open(&config(folder.path(), &[]), &stores(), 1, &[]).await.unwrap();
     let reads: Arc<AtomicU64> = Arc::default();
     dataset.reader = Arc::new(Counting { inner: dataset.reader, reads: Arc::clone(&reads) });
-    let chunks = Arc::new(Chunks::new(dataset, 256 << 20, 8, 2 << 20));
+    let chunks = Arc::new(Chunks::new(dataset, 256 << 20, None, 8, 2 << 20));
     let scans = (0..12).map(|_| {
         let chunks = Arc::clone(&chunks);
         tokio::spawn(async move {
