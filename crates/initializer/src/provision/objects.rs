@@ -11,6 +11,12 @@ const PORT: u16 = 50051;
 /// Port of their probes.
 const HEALTH: u16 = 8080;
 
+/// Where the files of a Secret are in the pods.
+const FILES: &str = "/etc/data-cache";
+
+/// Where a worker keeps rows on its disk.
+const DISK: &str = "/var/cache/data-cache";
+
 /// The TrainJob that owns the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -224,8 +230,33 @@ fn pod(settings: &Settings, role: &str, resources: &Resources) -> Value {
     if let Some(secret) = settings.secret.as_ref().filter(|_| !settings.is_upstream) {
         container["envFrom"] = json!([{ "secretRef": { "name": secret } }]);
     }
+    if !settings.is_upstream {
+        mount(settings, role, &mut container, &mut spec);
+    }
     spec["containers"] = json!([container]);
     spec
+}
+
+/// Volumes of a pod, where it has any: files of a Secret, and the disk of a worker.
+fn mount(settings: &Settings, role: &str, container: &mut Value, spec: &mut Value) {
+    let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
+    if let Some(secret) = &settings.files {
+        volumes.push(json!({ "name": "files", "secret": { "secretName": secret } }));
+        mounts.push(json!({ "name": "files", "mountPath": FILES, "readOnly": true }));
+    }
+    if let Some((size, bytes)) = settings.disk.as_ref().filter(|_| role == "worker") {
+        volumes.push(json!({ "name": "disk", "emptyDir": { "sizeLimit": size } }));
+        mounts.push(json!({ "name": "disk", "mountPath": DISK }));
+        if let Some(variables) = container["env"].as_array_mut() {
+            variables.push(json!({ "name": "CACHE_DISK_DIR", "value": DISK }));
+            // The kubelet evicts a pod that has more than the limit.
+            variables.push(json!({ "name": "CACHE_DISK_BYTES", "value": (bytes / 10 * 9).to_string() }));
+        }
+    }
+    if !volumes.is_empty() {
+        spec["volumes"] = json!(volumes);
+        container["volumeMounts"] = json!(mounts);
+    }
 }
 
 #[cfg(test)]
@@ -347,6 +378,26 @@ mod tests {
         assert!(objects.iter().all(|object| !object.manifest.to_string().contains("sesame")));
         let upstreams = made(&[("CACHE_SECRET", "store-keys"), ("CACHE_COMPATIBILITY", "upstream")]);
         assert!(!upstreams[1].manifest.to_string().contains("store-keys"));
+    }
+
+    #[test]
+    fn files_are_mounted_and_only_workers_have_a_disk() {
+        let objects = made(&[
+            ("CACHE_FILES", "cache-tls"),
+            ("TLS_CERT_FILE", "/etc/data-cache/tls.crt"),
+            ("WORKER_DISK", "10Gi"),
+        ]);
+        let template = &objects[1].manifest["spec"]["leaderWorkerTemplate"];
+        let (head, worker) = (&template["leaderTemplate"]["spec"], &template["workerTemplate"]["spec"]);
+        let files = json!({"name": "files", "secret": {"secretName": "cache-tls"}});
+        assert_eq!(head["volumes"], json!([files]));
+        assert_eq!(worker["volumes"], json!([files, {"name": "disk", "emptyDir": {"sizeLimit": "10Gi"}}]));
+        let variables = |pod: &Value| pod["containers"][0]["env"].to_string();
+        assert!(!variables(head).contains("CACHE_DISK_DIR"));
+        assert!(variables(worker).contains(r#"{"name":"CACHE_DISK_BYTES","value":"9663676416"}"#));
+        assert!(variables(head).contains(r#"{"name":"TLS_CERT_FILE","value":"/etc/data-cache/tls.crt"}"#));
+        let upstreams = made(&[("CACHE_FILES", "cache-tls"), ("CACHE_COMPATIBILITY", "upstream")]);
+        assert!(!upstreams[1].manifest.to_string().contains("cache-tls"));
     }
 
     #[test]

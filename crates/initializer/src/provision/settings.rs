@@ -7,8 +7,12 @@ use trainerd_schema::quantity::Quantity;
 use crate::config::{Error, Lookup, choice, number};
 
 /// Variables of the cache that are passed through to its pods. None of them is a secret.
-pub const PASSED: [&str; 26] = [
+pub const PASSED: [&str; 34] = [
     "CACHE_COMPATIBILITY",
+    "CATALOG_URI",
+    "CATALOG_TYPE",
+    "CATALOG_WAREHOUSE",
+    "CATALOG_TOKEN_FILE",
     "SOURCE_URI",
     "SOURCE_FORMAT",
     "SNAPSHOT_ID",
@@ -26,6 +30,10 @@ pub const PASSED: [&str; 26] = [
     "MAX_MESSAGE_BYTES",
     "STORE_RETRIES",
     "STORE_TIMEOUT_SECS",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "TLS_CLIENT_CA_FILE",
+    "AUTH_TOKEN_FILE",
     "LOG_FORMAT",
     "RUST_LOG",
     "AWS_REGION",
@@ -36,11 +44,8 @@ pub const PASSED: [&str; 26] = [
     "AWS_SKIP_SIGNATURE",
 ];
 
-/// Variables of what the cache does not have, and what would do.
-const NOT_BUILT: [(&str, &str); 2] = [
-    ("CATALOG_URI", "unset: the cache asks no catalog; METADATA_LOC names the table's metadata file"),
-    ("WORKER_DISK", "unset: the cache keeps rows in memory only"),
-];
+/// Least bytes of a disk: a tenth of it is left free, and the cache takes 128 MiB at least.
+const LEAST_DISK: u64 = 256 << 20;
 
 /// Requests and limits of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +86,10 @@ pub struct Settings {
     pub role: Option<String>,
     /// A Secret whose keys are variables of the pods: how credentials reach a store without identities.
     pub secret: Option<String>,
+    /// A Secret whose keys are files of the pods: certificates and tokens.
+    pub files: Option<String>,
+    /// Room of a worker on the disk of its node, as it was given and in bytes.
+    pub disk: Option<(String, u64)>,
     /// Pods of a group, head included.
     pub size: u64,
     /// Groups.
@@ -121,12 +130,6 @@ impl Settings {
             "extended or upstream",
             &[("extended", false), ("upstream", true)],
         )?;
-        // The cache's pods would refuse these, one after the other and for as long as they are waited for.
-        for (name, allowed) in NOT_BUILT {
-            if let Some(value) = set(name) {
-                return Err(Error::Value { name, value: crate::uri::shown(&value), allowed });
-            }
-        }
         let size = set("CLUSTER_SIZE");
         let is_size =
             size.as_ref().is_none_or(|size| size.parse::<u64>().is_ok_and(|size| (2..=4096).contains(&size)));
@@ -135,18 +138,32 @@ impl Settings {
             return Err(Error::Value { name: "CLUSTER_SIZE", value: size.unwrap_or_default(), allowed });
         }
         let metadata = set("METADATA_LOC");
-        match (&metadata, set("SOURCE_URI")) {
-            (None, None) if shared.is_none() => return Err(Error::Missing("METADATA_LOC")),
-            (Some(_), Some(uri)) => {
+        // The cache's pods would refuse these, one after the other and for as long as they are waited for.
+        let sources = [
+            ("METADATA_LOC", metadata.clone()),
+            ("CATALOG_URI", set("CATALOG_URI")),
+            ("SOURCE_URI", set("SOURCE_URI")),
+        ];
+        let mut sources = sources.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        match (sources.next(), sources.next()) {
+            (None, _) if shared.is_none() => return Err(Error::Missing("METADATA_LOC")),
+            (Some(_), Some((name, uri))) => {
                 let value = crate::uri::shown(&uri);
-                return Err(Error::Value {
-                    name: "SOURCE_URI",
-                    value,
-                    allowed: "unset where another source is named",
-                });
+                return Err(Error::Value { name, value, allowed: "unset where another source is named" });
             }
             _ => {}
         }
+        let disk = set("WORKER_DISK").map(|value| {
+            let bytes =
+                value.parse::<Quantity>().ok().and_then(|quantity| u64::try_from(quantity.ceil()).ok());
+            match bytes.filter(|bytes| *bytes >= LEAST_DISK) {
+                Some(bytes) => Ok((value, bytes)),
+                None => {
+                    let allowed = "a quantity of Kubernetes of at least 256Mi";
+                    Err(Error::Value { name: "WORKER_DISK", value, allowed })
+                }
+            }
+        });
         let image =
             if shared.is_some() { set("CACHE_IMAGE").unwrap_or_default() } else { needed("CACHE_IMAGE")? };
         Ok(Self {
@@ -156,7 +173,9 @@ impl Settings {
             schema,
             table,
             role: set("IAM_ROLE"),
-            secret: set("CACHE_SECRET").map(secret).transpose()?,
+            secret: set("CACHE_SECRET").map(|name| secret("CACHE_SECRET", name)).transpose()?,
+            files: set("CACHE_FILES").map(|name| secret("CACHE_FILES", name)).transpose()?,
+            disk: disk.transpose()?,
             size: size.and_then(|size| size.parse().ok()).unwrap_or(3),
             replicas: many("CACHE_REPLICAS", 1, 1)?,
             head: Resources { cpu: quantity("HEAD_CPU", "1")?, memory: quantity("HEAD_MEM", "1Gi")? },
@@ -176,7 +195,7 @@ impl Settings {
 }
 
 /// The name of a Secret: a DNS subdomain (RFC 1123).
-fn secret(value: String) -> Result<String, Error> {
+fn secret(name: &'static str, value: String) -> Result<String, Error> {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
@@ -184,11 +203,7 @@ fn secret(value: String) -> Result<String, Error> {
     if value.len() <= 253 && value.split('.').all(is_label) {
         return Ok(value);
     }
-    Err(Error::Value {
-        name: "CACHE_SECRET",
-        value,
-        allowed: "the name of a Secret in the TrainJob's namespace",
-    })
+    Err(Error::Value { name, value, allowed: "the name of a Secret in the TrainJob's namespace" })
 }
 
 /// Whether a text is a quantity of Kubernetes above zero.
@@ -221,12 +236,12 @@ mod tests {
     fn bad_values_are_refused_before_anything_is_made() {
         let cases: [(&[(&str, &str)], &str); 11] = [
             (
-                &[("WORKER_DISK", "1Gi")],
-                "invalid value \"1Gi\" of WORKER_DISK; must be unset: the cache keeps rows in memory only",
+                &[("WORKER_DISK", "1Mi")],
+                "invalid value \"1Mi\" of WORKER_DISK; must be a quantity of Kubernetes of at least 256Mi",
             ),
             (
-                &[("METADATA_LOC", ""), ("CATALOG_URI", "http://u:p@c")],
-                "invalid value \"http://c\" of CATALOG_URI; must be unset: the cache asks no catalog; METADATA_LOC names the table's metadata file",
+                &[("CATALOG_URI", "http://u:p@c")],
+                "invalid value \"http://c\" of CATALOG_URI; must be unset where another source is named",
             ),
             (
                 &[("CACHE_SECRET", "Store/Keys")],
@@ -263,6 +278,7 @@ mod tests {
             assert_eq!(read(variables).unwrap_err().to_string(), text);
         }
         assert!(read(&[("METADATA_LOC", ""), ("SOURCE_URI", "s3://b/x")]).is_ok());
+        assert!(read(&[("METADATA_LOC", ""), ("CATALOG_URI", "https://c/api")]).is_ok());
         assert!(read(&[("METADATA_LOC", ""), ("CACHE_NAME", "shared"), ("CACHE_IMAGE", "")]).is_ok());
     }
 
