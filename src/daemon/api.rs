@@ -354,7 +354,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
         api.status.write(|view| view.generation = None);
     }
     // Any other equal generation is what is done already.
-    api.declared.send_if_modified(|declared| {
+    let is_news = api.declared.send_if_modified(|declared| {
         let same = !asks_again
             && matches!(declared, Declared::Options(known) if known.generation == spec.generation);
         if !same {
@@ -362,6 +362,11 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
         }
         !same
     });
+    // But rights may have been taken back meanwhile, which nobody tells a daemon that has nothing to write. Where it is
+    // busy with other commands it will see.
+    if !is_news {
+        let _ = api.commands.try_send(Command::LookAtRights);
+    }
     Ok(())
 }
 

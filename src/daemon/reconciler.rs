@@ -7,6 +7,7 @@ mod damage;
 mod ownership;
 mod removal;
 mod retry;
+mod rights;
 mod run;
 mod show;
 
@@ -14,7 +15,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::LocalBoxFuture;
+use futures::FutureExt as _;
+use futures::future::{FusedFuture as _, LocalBoxFuture, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -33,6 +35,7 @@ pub(crate) use self::command::Command;
 use self::command::obey;
 use self::ownership::{Ownership, is_news};
 use self::retry::Retrying;
+use self::rights::Rights;
 use self::show::revisions;
 use super::declared::Declared;
 use super::hosting::HostedReconciler;
@@ -47,6 +50,8 @@ use crate::target::resolve;
 enum Happened {
     News(Box<News>),
     Command(Command),
+    /// Whether rights are missing.
+    Rights(bool),
     /// A pass is due: other options, or the time has come.
     Due,
     Asked,
@@ -103,6 +108,7 @@ pub(crate) struct Reconciler {
     standby: bool,
     ownership: Ownership,
     retrying: Retrying,
+    rights: Rights,
     /// How the drift controller goes on between passes.
     mode: RepairMode,
     /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
@@ -136,6 +142,7 @@ impl Reconciler {
             standby: false,
             ownership: Ownership::new(force_ownership),
             retrying: Retrying::default(),
+            rights: Rights::default(),
             mode: RepairMode::Suspended,
             removed: false,
             soon: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
@@ -232,6 +239,7 @@ impl Reconciler {
         {
             return Box::pin(self.take_away(spec)).await;
         }
+        self.with_rights().await?;
         Box::pin(self.heal()).await?;
         self.claim().await?;
         match self.asked_for {
@@ -372,6 +380,7 @@ impl Reconciler {
         if state.journal().is_none() {
             self.host(state.current.as_ref().and_then(|current| HostedReconciler::of(&current.desired)));
         }
+        self.rights.follow(&state);
         self.state = Some(state);
     }
 
@@ -422,6 +431,7 @@ impl Reconciler {
 
     /// The time between passes.
     async fn keep(&mut self, mut again: Option<Instant>) -> Wake {
+        let mut looking = OptionFuture::from(None);
         loop {
             // The drift controller writes while it is awaited: what may end that comes first.
             let happened = tokio::select! {
@@ -434,12 +444,21 @@ impl Reconciler {
                 },
                 Some(command) = self.commands.recv() => Happened::Command(command),
                 Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => continue,
+                Some(lacking) = &mut looking, if !looking.is_terminated() => Happened::Rights(lacking),
                 () = at(again) => Happened::Due,
                 news = self.drift_controller.next() => Happened::News(Box::new(news)),
             };
             match happened {
                 Happened::Asked => return Wake::Asked,
                 Happened::Due => return Wake::Pass,
+                Happened::Command(Command::LookAtRights) => {
+                    looking = Some(self.look_at_rights().fuse()).into();
+                }
+                Happened::Rights(false) => {}
+                Happened::Rights(true) => {
+                    self.lacks_rights();
+                    return Wake::Pass;
+                }
                 Happened::Command(Command::Ask { asked, asked_by, ticket }) => {
                     if matches!(asked, Asked::Reconcile) {
                         self.recorder.asked("Reconciling", asked_by.as_deref());

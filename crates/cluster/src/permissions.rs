@@ -81,6 +81,19 @@ pub async fn missing(cluster: &Cluster, needed: &[Rule]) -> Result<Vec<Rule>, Re
     if cluster.may_do_everything() {
         return Ok(Vec::new());
     }
+    each_missing(cluster, needed).await
+}
+
+/// As [`missing()`], of what may be done now, whatever could be done when the connection was made: who may do everything
+/// is asked one thing.
+pub async fn missing_now(cluster: &Cluster, needed: &[Rule]) -> Result<Vec<Rule>, RequestError> {
+    if allowed(cluster, &Rule::everything()).await? {
+        return Ok(Vec::new());
+    }
+    each_missing(cluster, needed).await
+}
+
+async fn each_missing(cluster: &Cluster, needed: &[Rule]) -> Result<Vec<Rule>, RequestError> {
     stream::iter(needed)
         .map(|rule| async move { Ok((rule, allowed(cluster, rule).await?)) })
         .buffered(IN_FLIGHT)

@@ -27,6 +27,7 @@ mod recover;
 pub mod removal;
 mod retry;
 pub mod revision;
+pub mod rights;
 mod rollback;
 mod run_options;
 mod run_policy;

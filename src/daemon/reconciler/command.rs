@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Pause { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
     /// See [`Engine::resume`].
     Resume { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
+    /// Look whether everything may still be done that keeps the installation as it is.
+    LookAtRights,
     /// Try again what failed and was rolled back; whether anything was.
     Retry { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
 }
@@ -31,7 +33,8 @@ pub(super) async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Comma
         Command::Resume { asked_by, answer } => ("Resumed", asked_by, engine.resume().await, answer),
         // Nothing has failed while a plan runs.
         Command::Retry { answer, .. } => return drop(answer.send(Ok(false))),
-        Command::Ask { .. } => return,
+        // A plan is refused what may not be done.
+        Command::Ask { .. } | Command::LookAtRights => return,
     };
     if matches!(done, Ok(true)) {
         recorder.asked(what, who.as_deref());
