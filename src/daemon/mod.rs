@@ -14,6 +14,7 @@ mod reason;
 mod reconciler;
 mod recorder;
 pub(crate) mod status_store;
+mod webhook_call;
 
 use std::collections::BTreeSet;
 use std::future::Future;

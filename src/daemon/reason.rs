@@ -12,6 +12,7 @@ use trainerd_plan::readiness::{PodFault, Workload};
 use trainerd_plan::reason::WaitingOn;
 
 use super::status_store::{MeshApi, Phase, PlanView, StatusView};
+use super::webhook_call;
 use crate::problem::Problem;
 
 /// A wait that is shorter is part of getting on, and the progress is shown instead of it.
@@ -81,9 +82,8 @@ fn waits(on: &WaitingOn, component: Option<&str>, now: Timestamp) -> Option<Reas
     Some(match on {
         WaitingOn::CrdEstablished { crd } => Reason::CrdEstablished { crd: crd.clone() },
         WaitingOn::WebhookEndpoint { service } => Reason::WebhookEndpoint { service: base(service) },
-        WaitingOn::CaBundle { object } | WaitingOn::Admission { object, .. } => {
-            Reason::WebhookCert { service: object.name.clone() }
-        }
+        WaitingOn::CaBundle { object } => Reason::WebhookCert { service: object.name.clone() },
+        WaitingOn::Admission { object, message } => webhook_call::trouble(message, &object.name),
         WaitingOn::Ready { object, message, workload } => {
             let component = component.unwrap_or(&object.name).to_owned();
             let (deployment, name) = (object.name.clone(), object.name.clone());

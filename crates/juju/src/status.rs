@@ -93,6 +93,8 @@ pub enum Reason {
     WebhookEndpoint { service: String },
     /// A webhook cannot be trusted yet.
     WebhookCert { service: String },
+    /// A call of a webhook does not get through.
+    WebhookCall { service: String, cause: String },
     /// A workload that the daemon hosts is not ready.
     HostedDegraded { workload: String, cause: String },
     /// A component that is left to others is not there.
@@ -159,6 +161,7 @@ impl Reason {
             | Self::ObjectReady { .. }
             | Self::WebhookEndpoint { .. }
             | Self::WebhookCert { .. }
+            | Self::WebhookCall { .. }
             | Self::HostedDegraded { .. }
             | Self::MissingComponent { .. }
             | Self::MeshApi => Word::Waiting,
@@ -230,6 +233,7 @@ impl Reason {
             Self::ObjectReady { name, message } => format!("Waiting for {name}: {message}"),
             Self::WebhookEndpoint { service } => format!("Waiting for webhook {service}: no endpoints"),
             Self::WebhookCert { service } => format!("Waiting for webhook {service}: certificate"),
+            Self::WebhookCall { service, cause } => format!("Waiting for webhook {service}: {cause}"),
             Self::HostedDegraded { workload, cause } => format!("Degraded: hosted {workload}: {cause}"),
             Self::MissingComponent { component, range } => {
                 format!("Waiting for {component} {range} in the cluster")
@@ -308,6 +312,7 @@ mod tests {
             Reason::ObjectReady { name: own("a"), message: own("Available: 0/1") },
             Reason::WebhookEndpoint { service: own("a") },
             Reason::WebhookCert { service: own("a") },
+            Reason::WebhookCall { service: own("a"), cause: own("timeout") },
             Reason::HostedDegraded {
                 workload: own("reconciler"),
                 cause: own("backoff; it exited with code 1"),
