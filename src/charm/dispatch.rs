@@ -54,6 +54,13 @@ pub(super) struct Facts {
     asked: Instant,
 }
 
+impl Facts {
+    /// Whether the daemon is to host the reconciler: in a cluster there is no Service of it then.
+    pub(super) fn hosts_reconciler(&self) -> bool {
+        self.config.get("reconciler").is_some_and(|chosen| chosen == "hosted")
+    }
+}
+
 /// A hook under way.
 pub(super) struct Dispatch {
     pub(super) environment: Environment,

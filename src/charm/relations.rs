@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use trainerd_juju::databag::scrape::{self, Group, Rule};
+use trainerd_juju::databag::scrape::{self, Group, Rule, Scraped};
 use trainerd_juju::databag::{Bag, Topology, changes, cmr, dashboard, links, mesh};
 use trainerd_juju::hook::{Endpoint, Hook, RelationEvent};
 use trainerd_juju::tools;
@@ -35,7 +35,7 @@ impl Dispatch {
                 }
                 self.listen(endpoint, id).await;
                 if self.still_leads(facts).await
-                    && let Some(wanted) = self.app_bag(endpoint).await
+                    && let Some(wanted) = self.app_bag(endpoint, facts).await
                 {
                     self.write_app(id, &wanted).await;
                 }
@@ -43,7 +43,7 @@ impl Dispatch {
             // Whom the mesh lets in follows from who scrapes.
             if endpoint == Endpoint::Metrics && relations != Relations::All && self.still_leads(facts).await {
                 for id in self.live(Endpoint::Mesh).await {
-                    if let Some(wanted) = self.app_bag(Endpoint::Mesh).await {
+                    if let Some(wanted) = self.app_bag(Endpoint::Mesh, facts).await {
                         self.write_app(&id, &wanted).await;
                     }
                 }
@@ -64,11 +64,13 @@ impl Dispatch {
     }
 
     /// What the leader writes for an endpoint.
-    async fn app_bag(&self, endpoint: Endpoint) -> Option<Bag> {
+    async fn app_bag(&self, endpoint: Endpoint, facts: &Facts) -> Option<Bag> {
         let topology = self.topology();
         match endpoint {
             Endpoint::Metrics => {
-                Some(scrape::app_bag(&topology, alert_groups(&topology), self.shared.exists()))
+                let daemon = self.shared.exists();
+                let scraped = Scraped { trainer: !(daemon && facts.hosts_reconciler()), daemon };
+                Some(scrape::app_bag(&topology, alert_groups(&topology), scraped))
             }
             Endpoint::Dashboard => {
                 let dashboard = warned(monitoring::dashboard())?;

@@ -45,9 +45,17 @@ pub fn matchers(topology: &Topology) -> [(&'static str, String); 3] {
     ]
 }
 
-/// The leader's part: what is to be scraped, and what is alerted of. Without the container there is no daemon to
-/// scrape.
-pub fn app_bag(topology: &Topology, groups: Vec<Group>, has_container: bool) -> Bag {
+/// Whose metrics there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scraped {
+    /// The trainer's, behind its Service; one that the daemon hosts has none of its own.
+    pub trainer: bool,
+    /// The daemon's, which runs in the workload container.
+    pub daemon: bool,
+}
+
+/// The leader's part: what is to be scraped, and what is alerted of.
+pub fn app_bag(topology: &Topology, groups: Vec<Group>, scraped: Scraped) -> Bag {
     let metadata = json!({
         "application": topology.application(),
         "charm_name": CHARM,
@@ -57,18 +65,21 @@ pub fn app_bag(topology: &Topology, groups: Vec<Group>, has_container: bool) -> 
     });
     Bag::from([
         ("scrape_metadata".to_owned(), canonical(&metadata)),
-        ("scrape_jobs".to_owned(), canonical(&jobs(topology, has_container))),
+        ("scrape_jobs".to_owned(), canonical(&jobs(topology, scraped))),
         ("alert_rules".to_owned(), canonical(&alert_rules(topology, groups))),
     ])
 }
 
 /// The trainer's job stays unnamed and first: consumers have known it so since before trainerd, and name it
 /// themselves.
-fn jobs(topology: &Topology, has_container: bool) -> Value {
-    let trainer =
-        format!("{}-controller-manager.{}.svc:{TRAINER_PORT}", topology.application(), topology.model);
-    let mut jobs = vec![json!({"metrics_path": "/metrics", "static_configs": [{"targets": [trainer]}]})];
-    if has_container {
+fn jobs(topology: &Topology, scraped: Scraped) -> Value {
+    let mut jobs = Vec::new();
+    if scraped.trainer {
+        let trainer =
+            format!("{}-controller-manager.{}.svc:{TRAINER_PORT}", topology.application(), topology.model);
+        jobs.push(json!({"metrics_path": "/metrics", "static_configs": [{"targets": [trainer]}]}));
+    }
+    if scraped.daemon {
         // `*` stands for every unit.
         let daemon = format!("*:{DAEMON_PORT}");
         jobs.push(json!({"job_name": "trainerd", "metrics_path": "/metrics",
@@ -144,14 +155,29 @@ mod tests {
 
     #[test]
     fn the_bags_are_exact() {
-        let bag = app_bag(&topology(), vec![group()], true);
+        let bag = app_bag(&topology(), vec![group()], Scraped { trainer: true, daemon: true });
         let text: Vec<String> = bag.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         insta::assert_snapshot!(text.join("\n"), @r#"
         alert_rules = {"groups":[{"name":"kubeflow_0d1a0b1e_my_trainer_Train_erd_rules","rules":[{"alert":"Down","annotations":{"summary":"gone"},"expr":"up < 1","for":"5m","labels":{"juju_application":"my-trainer","juju_charm":"kubeflow-trainer","juju_model":"kubeflow","juju_model_uuid":"0d1a0b1e-2b3c-4d5e-8f90-123456789abc","severity":"critical"}}]}]}
         scrape_jobs = [{"metrics_path":"/metrics","static_configs":[{"targets":["my-trainer-controller-manager.kubeflow.svc:8080"]}]},{"job_name":"trainerd","metrics_path":"/metrics","static_configs":[{"targets":["*:38991"]}]}]
         scrape_metadata = {"application":"my-trainer","charm_name":"kubeflow-trainer","model":"kubeflow","model_uuid":"0d1a0b1e-2b3c-4d5e-8f90-123456789abc","unit":"my-trainer/0"}
         "#);
-        assert!(!app_bag(&topology(), Vec::new(), false)["scrape_jobs"].contains("trainerd\""));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_scraped() {
+        for (trainer, daemon, ports) in
+            [(true, true, vec!["8080", "38991"]), (true, false, vec!["8080"]), (false, true, vec!["38991"])]
+        {
+            let bag = app_bag(&topology(), Vec::new(), Scraped { trainer, daemon });
+            let jobs: Vec<Value> = serde_json::from_str(&bag["scrape_jobs"]).unwrap();
+            let target = |job: &Value| job["static_configs"][0]["targets"][0].as_str().unwrap().to_owned();
+            let targets: Vec<String> = jobs.iter().map(target).collect();
+            assert!(
+                targets.len() == ports.len()
+                    && targets.iter().zip(ports).all(|(it, port)| it.ends_with(port))
+            );
+        }
     }
 
     #[test]
