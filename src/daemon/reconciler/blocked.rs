@@ -72,7 +72,11 @@ impl Reconciler {
             let (header, _) = history.iter().find(|(header, _)| header.number == number)?;
             Some(header.components.get("trainer")?.version.to_string())
         };
-        Some(Reason::UpgradeFailed { to: version(*revision)?, back: version(*back)?, cause: reason.clone() })
+        Some(Reason::UpgradeFailed {
+            to: version(*revision)?,
+            back: version(*back)?,
+            cause: innermost(reason).to_owned(),
+        })
     }
 
     /// What it means that no desired state could be made.
@@ -91,7 +95,29 @@ pub(super) fn blocked(phase: Phase, problem: Problem, again: Option<Duration>) -
     Stop::Blocked(Box::new(Blocked { phase, problem, again }))
 }
 
+/// Of what went wrong what a pod says, where one does: a status has room for no more.
+fn innermost(reason: &str) -> &str {
+    let pod = reason.split_once("; pod ").and_then(|(_, pod)| pod.split_once(": "));
+    pod.map_or(reason, |(_, said)| said)
+}
+
 /// Whether the same request may succeed later, with nobody doing anything.
 fn is_passing(error: &RequestError) -> bool {
     error.retry().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pod_says_is_the_cause_of_a_failed_upgrade() {
+        let waited = "no progress for 60 s, waiting for Deployment kubeflow/a: 1 more to terminate; \
+                      pod a-7f7-l7rws: container manager: ImagePullBackOff, cannot pull r.example/a:v1";
+        assert_eq!(innermost(waited), "container manager: ImagePullBackOff, cannot pull r.example/a:v1");
+        assert_eq!(
+            innermost("no progress for 60 s, waiting for CRD b"),
+            "no progress for 60 s, waiting for CRD b"
+        );
+    }
 }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::Status::{Current, Failed, InProgress, Terminating};
-use super::{Status, compute, pod_reason};
+use super::{Status, Workload, compute, pod_reason};
 
 fn check(rows: &[(&str, Value, Status, &str, &str)]) {
     let now = "2026-01-01T00:00:10Z".parse().unwrap();
@@ -60,6 +60,26 @@ fn every_kind_is_asked_for_deletion_then_generation_then_standard_conditions() {
             "",
         ),
     ]);
+}
+
+#[test]
+fn a_rollout_waits_for_its_new_pods() {
+    let ready = |kind: &str, status: Value| {
+        let object = json!({"kind": kind, "spec": {"replicas": 1}, "status": status});
+        Workload::of(&object).map(|workload| (workload.ready, workload.wanted))
+    };
+    let rolled_out = json!({"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1});
+    assert_eq!(ready("Deployment", rolled_out.clone()), Some((0, 1)));
+    assert_eq!(
+        ready("Deployment", json!({"replicas": 2, "updatedReplicas": 1, "readyReplicas": 2})),
+        Some((1, 1))
+    );
+    assert_eq!(
+        ready("Deployment", json!({"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1})),
+        Some((1, 1))
+    );
+    assert_eq!(ready("StatefulSet", rolled_out), Some((1, 1)));
+    assert_eq!(ready("Job", json!({})), None);
 }
 
 #[test]

@@ -18,10 +18,14 @@ pub struct Workload {
 
 impl Workload {
     /// The counts of a Deployment or StatefulSet; `None` for other kinds.
+    ///
+    /// While a Deployment is rolled out its old pods are ready: those are not what is waited for.
     pub fn of(object: &Value) -> Option<Self> {
+        let ready = count(object, "/status/readyReplicas");
+        let old = || count(object, "/status/replicas") - count(object, "/status/updatedReplicas");
         match object["kind"].as_str() {
-            Some("Deployment" | "StatefulSet") => Some(Self {
-                ready: count(object, "/status/readyReplicas"),
+            Some(kind @ ("Deployment" | "StatefulSet")) => Some(Self {
+                ready: if kind == "Deployment" { (ready - old().max(0)).max(0) } else { ready },
                 wanted: int(object, "/spec/replicas").unwrap_or(1),
                 fault: None,
             }),
