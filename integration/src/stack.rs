@@ -101,6 +101,15 @@ impl TestCluster {
         Ok(holder.filter(|holder| !holder.is_empty()))
     }
 
+    /// Whether a node has that image already; the stand-in's have none.
+    pub fn has_image(&self, image: &str) -> Result<bool, Error> {
+        let nodes = if self.is_local() { Vec::new() } else { self.list(&node(), None)? };
+        Ok(nodes.iter().any(|node| {
+            let images = node["status"]["images"].as_array().into_iter().flatten();
+            images.flat_map(|it| it["names"].as_array().into_iter().flatten()).any(|name| name == image)
+        }))
+    }
+
     /// Creates an object and returns it as stored.
     pub fn create(&self, resource: &Resource, object: &Value) -> Result<Value, Error> {
         Ok(self.block_on(self.api().create(resource, object, CreateParams::default()))?)

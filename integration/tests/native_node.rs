@@ -10,7 +10,7 @@ use trainerd_cluster::{LogParams, RequestError};
 use trainerd_integration::TestCluster;
 use trainerd_integration::admission::Tally;
 use trainerd_integration::stack::{
-    NAMESPACE, QUICK, a_train_job, config_map, deployment, job_set, node, runtime, train_job,
+    NAMESPACE, QUICK, a_train_job, config_map, deployment, job_set, runtime, train_job,
     webhook_configurations,
 };
 
@@ -40,18 +40,11 @@ impl World {
     /// The stack with that reconciler.
     fn with(reconciler: &str) -> Result<Option<Self>> {
         let cluster = TestCluster::take()?;
-        let nodes = if cluster.is_local() { Vec::new() } else { cluster.list(&node(), None)? };
-        let has = |image: &str| {
-            nodes.iter().any(|node| {
-                let images = node["status"]["images"].as_array().into_iter().flatten();
-                images.flat_map(|it| it["names"].as_array().into_iter().flatten()).any(|name| name == image)
-            })
-        };
-        if !has(TRAINERD) {
+        if !cluster.has_image(TRAINERD)? {
             println!("skipped: it needs a node that has the image {TRAINERD}");
             return Ok(None);
         }
-        let own_images = has(PAUSE);
+        let own_images = cluster.has_image(PAUSE)?;
         cluster.install("2.3.0", &["--set", &format!("reconciler={reconciler}")])?;
         let world = Self { cluster, own_images };
         world.cluster.create(&runtime(), &world.a_runtime())?;

@@ -4,6 +4,9 @@
 //! unpacked. What Juju does beside its tools is done here: the environment of a hook is made from nothing, and what a
 //! hook wrote to databags and state counts once it ended with 0.
 
+mod containers;
+mod local;
+mod pod;
 mod root;
 mod scenario;
 mod trust;
@@ -12,16 +15,18 @@ mod world;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::root::Root;
-pub use self::scenario::{Outcome, play};
+use self::containers::Containers;
+use self::local::Local;
+use self::pod::Pod;
+pub use self::scenario::{Outcome, play, play_in_pods};
 pub use self::world::World;
-use crate::cluster::{TestCluster, local};
+use crate::cluster::TestCluster;
 use crate::{Error, cluster, stack};
 
 /// Juju's tools that the charm may run.
@@ -53,8 +58,8 @@ pub const MODEL: &str = "kubeflow";
 /// The model's own id.
 const MODEL_UUID: &str = "0d1a0b1e-2b3c-4d5e-8f90-123456789abc";
 
-/// The socket of the workload's Pebble, in a unit's folder.
-const SOCKET: &str = "shared/containers/trainerd/pebble.socket";
+/// The program that is every tool, beside the links to it.
+const HOOK_TOOL: &str = "hook-tool";
 
 /// Longest that a hook may take at all, whatever its budget.
 const LONGEST: Duration = Duration::from_mins(2);
@@ -72,9 +77,9 @@ impl Programs {
     /// Builds them, where that was not done yet on this machine.
     pub fn find() -> Result<Self, Error> {
         Ok(Self {
-            hook_tool: local::program("hook-tool")?,
-            read_charm: local::program("read-charm")?,
-            pebble: local::program("pebble")?,
+            hook_tool: cluster::local::program("hook-tool")?,
+            read_charm: cluster::local::program("read-charm")?,
+            pebble: cluster::local::program("pebble")?,
         })
     }
 }
@@ -98,156 +103,89 @@ pub struct Fired {
     pub calls: Vec<Value>,
 }
 
+/// The images that a node must have for units with pods.
+pub fn pod_images() -> [&'static str; 2] {
+    [pod::BASE, pod::WORKLOAD]
+}
+
 /// Makes the model's namespace.
 pub fn namespace(cluster: &TestCluster) -> Result<(), Error> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MODEL}});
     cluster.create(&stack::namespace(), &namespace).map(drop)
 }
 
-/// Where the workload finds its program, as in the image.
-const PROGRAM: &str = "/usr/bin/trainerd";
-
-/// What every program of the pod uses to talk to the API server.
-const KUBECONFIG: &str = "/kube/config";
-
 /// A unit of the charm: the charm's container, and the workload's.
 pub struct Unit<'c> {
     cluster: &'c TestCluster,
-    // Before the folder that they lie in.
-    charm: Root,
-    workload: Root,
+    // Before the folder that they may lie in.
+    containers: Containers<'c>,
     folder: TempDir,
     /// What Juju knows.
     pub world: World,
-    pebble: Option<Child>,
 }
 
 impl<'c> Unit<'c> {
-    /// A unit of an application, its charm unpacked, its workload container not started.
+    /// The first unit of an application, its charm unpacked, its workload container not started.
     ///
     /// The charm is the packed one that `TRAINERD_CHARM_FILE` names: its program runs in a root that has nothing else
     /// but what Juju puts there. Without it the program of this build takes its place, with this machine's libraries.
     pub fn new(cluster: &'c TestCluster, programs: &Programs, application: &str) -> Result<Self, Error> {
         let folder = tempfile::tempdir().map_err(Error::io("make", "a folder"))?;
-        let make = |path: &Path| std::fs::create_dir_all(path).map_err(Error::io("make", path));
-        let (charm, workload) = (folder.path().join("charm"), folder.path().join("workload"));
-        let shared = folder.path().join("shared/containers");
-        let (agent, tools) = (agent(application), tools(application));
-        let below = |root: &Path, path: &str| root.join(path.trim_start_matches('/'));
-        for path in [
-            shared.join("trainerd"),
-            below(&charm, &agent),
-            below(&charm, &tools),
-            charm.join("juju/resources"),
-            charm.join("tmp"),
-            workload.join("tmp"),
-            workload.join("var/lib/pebble"),
-        ] {
-            make(&path)?;
-        }
-        for tool in TOOLS {
-            let place = below(&charm, &tools).join(tool);
-            std::os::unix::fs::symlink("hook-tool", &place).map_err(Error::io("link", &place))?;
-        }
-        let access = folder.path().join("kubeconfig");
-        std::fs::copy(trust::kubeconfig(cluster, application)?, &access)
-            .map_err(Error::io("copy", &access))?;
-        let hook_tool = format!("{tools}/hook-tool");
-        let dispatch = format!("{agent}/dispatch");
-        let mut mounts = vec![
-            (shared.clone(), "/charm/containers"),
-            (programs.hook_tool.clone(), hook_tool.as_str()),
-            (access.clone(), KUBECONFIG),
-        ];
-        let packed = std::env::var_os("TRAINERD_CHARM_FILE").map(PathBuf::from);
-        let program = if let Some(packed) = &packed {
-            unpack(packed, &below(&charm, &agent))?;
-            below(&charm, &dispatch)
-        } else {
-            mounts.push((cluster.trainerd().path().to_owned(), &dispatch));
-            cluster.trainerd().path().to_owned()
-        };
-        let charm = Root::new(&charm, &mounts, packed.is_none())?;
-        let mounts = [
-            (shared.join("trainerd"), "/charm/container"),
-            (programs.pebble.clone(), "/charm/bin/pebble"),
-            (program, PROGRAM),
-            (access, KUBECONFIG),
-        ];
-        let workload = Root::new(&workload, &mounts, packed.is_none())?;
-        let world = World::new(application, &charm.path("juju"))?;
+        let access = trust::kubeconfig(cluster, application)?;
+        let local = Local::new(cluster, programs, application, folder.path(), &access)?;
+        let world = World::new(application, 0, &local.world())?;
         world.write()?;
-        Ok(Self { cluster, charm, workload, folder, world, pebble: None })
+        Ok(Self { cluster, containers: Containers::Local(local), folder, world })
     }
 
-    fn path(&self, below: &str) -> PathBuf {
-        self.folder.path().join(below)
+    /// A unit whose containers are those of its pod, once it has one.
+    pub(crate) fn in_pod(
+        cluster: &'c TestCluster,
+        programs: &Programs,
+        application: &str,
+        number: usize,
+    ) -> Result<Self, Error> {
+        let folder = tempfile::tempdir().map_err(Error::io("make", "a folder"))?;
+        let pod = Pod::new(cluster, programs, application, number);
+        let world = World::new(application, number, &pod.world())?;
+        Ok(Self { cluster, containers: Containers::Pod(pod), folder, world })
+    }
+
+    /// Its containers where this test starts and stops them.
+    pub(crate) fn local(&mut self) -> Result<&mut Local<'c>, Error> {
+        match &mut self.containers {
+            Containers::Local(local) => Ok(local),
+            Containers::Pod(_) => Err(Error::Missing("a unit without a pod".to_owned())),
+        }
+    }
+
+    /// Its pod.
+    pub(crate) fn pod(&mut self) -> Result<&mut Pod<'c>, Error> {
+        match &mut self.containers {
+            Containers::Pod(pod) => Ok(pod),
+            Containers::Local(_) => Err(Error::Missing("a unit with a pod".to_owned())),
+        }
+    }
+
+    /// Waits for the pod that the unit gets, and does what Juju does in it before any hook.
+    pub(crate) fn settle_in(&mut self) -> Result<(), Error> {
+        let pod = self.pod()?;
+        pod.wait()?;
+        let world = pod.world();
+        self.world.move_to(&world);
+        self.world.write()
     }
 
     /// Starts the workload container: Pebble, which runs nothing before it is told to.
-    ///
-    /// It runs where the cluster does, so that the daemon's port is this unit's alone.
     pub fn start_container(&mut self) -> Result<(), Error> {
-        let network = self.cluster.network().ok_or_else(|| Error::Missing("the local cluster".to_owned()))?;
-        let log = std::fs::File::create(self.path("pebble.log")).map_err(Error::io("make", "a log"))?;
-        let errors = log.try_clone().map_err(Error::io("make", "a log"))?;
-        let child = self
-            .workload
-            .command("/charm/bin/pebble", "/", Some(network))
-            .args(["run", "--hold", "--create-dirs", "--verbose"])
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("PEBBLE", "/var/lib/pebble/default")
-            .env("PEBBLE_SOCKET", "/charm/container/pebble.socket")
-            .env("HOSTNAME", format!("{}-0", self.world.application))
-            .env("TRAINERD_NAMESPACE", MODEL)
-            .env("KUBECONFIG", KUBECONFIG)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .map_err(Error::io("run", "nsenter"))?;
-        self.pebble = Some(child);
-        let socket = self.path(SOCKET);
-        self.cluster.wait_until("Pebble", Duration::from_secs(20), || Ok(socket.exists()))
-    }
-
-    /// Stops the workload container, as a pod that goes does.
-    pub fn stop_container(&mut self) {
-        if let Some(mut child) = self.pebble.take() {
-            // Pebble ends its services, and then itself.
-            kill(&child, rustix::process::Signal::TERM);
-            let _ = child.wait();
-            let _ = std::fs::remove_file(self.path(SOCKET));
-        }
-    }
-
-    /// Takes the container out of the charm, as one packed without it has it.
-    pub fn without_container(&self) -> Result<(), Error> {
-        let shared = self.path("shared/containers/trainerd");
-        std::fs::remove_dir(&shared).map_err(Error::io("remove", shared))
-    }
-
-    /// Lets the pod's programs talk to the API server by way of the proxy, from their next start on.
-    pub fn use_proxy(&self) -> Result<(), Error> {
-        let read = |path: &Path| {
-            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-            serde_yaml::from_str::<Value>(&text).map_err(|_| Error::Missing("a kubeconfig".to_owned()))
-        };
-        let mut access = read(&self.cluster.proxied())?;
-        // The container has no authorities of its own.
-        let authority =
-            &read(self.cluster.kubeconfig())?["clusters"][0]["cluster"]["certificate-authority-data"];
-        access["clusters"][0]["cluster"]["certificate-authority-data"] = authority.clone();
-        // In place: the file is mounted.
-        std::fs::write(self.path("kubeconfig"), access.to_string())
-            .map_err(Error::io("write", "the kubeconfig"))
+        self.local()?.start()
     }
 
     /// When Pebble was told of the daemon's status last; nothing where it was not yet.
     pub fn notice(&self) -> Result<Option<String>, Error> {
-        let Ok(stream) = UnixStream::connect(self.path(SOCKET)) else { return Ok(None) };
-        let path = "/v1/notices?types=custom&keys=trainerd.dev/state";
+        let socket = self.containers.shared().join("pebble.socket");
+        let Ok(stream) = UnixStream::connect(socket) else { return Ok(None) };
+        let path = "/v1/notices?types=custom&keys=trainerd.dev/state&users=all";
         let answer = crate::daemon::exchange(stream, "GET", path, None, None)?;
         let answer: Value = serde_json::from_str(&answer.body).map_err(Error::json("Pebble's notices"))?;
         Ok(answer["result"][0]["last-repeated"].as_str().map(str::to_owned))
@@ -255,7 +193,7 @@ impl<'c> Unit<'c> {
 
     /// Answers in the place of the daemon from now on, as one of another release whose API is another.
     pub fn answer_for_daemon(&self, version: &str) -> Result<(), Error> {
-        let socket = self.path("shared/containers/trainerd/trainerd.sock");
+        let socket = self.containers.shared().join("trainerd.sock");
         std::fs::remove_file(&socket).map_err(Error::io("remove", &socket))?;
         let listener = UnixListener::bind(&socket).map_err(Error::io("listen on", &socket))?;
         let body = json!({"version": version, "api": 0}).to_string();
@@ -282,8 +220,9 @@ impl<'c> Unit<'c> {
 
     /// Puts a resource where `resource-get` finds it.
     pub fn put_resource(&mut self, name: &str, file: &Path) -> Result<(), Error> {
-        let place = format!("/juju/resources/{name}.yaml");
-        std::fs::copy(file, self.charm.path(&place)).map_err(Error::io("copy", file))?;
+        let place = format!("{}/resources/{name}.yaml", self.containers.world_inside());
+        let outside = self.containers.file(&place);
+        std::fs::copy(file, outside).map_err(Error::io("copy", file))?;
         self.world.content["resources"][name] = place.into();
         Ok(())
     }
@@ -292,20 +231,21 @@ impl<'c> Unit<'c> {
     pub fn fire(&mut self, path: &str, more: &[(&str, String)]) -> Result<Fired, Error> {
         let name = path.rsplit('/').next().unwrap_or_default();
         let is_action = path.starts_with("actions/");
-        let (agent, tools) = (agent(&self.world.application), tools(&self.world.application));
-        let mut command = self.charm.command(&format!("{agent}/dispatch"), &agent, None);
+        let (application, number) = (&self.world.application, self.world.number);
+        let (agent, tools) = (agent(application, number), tools(application, number));
+        let mut command = self.containers.command(&format!("{agent}/dispatch"), &agent);
         command
             .env_clear()
+            .envs(self.containers.environment())
             .env("PATH", format!("{tools}:/usr/bin:/bin"))
             .env("JUJU_DISPATCH_PATH", path)
             .env("JUJU_HOOK_NAME", if is_action { "" } else { name })
-            .env("JUJU_UNIT_NAME", format!("{}/0", self.world.application))
+            .env("JUJU_UNIT_NAME", format!("{application}/{number}"))
             .env("JUJU_MODEL_NAME", MODEL)
             .env("JUJU_MODEL_UUID", MODEL_UUID)
             .env("JUJU_VERSION", "3.6.11")
             .env("JUJU_CHARM_DIR", &agent)
-            .env("FAKEJUJU_DIR", "/juju")
-            .env("KUBECONFIG", KUBECONFIG);
+            .env("FAKEJUJU_DIR", self.containers.world_inside());
         for (name, value) in more {
             if value.is_empty() {
                 command.env_remove(name)
@@ -313,7 +253,7 @@ impl<'c> Unit<'c> {
                 command.env(name, value)
             };
         }
-        let error_log = self.path("stderr");
+        let error_log = self.folder.path().join("stderr");
         let stderr = std::fs::File::create(&error_log).map_err(Error::io("make", &error_log))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         self.world.begin(path, more)?;
@@ -328,15 +268,21 @@ impl<'c> Unit<'c> {
             (after("SIGKILL_AFTER_MS"), rustix::process::Signal::KILL),
         ];
         let mut trust = after("TRUST_AFTER_MS");
+        let mut daemon = after("KILL_DAEMON_AFTER_MS");
         let mut use_of = Use::default();
         let status = loop {
             for (after, signal) in &mut signals {
                 if after.take_if(|after| started.elapsed() >= *after).is_some() {
-                    kill(&child, *signal);
+                    kill(child.id(), *signal);
                 }
             }
             if trust.take_if(|after| started.elapsed() >= *after).is_some() {
                 trust::set(self.cluster, &self.world.application, true)?;
+            }
+            if daemon.take_if(|after| started.elapsed() >= *after).is_some()
+                && let Some(pid) = self.daemon_pid()
+            {
+                kill(pid, rustix::process::Signal::KILL);
             }
             use_of.look(child.id());
             if let Some(status) = child.try_wait().map_err(Error::io("wait for", "dispatch"))? {
@@ -361,7 +307,7 @@ impl<'c> Unit<'c> {
 
     /// What Pebble and the daemon wrote.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.path("pebble.log")).unwrap_or_default()
+        self.containers.log()
     }
 
     /// Number of the process that is the daemon.
@@ -370,19 +316,33 @@ impl<'c> Unit<'c> {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let words = std::fs::read(entry.path().join("cmdline")).ok()?;
             let is_daemon = words.starts_with(b"/usr/bin/trainerd\0daemon\0--juju");
-            (is_daemon && self.workload.holds(pid)).then_some(pid)
+            (is_daemon && self.containers.holds(pid)).then_some(pid)
         })
     }
 }
 
 /// Where Juju unpacks the charm of a unit.
-fn agent(application: &str) -> String {
-    format!("/var/lib/juju/agents/unit-{application}-0/charm")
+fn agent(application: &str, number: usize) -> String {
+    format!("/var/lib/juju/agents/unit-{application}-{number}/charm")
 }
 
 /// Where Juju puts the hook tools of a unit.
-fn tools(application: &str) -> String {
-    format!("/var/lib/juju/tools/unit-{application}-0")
+fn tools(application: &str, number: usize) -> String {
+    format!("/var/lib/juju/tools/unit-{application}-{number}")
+}
+
+/// Puts Juju's tools into a folder: a link each to a program beside them.
+fn link_tools(folder: &Path) -> Result<(), Error> {
+    for tool in TOOLS {
+        let place = folder.join(tool);
+        std::os::unix::fs::symlink(HOOK_TOOL, &place).map_err(Error::io("link", &place))?;
+    }
+    Ok(())
+}
+
+/// The packed charm that is played, where there is one.
+fn packed() -> Option<PathBuf> {
+    std::env::var_os("TRAINERD_CHARM_FILE").map(PathBuf::from)
 }
 
 /// Unpacks a packed charm.
@@ -425,15 +385,9 @@ impl Use {
 }
 
 /// Signals a process; one that has ended meanwhile is none.
-fn kill(child: &Child, signal: rustix::process::Signal) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+fn kill(pid: u32, signal: rustix::process::Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, signal);
-    }
-}
-
-impl Drop for Unit<'_> {
-    fn drop(&mut self) {
-        self.stop_container();
     }
 }
 

@@ -18,6 +18,8 @@
 //! fault config-get 1 1 ERROR no                that call of the tool (0: each) ends so; `fault TOOL slow MS`: so late
 //! action pause reason=maintenance              runs an action; `result state done`, `failed TEXT` look at it
 //! calls status-set 0                           how often the last hook called a tool; `calls 4`: all
+//! kill-daemon after 700                        kills it so many milliseconds later; KILL_DAEMON_AFTER_MS=700 in a hook
+//! remember, left-over PART…                    all that is stored now and was not then has such a part in its key
 //! kill-daemon, freeze-daemon, thaw-daemon      signals it; `old-daemon 0.0.9` answers in its place, another API
 //! pebble POST 0                                requests of that method that Pebble answered since the mark
 //! trust false                                  what `juju trust` does, or takes back
@@ -32,6 +34,10 @@
 //! field-soon …, absent-soon …                  the same within 20 seconds; `labelled KIND LABEL=VALUE 0`: how many
 //! apply mesh.yaml                              makes the objects of that file in `objects`; `edit KIND NAME {json}`
 //! images PREFIX, images told                   all images in the cluster begin so; are what the action told
+//! deploy, scale 2, unit 1                      what Juju makes of the application; so many units; what follows is of that one
+//! pod goes                                     the unit's pod is deleted, and another comes
+//! juju status                                  shows all units
+//! job a sleeps 600, job-runs a, job-goes a     a TrainJob whose pod sleeps; `job-undisturbed a`: it is the same pod still
 //! bag 3 app-bag scrape_jobs CONTAINS           what we wrote, or `bag-empty 3 app-bag`; stderr TEXT is what a hook
 //!                                              warned of
 //! ```
@@ -39,16 +45,18 @@
 mod container;
 mod look;
 mod objects;
+mod pods;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{Fired, MODEL, Programs, Unit};
+use super::{Fired, MODEL, Programs, Unit, trust};
 use crate::cluster::Mark;
 use crate::standin::Behaviour;
-use crate::{Error, TestCluster};
+use crate::{Error, TestCluster, stack};
 
 /// How long `until` goes on.
 const UNTIL: Duration = Duration::from_mins(2);
@@ -68,41 +76,45 @@ pub struct Outcome {
 
 /// Plays a scenario in an empty cluster.
 pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Result<Outcome, Error> {
-    let started = Instant::now();
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    play_text(cluster, programs, &name_of(path), &text)
+}
+
+/// As [`play`], of a text.
+fn play_text(
+    cluster: &mut TestCluster,
+    programs: &Programs,
+    name: &str,
+    text: &str,
+) -> Result<Outcome, Error> {
     cluster.restore_empty()?;
     super::namespace(cluster)?;
-    let application =
-        text.lines().find_map(|line| line.strip_prefix("application ")).unwrap_or("kubeflow-trainer");
-    let mut stage = Stage {
-        unit: Unit::new(cluster, programs, application)?,
-        cluster,
-        last: None,
-        mark: None,
-        pid: None,
-        served: 0,
-        noticed: String::new(),
-        shown: Vec::new(),
-        silent: None,
-        transcript: Vec::new(),
-    };
+    let unit = Unit::new(cluster, programs, application_of(text))?;
     cluster.block_on(cluster.proxy().begin(Vec::new()));
-    let mut failure = None;
-    for (number, line) in (1..).zip(text.lines()) {
-        let step = line.trim();
-        if step.is_empty() || step.starts_with('#') || step.starts_with("application ") {
-            continue;
-        }
-        if let Err(why) = stage.step(step)? {
-            failure = Some(stage.account(number, step, &why));
-            break;
-        }
-        let (word, message) = stage.unit.world.status("unit-status");
-        stage.transcript.push(format!("{step:<60} {word} {message}"));
-    }
+    let outcome = Stage::new(cluster, programs, unit).play(name, text);
     cluster.behave(Behaviour::default());
-    let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Outcome { name, took: started.elapsed(), failure, transcript: stage.transcript })
+    Ok(outcome)
+}
+
+/// Plays a scenario whose units have pods, in a cluster with a node that runs on this machine.
+pub fn play_in_pods(cluster: &TestCluster, programs: &Programs, path: &Path) -> Result<Outcome, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let application = application_of(&text);
+    super::namespace(cluster)?;
+    trust::account(cluster, application)?;
+    let unit = Unit::in_pod(cluster, programs, application, 0)?;
+    let outcome = Stage::new(cluster, programs, unit).play(&name_of(path), &text);
+    trust::forget(cluster, application)?;
+    cluster.delete(&stack::namespace(), "", MODEL)?;
+    Ok(outcome)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn application_of(text: &str) -> &str {
+    text.lines().find_map(|line| line.strip_prefix("application ")).unwrap_or("kubeflow-trainer")
 }
 
 fn tail(log: &str) -> String {
@@ -111,8 +123,13 @@ fn tail(log: &str) -> String {
 }
 
 struct Stage<'c> {
+    /// The unit that steps are about.
     unit: Unit<'c>,
+    /// The application's others.
+    others: Vec<Unit<'c>>,
     cluster: &'c TestCluster,
+    programs: &'c Programs,
+    started: Instant,
     last: Option<Fired>,
     mark: Option<Mark>,
     pid: Option<u32>,
@@ -124,6 +141,10 @@ struct Stage<'c> {
     shown: Vec<(String, String)>,
     /// Somebody who accepts calls and never answers.
     silent: Option<std::net::TcpListener>,
+    /// The keys of all that was stored when that was to be remembered.
+    known: BTreeSet<String>,
+    /// The TrainJob's pod that ran last.
+    trained: Value,
     transcript: Vec<String>,
 }
 
@@ -137,6 +158,55 @@ fn held(holds: bool, why: impl FnOnce() -> String) -> Held {
 /// Whether a text is as wanted; a wanted text that ends in … stands for all that begin so.
 fn matches(text: &str, wanted: &str) -> bool {
     wanted.strip_suffix('…').map_or(text == wanted, |beginning| text.starts_with(beginning))
+}
+
+impl<'c> Stage<'c> {
+    fn new(cluster: &'c TestCluster, programs: &'c Programs, unit: Unit<'c>) -> Self {
+        Self {
+            unit,
+            others: Vec::new(),
+            cluster,
+            programs,
+            started: Instant::now(),
+            last: None,
+            mark: None,
+            pid: None,
+            served: 0,
+            noticed: String::new(),
+            shown: Vec::new(),
+            silent: None,
+            known: BTreeSet::new(),
+            trained: Value::Null,
+            transcript: Vec::new(),
+        }
+    }
+
+    /// Plays all steps, as far as they hold.
+    fn play(mut self, name: &str, text: &str) -> Outcome {
+        let mut failure = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            let step = line.trim();
+            if step.is_empty() || step.starts_with('#') || step.starts_with("application ") {
+                continue;
+            }
+            let held = self.step(step).unwrap_or_else(|error| Err(error.to_string()));
+            self.tell(step);
+            if let Err(why) = held {
+                failure = Some(self.account(number, step, &why));
+                break;
+            }
+        }
+        let (name, took, transcript) = (name.to_owned(), self.started.elapsed(), self.transcript);
+        Outcome { name, took, failure, transcript }
+    }
+
+    /// A line of the transcript: when, what, and what `juju status` shows of the unit.
+    fn tell(&mut self, what: &str) {
+        let (at, world) = (self.started.elapsed().as_secs_f64(), &self.unit.world);
+        let (word, message) = world.status("unit-status");
+        let line = format!("{at:>6.1} s  {what:<60} /{} {word} {message}", world.number);
+        self.transcript.push(line.trim_end().to_owned());
+    }
 }
 
 impl Stage<'_> {
@@ -213,6 +283,9 @@ impl Stage<'_> {
             }
             ("action", [name, parameters @ ..]) => self.action(name, parameters)?,
             _ => {
+                if let Some(held) = self.in_pods(verb, &words)? {
+                    return Ok(held);
+                }
                 return match self.contain(verb, &words)? {
                     Some(held) => Ok(held),
                     None => match self.change(verb, rest, &words)? {
@@ -280,10 +353,21 @@ impl Stage<'_> {
         Ok(held(took <= budget, || format!("it took {took:?} of {budget:?}")))
     }
 
+    /// Fires the daemon's notice; what it changes is worth a line.
+    fn notified(&mut self) -> Result<Held, Error> {
+        const NOTICE: &str = "trainerd-pebble-custom-notice";
+        let before = self.unit.world.status("unit-status");
+        let fired = self.hook(NOTICE, &[])?;
+        if self.unit.world.status("unit-status") != before {
+            self.tell(&format!("  {NOTICE}"));
+        }
+        Ok(fired)
+    }
+
     fn until(&mut self, word: &str, message: &str) -> Result<Held, Error> {
         let end = Instant::now() + UNTIL;
         loop {
-            let fired = self.hook("trainerd-pebble-custom-notice", &[])?;
+            let fired = self.notified()?;
             let (now, said) = self.unit.world.status("unit-status");
             if fired.is_err() || (now == word && matches(&said, message)) {
                 return Ok(fired);

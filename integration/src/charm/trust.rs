@@ -29,6 +29,12 @@ fn rules(trusted: bool, kind: &str) -> Value {
 
 /// A kubeconfig of the application's service account, which is trusted at first.
 pub(super) fn kubeconfig(cluster: &TestCluster, application: &str) -> Result<PathBuf, Error> {
+    account(cluster, application)?;
+    cluster.kubeconfig_with(&cluster.token(MODEL, application)?)
+}
+
+/// Makes the application's service account, which is trusted at first.
+pub(super) fn account(cluster: &TestCluster, application: &str) -> Result<(), Error> {
     let name = cluster_name(application);
     let meta = json!({"name": application, "namespace": MODEL});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta});
@@ -50,7 +56,16 @@ pub(super) fn kubeconfig(cluster: &TestCluster, application: &str) -> Result<Pat
             &binding,
         )?;
     }
-    cluster.kubeconfig_with(&cluster.token(MODEL, application)?)
+    Ok(())
+}
+
+/// Takes the application's rights away, which no namespace does.
+pub(super) fn forget(cluster: &TestCluster, application: &str) -> Result<(), Error> {
+    let name = cluster_name(application);
+    for (what, plural) in [("ClusterRoleBinding", "clusterrolebindings"), ("ClusterRole", "clusterroles")] {
+        cluster.delete(&kind(GROUP, what, plural, false), "", &name)?;
+    }
+    Ok(())
 }
 
 /// Does what `juju trust` does, or takes it back.

@@ -11,6 +11,8 @@ use crate::Error;
 pub struct World {
     /// Name of the application.
     pub application: String,
+    /// Number of the unit.
+    pub(super) number: usize,
     folder: PathBuf,
     /// See `integration/cluster/juju/hook-tool/world.go`.
     pub content: Value,
@@ -18,7 +20,7 @@ pub struct World {
 
 impl World {
     /// A unit that leads, with the options at their defaults but for what makes a test quick.
-    pub(super) fn new(application: &str, folder: &Path) -> Result<Self, Error> {
+    pub(super) fn new(application: &str, number: usize, folder: &Path) -> Result<Self, Error> {
         let path = super::workspace().join("config.yaml");
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", path))?;
         let schema: Value =
@@ -28,12 +30,12 @@ impl World {
             options.map(|(name, option)| (name.clone(), option["default"].clone())).collect();
         config.insert("small-footprint".into(), true.into());
         config.insert("settle".into(), 0.into());
-        let unit = format!("{application}/0");
+        let unit = format!("{application}/{number}");
         let content = json!({
             "app": application,
             "unit": unit,
             "config": config,
-            "leader": [true],
+            "leader": [number == 0],
             "units": {unit.clone(): "active"},
             "relations": {},
             "state": {},
@@ -45,7 +47,28 @@ impl World {
             "faults": [],
             "logs": [],
         });
-        Ok(Self { application: application.to_owned(), folder: folder.to_owned(), content })
+        Ok(Self { application: application.to_owned(), number, folder: folder.to_owned(), content })
+    }
+
+    /// From now on it lies in that folder.
+    pub(super) fn move_to(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.folder);
+    }
+
+    /// Takes over what Juju's controller knows once for all units, from what another unit's hooks made of it.
+    pub(super) fn share(&mut self, other: &Self) {
+        for key in ["config", "units", "app-status", "resources", "addresses"] {
+            self.content[key] = other.content[key].clone();
+        }
+        let Some(relations) = other.content["relations"].as_object() else { return };
+        let own = self.content["relations"].take();
+        let shared = relations.iter().map(|(id, relation)| {
+            let mut relation = relation.clone();
+            // But for what each unit says for itself.
+            relation["unit-bag"] = own[id]["unit-bag"].as_object().cloned().unwrap_or_default().into();
+            (id.clone(), relation)
+        });
+        self.content["relations"] = shared.collect::<Map<String, Value>>().into();
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -57,7 +57,8 @@ pub static ALL: [&Entry; 8] = [
     &COREDNS,
     &Entry {
         part: &parts::JOBSET_0_11_1,
-        references: &["registry.k8s.io/jobset/jobset:v0.11.1"],
+        // The other is that of a mirror, for those who bump an image.
+        references: &["registry.k8s.io/jobset/jobset:v0.11.1", "registry.example/mirror/jobset:v0.11.1"],
         program: "/manager",
     },
     &Entry {

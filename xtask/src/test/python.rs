@@ -1,4 +1,4 @@
-//! An interpreter with the packages of the Python client's tests, made once a machine.
+//! Interpreters with the packages of tests, made once a machine.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,13 +11,24 @@ use crate::files;
 use crate::home::Home;
 use crate::terminal::say;
 
-/// The packages, with their digests.
-const REQUIREMENTS: &str = "python/trainerd-data-cache/tests/requirements.txt";
+/// Packages with their digests, and what takes them.
+pub(super) struct Requirements {
+    file: &'static str,
+    whose: &'static str,
+}
+
+/// Those of the Python client's tests.
+pub(super) const CLIENT: Requirements =
+    Requirements { file: "python/trainerd-data-cache/tests/requirements.txt", whose: "the Python client" };
+
+/// Those of whoever reads the charm's databags.
+pub(super) const DATABAGS: Requirements =
+    Requirements { file: "integration/databags/requirements.txt", whose: "the charm's databags" };
 
 /// The interpreter of a virtual environment in the cache, made where it is missing. By what it is made of it has its
 /// name, so that another version is another one.
-pub(super) fn interpreter(home: &Home) -> Result<PathBuf, Error> {
-    let requirements = home.checkout().join(REQUIREMENTS);
+pub(super) fn interpreter(home: &Home, wanted: &Requirements) -> Result<PathBuf, Error> {
+    let requirements = home.checkout().join(wanted.file);
     let version = run(Command::new("python3").arg("--version"))?.stdout;
     let mut key = Sha256::new();
     key.update(files::read(&requirements)?);
@@ -28,7 +39,7 @@ pub(super) fn interpreter(home: &Home) -> Result<PathBuf, Error> {
     if is_made.exists() {
         return Ok(interpreter);
     }
-    say("installing pyarrow for the tests of the Python client");
+    say(format_args!("installing the packages for the tests of {}", wanted.whose));
     files::remove_folder(&folder)?;
     files::make_folder(&home.python())?;
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;

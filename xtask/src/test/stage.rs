@@ -74,7 +74,7 @@ impl Stage {
         match program.target.as_str() {
             _ if PURE.into_iter().any(is_in) => Self::Pure,
             _ if is_in("xtask") => Self::Xtask,
-            "native_node" | "admission" if is_in("integration") => Self::Node,
+            "native_node" | "admission" | "charm_pods" if is_in("integration") => Self::Node,
             _ if is_in("integration") => Self::Integration,
             "api_server" if ["crates/cluster", "crates/initializer"].into_iter().any(is_in) => {
                 Self::ApiServer
@@ -103,6 +103,7 @@ mod tests {
             ("integration", "torture", Stage::Integration),
             ("integration", "native_node", Stage::Node),
             ("integration", "admission", Stage::Node),
+            ("integration", "charm_pods", Stage::Node),
             ("crates/brand-new", "admission", Stage::Product),
         ] {
             let program =

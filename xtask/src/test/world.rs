@@ -68,7 +68,7 @@ impl World<'_> {
         }
         let suite = self.suite();
         let suite = if has_browser() { suite.variable("TRAINERD_CHROMIUM_REQUIRED", "1") } else { suite };
-        let suite = match python::interpreter(self.home) {
+        let suite = match python::interpreter(self.home, &python::CLIENT) {
             Ok(python) => suite.variable("TRAINERD_PYTHON", python),
             Err(error) => {
                 say(format_args!("without pyarrow the Python client is not tested: {error}"));
@@ -127,6 +127,13 @@ impl World<'_> {
     fn integration(&self, counts: &mut Counts) -> Result<String, Error> {
         let suite = self.suite().with_binaries()?;
         let suite = if self.whole_charm { suite.variable("TRAINERD_CHARM", "all") } else { suite };
+        let suite = match python::interpreter(self.home, &python::DATABAGS) {
+            Ok(python) => suite.variable("TRAINERD_CHARM_PYTHON", python),
+            Err(error) => {
+                say(format_args!("without the consumers' libraries no databag is read by them: {error}"));
+                suite
+            }
+        };
         if let Some(kubeconfig) = &self.given {
             let suite = suite.variable("TRAINERD_TEST_CLUSTER", "existing");
             return tests(&suite.variable("KUBECONFIG", kubeconfig.clone()), Stage::Integration, counts);

@@ -16,16 +16,22 @@ impl Stage<'_> {
                 Ok(())
             }
             ("container", ["stops"]) => {
-                self.unit.stop_container();
+                self.unit.local()?.stop();
                 Ok(())
             }
             ("container", ["none"]) => {
-                self.unit.without_container()?;
+                self.unit.local()?.without_workload()?;
                 Ok(())
             }
             ("notices", ["until", word, message @ ..]) => self.notices(word, &message.join(" "))?,
             ("kill-daemon", ["maybe"]) if self.unit.daemon_pid().is_none() => Ok(()),
             ("kill-daemon", [] | ["maybe"]) => self.signal(Signal::KILL),
+            ("kill-daemon", ["after", ms]) => {
+                std::thread::sleep(Duration::from_millis(ms.parse().unwrap_or_default()));
+                // It may not be there at that instant.
+                let _ = self.signal(Signal::KILL);
+                Ok(())
+            }
             ("freeze-daemon", []) => self.signal(Signal::STOP),
             ("thaw-daemon", []) => self.signal(Signal::CONT),
             ("old-daemon", [version]) => {
@@ -52,7 +58,7 @@ impl Stage<'_> {
             let told = self.unit.notice()?;
             if let Some(at) = told.filter(|at| *at != self.noticed) {
                 self.noticed = at;
-                let fired = self.hook("trainerd-pebble-custom-notice", &[])?;
+                let fired = self.notified()?;
                 let (now, said) = self.unit.world.status("unit-status");
                 if fired.is_err() || (now == word && matches(&said, message)) {
                     return Ok(fired);

@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::{Held, MODEL, Stage, held, matches, objects};
 use crate::{Error, stack};
 
+/// For what is removed to be gone.
+const LEAVING: Duration = Duration::from_mins(1);
+
 /// How long what happens soon may take.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -41,6 +44,11 @@ impl Stage<'_> {
                 self.served = self.unit.log().lines().count();
                 Ok(())
             }
+            ("remember", []) => {
+                self.known = self.cluster.keys()?;
+                Ok(())
+            }
+            ("left-over", parts) => self.left_over(parts)?,
             ("same-daemon", []) => {
                 let now = self.unit.daemon_pid();
                 held(now.is_some() && now == self.pid, || format!("{:?} became {now:?}", self.pid))
@@ -124,6 +132,23 @@ impl Stage<'_> {
                 Ok(())
             }
             _ => Err("no such step".to_owned()),
+        })
+    }
+
+    /// Whether all that is stored now and was not when it was remembered has one of these parts in its key.
+    fn left_over(&self, parts: &[&str]) -> Result<Held, Error> {
+        // What is told of what happened goes by itself, and so do leases of those who end.
+        let passes = |key: &String| key.contains("/events/") || key.contains("/leases/");
+        let mut left = Vec::new();
+        let is_clear = || {
+            left = self.cluster.keys()?.difference(&self.known).cloned().collect();
+            left.retain(|key| !passes(key) && !parts.iter().any(|part| key.contains(part)));
+            Ok(left.is_empty())
+        };
+        // Pods go after their Deployments.
+        Ok(match self.cluster.wait_until("nothing to be left over", LEAVING, is_clear) {
+            Err(Error::Restless { .. }) => Err(format!("left over: {left:#?}")),
+            other => other.map(Ok)?,
         })
     }
 

@@ -45,7 +45,7 @@ impl Stage<'_> {
             ("trust", [whether]) => {
                 trust::set(self.cluster, &self.unit.world.application, *whether == "true")?;
             }
-            ("proxied", []) => self.unit.use_proxy()?,
+            ("proxied", []) => self.unit.local()?.use_proxy()?,
             ("api", ["down"]) => {
                 let when = When::Each { of: 1, times: None };
                 self.cluster.proxy().add(Rule { when, fault: Fault::Reset });
