@@ -1,5 +1,6 @@
 //! The charm without Juju: each scenario is a text file, played with Juju's own hook tools, the real Pebble and a real
 //! control plane. `TRAINERD_CHARM=all` plays every one, else a spread; `TRAINERD_CHARM=NAME` those whose name has it.
+//! Lives with kills at random instants are made from seeds (`TRAINERD_CHARM_SEEDS=1-20`).
 //! `TRAINERD_CHARM_FILE` names a packed charm (`cargo xtask charm` makes one), whose program they are played with in the
 //! place of this build's.
 
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trainerd_integration::TestCluster;
-use trainerd_integration::charm::{Fired, Programs, Unit, namespace, play, workspace};
+use trainerd_integration::charm::{
+    Fired, Programs, Unit, killed_life, namespace, play, play_text, workspace,
+};
 
 /// Those that a run of all tests plays.
 const SPREAD: [&str; 7] = [
@@ -68,6 +71,37 @@ fn every_scenario_holds() -> Result<(), Box<dyn Error>> {
     }
     println!("{passed} scenarios passed, {} failed", failed.len());
     assert!(failed.is_empty() && passed > 0, "{failed:?}");
+    Ok(())
+}
+
+/// Lives that are played where `TRAINERD_CHARM_SEEDS=FIRST-LAST` names no others.
+const SEEDS: [u64; 2] = [3, 11];
+
+fn seeds() -> Result<Vec<u64>, Box<dyn Error>> {
+    let Some(asked) = std::env::var_os("TRAINERD_CHARM_SEEDS") else { return Ok(SEEDS.to_vec()) };
+    let asked = asked.into_string().map_err(|_| "TRAINERD_CHARM_SEEDS is no text")?;
+    let (first, last) = asked.split_once('-').unwrap_or((&asked, &asked));
+    Ok((first.parse()?..=last.parse()?).collect())
+}
+
+#[test]
+fn whatever_is_killed_the_next_hook_converges_and_nothing_is_left_over() -> Result<(), Box<dyn Error>> {
+    let mut cluster = TestCluster::take()?;
+    if !cluster.is_local() {
+        println!("skipped: the daemon's port is the unit's own only in the local cluster's network");
+        return Ok(());
+    }
+    let programs = Programs::find()?;
+    let mut failed = Vec::new();
+    for seed in seeds()? {
+        let outcome = play_text(&mut cluster, &programs, &format!("seed {seed}"), &killed_life(seed))?;
+        println!("{} in {:.1?}", outcome.name, outcome.took);
+        if let Some(failure) = outcome.failure {
+            println!("{}\n    FAILED {failure}", outcome.transcript.join("\n"));
+            failed.push(seed);
+        }
+    }
+    assert!(failed.is_empty(), "TRAINERD_CHARM_SEEDS=N plays one of {failed:?}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! hook wrote to databags and state counts once it ended with 0.
 
 mod containers;
+mod kills;
 mod local;
 mod pod;
 mod root;
@@ -22,9 +23,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::containers::Containers;
+pub use self::kills::killed_life;
 use self::local::Local;
 use self::pod::Pod;
-pub use self::scenario::{Outcome, play, play_in_pods};
+pub use self::scenario::{Outcome, play, play_in_pods, play_text};
 pub use self::world::World;
 use crate::cluster::TestCluster;
 use crate::{Error, cluster, stack};

@@ -81,7 +81,7 @@ pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Resu
 }
 
 /// As [`play`], of a text.
-fn play_text(
+pub fn play_text(
     cluster: &mut TestCluster,
     programs: &Programs,
     name: &str,
