@@ -84,7 +84,7 @@ fn databags_are_accepted_by_those_that_read_them() -> Result {
     let faults: [(Value, &str); 12] = [
         (
             changed(&bags, metrics, "scrape_metadata", |it| {
-                it["model_uuid"] = "0d1a0b1e-2b3c-1d5e-8f90-1".into()
+                it["model_uuid"] = "0d1a0b1e-2b3c-1d5e-8f90-1".into();
             })?,
             "InvalidUUIDError",
         ),
@@ -96,13 +96,13 @@ fn databags_are_accepted_by_those_that_read_them() -> Result {
         ),
         (
             changed(&bags, metrics, "alert_rules", |it| {
-                it["groups"][0]["rules"][0]["expression"] = "up".into()
+                it["groups"][0]["rules"][0]["expression"] = "up".into();
             })?,
             "should have",
         ),
         (
             changed(&bags, grafana, "dashboards", |it| {
-                it["templates"][file]["content"] = "bm8gZGFzaGJvYXJk".into()
+                it["templates"][file]["content"] = "bm8gZGFzaGJvYXJk".into();
             })?,
             "LZMAError",
         ),

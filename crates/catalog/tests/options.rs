@@ -43,6 +43,7 @@ fn a_hosted_reconciler_fits_what_the_native_one_does() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn every_rule_has_its_text() {
     let digest_only = format!("x@{DIGEST} y");
     let cases: &[Case<'_>] = &[

@@ -256,7 +256,9 @@ impl Download {
                 let mut hasher = std::mem::take(&mut written.hasher);
                 written.hasher = blocking(move || {
                     own.write(&pieces, at)?;
-                    pieces.iter().for_each(|piece| hasher.update(piece));
+                    for piece in &pieces {
+                        hasher.update(piece);
+                    }
                     Ok(hasher)
                 })
                 .await?;

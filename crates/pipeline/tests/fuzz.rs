@@ -6,6 +6,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
     reason = "a test stops where it is surprised"
 )]
 
@@ -26,7 +28,7 @@ use trainerd_pipeline::{Facts, FixedSshKey, Lookup, Mode, Profile};
 /// No PriorityClasses.
 static NO_CLASSES: BTreeMap<String, Lookup> = BTreeMap::new();
 
-fn facts<'a>(mode: Mode, profile: Profile, job_set: Option<&'a Value>) -> Facts<'a> {
+fn facts(mode: Mode, profile: Profile, job_set: Option<&Value>) -> Facts<'_> {
     Facts {
         mode,
         profile,

@@ -156,7 +156,7 @@ fn answer(verdict: Verdict) -> Answer {
 
 /// An object of a create may leave its namespace out, which the request names.
 fn in_namespace(mut object: Value, namespace: &str) -> Value {
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         let named = metadata.get("namespace").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
         if !named && !namespace.is_empty() {
             metadata.insert("namespace".to_owned(), namespace.into());

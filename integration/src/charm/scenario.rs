@@ -203,8 +203,8 @@ impl<'c> Stage<'c> {
     /// A line of the transcript: when, what, and what `juju status` shows of the unit.
     fn tell(&mut self, what: &str) {
         let (at, world) = (self.started.elapsed().as_secs_f64(), &self.unit.world);
-        let (word, message) = world.status("unit-status");
-        let line = format!("{at:>6.1} s  {what:<60} /{} {word} {message}", world.number);
+        let (status, message) = world.status("unit-status");
+        let line = format!("{at:>6.1} s  {what:<60} /{} {status} {message}", world.number);
         self.transcript.push(line.trim_end().to_owned());
     }
 }

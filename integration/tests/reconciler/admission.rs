@@ -71,6 +71,7 @@ fn with_initializers(name: &str, kinds: &[&str]) -> Value {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn train_jobs_are_admitted_or_refused_as_the_reference_does() -> Result {
     let world = World::new(&Start::default())?;
     let make = |object: &Value| world.cluster.create(&runtime(), object);

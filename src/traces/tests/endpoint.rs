@@ -177,9 +177,9 @@ async fn an_endpoint_with_https_is_spoken_to_with_tls() {
     assert_eq!(complaints(&output), 1, "it is no server: {output:?}");
 }
 
-/// How often the log says that traces are not taken.
+/// How often the log says that the collector takes no traces.
 fn complaints(output: &Output) -> usize {
-    String::from_utf8_lossy(&output.stderr).matches("traces are not taken").count()
+    String::from_utf8_lossy(&output.stderr).matches("does not accept traces").count()
 }
 
 #[tokio::test]

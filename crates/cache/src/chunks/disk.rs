@@ -46,12 +46,11 @@ impl Folder {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             io::Error::other("another process uses it; each worker needs a folder of its own")
         })?;
-        let limit = match disk.bytes {
-            Some(bytes) => bytes,
-            None => {
-                let volume = rustix::fs::statvfs(&disk.folder)?;
-                (volume.f_bavail * volume.f_frsize + taken(&disk.folder)?) / 10 * 8
-            }
+        let limit = if let Some(bytes) = disk.bytes {
+            bytes
+        } else {
+            let volume = rustix::fs::statvfs(&disk.folder)?;
+            (volume.f_bavail * volume.f_frsize + taken(&disk.folder)?) / 10 * 8
         };
         Ok(Self { path: disk.folder.clone(), limit, _lock: lock })
     }
@@ -187,10 +186,13 @@ impl Disk {
         let path = self.file(key, WHOLE);
         let read = tokio::task::spawn_blocking(move || pages(&path)).await.ok()?;
         match read {
-            Ok(bytes) => match file::read(&bytes) {
-                Some(chunk) => return Some(chunk),
-                None => tracing::warn!(unit = key.0, chunk = key.1, "a chunk on the disk is damaged"),
-            },
+            Ok(bytes) => {
+                let chunk = file::read(&bytes);
+                if chunk.is_some() {
+                    return chunk;
+                }
+                tracing::warn!(unit = key.0, chunk = key.1, "a chunk on the disk is damaged");
+            }
             Err(error) => self.turn_off("read from", &error),
         }
         self.forget(key);

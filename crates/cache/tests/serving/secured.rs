@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use futures::TryStreamExt as _;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -18,8 +18,9 @@ use crate::group::{Group, client, dial, write};
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Issuer {
+fn authority(name: &str) -> Issuer {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -107,7 +108,7 @@ async fn count(info: FlightInfo, connector: &TlsConnector) -> usize {
 async fn rows_are_read_over_tls_and_not_without_it() {
     let (rows, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&rows.path().join("a.parquet"), 0..500, 100);
-    let (issuer, other) = (authority(), authority());
+    let (issuer, other) = (authority("ours"), authority("another"));
     save(files.path(), &issue(&issuer, |_| {}), &issuer);
     // That the group gets ready says that the head reaches its workers.
     let group = start(rows.path(), &variables(files.path(), false)).await;
@@ -122,7 +123,7 @@ async fn rows_are_read_over_tls_and_not_without_it() {
 async fn clients_show_certificates_of_the_authority_that_are_still_good() {
     let (rows, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&rows.path().join("a.parquet"), 0..500, 100);
-    let (issuer, other) = (authority(), authority());
+    let (issuer, other) = (authority("ours"), authority("another"));
     save(files.path(), &issue(&issuer, |_| {}), &issuer);
     let group = start(rows.path(), &variables(files.path(), true)).await;
     let good = connector(&issuer, Some(&issue(&issuer, |_| {})));
@@ -142,7 +143,7 @@ async fn clients_show_certificates_of_the_authority_that_are_still_good() {
 async fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_cuts_nobody_off() {
     let (rows, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&rows.path().join("a.parquet"), 0..200_000, 10_000);
-    let issuer = authority();
+    let issuer = authority("ours");
     let first = issue(&issuer, |_| {});
     save(files.path(), &first, &issuer);
     let mut group = start(rows.path(), &variables(files.path(), false)).await;

@@ -156,13 +156,11 @@ impl Settings {
         let disk = set("WORKER_DISK").map(|value| {
             let bytes =
                 value.parse::<Quantity>().ok().and_then(|quantity| u64::try_from(quantity.ceil()).ok());
-            match bytes.filter(|bytes| *bytes >= LEAST_DISK) {
-                Some(bytes) => Ok((value, bytes)),
-                None => {
-                    let allowed = "a quantity of Kubernetes of at least 256Mi";
-                    Err(Error::Value { name: "WORKER_DISK", value, allowed })
-                }
-            }
+            let Some(bytes) = bytes.filter(|bytes| *bytes >= LEAST_DISK) else {
+                let allowed = "a quantity of Kubernetes of at least 256Mi";
+                return Err(Error::Value { name: "WORKER_DISK", value, allowed });
+            };
+            Ok((value, bytes))
         });
         let image =
             if shared.is_some() { set("CACHE_IMAGE").unwrap_or_default() } else { needed("CACHE_IMAGE")? };

@@ -247,7 +247,7 @@ impl Source for Objects {
         let what = file.key.clone();
         let answer = self.store.get_opts(&self.path(&file.key)?, options).await;
         let answer = answer.map_err(|error| meaning(&what, error))?;
-        if answer.meta.e_tag.map(|etag| quoted(&etag)) != file.version {
+        if answer.meta.e_tag.as_deref().map(quoted) != file.version {
             let why = "it has another ETag than when it was listed".to_owned();
             return Err(Error::Changed { what, why });
         }

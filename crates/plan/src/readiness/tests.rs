@@ -376,6 +376,7 @@ fn pod(status: Value) -> Value {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn a_pod_says_why_it_does_not_run() {
     let unscheduled = |reason: &str, message: &str| {
         pod(json!({"phase": "Pending", "conditions": [
