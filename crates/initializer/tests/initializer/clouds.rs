@@ -81,9 +81,11 @@ fn google_key(endpoint: &str) -> String {
 
 fn google(objects: &BTreeMap<String, Bytes>) -> Option<Cloud> {
     let server = Server::start("TRAINERD_GCS_SERVER", "fake-gcs-server", |address| {
+        // The host without a port: it is asked by way of another port, too.
         let arguments = format!(
-            "-scheme http -host 127.0.0.1 -port {} -backend memory -public-host {address}",
-            address.port()
+            "-scheme http -host 127.0.0.1 -port {} -backend memory -public-host {}",
+            address.port(),
+            address.ip()
         );
         arguments.split(' ').map(str::to_owned).collect()
     })?;
