@@ -139,7 +139,7 @@ fn every_framework_has_its_objects_and_its_ends() -> Result {
     assert_eq!(pod["metadata"]["annotations"]["scheduling.k8s.io/group-name"], "volcano-1");
 
     // Torch.
-    let torch = a_runtime("torch", &json!({"numNodes": 1, "torch": {"numProcPerNode": "auto"}}));
+    let torch = a_runtime("torch", &json!({"numNodes": 1, "torch": {}}));
     let spec = json!({"trainer": {"numNodes": 3, "numProcPerNode": 4, "env": user}});
     let (_, set) = world.with_runtime(&torch, "torch-1", spec)?;
     assert_eq!(
@@ -328,6 +328,8 @@ fn patches_reach_the_pods_and_deletions_are_left_alone() -> Result {
     world.cluster.create(&train_job(), &held)?;
     world.wait_for_job_set("held")?;
     world.cluster.delete(&train_job(), NS, "held")?;
+    // The controller hears of both by watches of their own: it knows of the first before the second happens.
+    std::thread::sleep(crate::world::QUIET);
     world.cluster.delete(&job_set(), NS, "held")?;
     std::thread::sleep(crate::world::QUIET);
     assert_eq!(world.get(&job_set(), "held")?, None);
