@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, RootCertStore};
 use tokio_rustls::TlsConnector;
-use trainerd_serve::certificates::CertificateError as FileError;
+use trainerd_serve::certificates::{CertificateError as FileError, judged};
 use trainerd_serve::{Certificates, TlsSettings};
 
 use crate::config;
@@ -90,75 +90,30 @@ impl Tls {
 
     /// How the head reaches its workers.
     pub fn connector(&self) -> Result<TlsConnector, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let signed = self.authority.as_ref().map(|(path, roots)| {
-            let builder =
-                WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider));
-            builder.build().map_err(|source| Error::Verifier { path: path.clone(), source })
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider).build();
+            verifier.map_err(|source| Error::Verifier { path: path.clone(), source })
         });
-        let verifier = Group {
-            own: self.certificates.clone(),
-            signed: signed.transpose()?,
-            provider: Arc::clone(&provider),
-        };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+        let signed = signed.transpose()?;
+        let own = self.certificates.clone();
+        let config = judged::client(move |shown| {
+            let judged::Shown { certificate, intermediates, name, ocsp_response, now } = *shown;
+            if *certificate == own.leaf() {
+                return Ok(());
+            }
+            match &signed {
+                Some(signed) => signed
+                    .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
+                    .map(|_| ()),
+                None => Err(CertificateError::UnknownIssuer.into()),
+            }
+        })?;
         let mut config = match self.authority {
             Some(_) => config.with_client_cert_resolver(Arc::new(self.certificates.clone())),
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = vec![HTTP2.to_vec()];
         Ok(TlsConnector::from(Arc::new(config)))
-    }
-}
-
-/// Takes the certificates of a group.
-#[derive(Debug)]
-struct Group {
-    own: Certificates,
-    signed: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Group {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        stapled: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if *shown == self.own.leaf() {
-            return Ok(ServerCertVerified::assertion());
-        }
-        match &self.signed {
-            Some(signed) => signed.verify_server_cert(shown, between, name, stapled, now),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -78,7 +78,7 @@ impl Default for Caching {
 /// no log of theirs can hold a token.
 ///
 /// The authenticator is asked about 20 tokens at once that were never good, and about two more a second; four at a time
-/// are under way. Beyond that the answer is 429. Tokens that were good within the last hour do not count.
+/// are in progress. Beyond that the answer is 429. Tokens that were good within the last hour do not count.
 ///
 /// An [event stream](crate::events) ends when its token does: at the time that a JWT names, and within half a minute
 /// after the authenticator no longer accepts it.

@@ -4,6 +4,7 @@
 //! somebody asks for the fingerprint.
 
 mod files;
+pub mod judged;
 mod self_signed;
 
 use std::fmt;

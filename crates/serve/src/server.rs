@@ -31,7 +31,7 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Most connections at a time; further ones wait to be accepted.
     pub connections: usize,
-    /// Time that requests under way get once the server is told to stop.
+    /// Time that requests in progress get once the server is told to stop.
     pub grace: Duration,
     /// Time that unused connections stay open once the server is told to stop. What is asked on one of them meanwhile is
     /// answered, and the answer says that it closes: a client that keeps connections is told before one is taken from it
@@ -79,7 +79,7 @@ pub async fn serve(
 /// Answers HTTP/1.1 requests with `router` until `shutdown` is done.
 ///
 /// Then no connection is accepted any more, unused ones close, [event streams](crate::events) end, and requests
-/// under way have [`Limits::grace`] to be answered; what is open after that is cut off and reported as a warning.
+/// in progress have [`Limits::grace`] to be answered; what is open after that is cut off and reported as a warning.
 /// The listener is dropped before that wait, so that a successor may take its place.
 ///
 /// Where the other end of a connection is known to be a user of this machine, handlers find that user's

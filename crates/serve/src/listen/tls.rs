@@ -18,7 +18,7 @@ use crate::certificates::{Certificates, TlsSettings};
 /// Time limit of a handshake: two round trips and an elliptic signature, with room for a bad network.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
-/// Handshakes under way; further clients wait to be accepted.
+/// Handshakes in progress; further clients wait to be accepted.
 const HANDSHAKES: usize = 128;
 
 /// Connections to a TCP port whose TLS handshake is done.

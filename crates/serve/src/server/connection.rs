@@ -72,7 +72,7 @@ impl Peer for TlsStream<TcpStream> {
     }
 }
 
-/// Answers requests until the client is done, or the server closes and the request under way is answered.
+/// Answers requests until the client is done, or the server closes and the request in progress is answered.
 pub(super) async fn answer<I>(io: I, router: Router, limits: Limits, closing: Closing)
 where
     I: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
