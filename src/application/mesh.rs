@@ -243,13 +243,7 @@ fn policy_name(application: &str, controller: &str) -> String {
 }
 
 fn policy_kind() -> Resource {
-    Resource {
-        group: "security.istio.io".to_owned(),
-        version: "v1".to_owned(),
-        kind: "AuthorizationPolicy".to_owned(),
-        plural: "authorizationpolicies".to_owned(),
-        namespaced: true,
-    }
+    Resource::namespaced("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies")
 }
 
 #[cfg(test)]

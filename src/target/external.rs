@@ -13,7 +13,6 @@ use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_engine::{Engine, EngineError};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
-use trainerd_plan::object::Resource;
 
 use crate::problem::{Exit, Problem};
 
@@ -101,7 +100,12 @@ async fn deployments(cluster: &Cluster) -> Result<Vec<Value>, Problem> {
 async fn crds(cluster: &Cluster, catalog: &Catalog, component: &str) -> Result<Option<Vec<Value>>, Problem> {
     let mut crds = Vec::new();
     for name in catalog.crds_of(component) {
-        crds.push(cluster.get_opt(&crd(), None, name).await.map_err(failed(name))?);
+        crds.push(
+            cluster
+                .get_opt(&builtin::custom_resource_definition(), None, name)
+                .await
+                .map_err(failed(name))?,
+        );
     }
     Ok(crds.into_iter().collect())
 }
@@ -109,16 +113,6 @@ async fn crds(cluster: &Cluster, catalog: &Catalog, component: &str) -> Result<O
 fn failed(what: &str) -> impl FnOnce(RequestError) -> EngineError {
     let what = what.to_owned();
     move |source| EngineError::Request { action: "read", what, source }
-}
-
-fn crd() -> Resource {
-    Resource {
-        group: "apiextensions.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        kind: "CustomResourceDefinition".to_owned(),
-        plural: "customresourcedefinitions".to_owned(),
-        namespaced: false,
-    }
 }
 
 /// What there is of a component; `crds` are its own, `None` where one of them is missing.

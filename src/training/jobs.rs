@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use trainerd_cluster::{Cluster, ListParams, RequestError};
-use trainerd_plan::object::Resource;
+use trainerd_plan::object::kinds;
 
 /// TrainJobs a page: a few MB as JSON values where each is large.
 const PAGE: usize = 200;
@@ -19,19 +19,12 @@ pub(crate) struct Jobs {
 
 /// Counts TrainJobs. Where the kind is not served, there are none.
 pub(crate) async fn count(cluster: &Cluster) -> Option<Jobs> {
-    let resource = Resource {
-        group: "trainer.kubeflow.org".to_owned(),
-        version: "v1alpha1".to_owned(),
-        kind: "TrainJob".to_owned(),
-        plural: "trainjobs".to_owned(),
-        namespaced: true,
-    };
     let mut jobs = Jobs::default();
     let each = |job: Value| {
         jobs.total += 1;
         jobs.running += usize::from(is_running(&job));
     };
-    match cluster.for_each(&resource, &ListParams::default(), PAGE, each).await {
+    match cluster.for_each(&kinds::train_job(), &ListParams::default(), PAGE, each).await {
         Ok(_) => Some(jobs),
         Err(error) if error.is_absent() => Some(Jobs::default()),
         Err(error) => {

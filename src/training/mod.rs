@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use trainerd_cluster::{Cluster, ListParams, RequestError};
-use trainerd_plan::object::Resource;
+use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
+use trainerd_plan::object::kinds;
 
 use state::Seen;
 pub(crate) use state::{Phase, TrainJob};
@@ -45,7 +45,6 @@ pub(crate) type Listed = Arc<Result<Option<TrainJobs>, String>>;
 pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, RequestError> {
     let mut jobs: BTreeMap<(String, String), Seen> = BTreeMap::new();
     let mut complete = 0;
-    let train_jobs = resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs", true);
     let each = |job: Value| {
         if state::is_complete(&job) {
             complete += 1;
@@ -54,7 +53,7 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
             jobs.insert((text("namespace"), text("name")), Seen::of(&job));
         }
     };
-    match cluster.for_each(&train_jobs, &ListParams::default(), PAGE, each).await {
+    match cluster.for_each(&kinds::train_job(), &ListParams::default(), PAGE, each).await {
         Ok(_) => {}
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
@@ -69,7 +68,7 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
 
     let mut down = BTreeSet::new();
     let each = |node: Value| down.extend(pod::node_down(&node));
-    cluster.for_each(&resource("", "v1", "Node", "nodes", false), &ListParams::default(), PAGE, each).await?;
+    cluster.for_each(&builtin::node(), &ListParams::default(), PAGE, each).await?;
 
     let selected = ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() };
     let each = |pod: Value| {
@@ -79,7 +78,7 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
             seen.pod(&pod, &down);
         }
     };
-    cluster.for_each(&resource("", "v1", "Pod", "pods", true), &selected, PAGE, each).await?;
+    cluster.for_each(&builtin::pod(), &selected, PAGE, each).await?;
 
     let mut first: BTreeMap<Phase, Vec<TrainJob>> = BTreeMap::new();
     for ((namespace, name), seen) in jobs {
@@ -92,9 +91,4 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
     }
     let unfinished = first.into_values().flatten().take(MOST).collect();
     Ok(Some(TrainJobs { count, unfinished }))
-}
-
-fn resource(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool) -> Resource {
-    let own = str::to_owned;
-    Resource { group: own(group), version: own(version), kind: own(kind), plural: own(plural), namespaced }
 }

@@ -7,9 +7,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use trainerd_object::Resource;
 
 macro_rules! kinds {
@@ -21,6 +22,8 @@ macro_rules! kinds {
 kinds! {
     /// ConfigMaps.
     config_map = ConfigMap;
+    /// CustomResourceDefinitions.
+    custom_resource_definition = CustomResourceDefinition;
     /// Deployments.
     deployment = Deployment;
     /// EndpointSlices: which addresses a Service has.
@@ -31,6 +34,8 @@ kinds! {
     lease = Lease;
     /// Namespaces.
     namespace = Namespace;
+    /// Nodes.
+    node = Node;
     /// Pods.
     pod = Pod;
     /// ReplicaSets.

@@ -8,7 +8,7 @@ use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::in_use;
-use trainerd_plan::object::{ObjectKey, Resource};
+use trainerd_plan::object::{ObjectKey, Resource, kinds};
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::order::{Role, role};
 use trainerd_plan::ownership;
@@ -87,7 +87,7 @@ pub(crate) async fn observe(
     if let Some(desired) = states.last()
         && planner::drops_workload_ref(desired, &observed)
     {
-        let stored = stored(cluster, &job_set()).await?;
+        let stored = stored(cluster, &kinds::job_set()).await?;
         observed.workload_refs = stored
             .into_iter()
             .filter(|(_, live)| planner::has_field(&live.value["spec"], "workloadRef"))
@@ -97,7 +97,7 @@ pub(crate) async fn observe(
     if let Some(desired) = states.last()
         && prune::needs_users(desired, &observed)
     {
-        let jobs = stored(cluster, &train_job()).await?;
+        let jobs = stored(cluster, &kinds::train_job()).await?;
         let jobs: Vec<Value> = jobs.into_iter().map(|(_, live)| live.value).collect();
         observed.users = in_use::users(&observed, &jobs);
     }
@@ -148,28 +148,6 @@ async fn is_there(cluster: &Cluster, other: &Installation, id: &str) -> Result<b
         Err(error) => {
             Err(EngineError::request("read", format!("the lease of installation {}", other.name))(error))
         }
-    }
-}
-
-/// TrainJobs, which name the runtimes that they use.
-fn train_job() -> Resource {
-    Resource {
-        group: "trainer.kubeflow.org".to_owned(),
-        version: "v1alpha1".to_owned(),
-        kind: "TrainJob".to_owned(),
-        plural: "trainjobs".to_owned(),
-        namespaced: true,
-    }
-}
-
-/// JobSets, whose stored objects a CRD change may concern.
-fn job_set() -> Resource {
-    Resource {
-        group: "jobset.x-k8s.io".to_owned(),
-        version: "v1alpha2".to_owned(),
-        kind: "JobSet".to_owned(),
-        plural: "jobsets".to_owned(),
-        namespaced: true,
     }
 }
 

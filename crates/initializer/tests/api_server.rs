@@ -10,9 +10,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trainerd_cluster::{Cluster, ConnectOptions, CreateParams, DeleteParams, RequestError};
-use trainerd_initializer::provision::objects::{leader_worker_sets, resource};
+use trainerd_cluster::{Cluster, ConnectOptions, CreateParams, DeleteParams, RequestError, builtin};
+use trainerd_initializer::provision::objects::leader_worker_sets;
 use trainerd_object::Resource;
+use trainerd_object::kinds::train_job;
 
 /// How long anything may take to become so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,10 +23,6 @@ struct World {
     cluster: Cluster,
     job: String,
     uid: String,
-}
-
-fn trainjobs() -> Resource {
-    resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs")
 }
 
 impl World {
@@ -40,7 +37,7 @@ impl World {
             ..ConnectOptions::default()
         };
         let cluster = Cluster::connect(options).await.unwrap();
-        define(&cluster, &trainjobs()).await;
+        define(&cluster, &train_job()).await;
         define(&cluster, &leader_worker_sets()).await;
         let job = format!("{test}-{:08x}", fastrand::u32(..));
         let manifest = json!({
@@ -49,7 +46,7 @@ impl World {
             "metadata": { "name": job, "namespace": "default" },
             "spec": { "runtimeRef": { "name": "torch-distributed-with-cache" } },
         });
-        let stored = cluster.create(&trainjobs(), &manifest, CreateParams::default()).await.unwrap();
+        let stored = cluster.create(&train_job(), &manifest, CreateParams::default()).await.unwrap();
         let uid = stored["metadata"]["uid"].as_str().unwrap().to_owned();
         Some(Self { cluster, job, uid })
     }
@@ -67,9 +64,9 @@ impl World {
     /// The objects, in the order in which they are made.
     fn objects(&self) -> [(Resource, String); 3] {
         [
-            (resource("", "v1", "ServiceAccount", "serviceaccounts"), format!("{}-cache", self.job)),
+            (builtin::service_account(), format!("{}-cache", self.job)),
             (leader_worker_sets(), format!("{}-cache", self.job)),
-            (resource("", "v1", "Service", "services"), format!("{}-cache-service", self.job)),
+            (builtin::service(), format!("{}-cache-service", self.job)),
         ]
     }
 
@@ -108,7 +105,7 @@ impl World {
     }
 
     async fn end(self) {
-        for (resource, name) in self.objects().iter().chain([&(trainjobs(), self.job.clone())]) {
+        for (resource, name) in self.objects().iter().chain([&(train_job(), self.job.clone())]) {
             let _ = self.cluster.delete(resource, Some("default"), name, &DeleteParams::default()).await;
         }
     }
@@ -116,10 +113,7 @@ impl World {
 
 /// A kind without rules, where the real one is not there.
 async fn define(cluster: &Cluster, kind: &Resource) {
-    let definitions = Resource {
-        namespaced: false,
-        ..resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
-    };
+    let definitions = builtin::custom_resource_definition();
     let name = format!("{}.{}", kind.plural, kind.group);
     let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     let manifest = json!({

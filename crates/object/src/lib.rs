@@ -1,5 +1,7 @@
 //! What identifies an object, and how the API server serves its kind.
 
+pub mod kinds;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,22 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// A kind whose objects live in namespaces.
+    pub fn namespaced(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+            namespaced: true,
+        }
+    }
+
+    /// A kind whose objects live in no namespace.
+    pub fn cluster_scoped(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self { namespaced: false, ..Self::namespaced(group, version, kind, plural) }
+    }
+
     /// `apiVersion` as manifests spell it: `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }

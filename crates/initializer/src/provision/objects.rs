@@ -1,6 +1,7 @@
 //! The objects of a data cache: a pure function of what the initializer is told and of the TrainJob.
 
 use serde_json::{Value, json};
+use trainerd_cluster::builtin;
 use trainerd_object::Resource;
 
 use crate::provision::settings::{Resources, Settings};
@@ -53,20 +54,9 @@ impl Object {
     }
 }
 
-/// A kind.
-pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> Resource {
-    Resource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        namespaced: true,
-    }
-}
-
 /// The kind of what head and workers run as.
 pub fn leader_worker_sets() -> Resource {
-    resource("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets")
+    Resource::namespaced("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets")
 }
 
 /// Name of the LeaderWorkerSet that is waited for.
@@ -139,7 +129,7 @@ fn account(settings: &Settings, owner: &Owner) -> Object {
     if let Some(annotations) = annotations {
         manifest["metadata"]["annotations"] = annotations;
     }
-    Object { resource: resource("", "v1", "ServiceAccount", "serviceaccounts"), manifest }
+    Object { resource: builtin::service_account(), manifest }
 }
 
 fn service(settings: &Settings, owner: &Owner) -> Object {
@@ -153,7 +143,7 @@ fn service(settings: &Settings, owner: &Owner) -> Object {
             "ports": [{ "protocol": "TCP", "port": PORT, "targetPort": PORT }],
         },
     });
-    Object { resource: resource("", "v1", "Service", "services"), manifest }
+    Object { resource: builtin::service(), manifest }
 }
 
 fn set(settings: &Settings, owner: &Owner) -> Object {

@@ -8,10 +8,13 @@ use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use trainerd_cluster::retry::{RetryPolicy, RetryWait, with_retry};
 use trainerd_cluster::watch::{Event, WatchParams};
-use trainerd_cluster::{Cluster, ConnectOptions, CreateParams, DeleteParams, ListParams, RequestError};
+use trainerd_cluster::{
+    Cluster, ConnectOptions, CreateParams, DeleteParams, ListParams, RequestError, builtin,
+};
+use trainerd_object::kinds;
 
 use crate::provision::Error;
-use crate::provision::objects::{Object, Owner, leader_worker_sets, objects, resource, set_name};
+use crate::provision::objects::{Object, Owner, leader_worker_sets, objects, set_name};
 use crate::provision::settings::Settings;
 
 /// Where a pod finds its namespace.
@@ -76,7 +79,7 @@ async fn asked<T>(action: String, ask: impl AsyncFnMut(u32) -> Result<T, Request
 
 /// The TrainJob, as owner.
 async fn owner(cluster: &Cluster, settings: &Settings, namespace: &str) -> Result<Owner, Error> {
-    let jobs = resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs");
+    let jobs = kinds::train_job();
     let action = format!("read the TrainJob {namespace}/{}", settings.job);
     let job = asked(action, async |_| cluster.get(&jobs, Some(namespace), &settings.job).await).await?;
     let uid = text(&job, "/metadata/uid").ok_or_else(|| Error::Uid(format!("TrainJob {}", settings.job)))?;
@@ -237,7 +240,7 @@ async fn pods(cluster: &Cluster, name: &str, owner: &Owner) -> Option<String> {
         ..ListParams::default()
     };
     // The cache comes up without these reasons, too: not being allowed to see pods is no failure.
-    let pods = cluster.list(&resource("", "v1", "Pod", "pods"), &list).await.ok()?;
+    let pods = cluster.list(&builtin::pod(), &list).await.ok()?;
     let waits: Vec<String> = pods.items.iter().filter_map(waits_for).collect();
     (!waits.is_empty()).then(|| waits.join("; "))
 }

@@ -5,9 +5,10 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{CreateParams, DeleteParams, Deletion, ListParams};
+use trainerd_plan::object::kinds::train_job;
 
 use super::state::{Glance, State};
-use super::target::{Target, train_job};
+use super::target::Target;
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::Context;
 use crate::problem::Exit;

@@ -6,9 +6,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 use trainerd_cluster::ListParams;
+use trainerd_plan::object::kinds::train_job;
 
 use super::state::{Glance, State, span};
-use super::target::{Target, train_job};
+use super::target::Target;
 use crate::cli::args::Format;
 use crate::cli::context::Context;
 use crate::cli::output::{Printer, Tone, columns};

@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use trainerd_cluster::builtin::pod;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, LogParams, RequestError};
+use trainerd_plan::object::kinds::train_job;
 
 use super::pods::{Phase, Source, Which};
 use super::state::Glance;
-use super::target::{Target, train_job};
+use super::target::Target;
 use super::watch::{is_final, job_of, one};
 use crate::cli::args::Format;
 use crate::cli::context::Context;
@@ -105,7 +106,7 @@ pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit, Prob
     reading.marks = sources.len() > 1;
     for source in sources {
         if let Phase::Waiting(why) = &source.phase {
-            context.printer.note(&format!("{} has not begun: {why}", source.label));
+            context.printer.note(&format!("{} has not started: {why}", source.label));
         } else {
             reading.read(source);
         }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use trainerd_cluster::CreateParams;
+use trainerd_plan::object::kinds::train_job;
 
 use super::manifests::{read_all, unusable};
 use super::state::Glance;
-use super::target::{Target, train_job};
+use super::target::Target;
 use super::watch;
 use crate::cli::args::{Format, Timeout};
 use crate::cli::context::Context;

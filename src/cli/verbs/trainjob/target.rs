@@ -2,21 +2,10 @@
 
 use serde_json::Value;
 use trainerd_cluster::{Cluster, RequestError};
-use trainerd_plan::object::Resource;
+use trainerd_plan::object::kinds::train_job;
 
 use crate::cli::context::Context;
 use crate::problem::{Problem, TrainJobError};
-
-/// TrainJobs.
-pub(super) fn train_job() -> Resource {
-    Resource {
-        group: "trainer.kubeflow.org".to_owned(),
-        version: "v1alpha1".to_owned(),
-        kind: "TrainJob".to_owned(),
-        plural: "trainjobs".to_owned(),
-        namespaced: true,
-    }
-}
 
 /// A namespace of a cluster.
 pub(super) struct Target {

@@ -5,10 +5,11 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{ListParams, RequestError};
+use trainerd_plan::object::kinds::train_job;
 
 use super::progress::Progress;
 use super::state::{Glance, State};
-use super::target::{Target, train_job};
+use super::target::Target;
 use crate::cli::context::Context;
 use crate::problem::Exit;
 use crate::problem::{Problem, TrainJobError};
