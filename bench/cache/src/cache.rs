@@ -72,7 +72,7 @@ impl Cache {
         };
         let config = Config::read(&lookup, 1 << 30).map_err(step("read the configuration"))?;
         let access = Access::of(&config).map_err(step("read the configuration"))?;
-        let stores = Stores::new([], config.store_timeout);
+        let stores = Stores::new([], config.requests);
         let head =
             Head::new(config, access, None, stores, vec![Address { host: "127.0.0.1".to_owned(), port }]);
         let running = tokio::spawn(Arc::clone(&head).run());

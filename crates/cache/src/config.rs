@@ -14,7 +14,10 @@ pub use disk::Disk;
 pub use table::Table;
 pub use tls::Tls;
 
+use trainerd_schema::Quantity;
+
 use crate::filter::Filter;
+use crate::store::RequestPolicy;
 
 /// Where a variable's value comes from: the process's environment, or a test's.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -166,8 +169,8 @@ pub struct Config {
     pub load_concurrency: usize,
     /// Requests for metadata at the same time.
     pub plan_concurrency: usize,
-    /// Limit of one request to the store.
-    pub store_timeout: Duration,
+    /// How patient it is with the store.
+    pub requests: RequestPolicy,
     /// File of the token that a client must have; none where absent.
     pub token_file: Option<PathBuf>,
     /// Certificates of the Flight port; plain where absent.
@@ -228,7 +231,11 @@ impl Config {
             message_bytes: usize::try_from(message).unwrap_or(2 << 20),
             load_concurrency: count(lookup, "LOAD_CONCURRENCY", 8)?,
             plan_concurrency: count(lookup, "PLAN_CONCURRENCY", 64)?,
-            store_timeout: seconds(lookup, "STORE_TIMEOUT_SECS", 30)?,
+            requests: RequestPolicy {
+                timeout: seconds(lookup, "STORE_TIMEOUT_SECS", 30)?,
+                retries: usize::try_from(number(lookup, "STORE_RETRIES", 10, 0, 1000, "0 to 1000")?)
+                    .unwrap_or(10),
+            },
             token_file: set("AUTH_TOKEN_FILE").map(PathBuf::from),
             tls: Tls::read(lookup)?,
             disk: Disk::read(lookup)?,
@@ -298,7 +305,8 @@ fn number(
     allowed: &'static str,
 ) -> Result<u64, Error> {
     let Some(value) = lookup(name).filter(|value| !value.is_empty()) else { return Ok(default) };
-    let number = bytes(&value).filter(|number| (least..=most).contains(number));
+    let number =
+        value.parse().ok().and_then(Quantity::whole).filter(|number| (least..=most).contains(number));
     number.ok_or(Error::Value { name, value, allowed })
 }
 
@@ -322,25 +330,6 @@ fn memory_limit(lookup: Lookup<'_>, memory: u64) -> Result<u64, Error> {
         1 << 50,
         "at least 256Mi, in bytes or as a quantity",
     )
-}
-
-/// A whole number, or one with a suffix of Kubernetes' quantities.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let unit: u64 = match suffix {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -414,6 +403,17 @@ mod tests {
     fn quantities_are_bytes() {
         assert_eq!(with(&[("MEMORY_LIMIT", "1Gi")]).unwrap().memory, 1 << 30);
         assert_eq!(with(&[("MEMORY_LIMIT", "500M")]).unwrap().memory, 500_000_000);
+        assert_eq!(with(&[("MEMORY_LIMIT", "0.5Gi")]).unwrap().memory, 1 << 29);
         assert!(with(&[("MEMORY_LIMIT", "99999999999999Ti")]).is_err());
+        assert!(with(&[("MEMORY_LIMIT", "-1Gi")]).is_err());
+    }
+
+    #[test]
+    fn requests_of_the_store_are_bounded_as_they_are_told() {
+        let requests = |variables: &[(&'static str, &'static str)]| with(variables).map(|read| read.requests);
+        assert_eq!(requests(&[]).unwrap(), RequestPolicy::default());
+        let told = requests(&[("STORE_RETRIES", "0"), ("STORE_TIMEOUT_SECS", "5")]).unwrap();
+        assert_eq!(told, RequestPolicy { timeout: Duration::from_secs(5), retries: 0 });
+        assert!(requests(&[("STORE_RETRIES", "many")]).is_err());
     }
 }

@@ -114,7 +114,7 @@ fn run() -> Result<(), Failure> {
     let config = Config::read(&lookup, available_memory()).map_err(|error| Failure::of(INVALID, &error))?;
     let metrics = Metrics::new();
     let meters = Meters::new(&metrics).map_err(|error| Failure::of(1, &error))?;
-    let stores = Stores::new(std::env::vars(), config.store_timeout).metered(Arc::new(meters));
+    let stores = Stores::new(std::env::vars(), config.requests).metered(Arc::new(meters));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::of(1, &error))?;
     let access = Access::of(&config).map_err(|error| Failure::of(INVALID, &error))?;
     let tls = config.tls.as_ref().map(Tls::open).transpose().map_err(|error| Failure::of(INVALID, &error))?;

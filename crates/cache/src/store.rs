@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreScheme};
+use object_store::{ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
 use self::metered::Metered;
@@ -38,18 +41,35 @@ pub enum Error {
     },
 }
 
+/// How patient this process is with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestPolicy {
+    /// Longest time of one attempt.
+    pub timeout: Duration,
+    /// Attempts after the first, with a growing and jittered pause in between.
+    pub retries: usize,
+}
+
+impl Default for RequestPolicy {
+    /// 30 seconds, 10 retries.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30), retries: 10 }
+    }
+}
+
 /// The stores of this process: one for each scheme and host, made when first asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
     /// Options of the clouds, from their usual variables.
     options: Arc<Vec<(String, String)>>,
+    policy: RequestPolicy,
     open: Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>,
     meters: Option<Arc<Meters>>,
 }
 
 impl Stores {
-    /// With the usual variables of the clouds (`AWS_…`, `GOOGLE_…`, `AZURE_…`) among those given, and this limit of one request.
-    pub fn new(variables: impl IntoIterator<Item = (String, String)>, timeout: Duration) -> Self {
+    /// With the usual variables of the clouds (`AWS_…`, `GOOGLE_…`, `AZURE_…`) among those given.
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>, policy: RequestPolicy) -> Self {
         let is_ours =
             |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
         let mut options: Vec<(String, String)> = variables
@@ -57,8 +77,8 @@ impl Stores {
             .filter(|(name, _)| is_ours(name))
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
             .collect();
-        options.push(("timeout".to_owned(), format!("{}s", timeout.as_secs())));
-        Self { options: Arc::new(options), open: Arc::default(), meters: None }
+        options.push(("timeout".to_owned(), format!("{}s", policy.timeout.as_secs())));
+        Self { options: Arc::new(options), policy, open: Arc::default(), meters: None }
     }
 
     /// Counts requests there.
@@ -97,7 +117,7 @@ impl Stores {
     pub fn open(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
         let url = parse(uri)?;
         let shown = shown(&url);
-        let (_, path) = ObjectStoreScheme::parse(&url)
+        let (scheme, path) = ObjectStoreScheme::parse(&url)
             .map_err(|source| Error::Open { uri: shown.clone(), source: source.into() })?;
         // Paths in URIs are percent-encoded.
         let path = Path::from_url_path(path.as_ref())
@@ -107,16 +127,47 @@ impl Stores {
         if let Some(store) = open.get(&key) {
             return Ok((Arc::clone(store), path));
         }
-        let options = self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let (store, _) = object_store::parse_url_opts(&url, options)
-            .map_err(|source| Error::Open { uri: shown, source })?;
-        let store: Arc<dyn ObjectStore> = Arc::from(store);
+        let store = self.build(&scheme, &url).map_err(|source| Error::Open { uri: shown, source })?;
         let store = match &self.meters {
             Some(meters) => Arc::new(Metered::new(store, Arc::clone(meters))),
             None => store,
         };
         open.insert(key, Arc::clone(&store));
         Ok((store, path))
+    }
+
+    /// As [`object_store::parse_url_opts`] does, which cannot be told how often to retry.
+    fn build(
+        &self,
+        scheme: &ObjectStoreScheme,
+        url: &Url,
+    ) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+        let retry = RetryConfig { max_retries: self.policy.retries, ..RetryConfig::default() };
+        macro_rules! remote {
+            ($builder:expr) => {{
+                let mut builder = $builder.with_retry(retry);
+                for (name, value) in self.options.iter() {
+                    // Each store has options that the others do not know.
+                    if let Ok(key) = name.parse() {
+                        builder = builder.with_config(key, value);
+                    }
+                }
+                Ok(Arc::new(builder.build()?))
+            }};
+        }
+        match scheme {
+            ObjectStoreScheme::AmazonS3 => remote!(AmazonS3Builder::new().with_url(url.as_str())),
+            ObjectStoreScheme::GoogleCloudStorage => {
+                remote!(GoogleCloudStorageBuilder::new().with_url(url.as_str()))
+            }
+            ObjectStoreScheme::MicrosoftAzure => {
+                remote!(MicrosoftAzureBuilder::new().with_url(url.as_str()))
+            }
+            ObjectStoreScheme::Http => {
+                remote!(HttpBuilder::new().with_url(&url[..url::Position::BeforePath]))
+            }
+            _ => object_store::parse_url(url).map(|(store, _)| Arc::from(store)),
+        }
     }
 }
 
@@ -147,6 +198,12 @@ pub fn shown_text(uri: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use object_store::ObjectStoreExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -157,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_store_is_opened_once_and_paths_are_read_as_uris_have_them() {
-        let stores = Stores::new([], Duration::from_secs(30));
+        let stores = Stores::new([], RequestPolicy::default());
         let (one, path) = stores.open("file:///tmp/a%20b/c").unwrap();
         assert_eq!(path.as_ref(), "tmp/a b/c");
         let (other, path) = stores.open("/tmp/d").unwrap();
@@ -165,5 +222,40 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &other));
         assert!(stores.open("ftp://host/x").is_err());
         assert!(stores.open("plain").is_err());
+    }
+
+    /// A server that answers 503 so many times, and then serves one object; the requests that came.
+    async fn failing_server(failures: usize) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/data/object", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let answer = if counted.fetch_add(1, Ordering::Relaxed) < failures {
+                    "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                } else {
+                    "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\
+                     last-modified: Sat, 28 Nov 2026 00:00:00 GMT\r\n\r\nrows"
+                };
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (address, requests)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_repeated_as_often_as_is_told_and_no_more() {
+        for (retries, failures, is_read, asked) in [(0, 1, false, 1), (2, 2, true, 3), (1, 2, false, 2)] {
+            let (uri, requests) = failing_server(failures).await;
+            let allowed = [("AWS_ALLOW_HTTP".to_owned(), "true".to_owned())];
+            let stores = Stores::new(allowed, RequestPolicy { retries, ..RequestPolicy::default() });
+            let (store, path) = stores.open(&uri).unwrap();
+            let answer = store.get(&path).await;
+            assert_eq!(answer.is_ok(), is_read, "{retries} {answer:?}");
+            assert_eq!(requests.load(Ordering::Relaxed), asked, "{retries}");
+        }
     }
 }

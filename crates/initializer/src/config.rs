@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use trainerd_schema::Quantity;
+
 use crate::download::{Limits, Verify};
 use crate::pattern::{Filter, Pattern};
 use crate::progress::Shown;
@@ -230,25 +232,9 @@ pub(crate) fn number(
     allowed: &'static str,
 ) -> Result<u64, Error> {
     let Some(value) = set(name) else { return Ok(default) };
-    let number = bytes(&value).filter(|number| (least..=most).contains(number));
+    let number =
+        value.parse().ok().and_then(Quantity::whole).filter(|number| (least..=most).contains(number));
     number.ok_or(Error::Value { name, value, allowed })
-}
-
-/// A whole number, or one with a suffix of Kubernetes' quantities.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let unit: u64 = match suffix {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]

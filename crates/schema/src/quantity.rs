@@ -64,6 +64,11 @@ impl Quantity {
         i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// The whole number that it is, `None` for what is less than nothing or has a fraction.
+    pub fn whole(self) -> Option<u64> {
+        if self.nanos.rem_euclid(ONE) == 0 { u64::try_from(self.nanos / ONE).ok() } else { None }
+    }
+
     /// So many times this, in the same family.
     #[must_use]
     pub fn times(self, factor: i64) -> Self {
@@ -306,6 +311,15 @@ mod tests {
         assert_eq!("1536Mi".parse::<Quantity>().unwrap().times(2).to_string(), "3Gi");
         assert_eq!("1500m".parse::<Quantity>().unwrap().ceil(), 2);
         assert_eq!("-1500m".parse::<Quantity>().unwrap().ceil(), -1);
+    }
+
+    #[test]
+    fn whole_numbers_are_told_from_the_rest() {
+        for (text, whole) in
+            [("1Gi", Some(1 << 30)), ("1000m", Some(1)), ("0.5", None), ("-1", None), ("0", Some(0))]
+        {
+            assert_eq!(text.parse::<Quantity>().unwrap().whole(), whole, "{text}");
+        }
     }
 
     #[test]

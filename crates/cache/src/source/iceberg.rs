@@ -67,7 +67,7 @@ pub(super) async fn open(
     let identifier = TableIdent::new(namespace, table_name.to_owned());
     let files = FileIOBuilder::new(Arc::new(storage::Factory::new(stores.clone()))).build();
     let shown = identifier.to_string();
-    let table = catalog::table(at, identifier, stores, files, config.store_timeout).await?;
+    let table = catalog::table(at, identifier, stores, files, config.requests.timeout).await?;
     let metadata = table.metadata();
     let snapshot = match snapshot {
         Some(id) => Some(

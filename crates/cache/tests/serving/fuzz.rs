@@ -7,7 +7,7 @@ use trainerd_cache::filter::Filter;
 use trainerd_cache::plan::options::Options;
 use trainerd_cache::plan::ticket::{Extension, Ticket};
 use trainerd_cache::source::open;
-use trainerd_cache::store::{Stores, shown_text};
+use trainerd_cache::store::{RequestPolicy, Stores, shown_text};
 
 use crate::group;
 
@@ -159,7 +159,7 @@ fn uris() {
         "é",
         "\0",
     ];
-    let stores = Stores::new([], std::time::Duration::from_secs(1));
+    let stores = Stores::new([], RequestPolicy { timeout: std::time::Duration::from_secs(1), retries: 0 });
     fuzz("uris", many(), |random| {
         let text = random.text(&pieces);
         let _ = stores.open(&text);

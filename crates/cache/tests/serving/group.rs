@@ -29,7 +29,7 @@ use trainerd_cache::flight::Role;
 use trainerd_cache::head::{Address, Head, HeadStatus};
 use trainerd_cache::plan::ticket::Ticket;
 use trainerd_cache::server::Port;
-use trainerd_cache::store::Stores;
+use trainerd_cache::store::{RequestPolicy, Stores};
 use trainerd_cache::tls::Tls;
 use trainerd_cache::worker::Worker;
 
@@ -213,7 +213,7 @@ pub(crate) async fn swallow(uri: &str) -> (TcpListener, Vec<TcpStream>) {
 pub(crate) fn stores() -> Stores {
     // Glue wants a signature, whoever checks it.
     let key = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
-    Stores::new(key.map(|(name, value)| (name.to_owned(), value.to_owned())), Duration::from_secs(30))
+    Stores::new(key.map(|(name, value)| (name.to_owned(), value.to_owned())), RequestPolicy::default())
 }
 
 /// The configuration for the files of a folder.
