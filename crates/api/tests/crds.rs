@@ -61,38 +61,10 @@ fn released(component: &str, version: &Version, name: &str) -> Value {
 }
 
 /// JSON with keys sorted and without blanks, whatever order the maps are in.
-fn canonical(value: &Value, out: &mut String) {
-    let mut separate = {
-        let mut first = true;
-        move |out: &mut String| {
-            if !std::mem::take(&mut first) {
-                out.push(',');
-            }
-        }
-    };
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| key.as_str());
-            out.push('{');
-            for (key, value) in entries {
-                separate(out);
-                out.push_str(&Value::from(key.as_str()).to_string());
-                out.push(':');
-                canonical(value, out);
-            }
-            out.push('}');
-        }
-        Value::Array(list) => {
-            out.push('[');
-            for value in list {
-                separate(out);
-                canonical(value, out);
-            }
-            out.push(']');
-        }
-        leaf => out.push_str(&leaf.to_string()),
-    }
+fn canonical(value: &Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value.to_string()
 }
 
 /// What differs, a line a path: `path: wanted ≠ made`.
@@ -123,9 +95,7 @@ fn differences(path: &str, wanted: Option<&Value>, made: Option<&Value>, out: &m
 fn digests_are_those_of_upstream() {
     let mut wrong = Vec::new();
     for (component, of, name, digest) in DIGESTS {
-        let mut text = String::new();
-        canonical(&released(component, &version(of), name), &mut text);
-        let made = hex::encode(Sha256::digest(&text));
+        let made = hex::encode(Sha256::digest(canonical(&released(component, &version(of), name))));
         if made != *digest {
             wrong.push(format!("    (\"{component}\", \"{of}\", \"{name}\", \"{made}\"),"));
         }

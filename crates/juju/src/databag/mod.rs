@@ -12,7 +12,6 @@ pub mod scrape;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::environment::Unit;
 
@@ -59,18 +58,9 @@ pub fn changes(bag: &Bag, wanted: &Bag, no_longer: &[&str]) -> Bag {
 pub fn canonical(value: &impl Serialize) -> String {
     // By way of a value, whose maps are sorted here whatever order a feature of serde_json gives them. What is put
     // into databags always serialises.
-    sorted(&serde_json::to_value(value).unwrap_or_default()).to_string()
-}
-
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let fields: BTreeMap<&String, &Value> = fields.iter().collect();
-            fields.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
-        }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
+    let mut value = serde_json::to_value(value).unwrap_or_default();
+    value.sort_all_objects();
+    value.to_string()
 }
 
 #[cfg(test)]
