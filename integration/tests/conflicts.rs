@@ -121,7 +121,7 @@ fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box
         assert!(refused.stderr.contains(part), "{part:?} is not in: {}", refused.stderr);
     }
     let record = cluster.record()?.unwrap_or_default();
-    assert_eq!(record["journal"], Value::Null, "nothing is under way any more: {record:#}");
+    assert_eq!(record["journal"], Value::Null, "nothing is in progress any more: {record:#}");
     assert_eq!(deployment(&cluster, JOBSET)?["spec"]["template"]["metadata"]["labels"]["app"], "theirs");
     // Out of the way, and the same command goes through.
     cluster.delete(&stack::deployment(), NAMESPACE, JOBSET)?;

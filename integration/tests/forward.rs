@@ -29,13 +29,13 @@ fn begin_a_bad_one(cluster: &TestCluster) -> Result {
     })?;
     std::thread::sleep(Duration::from_secs(3));
     let status = cluster.run(&["status"])?.expect_code(0)?;
-    assert!(status.stdout.contains("is under way, run by"), "{}", status.stdout);
+    assert!(status.stdout.contains("is in progress, by"), "{}", status.stdout);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("no pid")?;
     kill_process(pid, Signal::INT)?;
     let ended = wait(command, child, Instant::now())?.expect_code(130)?;
     assert!(ended.stderr.contains("trainerd rollback"), "{}", ended.stderr);
     let status = cluster.run(&["status"])?.expect_code(0)?;
-    assert!(status.stdout.contains("was broken off"), "{}", status.stdout);
+    assert!(status.stdout.contains("was interrupted"), "{}", status.stdout);
     cluster.behave(Behaviour::default());
     Ok(())
 }
@@ -56,7 +56,7 @@ fn newer_options_of_a_person_replace_a_plan_at_once() -> Result {
     let image = deployment.unwrap_or_default()["spec"]["template"]["spec"]["containers"][0]["image"].clone();
     assert_eq!(image, "registry.k8s.io/jobset/jobset:v0.11.1-good");
 
-    // What is wanted already is gone on with, and a rollback is no plan that was broken off.
+    // What is wanted already is gone on with, and a rollback is no plan that was interrupted.
     begin_a_bad_one(&cluster)?;
     let run = cluster.run(&["rollback", "--yes", "--timeout", "60s"])?.expect_code(0)?;
     assert!(!run.stderr.contains("going on with"), "{}", run.stderr);

@@ -44,7 +44,7 @@ pub(super) enum DaemonError {
     #[error("failed to ask the daemon")]
     Http(#[from] HttpError),
     /// It is of another release.
-    #[error("the daemon {daemon} speaks another language than the charm {charm}")]
+    #[error("the daemon {daemon} has another API version than the charm {charm}")]
     Mismatch { daemon: String, charm: String },
     /// It refuses.
     #[error("the daemon answers {code} to {what}: {message}")]

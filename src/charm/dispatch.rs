@@ -61,7 +61,7 @@ impl Facts {
     }
 }
 
-/// A hook under way.
+/// A hook in progress.
 pub(super) struct Dispatch {
     pub(super) environment: Environment,
     pub(super) tools: Tools,
@@ -342,7 +342,7 @@ impl Dispatch {
                 }
             }
         }
-        warn_of!("not everything went within {BUDGET:?}; the daemon goes on for as long as it runs");
+        warn_of!("not everything was removed within {BUDGET:?}; the daemon continues for as long as it runs");
     }
 
     /// Whether what only leaders write may be written now.

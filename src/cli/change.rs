@@ -29,7 +29,7 @@ struct Stopped {
     error: EngineError,
 }
 
-/// Finishes what was broken off, or replaces it where something else is wanted, plans, shows, asks, runs: until what is wanted, which may start from what is
+/// Finishes what was interrupted, or replaces it where something else is wanted, plans, shows, asks, runs: until what is wanted, which may start from what is
 /// installed, is no stop on the way.
 pub(crate) async fn change(
     context: &Context,
@@ -88,7 +88,7 @@ pub(crate) async fn change_after(
     Ok(Exit::Done)
 }
 
-/// Runs what is wanted in the place of the plan under way.
+/// Runs what is wanted in the place of the plan in progress.
 async fn replace(
     context: &Context,
     engine: &Engine,

@@ -95,7 +95,7 @@ pub(crate) fn check_owner(context: &Context, state: &State) -> Result<(), Proble
     }
 }
 
-/// The state as it will be when the plan under way has come to its end, as far as is known now: what a look at an
+/// The state as it will be when the plan in progress has come to its end, as far as is known now: what a look at an
 /// installation that is being changed goes by.
 pub(crate) async fn ahead(engine: &Engine, state: State) -> Result<State, EngineError> {
     let heading = state.record().heading();

@@ -1,5 +1,5 @@
 //! What the daemon says of an installation, for those who look at it themselves: only the daemon knows of options
-//! that are wrong, of a plan that is refused, and how far one under way is.
+//! that are wrong, of a plan that is refused, and how far one in progress is.
 
 use std::path::PathBuf;
 use std::time::Duration;

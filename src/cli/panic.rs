@@ -22,7 +22,7 @@ fn problem(panic: &PanicHookInfo<'_>) -> Problem {
     let place = panic.location().map(|place| format!(", at {}:{}", place.file(), place.line()));
     Problem::new(Exit::Failed, "panic", "trainerd crashed")
         .because(format!("{cause}{}", place.unwrap_or_default()))
-        .hint("what was begun is journalled: run the same command again to go on, and please report this defect")
+        .hint("the plan is journalled: run the same command again to continue it, and please report this defect")
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
             format!("{purpose}{to}: {}", plan_text::counts(counts))
         }
         Event::Recovering { purpose, target, .. } => {
-            format!("going on with the {purpose} of revision {target}, which was broken off")
+            format!("resuming the {purpose} of revision {target}, which was interrupted")
         }
         Event::Started { object, verb, .. } => return closer.then(|| format!("{verb} {object}")),
         Event::Waiting { on, .. } => format!("waiting for {on}"),
@@ -292,7 +292,7 @@ mod tests {
             (Event::Waiting { object: None, on: ready }, Some("waiting for Deployment ns/a: Available: 0/1")),
             (
                 Event::Recovering { purpose: Purpose::Install, target: 1, undo: false },
-                Some("going on with the install of revision 1, which was broken off"),
+                Some("resuming the install of revision 1, which was interrupted"),
             ),
             (
                 Event::RollingBack { to: 1, reason: "no room".to_owned() },

@@ -62,7 +62,7 @@ pub(crate) const REVISION: Definition<Gauge, 0> =
 pub(crate) const REVISIONS: Definition<Gauge, 0> =
     Definition::gauge("trainerd_revisions", "Number of revisions that are kept", []);
 pub(crate) const WAITS: Definition<Gauge, 1> =
-    Definition::gauge("trainerd_waits", "Things that the plan under way waits for, by reason", ["reason"]);
+    Definition::gauge("trainerd_waits", "Things that the plan in progress waits for, by reason", ["reason"]);
 pub(crate) const LEADER: Definition<Gauge, 0> =
     Definition::gauge("trainerd_leader", "Whether this process holds the lease of the installation", []);
 pub(crate) const PHASE: Definition<Gauge, 1> =

@@ -13,7 +13,7 @@ const KEPT: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub(crate) enum Operation {
-    /// It is under way, or waits for what is.
+    /// It is in progress, or waits for what is.
     InProgress,
     /// It is done.
     Done {

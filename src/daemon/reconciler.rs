@@ -260,12 +260,12 @@ impl Reconciler {
         fulfilled
     }
 
-    /// Finishes what was broken off, unless something else is wanted by now.
+    /// Finishes what was interrupted, unless something else is wanted by now.
     async fn recover(&mut self, declared: &Declared) -> Result<(), Stop> {
         let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
         let engine = Arc::clone(&self.engine);
         if let Some((state, prepared)) = self.newer(&state, declared).await? {
-            tracing::info!("newer options replace the plan that was broken off");
+            tracing::info!("newer options replace the plan that was interrupted");
             let asked_by = match declared {
                 Declared::Options(spec) => spec.asked_by.clone(),
                 Declared::Nothing | Declared::Unreadable(_) => None,

@@ -105,7 +105,7 @@ impl Recorder {
         self.tell(EventType::Normal, what, "Reconcile", note);
     }
 
-    /// A plan ended: the last one of those that ran for this. A plan that was broken off did not.
+    /// A plan ended: the last one of those that ran for this. A plan that was interrupted did not.
     pub(crate) fn plan(
         &self,
         purpose: Purpose,
@@ -151,8 +151,8 @@ impl Recorder {
                 tracing::info!(%purpose, revision, ?counts, "a plan begins");
             }
             Event::Recovering { purpose, target, undo } => {
-                tracing::info!(%purpose, target, undo, "finishing a plan that was broken off");
-                let note = format!("finishing the {purpose} to revision {target}, which was broken off");
+                tracing::info!(%purpose, target, undo, "finishing a plan that was interrupted");
+                let note = format!("finishing the {purpose} to revision {target}, which was interrupted");
                 self.tell(EventType::Normal, "Recovering", "Execute", note);
             }
             Event::Waiting { object, on } => {

@@ -113,7 +113,7 @@ impl From<UpgradeError> for Problem {
                         through: upgrades_from.to_string(),
                     })
                     .because(format!("{component} {to} can be reached from {upgrades_from}"))
-                    .hint("go through versions in between, one upgrade each")
+                    .hint("upgrade to a version in between first")
             }
         }
     }

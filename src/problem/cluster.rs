@@ -157,7 +157,7 @@ pub(super) fn of_lease(error: &LeaseError) -> (Exit, &'static str, &'static str)
         LeaseError::Held { .. } => (
             Exit::Held,
             "lease-held",
-            "wait until it is done; the lease of a process that died runs out by itself within seconds",
+            "wait until it is done; the lease of a process that died expires within seconds",
         ),
         LeaseError::Request { source, .. } => of_request(source),
     }

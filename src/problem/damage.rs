@@ -73,11 +73,11 @@ pub(crate) fn remedy(damage: &Damage) -> String {
 /// What heals a revision whose objects cannot be read.
 pub(super) fn remedy_of_objects(renderable: bool, readable: Option<u64>) -> String {
     match (renderable, readable) {
-        (true, _) => "`trainerd repair` writes it again, from its options".to_owned(),
+        (true, _) => "`trainerd repair` writes it again from its options".to_owned(),
         (false, Some(number)) => {
             format!("`trainerd rollback {number}` goes to the newest revision that can be read")
         }
-        (false, None) => "`trainerd up` with the options that you want makes a new one".to_owned(),
+        (false, None) => "`trainerd up` with the options that you want creates a new one".to_owned(),
     }
 }
 

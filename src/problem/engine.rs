@@ -30,7 +30,7 @@ impl From<EngineError> for Problem {
             EngineError::Failed { cause, .. } => failed(&error, cause),
             EngineError::RolledBack { reason, .. } => of(Exit::Failed, "rolled-back")
                 .because(reason.clone())
-                .hint("the installation is as it was before: correct the cause, then `trainerd retry` tries the same again; other options are tried as they come"),
+                .hint("the installation is as it was before: fix the cause, then `trainerd retry` tries the same options again; other options are tried as soon as they are set"),
             EngineError::TimedOut { seconds, waiting } => {
                 Problem::new(Exit::TimedOut, "timed-out", format!("timed out after {seconds} s"))
                     .because(format!("still waiting for {waiting}"))
@@ -63,7 +63,7 @@ impl From<EngineError> for Problem {
                     .hint(remedy)
             }
             EngineError::Packing(_) => of(Exit::Failed, "packing")
-                .hint("an object has to fit into a Secret, 1 MiB, when compressed: make it smaller; nothing was changed"),
+                .hint("a compressed object must fit into a Secret (1 MiB): make it smaller; nothing was changed"),
             EngineError::NoSuchRevision { number, known } => {
                 let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let why = if known.is_empty() { "there are none".to_owned() } else { format!("the revisions are {known}") };
@@ -76,21 +76,21 @@ impl From<EngineError> for Problem {
                 .hint("install it with `trainerd up`, or name another with --namespace and --name"),
             EngineError::NothingBefore(_) => of(Exit::Input, "nothing-before")
                 .because("it is the first, or those before it are no longer kept")
-                .hint("`trainerd history` lists the revisions; a first install is finished by `up` or taken away by `remove`"),
+                .hint("`trainerd history` lists the revisions; a first install is finished by `up` or deleted by `remove`"),
             EngineError::Journal(_) => of(Exit::Failed, "journal")
-                .hint("somebody else changed the installation meanwhile: run the command again"),
+                .hint("somebody else changed the installation in the meantime: run the command again"),
             EngineError::ChangedMeanwhile { added } if !added.is_empty() => {
                 let added = added.iter().map(|object| format!("{object} was not part of the plan that was shown"));
                 of(Exit::Failed, "changed-meanwhile")
                     .because_all(added.collect())
-                    .hint("run the command again: it shows what would be done now")
+                    .hint("run the command again to see what would be done now")
             }
             EngineError::Held { held } => of(Exit::Failed, HELD)
                 .because_all(held.iter().map(ToString::to_string).collect())
-                .hint("everything else is done; run the command again when what holds it is gone (a daemon does so by itself)"),
+                .hint("everything else is done; run the command again when nothing blocks it any more (a daemon does so automatically)"),
             EngineError::ChangedMeanwhile { .. } => of(Exit::Failed, "changed-meanwhile")
                 .because("another command changed it between this plan and its first write; nothing was written")
-                .hint("run the command again: it plans from what is there now"),
+                .hint("run the command again to plan from the current state"),
             EngineError::Permissions(missing) => {
                 let are = if missing.len() == 1 { "permission is" } else { "permissions are" };
                 Problem::new(Exit::Cluster, "permission-missing", format!("{} {are} missing", missing.len()))
@@ -205,7 +205,7 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             Problem { code: "collision", ..problem.about(object).hint(hint) }
         }
         Failure::NotGivenBack { object, .. } => {
-            let hint = "take away its labels applyset.kubernetes.io/part-of and trainerd.dev/*, or `remove` would delete it";
+            let hint = "delete its labels applyset.kubernetes.io/part-of and trainerd.dev/*, or `remove` would delete the object";
             Problem { code: "not-given-back", ..problem.about(object).hint(hint) }
         }
         Failure::Refused(refused) => {
@@ -216,11 +216,12 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             }
         }
         Failure::NeverReady { object, .. } => {
-            let hint = "correct the cause and run the command again; `trainerd status` shows what each object waits for";
+            let hint =
+                "fix the cause and run the command again; `trainerd status` shows what each object waits for";
             Problem { code: "never-ready", ..problem.about(object).hint(hint) }
         }
         Failure::Deleted { object } => {
-            let hint = "run the command again to plan from what is there now; if it happens again, find out who deletes it: `kubectl get events` and the audit log of the cluster tell";
+            let hint = "run the command again to plan from the current state; if it happens again, look for who deletes it in `kubectl get events` and the cluster's audit log";
             Problem { code: "deleted-meanwhile", ..problem.about(object).hint(hint) }
         }
         Failure::NoProgress { seconds, waiting } => {

@@ -35,7 +35,7 @@ pub(crate) const MEANINGS: [(Exit, &str); 9] = [
     (Exit::Cluster, "the cluster is unreachable, or a permission is missing"),
     (Exit::TimedOut, "timed out waiting (--timeout); the journal stays open"),
     (Exit::Held, "somebody else holds the lease"),
-    (Exit::Interrupted, "interrupted; what was begun is journalled"),
+    (Exit::Interrupted, "interrupted; the plan is journalled"),
 ];
 
 impl Exit {

@@ -99,7 +99,7 @@ impl From<InputError> for Problem {
                 .hint("write the options into a file, and name it with --config"),
             InputError::NoConfigMap { .. } => input("no-config-map")
                 .because("it does not exist, or may not be read")
-                .hint("create it with one key for each option that you want to give; an empty one will do"),
+                .hint("create it with one key for each option that you want to set; it may be empty"),
             InputError::NameOfDaemon => input("name-of-daemon")
                 .because("the daemon itself is installed under this name, in the same namespace")
                 .hint("name the installation that it manages with --name"),
@@ -136,7 +136,7 @@ impl From<InputError> for Problem {
             InputError::WriteFile { source, .. } => {
                 Problem::new(Exit::Failed, "unwritable-file", message.clone())
                     .because(source.to_string())
-                    .hint("check that the folder exists or can be made, and that you may write there")
+                    .hint("check that the folder exists or can be created, and that you may write to it")
             }
         }
     }

@@ -111,7 +111,7 @@ impl Problem {
 
     /// The daemon ended although nobody asked it to.
     pub(crate) fn crashed(error: &dyn Error) -> Self {
-        Self::of(Exit::Failed, "daemon", error).hint("correct the cause and start it again; nothing is lost")
+        Self::of(Exit::Failed, "daemon", error).hint("fix the cause and start it again; nothing is lost")
     }
 
     /// A process that the daemon hosts did not become what it was to be.
@@ -132,28 +132,28 @@ impl Problem {
     pub(crate) fn timed_out_before_changes(timeout: std::time::Duration) -> Self {
         Self::new(Exit::TimedOut, "timed-out", format!("timed out after {} s", timeout.as_secs_f64()))
             .because("--timeout was over before anything was changed")
-            .hint("give more time with --timeout; -vv shows what is waited for")
+            .hint("allow more time with --timeout; -vv shows every request")
     }
 
     /// A signal came, and the end in good order took too long.
     pub(crate) fn interrupted_unanswered() -> Self {
         Self::new(Exit::Interrupted, "interrupted", "interrupted")
             .because("a signal came, and the API server did not answer the last request in time")
-            .hint("what was begun is journalled: run the same command again to go on")
+            .hint("the plan is journalled: run the same command again to continue it")
     }
 
     /// A person said no.
     pub(crate) fn declined() -> Self {
         Self::new(Exit::Failed, "declined", "nothing was changed")
             .because("the plan was not confirmed")
-            .hint("answer y, or give --yes, to go ahead")
+            .hint("answer y or give --yes to continue")
     }
 
     /// Nobody can be asked.
     pub(crate) fn unconfirmed() -> Self {
         Self::new(Exit::Input, "unconfirmed", "this needs a confirmation; nothing was changed")
             .because("it deletes what does not come back, and stdin or stderr is no terminal to ask on")
-            .hint("give --yes to go ahead without being asked")
+            .hint("give --yes to continue without being asked")
     }
 
     /// Why, a line each: a chain is one line.

@@ -102,7 +102,7 @@ impl From<TrainJobError> for Problem {
                 .hint(format!("`trainerd trainjob logs {name} -n {namespace}` shows what its pods wrote")),
             TrainJobError::Ended { state, .. } => of(Exit::Refused, "job-ended")
                 .because(format!("it is {state}: nothing of it runs, and nothing will"))
-                .hint("submit it anew under another name"),
+                .hint("submit it again under another name"),
             TrainJobError::NoPods { namespace, name, why } => of(Exit::Failed, "no-pods")
                 .because(why.clone())
                 .hint(format!("`trainerd trainjob get {name} -n {namespace}` shows its steps; --follow waits for pods")),

@@ -1,4 +1,4 @@
-//! Newer options and a plan that was broken off: whether they replace it, or it is finished first.
+//! Newer options and a plan that was interrupted: whether they replace it, or it is finished first.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use trainerd_plan::plan::Purpose;
 use super::Target;
 use crate::problem::Problem;
 
-/// What replaces the plan under way.
+/// What replaces the plan in progress.
 pub(crate) struct Newer {
     /// The installation as it will be when that plan is done: what the new one is planned from.
     pub(crate) state: State,
@@ -18,7 +18,7 @@ pub(crate) struct Newer {
     pub(crate) wanted: Target,
 }
 
-/// What is wanted in the place of the plan under way; `None` where that one is finished first: because it is what is
+/// What is wanted in the place of the plan in progress; `None` where that one is finished first: because it is what is
 /// wanted, or because it changes versions, which are gone through one after the other.
 ///
 /// What made the plan may never come about: an image that does not exist, say. Whoever wants something else does not

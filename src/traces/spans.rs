@@ -44,7 +44,7 @@ enum Outcome {
     Done,
     Failed,
     /// It was told to end, or its plan ended before it.
-    BrokenOff,
+    Interrupted,
 }
 
 impl Outcome {
@@ -54,7 +54,7 @@ impl Outcome {
             match self {
                 Self::Done => "done",
                 Self::Failed => "failed",
-                Self::BrokenOff => "broken off",
+                Self::Interrupted => "interrupted",
             },
         )
     }
@@ -64,7 +64,7 @@ impl Outcome {
 struct Plan {
     /// With its span in it.
     context: Context,
-    /// The spans of steps under way. An object has one step at a time.
+    /// The spans of steps in progress. An object has one step at a time.
     steps: HashMap<ObjectKey, Span>,
     /// Whether it failed, and is or will be undone.
     failed: bool,
@@ -78,7 +78,7 @@ pub(super) struct Spans {
     installation: Installation,
     /// The plan that runs; before it the one that failed and is undone by it.
     plans: Vec<Plan>,
-    /// Whether the next plan goes on with one that was broken off.
+    /// Whether the next plan goes on with one that was interrupted.
     resumed: bool,
 }
 
@@ -121,7 +121,7 @@ impl Spans {
         let (outcome, error) = match error {
             // The plan that brought the revision before back did what it was for.
             None | Some(EngineError::RolledBack { .. }) => (Outcome::Done, None),
-            Some(EngineError::Interrupted) => (Outcome::BrokenOff, None),
+            Some(EngineError::Interrupted) => (Outcome::Interrupted, None),
             Some(error) => (Outcome::Failed, Some(one_line(error))),
         };
         if let Some(plan) = self.plans.pop() {
@@ -227,13 +227,13 @@ impl Spans {
         if let Some(plan) = self.plans.pop() {
             let message = words(is_secret(object), why).into_owned();
             plan.context.span().add_event("overtaken", vec![KeyValue::new(MESSAGE, message)]);
-            plan.end(Outcome::BrokenOff, None);
+            plan.end(Outcome::Interrupted, None);
         }
     }
 
     /// The plan that runs has failed, and another undoes it: below it, so that both are one trace.
     fn roll_back(&mut self, to: u64, reason: &str) {
-        // Without one, a plan that was broken off is undone further.
+        // Without one, a plan that was interrupted is undone further.
         let Some(plan) = self.plans.last_mut() else {
             self.resumed = true;
             return;
@@ -272,7 +272,7 @@ impl Plan {
 
     fn break_off(&mut self) {
         for (_, span) in self.steps.drain() {
-            end(span, Outcome::BrokenOff, None);
+            end(span, Outcome::Interrupted, None);
         }
     }
 }

@@ -26,7 +26,7 @@ const WIDTH: usize = 16;
 const BOUND: Duration = Duration::from_mins(15);
 /// After the last JobSet, for what else is done: statuses, and a look at each once more.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Admission requests, and how many of them are under way at a time.
+/// Admission requests, and how many of them are in progress at a time.
 const ADMISSIONS: u32 = 5000;
 const AT_A_TIME: usize = 100;
 

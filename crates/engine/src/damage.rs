@@ -70,7 +70,7 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let header = self.store.known_header(number);
-        // A removal that was broken off may have deleted its revisions already.
+        // A removal that was interrupted may have deleted its revisions already.
         let removing = stored.record.journal.as_ref().is_some_and(|journal| journal.extent.is_some());
         let damage = match &loaded {
             _ if lost.is_some() => lost,
@@ -163,7 +163,7 @@ impl Engine {
         Ok(damaged)
     }
 
-    /// Writes revisions again of which something is lost, whatever plan is under way. Only those that `rendered` gives
+    /// Writes revisions again of which something is lost, whatever plan is in progress. Only those that `rendered` gives
     /// exactly as they were are written; returns their numbers.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ pub enum Failure {
         #[source]
         source: RequestError,
     },
-    /// Going on with a plan that was broken off is refused, for these reasons.
+    /// Going on with a plan that was interrupted is refused, for these reasons.
     #[error("refused: {}", Listed(.0))]
     Refused(Vec<Refused>),
     /// An object reached a state that does not get better by itself.

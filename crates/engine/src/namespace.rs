@@ -74,7 +74,7 @@ impl Engine {
 pub(crate) async fn released<T>(guard: LeaseGuard, answer: Result<T, EngineError>) -> Result<T, EngineError> {
     // A lease that could not be given back runs out by itself.
     if let Err(error) = guard.release().await {
-        tracing::warn!(error = %one_line(&error), "failed to release the lease; it runs out by itself");
+        tracing::warn!(error = %one_line(&error), "failed to release the lease; it will expire");
     }
     answer
 }

@@ -1,4 +1,4 @@
-//! What trainerd knows of an installation between runs, and the journal of the plan under way.
+//! What trainerd knows of an installation between runs, and the journal of the plan in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +16,7 @@ use trainerd_plan::removal::Extent;
 pub struct Record {
     /// The revision that the cluster is at, or was last brought towards.
     pub current: Option<u64>,
-    /// The plan under way; `None` while nothing is.
+    /// The plan in progress; `None` while nothing is.
     pub journal: Option<Journal>,
     /// What came of each revision that was ever begun.
     pub results: BTreeMap<u64, Outcome>,
@@ -33,7 +33,7 @@ pub struct Record {
     pub token: Option<FencingToken>,
 }
 
-/// A plan under way: written before its first change, removed after its last.
+/// A plan in progress: written before its first change, removed after its last.
 ///
 /// It names the revisions rather than the steps: the steps follow from them and from what is observed, so a
 /// process that finds it open decides again and repeats nothing that is already done.
@@ -46,7 +46,7 @@ pub struct Journal {
     pub target: u64,
     /// The revision that it leaves; `None` for a first install.
     pub from: Option<u64>,
-    /// Further revisions whose objects may be in the cluster because a plan towards them was broken off.
+    /// Further revisions whose objects may be in the cluster because a plan towards them was interrupted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<u64>,
     /// Which way it goes.
@@ -138,11 +138,11 @@ impl fmt::Display for Outcome {
 /// An event that the record does not allow in its state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalTransition {
-    /// A plan is under way already.
-    #[error("a plan towards revision {0} is under way")]
+    /// A plan is in progress already.
+    #[error("a plan towards revision {0} is in progress")]
     AlreadyOpen(u64),
-    /// No plan is under way.
-    #[error("no plan is under way")]
+    /// No plan is in progress.
+    #[error("no plan is in progress")]
     NotOpen,
     /// There is nothing to go back to.
     #[error("revision {0} has no revision before it")]
@@ -219,7 +219,7 @@ impl Record {
         Ok(self)
     }
 
-    /// The revisions whose objects may be in the cluster; none where nothing is installed or under way.
+    /// The revisions whose objects may be in the cluster; none where nothing is installed or in progress.
     pub(crate) fn concerned(&self) -> BTreeSet<u64> {
         let journal = self.journal.iter();
         let named = journal

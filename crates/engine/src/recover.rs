@@ -91,7 +91,7 @@ impl Engine {
                     journal.allow_lossy |= allow.lossy;
                     journal.allow_in_use |= allow.in_use;
                 }
-                Box::pin(self.go_on(state, None, Start::BrokenOff, &guard.fence(), options)).await
+                Box::pin(self.go_on(state, None, Start::Interrupted, &guard.fence(), options)).await
             }
             Err(error) => Err(error),
         };
@@ -152,11 +152,11 @@ impl Engine {
                         state.stored.record = state.stored.record.undo(reason)?;
                         state.stored = self.store.write(&state.stored).await?;
                         options.renew_tries();
-                        (known, start) = (vec![target], Start::BrokenOff);
+                        (known, start) = (vec![target], Start::Interrupted);
                         continue;
                     }
                 }
-                broken_off => return broken_off.into_result(purpose, heading, options).map(|()| state),
+                interrupted => return interrupted.into_result(purpose, heading, options).map(|()| state),
             };
             return Err(EngineError::Failed { purpose, revision: heading, cause: Box::new(failure) });
         }
@@ -180,7 +180,7 @@ impl Engine {
                 ended => return Ok((ended, Vec::new())),
             },
             Start::Fresh => None,
-            Start::BrokenOff => {
+            Start::Interrupted => {
                 (options.sink)(match &journal.phase {
                     Phase::Undo { reason } => {
                         Event::RollingBack { to: target.header.number, reason: reason.clone() }
@@ -271,7 +271,7 @@ impl Engine {
 /// How it comes that there is an open journal to finish.
 pub(crate) enum Start {
     /// It was found.
-    BrokenOff,
+    Interrupted,
     /// It was opened a moment ago.
     Fresh,
     /// It was opened, and its plan was walked.
@@ -314,7 +314,7 @@ fn is_lossy(refused: &Refused) -> bool {
 }
 
 /// What was last sent, as far as several revisions may have been: the objects of the revisions that were
-/// left or broken off, and of the target those that only it has.
+/// left or interrupted, and of the target those that only it has.
 pub(crate) fn written_before(target: &Desired, others: &[Revision]) -> Desired {
     let mut objects: BTreeMap<_, &DesiredObject> = BTreeMap::new();
     for revision in others {

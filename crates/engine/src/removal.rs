@@ -1,4 +1,4 @@
-//! Taking an installation away, finished by whoever comes next if it is broken off.
+//! Taking an installation away, finished by whoever comes next if it is interrupted.
 
 mod labelled;
 mod namespace;
@@ -176,11 +176,11 @@ impl Engine {
     /// Removes the installation: the planned objects, then trainerd's own records, then the namespace if
     /// trainerd made it and nothing else is in it, then the lease under which all that was done.
     ///
-    /// A plan under way is replaced, not finished. Where the namespace is gone and something is left to delete, it is
+    /// A plan in progress is replaced, not finished. Where the namespace is gone and something is left to delete, it is
     /// made for as long as that takes: lease and journal are kept there.
     ///
     /// # Errors
-    /// As [`Engine::run`]; a removal that fails or is broken off keeps its journal and is finished by the
+    /// As [`Engine::run`]; a removal that fails or is interrupted keeps its journal and is finished by the
     /// next call, with the extent of that call. [`EngineError::ChangedMeanwhile`] where more would go than was shown.
     /// [`EngineError::NotInstalled`] where nothing is left at all.
     pub async fn remove(
@@ -228,7 +228,7 @@ impl Engine {
             // What a run left that was killed before its journal was open, or at the very end of a removal.
             return self.store.erase(&state.stored).await;
         }
-        // Refused before the journal says that anything is under way.
+        // Refused before the journal says that anything is in progress.
         let extent = confirmed.extent;
         let confirmed = Confirmed::Seen(&confirmed.plan);
         let (plan, observed) = self.removal(&state, extent).await?;
@@ -297,7 +297,7 @@ fn check(confirmed: &Confirmed<'_>, plan: &Plan, observed: &Observed) -> Result<
     if added.is_empty() { Ok(()) } else { Err(EngineError::ChangedMeanwhile { added }) }
 }
 
-/// The record with the removal under way: opened, in place of any other plan, or with another extent.
+/// The record with the removal in progress: opened, in place of any other plan, or with another extent.
 /// `None` where it says so already.
 fn begun(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, EngineError> {
     let mut record = record.clone();
@@ -373,8 +373,8 @@ mod tests {
             Record { journal: Some(journal(Purpose::Install, 2, None, None)), ..Record::default() };
         for (what, record, target, all) in [
             ("deployed", deployed, 3, vec![3]),
-            ("an upgrade under way", upgrading, 3, vec![1, 3, 4]),
-            ("a first install under way", installing, 2, vec![1, 2]),
+            ("an upgrade in progress", upgrading, 3, vec![1, 3, 4]),
+            ("a first install in progress", installing, 2, vec![1, 2]),
         ] {
             let begun = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
             let open = begun.journal.as_ref().unwrap();

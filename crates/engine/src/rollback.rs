@@ -1,4 +1,4 @@
-//! Going back to an earlier revision, over a plan that was broken off if need be.
+//! Going back to an earlier revision, over a plan that was interrupted if need be.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Engine {
         self.prepare(state, target.desired, Purpose::Rollback, allow).await
     }
 
-    /// Runs a rollback. Unlike other plans it may replace one that was broken off.
+    /// Runs a rollback. Unlike other plans it may replace one that was interrupted.
     pub async fn replace(
         &self,
         state: State,

@@ -67,13 +67,13 @@ impl State {
         self.damage.as_ref()
     }
 
-    /// The same where another revision is the current one: what a plan under way leads to, say.
+    /// The same where another revision is the current one: what a plan in progress leads to, say.
     #[must_use]
     pub fn at(self, revision: Revision) -> Self {
         Self { header: Some(revision.header.clone()), current: Some(revision), ..self }
     }
 
-    /// The plan under way, if one was broken off.
+    /// The plan in progress, if one was interrupted.
     pub fn journal(&self) -> Option<&Journal> {
         self.stored.record.journal.as_ref()
     }

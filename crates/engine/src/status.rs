@@ -53,9 +53,9 @@ pub struct Status {
     /// Objects of the installation that are being deleted, wanted or not, and what holds them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deleting: Vec<Held>,
-    /// The plan under way, if any.
+    /// The plan in progress, if any.
     pub journal: Option<Journal>,
-    /// The holder of the lease, where a plan is under way: who runs it. Without one it was broken off.
+    /// The holder of the lease, where a plan is in progress: who runs it. Without one it was interrupted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
     /// What of trainerd's own Secrets is lost, where that stands in the way of a change.
@@ -201,8 +201,8 @@ impl Engine {
         })
     }
 
-    /// Who runs the plan under way: the holder of the lease, as far as he is not known to be gone. `None` where none is
-    /// under way, or it was broken off.
+    /// Who runs the plan in progress: the holder of the lease, as far as he is not known to be gone. `None` where none is
+    /// in progress, or it was interrupted.
     ///
     /// # Errors
     /// [`EngineError::Request`].

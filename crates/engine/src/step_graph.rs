@@ -7,7 +7,7 @@ use trainerd_plan::plan::Plan;
 pub(crate) enum StepState {
     /// Waits for other steps.
     Blocked,
-    /// Its request is under way.
+    /// Its request is in progress.
     Writing,
     /// Written, and waits until it is done.
     Waiting,

@@ -402,7 +402,7 @@ fn damaged(name: &str) -> impl FnOnce(StoredError) -> EngineError {
 fn unsound<T>(error: EngineError) -> Result<Option<T>, EngineError> {
     match error {
         EngineError::Stored { .. } | EngineError::NoSuchRevision { .. } => {
-            tracing::warn!(error = %one_line(&error), "a revision cannot be read; going on without it");
+            tracing::warn!(error = %one_line(&error), "a revision cannot be read; continuing without it");
             Ok(None)
         }
         error => Err(error),

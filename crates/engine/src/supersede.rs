@@ -1,4 +1,4 @@
-//! Newer options in the place of a plan under way.
+//! Newer options in the place of a plan in progress.
 
 use trainerd_cluster::lease::Fence;
 
@@ -12,7 +12,7 @@ use crate::run_options::RunOptions;
 use crate::state::State;
 
 impl Engine {
-    /// Runs a plan that replaces the one under way, which may never come to its end. It was prepared from `state` as it
+    /// Runs a plan that replaces the one in progress, which may never come to its end. It was prepared from `state` as it
     /// will be when that one is done ([`State::at`]). Where it fails, what that one would have gone back to is brought
     /// back.
     ///

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             _ = terminated => None,
         }
     });
-    // Blocking writes that are under way are let go: they are in no journal.
+    // Blocking writes that are in progress are let go: they are in no journal.
     runtime.shutdown_background();
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,

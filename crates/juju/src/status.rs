@@ -117,7 +117,7 @@ pub enum Reason {
     Repairing { objects: usize },
     /// All goes.
     Removing,
-    /// What is under way is finished, and then nothing.
+    /// What is in progress is finished, and then nothing.
     Draining,
     /// An upgrade waits for a person.
     Staged { version: String },

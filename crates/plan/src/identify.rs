@@ -17,7 +17,7 @@ use crate::order::{Role, role};
 pub struct Identified {
     /// Its place among the states.
     pub index: usize,
-    /// Whether every object is as this state has it, and there are no others. Where not, a plan was broken off, or
+    /// Whether every object is as this state has it, and there are no others. Where not, a plan was interrupted, or
     /// somebody has changed something.
     pub exact: bool,
 }

@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
 }
 
 /// Reconciles the keys of `queue`, `workers` at a time and each of them by one at a time, until the queue ends; what is
-/// under way then is finished.
+/// in progress then is finished.
 ///
 /// A failure is logged and comes again with the queue's backoff. A panic counts as a failure: the next event of the
 /// object may make it go away, and the other objects are no part of it.

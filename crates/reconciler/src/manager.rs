@@ -48,7 +48,7 @@ const LINGER: Duration = Duration::from_secs(4);
 const STATUS_READ: Duration = Duration::from_secs(10);
 /// Who the Events of TrainJobs are from.
 const REPORTING_CONTROLLER: &str = "trainer-trainjob-controller";
-/// How long what is under way at the end may take.
+/// How long what is in progress at the end may take.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long Events may take that wait to be written then.
 const LAST_EVENTS: Duration = Duration::from_secs(2);

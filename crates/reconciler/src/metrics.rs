@@ -78,7 +78,7 @@ const WEBHOOK_LATENCY: Definition<Histogram, 1> = Definition::histogram(
 .unit(Unit::Seconds);
 const WEBHOOK_IN_FLIGHT: Definition<Gauge, 1> = Definition::gauge(
     "controller_runtime_webhook_requests_in_flight",
-    "Admission requests under way, by path",
+    "Admission requests in progress, by path",
     ["webhook"],
 );
 const WEBHOOK_PANICS: Definition<Counter, 0> =
@@ -105,13 +105,13 @@ const WORK_TIME: Definition<Histogram, 2> = Definition::histogram(
 .unit(Unit::Seconds);
 const UNFINISHED: Definition<Gauge, 2> = Definition::gauge(
     "workqueue_unfinished_work_seconds",
-    "Time of the work that is under way, all together",
+    "Time of the work that is in progress, all together",
     ["name", "controller"],
 )
 .unit(Unit::Seconds);
 const LONGEST: Definition<Gauge, 2> = Definition::gauge(
     "workqueue_longest_running_processor_seconds",
-    "Time of the longest work that is under way",
+    "Time of the longest work that is in progress",
     ["name", "controller"],
 )
 .unit(Unit::Seconds);
@@ -275,7 +275,7 @@ impl ManagerMetrics {
     }
 }
 
-/// A call of a webhook that is under way.
+/// A call of a webhook that is in progress.
 pub(crate) struct WebhookCall {
     in_flight: Gauge,
     latency: Histogram,

@@ -109,7 +109,7 @@ pub(crate) struct Task {
     checks: Vec<(Check, CheckCount)>,
     questions: JoinSet<(usize, Result<(), String>)>,
     log: Arc<Mutex<Ring>>,
-    /// What a termination that is under way is for.
+    /// What a termination that is in progress is for.
     check_failed: Option<Cause>,
     restarts: u64,
     failure: Option<Failure>,

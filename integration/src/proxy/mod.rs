@@ -291,7 +291,7 @@ impl Shared {
     }
 }
 
-/// A watch, broken off when it is to be cut: whoever reads it sees its connection closed in the middle.
+/// A watch, interrupted when it is to be cut: whoever reads it sees its connection closed in the middle.
 fn until_cut(body: Body, cut: watch::Receiver<()>) -> UnsyncBoxBody<Bytes, BodyError> {
     let frames = stream::unfold(Some((body, cut)), async |open| {
         let (mut body, mut cut) = open?;

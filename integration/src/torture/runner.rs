@@ -53,7 +53,7 @@ pub struct RunReport {
     pub script: Script,
     /// How it ended.
     pub ended: Ended,
-    /// How often a daemon said that it is ready when news to the contrary was still under way.
+    /// How often a daemon said that it is ready when news to the contrary was still in progress.
     pub early: usize,
     /// From putting the cluster back to the end.
     pub took: Duration,

@@ -26,7 +26,7 @@ pub struct State {
     pub objects: BTreeMap<String, Value>,
     /// Every key in etcd, but for what controllers make.
     pub keys: BTreeSet<String>,
-    /// The number of the plan that is still under way.
+    /// The number of the plan that is still in progress.
     pub open: Option<u64>,
     /// Who holds the lease.
     pub holder: Option<String>,

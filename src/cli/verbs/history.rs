@@ -53,9 +53,9 @@ struct Row<'a> {
     forced: &'a [Forced],
     /// Whether the installation is at it.
     current: bool,
-    /// Which way its plan goes, while it is under way.
+    /// Which way its plan goes, while it is in progress.
     under_way: Option<&'a Phase>,
-    /// Whether somebody runs that plan; else it was broken off.
+    /// Whether somebody runs that plan; else it was interrupted.
     #[serde(skip)]
     is_run: bool,
     /// Whether the current one is newer.
@@ -160,16 +160,16 @@ fn glance(text: &str) -> String {
 
 fn result(row: &Row<'_>) -> String {
     match (row.under_way, row.outcome) {
-        (Some(Phase::Forward), _) if !row.is_run => "broken off".to_owned(),
+        (Some(Phase::Forward), _) if !row.is_run => "interrupted".to_owned(),
         (Some(Phase::Undo { reason }), _) if !row.is_run => {
-            format!("broken off while it went back: {reason}")
+            format!("interrupted while it was rolled back: {reason}")
         }
-        (Some(Phase::Forward), _) => "under way".to_owned(),
+        (Some(Phase::Forward), _) => "in progress".to_owned(),
         (Some(Phase::Undo { reason }), _) => format!("going back: {reason}"),
         (None, Some(outcome)) => outcome.to_string(),
         // It was begun: it, or one after it, became the current one.
         (None, None) if row.is_past => "not known".to_owned(),
-        (None, None) => "not begun".to_owned(),
+        (None, None) => "not started".to_owned(),
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_nobody_runs_is_broken_off_and_long_lines_are_cut() {
+    fn a_plan_that_nobody_runs_is_interrupted_and_long_lines_are_cut() {
         let by = format!("up --yes {}", "--set settle=0 ".repeat(20));
         let row = |under_way, is_run| Row {
             revision: 1,
@@ -206,10 +206,10 @@ mod tests {
         };
         let back = Phase::Undo { reason: "no progress".to_owned() };
         let told = |phase, is_run| result(&row(Some(phase), is_run));
-        assert_eq!(told(&Phase::Forward, true), "under way");
-        assert_eq!(told(&Phase::Forward, false), "broken off");
+        assert_eq!(told(&Phase::Forward, true), "in progress");
+        assert_eq!(told(&Phase::Forward, false), "interrupted");
         assert_eq!(told(&back, true), "going back: no progress");
-        assert_eq!(told(&back, false), "broken off while it went back: no progress");
+        assert_eq!(told(&back, false), "interrupted while it was rolled back: no progress");
         let rows = [row(None, false)];
         assert!(
             table(&rows, false).lines().all(|line| line.chars().count() < 160),

@@ -39,7 +39,7 @@ pub(crate) struct PlanArgs {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown<'a> {
-    /// A plan that was broken off and is finished before this one.
+    /// A plan that was interrupted and is finished before this one.
     journal: Option<&'a Journal>,
     /// Whether there is anything to do.
     pending: bool,
@@ -96,26 +96,28 @@ pub(crate) async fn show(
     Ok(if pending { Exit::Pending } else { Exit::Done })
 }
 
-/// What becomes of a plan that is under way.
+/// What becomes of a plan that is in progress.
 pub(crate) const GOES_ON: &str =
-    "up or upgrade goes on with it, or replaces it where something else is wanted; rollback goes back";
+    "up or upgrade resumes it, or replaces it if other options are given; rollback goes back";
 
-/// A plan that has begun, in a sentence: under way where somebody runs it, and otherwise broken off.
+/// A plan that has begun, in a sentence: in progress where somebody runs it, and otherwise interrupted.
 pub(crate) fn journal_text(journal: &Journal, writer: Option<&str>) -> String {
     let Journal { purpose, target, started, by, .. } = journal;
     let way = match &journal.phase {
         Phase::Forward => String::new(),
-        Phase::Undo { reason } => format!(" while it went back ({reason})"),
+        Phase::Undo { reason } => format!(" while it was rolled back ({reason})"),
     };
     match (writer, &journal.phase) {
         (None, _) => {
-            format!("the {purpose} of revision {target}, begun {started:.0} by `{by}`, was broken off{way}")
+            format!(
+                "the {purpose} of revision {target}, started {started:.0} by `{by}`, was interrupted{way}"
+            )
         }
         (Some(writer), Phase::Forward) => format!(
-            "the {purpose} of revision {target}, begun {started:.0} by `{by}`, is under way, run by {writer}"
+            "the {purpose} of revision {target}, started {started:.0} by `{by}`, is in progress, by {writer}"
         ),
         (Some(writer), Phase::Undo { reason }) => format!(
-            "the {purpose} of revision {target}, begun {started:.0} by `{by}`, is going back ({reason}), run by {writer}"
+            "the {purpose} of revision {target}, started {started:.0} by `{by}`, is being rolled back ({reason}), by {writer}"
         ),
     }
 }

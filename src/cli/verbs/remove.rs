@@ -111,7 +111,7 @@ pub(crate) async fn take_away(
 
 fn namespace_text(namespace: &NamespaceLeft) -> String {
     match namespace {
-        NamespaceLeft::Gone => "went too".to_owned(),
+        NamespaceLeft::Gone => "is gone".to_owned(),
         NamespaceLeft::Going { conditions } if conditions.is_empty() => "is going".to_owned(),
         NamespaceLeft::Going { conditions } => format!("is going, but not yet: {}", conditions.join("; ")),
         NamespaceLeft::Stays => "stays".to_owned(),

@@ -104,7 +104,7 @@ async fn older_lost(engine: &Engine, current: u64) -> Result<Vec<Header>, Engine
     Ok(damaged.into_iter().filter(|header| header.number != current).collect())
 }
 
-/// While a plan is under way only what is lost of the revisions is written again: the plan itself is for others to finish.
+/// While a plan is in progress only what is lost of the revisions is written again: the plan itself is for others to finish.
 async fn repair_under_way(
     context: &Context,
     catalog: &Catalog,
@@ -211,7 +211,7 @@ fn cannot_render(damage: &Damage) -> Problem {
     };
     let hint = match readable {
         Some(number) => format!("`trainerd rollback {number}` goes to the newest revision that can be read"),
-        None => "`trainerd up` with the options that you want makes a new one".to_owned(),
+        None => "`trainerd up` with the options that you want creates a new one".to_owned(),
     };
     lost(damage)
         .hint(hint)

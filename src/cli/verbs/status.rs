@@ -128,7 +128,7 @@ async fn look(
     for _ in 1..LOOKS {
         let (report, version) = look_once(context, engine, daemon_probe).await?;
         let has_ended = report.status.journal.is_some() && report.status.writer.is_none();
-        // The record was read before the lease: only where it is still the same was the plan broken off.
+        // The record was read before the lease: only where it is still the same was the plan interrupted.
         if !has_ended || context.interrupt.or(engine.open_damaged()).await?.version() == version.as_deref() {
             return Ok(report);
         }
@@ -211,8 +211,8 @@ fn text(report: &StatusReport, printer: &Printer) -> String {
     };
     let outcome = match (&status.outcome, &status.writer) {
         (Some(outcome), _) => outcome.to_string(),
-        (None, Some(_)) => "under way".to_owned(),
-        (None, None) if status.journal.is_some() => "broken off".to_owned(),
+        (None, Some(_)) => "in progress".to_owned(),
+        (None, None) if status.journal.is_some() => "interrupted".to_owned(),
         (None, None) => "not known".to_owned(),
     };
     let mut text = format!(
@@ -300,7 +300,10 @@ fn control_text(control: &Control, daemon: Option<&DaemonStatus>) -> String {
     // Writing to a String cannot fail.
     if let Some(Marker { by, asked_by, since, .. }) = &control.paused {
         let who = asked_by.as_ref().map(|who| format!("{who}, over the API of ")).unwrap_or_default();
-        let _ = writeln!(text, "paused by {who}`trainerd {by}` since {since:.0}; `trainerd resume` goes on");
+        let _ = writeln!(
+            text,
+            "paused by {who}`trainerd {by}` since {since:.0}; `trainerd resume` resumes reconciliation"
+        );
     }
     if let Some(Marker { what, since, .. }) = &control.owner {
         let _ = writeln!(text, "reconciled by a daemon with the options of {what}, since {since:.0}");

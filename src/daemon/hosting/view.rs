@@ -54,5 +54,5 @@ fn degraded(name: &str, cause: String) -> Problem {
     let reason = Reason::HostedDegraded { workload: name.to_owned(), cause: cause.clone() };
     let what = format!("hosted workload {name} is not ready");
     let problem = Problem::new(Exit::Failed, "hosted-degraded", what).because(cause).with_reason(reason);
-    problem.hint("it is restarted by itself; `trainerd status` shows its last failure and log lines")
+    problem.hint("it is restarted automatically; `trainerd status` shows its last failure and log lines")
 }

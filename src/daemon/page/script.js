@@ -481,7 +481,7 @@ function revisionsPart() {
 /** `before`: the versions of the revision before it; what is new is marked. */
 function revisionEntry({ number, created, by, askedBy, purpose, versions = {}, outcome }, before) {
   const isCurrent = number === view.outlook?.revision;
-  const came = number === runningPlan()?.revision ? "under way" : outcome;
+  const came = number === runningPlan()?.revision ? "in progress" : outcome;
   const entries = Object.entries(versions).map(([name, version]) =>
     h("li", before && before[name] !== version && { class: "new" }, `${name} ${version}`));
   return h("li", isCurrent && { "aria-current": "true" },

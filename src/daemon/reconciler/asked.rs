@@ -72,7 +72,7 @@ impl Reconciler {
         left.is_some_and(|(header, _)| header.digest == digest)
     }
 
-    /// Goes back to an earlier revision, over what is under way.
+    /// Goes back to an earlier revision, over what is in progress.
     pub(super) async fn go_back(&mut self, to: Option<u64>, allow_lossy: bool) -> Result<(), Stop> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let engine = Arc::clone(&self.engine);

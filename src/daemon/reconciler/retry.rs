@@ -95,7 +95,7 @@ impl Reconciler {
         })
     }
 
-    /// What is declared in the place of the plan that was broken off, and the plan towards it; `None` where that one is
+    /// What is declared in the place of the plan that was interrupted, and the plan towards it; `None` where that one is
     /// finished first.
     pub(super) async fn newer(
         &mut self,

@@ -21,7 +21,7 @@ use crate::daemon::status_store::Phase;
 const GIVES_WAY: Duration = Duration::from_secs(30);
 
 impl Reconciler {
-    /// Runs a plan, with the watches going on, until it ends or is broken off. `asked_by`: who asked for it.
+    /// Runs a plan, with the watches going on, until it ends or is interrupted. `asked_by`: who asked for it.
     pub(super) async fn drive(
         &mut self,
         asked_by: Option<String>,
@@ -77,7 +77,7 @@ impl Reconciler {
                     Some(command) = self.commands.recv() => {
                         match command {
                             Command::Ask { asked, asked_by, ticket } => {
-                                // Going back replaces what is under way; everything else comes after it.
+                                // Going back replaces what is in progress; everything else comes after it.
                                 if matches!(asked, Asked::Rollback { .. }) {
                                     anew = true;
                                     cancel.send_replace(true);

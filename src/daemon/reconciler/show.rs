@@ -58,7 +58,7 @@ pub(super) fn revisions(engine: &Engine, state: &State) -> Vec<RevisionView> {
                 .iter()
                 .map(|(name, component)| (name.clone(), component.version.to_string()))
                 .collect(),
-            outcome: outcome.as_ref().map_or_else(|| "not begun".to_owned(), ToString::to_string),
+            outcome: outcome.as_ref().map_or_else(|| "not started".to_owned(), ToString::to_string),
         })
         .collect()
 }

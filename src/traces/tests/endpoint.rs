@@ -125,7 +125,7 @@ async fn spans_come_to_the_endpoint_as_the_environment_says() {
     names.sort();
     // The plan was still open when the process ended.
     let step = "create Deployment done";
-    assert_eq!(names, [step, step, step, "plan install broken off"]);
+    assert_eq!(names, [step, step, step, "plan install interrupted"]);
 }
 
 #[tokio::test]

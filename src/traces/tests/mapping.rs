@@ -127,7 +127,7 @@ fn a_plan_that_fails_and_its_undoing_are_one_trace() {
 }
 
 #[test]
-fn a_plan_that_is_broken_off_says_so_and_the_next_that_it_goes_on() {
+fn a_plan_that_is_interrupted_says_so_and_the_next_that_it_goes_on() {
     let (traces, kept) = traced();
     traces.event(&planned(Purpose::Change, 2));
     traces.event(&started("apply", deployment("one")));

@@ -103,7 +103,7 @@ pub(super) struct Disk {
     writing: Mutex<HashSet<Key>>,
     used: AtomicU64,
     chunk_bytes: u64,
-    /// Writes under way, by bytes; whoever finds no room goes without.
+    /// Writes in progress, by bytes; whoever finds no room goes without.
     room: Semaphore,
     buffers: usize,
     off: AtomicBool,

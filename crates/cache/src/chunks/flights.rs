@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 /// What is loaded, while it is loaded and while somebody still has it.
 type Landed<V> = Mutex<Weak<V>>;
 
-/// Loads that are under way.
+/// Loads that are in progress.
 #[derive(Debug)]
 pub(super) struct Flights<K, V> {
     open: StdMutex<HashMap<K, Weak<Landed<V>>>>,

@@ -30,7 +30,7 @@ pub enum LeaseLost {
         holder: String,
     },
     /// The lease object was deleted, or its holder was removed from it.
-    #[error("the lease was taken away")]
+    #[error("the lease was taken by another holder")]
     Removed,
     /// Its guard was released or dropped.
     #[error("the lease was given up")]
@@ -79,7 +79,7 @@ struct Renewal {
     lease_ref: LeaseRef,
     config: LeaseConfig,
     me: String,
-    /// The lease as last stored. Locked during a write, so that a release comes after a renewal under way.
+    /// The lease as last stored. Locked during a write, so that a release comes after a renewal in progress.
     lease: Arc<Mutex<Value>>,
     shared: Arc<Shared>,
 }

@@ -89,7 +89,7 @@ impl LeaseHolder {
         Some(fence)
     }
 
-    /// Starts taking the lease, unless that is under way or somebody else shall be left to it.
+    /// Starts taking the lease, unless that is in progress or somebody else shall be left to it.
     pub(super) fn take(&mut self) -> Option<BoxFuture<'static, Taken>> {
         match self.state {
             LeaseState::Free => {}
@@ -188,6 +188,6 @@ impl LeaseHolder {
 async fn give_back(guard: LeaseGuard) {
     // A lease that could not be given back runs out by itself.
     if let Err(error) = guard.release().await {
-        tracing::warn!(error = %one_line(&error), "failed to release the lease; it runs out by itself");
+        tracing::warn!(error = %one_line(&error), "failed to release the lease; it will expire");
     }
 }

@@ -80,7 +80,7 @@ pub struct DriftController {
     halt: watch::Sender<bool>,
 }
 
-/// How long the news of what a plan wrote may be under way, well above what a busy API server takes. What comes
+/// How long the events of what a plan wrote may take to arrive, well above what a busy API server takes. What comes
 /// later still is repaired by a write that changes nothing.
 const LATE: Duration = Duration::from_secs(10);
 

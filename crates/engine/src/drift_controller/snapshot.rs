@@ -94,7 +94,7 @@ impl DriftState {
 }
 
 impl DriftStatus {
-    /// Whether it says the same: the seconds of a pause that is under way are no news.
+    /// Whether it says the same: the seconds of a pause that is in progress are no news.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let contended = |state: &DriftState| match state {
             DriftState::Contended { path, manager, .. } => Some((path.clone(), manager.clone())),

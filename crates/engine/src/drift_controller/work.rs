@@ -204,7 +204,7 @@ impl DriftController {
             }
             Err(WriteError::Request(error)) if error.is_absent() => {
                 self.failed(key, Some(drifted), &one_line(&error));
-                let why = format!("{key} cannot be repaired by itself: {}", one_line(&error));
+                let why = format!("{key} cannot be repaired automatically: {}", one_line(&error));
                 self.news.push_back(News::NeedsPlan { why });
             }
             Err(WriteError::Request(error) | WriteError::NotGivenBack(error)) => {

@@ -299,7 +299,7 @@ impl Store {
     /// Deletes everything that is stored of the installation.
     ///
     /// `stored` is the record of a removal whose plan is done. It first lets go of its revisions and keeps its
-    /// journal, then they go, then the record: whoever comes after a kill in between finds a removal under way
+    /// journal, then they go, then the record: whoever comes after a kill in between finds a removal in progress
     /// that needs no revision.
     pub(crate) async fn erase(&self, stored: &Stored) -> Result<(), EngineError> {
         if stored.version.is_some() && stored.record.current.is_some() {

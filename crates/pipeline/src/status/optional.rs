@@ -50,7 +50,7 @@ pub(super) fn times(status: &mut Map<String, Value>, conditions: &Conditions, pa
     }
 }
 
-/// Exactly one of two conditions while the TrainJob is under way, last so that `kubectl get` shows it.
+/// Exactly one of two conditions while the TrainJob is in progress, last so that `kubectl get` shows it.
 pub(super) fn phases(conditions: &mut Conditions, pass: &Pass<'_>) {
     let is_under_way =
         asks_for(pass, "phase-conditions") && !conditions.is_finished() && !is_suspended(pass.train_job);

@@ -87,7 +87,7 @@ pub(super) fn leader_worker_set(object: &Value) -> Readiness {
         }
     }
     if true_condition(object, "UpdateInProgress").is_some() {
-        return Readiness::in_progress("UpdateInProgress", "a rolling update is under way");
+        return Readiness::in_progress("UpdateInProgress", "a rolling update is in progress");
     }
     match true_condition(object, "Available") {
         Some(_) => Readiness::current(format!("Ready: {wanted}/{wanted} groups")),

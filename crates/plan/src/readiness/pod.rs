@@ -241,11 +241,11 @@ fn pace(pod: &Value, role: &str, status: &Value) -> Option<String> {
     }
 }
 
-/// Containers are ready, the pod is not: a readiness gate holds it.
+/// Containers are ready, the pod is not: a readiness gate is not met.
 fn gates(pod: &Value) -> Option<String> {
     let ready = conditions(pod).find(|c| c.kind == "Ready" && c.reason == "ReadinessGatesNotReady")?;
     Some(if ready.message.is_empty() {
-        "a readiness gate holds it".to_owned()
+        "a readiness gate is not met".to_owned()
     } else {
         one_line(ready.message)
     })

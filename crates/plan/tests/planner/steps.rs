@@ -153,7 +153,7 @@ fn a_field_of_ours_that_an_edit_took_is_enforced_even_under_yield() {
 }
 
 #[test]
-fn what_is_held_in_deletion_is_left_out_but_waited_for_when_a_broken_off_plan_goes_on() {
+fn what_is_held_in_deletion_is_left_out_but_waited_for_when_an_interrupted_plan_goes_on() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let key = find(&desired, "ServiceAccount").key();
