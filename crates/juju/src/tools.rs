@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
+use trainerd_causes::in_one_line;
 
 /// Longest that a tool may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -137,7 +138,7 @@ impl Tools {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let code = output.status.to_string();
-        let stderr = one_line(&String::from_utf8_lossy(&output.stderr));
+        let stderr = in_one_line(&String::from_utf8_lossy(&output.stderr));
         Err(ToolError::Failed { tool, code, stderr })
     }
 
@@ -170,7 +171,7 @@ impl Tools {
     /// Sets the status of this unit, or of the application.
     pub async fn set_status(&self, application: bool, status: &Status) -> Result<(), ToolError> {
         let scope = format!("--application={application}");
-        let message = shortened(&one_line(&status.message), LONGEST_MESSAGE);
+        let message = shortened(&in_one_line(&status.message), LONGEST_MESSAGE);
         self.run("status-set", &[&scope, &status.status, "--", &message], None).await.map(drop)
     }
 
@@ -304,10 +305,6 @@ fn planned(answer: &Value) -> Vec<String> {
 fn text_of(values: &BTreeMap<String, String>) -> String {
     // A map of strings always serialises.
     serde_json::to_string(values).unwrap_or_default()
-}
-
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// A text that is no longer than that many bytes, cut between characters.
