@@ -12,6 +12,8 @@ use super::{Reconciler, Stop};
 /// What is known of the rights of this daemon.
 #[derive(Default)]
 pub(super) struct Rights {
+    /// Digest of the revision that they are of.
+    of: Option<String>,
     /// What keeping the current revision takes.
     needed: Vec<Rule>,
     /// Whether some of it was missing when it was asked for last.
@@ -21,8 +23,10 @@ pub(super) struct Rights {
 impl Rights {
     /// Of the revision that is current now; of one that cannot be read it stays what it was.
     pub(super) fn follow(&mut self, state: &State) {
-        if let Some(current) = &state.current {
+        let Some(current) = &state.current else { return };
+        if self.of.as_ref() != Some(&current.header.digest) {
             self.needed = rights::upkeep(&current.desired);
+            self.of = Some(current.header.digest.clone());
         }
     }
 }
