@@ -1,5 +1,7 @@
 //! Actions: what a person asks a unit for. They always end with 0: Juju would replace the message of one that failed.
 
+mod changes;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -66,6 +68,17 @@ impl Parameters {
 }
 
 async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result<Results, String> {
+    /// What each is on the command line, where there is no daemon to ask.
+    const ASKED: [(&str, &str); 8] = [
+        ("status", "status"),
+        ("history", "history"),
+        ("diff", "plan"),
+        ("pause", "pause"),
+        ("resume", "resume"),
+        ("force-reconcile", "repair"),
+        ("upgrade", "up"),
+        ("rollback", "rollback"),
+    ];
     const MUTATING: [&str; 5] = ["upgrade", "rollback", "pause", "resume", "force-reconcile"];
     if MUTATING.contains(&name) {
         let leader = dispatch.tools.is_leader().await.map_err(|error| error.to_string())?;
@@ -74,22 +87,23 @@ async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result
             return Err(format!("Run on the leader: juju run {application}/leader {name}"));
         }
     }
+    if let Some((_, verb)) = ASKED.iter().find(|(asked, _)| *asked == name && !dispatch.shared.exists()) {
+        let environment = &dispatch.environment;
+        return Err(format!(
+            "This charm has no workload container; use the command line: \
+             trainerd {verb} --naming charm --namespace {} --name {}",
+            environment.model, environment.unit.application
+        ));
+    }
     match name {
         "status" => status(dispatch, parameters).await,
         "history" => history(dispatch, parameters).await,
         "diff" => diff(dispatch, parameters).await,
-        "pause" | "resume" | "force-reconcile" => ask(dispatch, name, &json!({}), parameters).await,
-        "upgrade" => {
-            let body = json!({"allow-lossy": parameters.is("allow-crd-break")});
-            ask(dispatch, name, &body, parameters).await
+        "pause" | "resume" | "force-reconcile" => {
+            changes::ask(dispatch, name, &json!({}), parameters.wait()).await
         }
-        "rollback" => {
-            let to = match parameters.text("to") {
-                "" | "previous" => Value::Null,
-                number => number.parse::<u64>().map_err(|_| format!("No revision {number}"))?.into(),
-            };
-            ask(dispatch, name, &json!({"to": to}), parameters).await
-        }
+        "upgrade" => changes::upgrade(dispatch, parameters).await,
+        "rollback" => changes::rollback(dispatch, parameters).await,
         "get-images" => get_images(dispatch, parameters).await,
         "export-manifests" => export_manifests(dispatch, parameters).await,
         "collect-diagnostics" => collect_diagnostics(dispatch, parameters).await,
@@ -104,32 +118,6 @@ fn refused(error: &DaemonError) -> String {
         DaemonError::Refused { message, .. } => message.clone(),
         DaemonError::Mismatch { .. } => error.to_string(),
     }
-}
-
-/// Lets the daemon do it, and tells what came of it.
-async fn ask(
-    dispatch: &Dispatch,
-    name: &str,
-    body: &Value,
-    parameters: &Parameters,
-) -> Result<Results, String> {
-    let answer = dispatch.daemon.act(name, body, parameters.wait()).await.map_err(|error| refused(&error))?;
-    let mut results = Results::new();
-    match answer["state"].as_str() {
-        Some("refused") => {
-            return Err(format!("Refused: {}", answer["message"].as_str().unwrap_or_default()));
-        }
-        Some("in-progress") => {
-            results.insert("state".to_owned(), "in-progress".to_owned());
-            results
-                .insert("operation".to_owned(), answer["operation"].as_str().unwrap_or_default().to_owned());
-        }
-        _ => {}
-    }
-    if let Some(revision) = answer["revision"].as_u64() {
-        results.insert("revision".to_owned(), revision.to_string());
-    }
-    Ok(results)
 }
 
 async fn status(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
@@ -219,22 +207,32 @@ async fn diff(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, S
     Ok(results)
 }
 
+/// The values of the options as they are set, with some of them changed.
+async fn values(dispatch: &Dispatch, changed: &[(&str, &str)]) -> Result<BTreeMap<String, Value>, String> {
+    let config = dispatch.tools.config().await.map_err(|error| error.to_string())?;
+    let application = &dispatch.environment.unit.application;
+    let valid = validate(&config).map_err(|reason| reason.message(application))?;
+    let mut values = valid.values;
+    values.extend(changed.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
+    Ok(values)
+}
+
+/// Options of these values.
+fn options_of(catalog: &Catalog, values: &BTreeMap<String, Value>) -> Result<Options, String> {
+    let given = values.iter().map(|(name, value)| (name.clone(), Raw::Typed(value.clone()))).collect();
+    catalog.parse_options(&given).map_err(|invalid| match invalid.errors().first() {
+        Some(error) => error.rule.to_string(),
+        None => invalid.to_string(),
+    })
+}
+
 /// The options as they are set, with some of them changed.
 async fn options(
     dispatch: &Dispatch,
     catalog: &Catalog,
     changed: &[(&str, &str)],
 ) -> Result<Options, String> {
-    let config = dispatch.tools.config().await.map_err(|error| error.to_string())?;
-    let application = &dispatch.environment.unit.application;
-    let valid = validate(&config).map_err(|reason| reason.message(application))?;
-    let mut values = valid.values;
-    values.extend(changed.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
-    let given = values.into_iter().map(|(name, value)| (name, Raw::Typed(value))).collect();
-    catalog.parse_options(&given).map_err(|invalid| match invalid.errors().first() {
-        Some(error) => error.rule.to_string(),
-        None => invalid.to_string(),
-    })
+    options_of(catalog, &values(dispatch, changed).await?)
 }
 
 async fn get_images(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {

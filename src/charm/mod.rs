@@ -20,6 +20,7 @@ macro_rules! debug_of {
 }
 
 mod actions;
+mod command_line;
 mod course;
 mod daemon;
 mod dispatch;

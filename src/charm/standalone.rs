@@ -2,16 +2,15 @@
 //! goes on in a later hook.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::process::Command;
 use trainerd_cluster::{Cluster, ConnectOptions};
 use trainerd_juju::environment::Environment;
 use trainerd_juju::status::Reason;
 use trainerd_plan::desired::Installation;
 
+use super::command_line::{Format, Run, run};
 use super::dispatch::warn;
 use crate::application;
 use crate::training::jobs;
@@ -19,26 +18,19 @@ use crate::training::jobs;
 /// What is left at least for what the daemon kept: a request or two.
 const LAST: Duration = Duration::from_secs(2);
 
-/// How a run of the command line ended.
-struct Run {
-    code: Option<i32>,
-    /// What it says is wrong.
-    cause: String,
-}
-
 /// Brings the installation to what the options say.
 pub(super) async fn bring(
     environment: &Environment,
     options: &BTreeMap<String, Value>,
     left: Duration,
 ) -> Reason {
-    match run(environment, &["up", "--yes"], options, left).await {
+    match run(environment, &["up", "--yes"], options, Format::Json, left).await {
         Some(Run { code: Some(0), .. }) => Reason::Settled,
         // Its journal stays open, and the next hook goes on.
         Some(Run { code: Some(6), .. }) | None => Reason::Starting,
-        Some(Run { code: Some(3), cause }) => Reason::Refused { cause },
-        Some(Run { code: Some(5), cause }) => Reason::ApiUnavailable { cause },
-        Some(Run { code: Some(7), cause }) => Reason::LeaseHeld { holder: cause },
+        Some(Run { code: Some(3), cause, .. }) => Reason::Refused { cause },
+        Some(Run { code: Some(5), cause, .. }) => Reason::ApiUnavailable { cause },
+        Some(Run { code: Some(7), cause, .. }) => Reason::LeaseHeld { holder: cause },
         Some(Run { cause, .. }) => Reason::Failed { cause },
     }
 }
@@ -73,14 +65,15 @@ async fn take_away(environment: &Environment, options: &BTreeMap<String, Value>,
     let deletes_crds = options.get("crd-policy").is_some_and(|policy| policy == "delete");
     let started = tokio::time::Instant::now();
     if deletes_crds {
-        match run(environment, &["remove", "--yes", "--purge"], &BTreeMap::new(), left).await {
+        let purge = ["remove", "--yes", "--purge"];
+        match run(environment, &purge, &BTreeMap::new(), Format::Json, left).await {
             // Refused: something is stored under them. Everything else goes all the same.
-            Some(Run { code: Some(3), cause }) => warn_of!("CRDs kept: {cause}"),
+            Some(Run { code: Some(3), cause, .. }) => warn_of!("CRDs kept: {cause}"),
             other => return tell(other),
         }
     }
     let left = left.saturating_sub(started.elapsed());
-    tell(run(environment, &["remove", "--yes"], &BTreeMap::new(), left).await);
+    tell(run(environment, &["remove", "--yes"], &BTreeMap::new(), Format::Json, left).await);
 }
 
 /// A connection; nothing where there is none now.
@@ -103,39 +96,4 @@ fn tell(run: Option<Run>) {
         Some(Run { cause, .. }) => warn_of!("not everything went: {cause}"),
         None => warn_of!("not everything went in time"),
     }
-}
-
-/// Runs the command line; `None` where it took too long, which it says itself where it can.
-async fn run(
-    environment: &Environment,
-    verb: &[&str],
-    options: &BTreeMap<String, Value>,
-    left: Duration,
-) -> Option<Run> {
-    // It ends by itself before it is made to.
-    let timeout = left.saturating_sub(Duration::from_secs(1)).as_millis();
-    let mut command = Command::new("/proc/self/exe");
-    command.args(verb).args(["--name", &environment.unit.application, "--namespace", &environment.model]);
-    command.args(["--timeout", &format!("{timeout}ms"), "-o", "json", "--for-daemon"]);
-    for (name, value) in options {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        command.args(["--set", &format!("{name}={value}")]);
-    }
-    command.env("TRAINERD_NAMING", "charm").env_remove("JUJU_DISPATCH_PATH");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = match tokio::time::timeout(left, command.output()).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => {
-            warn(&error);
-            return Some(Run { code: None, cause: error.to_string() });
-        }
-        Err(_) => return None,
-    };
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    // The last line that is a problem as JSON is why.
-    let problem = stderr.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    let problem = problem.unwrap_or_default();
-    let causes = problem["causes"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let texts: Vec<&str> = problem["message"].as_str().into_iter().chain(causes).collect();
-    Some(Run { code: output.status.code(), cause: texts.join(": ") })
 }
