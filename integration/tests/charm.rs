@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use trainerd_integration::TestCluster;
 use trainerd_integration::charm::{
-    Fired, Programs, Unit, killed_life, namespace, play, play_text, workspace,
+    Fired, Programs, Unit, killed_life, namespace, packed_program, play, play_text, workspace,
 };
 
 /// Those that a run of all tests plays.
@@ -108,6 +108,37 @@ fn whatever_is_killed_the_next_hook_converges_and_nothing_is_left_over() -> Resu
 /// How often a hook is fired to know what it costs.
 const TIMES: usize = 20;
 
+/// What hooks of a kind cost: medians.
+struct Cost {
+    tools: u128,
+    wall_us: u128,
+    cpu_us: u128,
+    memory_kib: u128,
+}
+
+impl Cost {
+    fn of(fired: &[Fired]) -> Self {
+        let median = |cost: &dyn Fn(&Fired) -> u128| {
+            let mut costs: Vec<u128> = fired.iter().map(cost).collect();
+            costs.sort_unstable();
+            costs[costs.len() / 2]
+        };
+        Self {
+            tools: median(&|fired| fired.calls.len() as u128),
+            wall_us: median(&|fired| fired.took.as_micros()),
+            cpu_us: median(&|fired| fired.cpu.as_micros()),
+            memory_kib: median(&|fired| fired.peak_kib.into()),
+        }
+    }
+
+    fn tell(&self, what: &str) {
+        let Self { tools, wall_us, cpu_us, memory_kib } = self;
+        println!(
+            "{what}, median of {TIMES}: {tools} tools, {wall_us} us wall, {cpu_us} us CPU, {memory_kib} KiB"
+        );
+    }
+}
+
 #[test]
 fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
@@ -120,40 +151,59 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     namespace(&cluster)?;
     let mut unit = Unit::new(&cluster, &programs, "kubeflow-trainer")?;
     unit.start_container()?;
+    let started = std::time::Instant::now();
     unit.fire("hooks/trainerd-pebble-ready", &[])?;
-    cluster.wait_until("the unit to be active", Duration::from_mins(2), || {
-        unit.fire("hooks/update-status", &[])?;
-        Ok(unit.world.status("unit-status") == ("active".to_owned(), String::new()))
-    })?;
+    let active = |unit: &mut Unit<'_>| -> Result<(), Box<dyn Error>> {
+        Ok(cluster.wait_until("the unit to be active", Duration::from_mins(2), || {
+            unit.fire("hooks/update-status", &[])?;
+            Ok(unit.world.status("unit-status") == ("active".to_owned(), String::new()))
+        })?)
+    };
+    active(&mut unit)?;
+    println!("from the first hook to active: {:.1?}", started.elapsed());
     let audit = cluster.audit().ok_or("an audit log")?;
     let mark = audit.mark()?;
-    let fired: Vec<Fired> =
-        (0..TIMES).map(|_| unit.fire("hooks/update-status", &[])).collect::<Result<_, _>>()?;
-    let requests = audit.requests_since(mark, "trainerd/")?;
-    let median = |cost: &dyn Fn(&Fired) -> u128| {
-        let mut costs: Vec<u128> = fired.iter().map(cost).collect();
-        costs.sort_unstable();
-        costs[TIMES / 2]
+    let times = |unit: &mut Unit<'_>, hook: &str| -> Result<Vec<Fired>, trainerd_integration::Error> {
+        (0..TIMES).map(|_| unit.fire(hook, &[])).collect()
     };
-    let (wall, cpu) = (median(&|fired| fired.took.as_micros()), median(&|fired| fired.cpu.as_micros()));
-    let memory = median(&|fired| fired.peak_kib.into());
-    println!(
-        "update-status without change, median of {TIMES}: {} tools, {wall} us wall, {cpu} us CPU, {memory} KiB; \
-         {} requests of the daemon in all",
-        median(&|fired| fired.calls.len() as u128),
-        requests.len(),
-    );
-    // What is goal only for what users run: the program of this build is neither small nor quick.
-    if let Some(packed) = std::env::var_os("TRAINERD_CHARM_FILE") {
-        let size = std::fs::metadata(&packed)?.len();
-        println!("the packed charm: {size} bytes");
-        assert!(cpu <= 20_000 && wall <= 150_000 && memory <= 24 * 1024 && size <= 15 << 20);
-    }
+    let fired = times(&mut unit, "hooks/update-status")?;
+    let requests = audit.requests_since(mark, "trainerd/")?;
+    let cost = Cost::of(&fired);
+    cost.tell("update-status without change");
+    println!("{} requests of the daemon in all", requests.len());
     assert!(fired.iter().all(|fired| fired.code == Some(0) && fired.calls.len() <= 4));
     assert!(fired.iter().flat_map(|fired| &fired.calls).all(|call| call["tool"] != "juju-log"));
     assert!(audit.requests_since(mark, "trainerd/0.1.0 (charm")?.is_empty(), "dispatch asks only the daemon");
     assert!(requests.len() <= 3 * TIMES, "{requests:#?}");
     assert!(audit.writes_since(mark, "trainerd/")?.is_empty());
+
+    unit.world.content["leader"] = serde_json::json!([false]);
+    unit.fire("hooks/leader-settings-changed", &[])?;
+    let standby = Cost::of(&times(&mut unit, "hooks/config-changed")?);
+    standby.tell("config-changed of a unit that does not lead");
+
+    unit.world.content["leader"] = serde_json::json!([true]);
+    unit.fire("hooks/leader-elected", &[])?;
+    active(&mut unit)?;
+    unit.world.content["units"]["kubeflow-trainer/0"] = "dying".into();
+    let mark = audit.mark()?;
+    let removed = unit.fire("hooks/remove", &[])?;
+    let requests = audit.requests_since(mark, "trainerd/")?;
+    let deletes = requests.iter().filter(|request| request.starts_with("delete")).count();
+    println!(
+        "remove of the last unit: {} requests, {deletes} of them deletes, {:.1?}",
+        requests.len(),
+        removed.took
+    );
+    assert!(removed.code == Some(0) && deletes > 0, "{removed:?}");
+
+    // What is goal only for what users run: the program of this build is neither small nor quick.
+    if let Some(packed) = std::env::var_os("TRAINERD_CHARM_FILE") {
+        let size = std::fs::metadata(&packed)?.len();
+        println!("the packed charm: {size} bytes");
+        assert!(cost.cpu_us <= 20_000 && cost.wall_us <= 150_000 && cost.memory_kib <= 24 * 1024);
+        assert!(standby.cpu_us <= 20_000 && size <= 15 << 20);
+    }
     Ok(())
 }
 
@@ -162,10 +212,16 @@ fn juju_reads_the_packed_charm_and_two_packs_are_equal() -> Result<(), Box<dyn E
     let cluster = TestCluster::take()?;
     let programs = Programs::find()?;
     let folder = tempfile::tempdir()?;
-    // Without what only debuggers read: to pack that takes longest.
-    let program = folder.path().join("trainerd");
-    let mut strip = std::process::Command::new("strip");
-    assert!(strip.arg("-o").arg(&program).arg(cluster.trainerd().path()).status()?.success());
+    let packed = packed_program(folder.path())?;
+    let program = if let Some((_, program)) = &packed {
+        program.clone()
+    } else {
+        // Without what only debuggers read: to pack that takes longest.
+        let program = folder.path().join("trainerd");
+        let mut strip = std::process::Command::new("strip");
+        assert!(strip.arg("-o").arg(&program).arg(cluster.trainerd().path()).status()?.success());
+        program
+    };
     let mut packs = Vec::new();
     for (place, more) in [("one", None), ("two", None), ("bare", Some("--no-container"))] {
         let target = folder.path().join(place);
@@ -174,7 +230,11 @@ fn juju_reads_the_packed_charm_and_two_packs_are_equal() -> Result<(), Box<dyn E
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         packs.push(PathBuf::from(String::from_utf8(output.stdout)?.trim()));
     }
-    assert_eq!(std::fs::read(&packs[0])?, std::fs::read(&packs[1])?);
+    let one = std::fs::read(&packs[0])?;
+    assert!(one == std::fs::read(&packs[1])?, "two packs differ");
+    if let Some((charm, _)) = &packed {
+        assert!(one == std::fs::read(charm)?, "the charm's own program packs another charm");
+    }
     let read = |path: &PathBuf| -> Result<Value, Box<dyn Error>> {
         let output = std::process::Command::new(&programs.read_charm).arg(path).output()?;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -27,6 +27,7 @@ pub(crate) struct Local<'c> {
     workload: Root,
     folder: PathBuf,
     application: String,
+    number: usize,
     pebble: Option<Child>,
 }
 
@@ -35,14 +36,14 @@ impl<'c> Local<'c> {
     pub(super) fn new(
         cluster: &'c TestCluster,
         programs: &Programs,
-        application: &str,
+        (application, number): (&str, usize),
         folder: &Path,
         kubeconfig: &Path,
     ) -> Result<Self, Error> {
         let make = |path: &Path| std::fs::create_dir_all(path).map_err(Error::io("make", path));
         let (charm, workload) = (folder.join("charm"), folder.join("workload"));
         let shared = folder.join("shared/containers");
-        let (agent, tools) = (agent(application, 0), tools(application, 0));
+        let (agent, tools) = (agent(application, number), tools(application, number));
         let below = |root: &Path, path: &str| root.join(path.trim_start_matches('/'));
         for path in [
             shared.join("trainerd"),
@@ -82,7 +83,7 @@ impl<'c> Local<'c> {
         ];
         let workload = Root::new(&workload, &mounts, packed.is_none())?;
         let (folder, application) = (folder.to_owned(), application.to_owned());
-        Ok(Self { cluster, charm, workload, folder, application, pebble: None })
+        Ok(Self { cluster, charm, workload, folder, application, number, pebble: None })
     }
 
     /// The folder of Juju's world.
@@ -112,21 +113,23 @@ impl<'c> Local<'c> {
 
     /// Starts the workload container.
     ///
-    /// It runs where the cluster does, so that the daemon's port is this unit's alone.
+    /// The first unit's runs where the cluster does, so that the daemon's port is this unit's alone; another's beside it,
+    /// in this machine's network.
     pub(super) fn start(&mut self) -> Result<(), Error> {
         let network = self.cluster.network().ok_or_else(|| Error::Missing("the local cluster".to_owned()))?;
+        let network = (self.number == 0).then_some(network);
         let log =
             std::fs::File::create(self.folder.join("pebble.log")).map_err(Error::io("make", "a log"))?;
         let errors = log.try_clone().map_err(Error::io("make", "a log"))?;
         let child = self
             .workload
-            .command("/charm/bin/pebble", "/", Some(network))
+            .command("/charm/bin/pebble", "/", network)
             .args(["run", "--hold", "--create-dirs", "--verbose"])
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("PEBBLE", "/var/lib/pebble/default")
             .env("PEBBLE_SOCKET", "/charm/container/pebble.socket")
-            .env("HOSTNAME", format!("{}-0", self.application))
+            .env("HOSTNAME", format!("{}-{}", self.application, self.number))
             .env("TRAINERD_NAMESPACE", MODEL)
             .env("KUBECONFIG", KUBECONFIG)
             .stdin(Stdio::null())

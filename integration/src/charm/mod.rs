@@ -132,10 +132,21 @@ impl<'c> Unit<'c> {
     /// The charm is the packed one that `TRAINERD_CHARM_FILE` names: its program runs in a root that has nothing else
     /// but what Juju puts there. Without it the program of this build takes its place, with this machine's libraries.
     pub fn new(cluster: &'c TestCluster, programs: &Programs, application: &str) -> Result<Self, Error> {
+        trust::account(cluster, application)?;
+        Self::numbered(cluster, programs, application, 0)
+    }
+
+    /// A unit of an application that has its account.
+    pub(crate) fn numbered(
+        cluster: &'c TestCluster,
+        programs: &Programs,
+        application: &str,
+        number: usize,
+    ) -> Result<Self, Error> {
         let folder = tempfile::tempdir().map_err(Error::io("make", "a folder"))?;
         let access = trust::kubeconfig(cluster, application)?;
-        let local = Local::new(cluster, programs, application, folder.path(), &access)?;
-        let world = World::new(application, 0, &local.world())?;
+        let local = Local::new(cluster, programs, (application, number), folder.path(), &access)?;
+        let world = World::new(application, number, &local.world())?;
         world.write()?;
         Ok(Self { cluster, containers: Containers::Local(local), folder, world })
     }
@@ -185,12 +196,34 @@ impl<'c> Unit<'c> {
 
     /// When Pebble was told of the daemon's status last; nothing where it was not yet.
     pub fn notice(&self) -> Result<Option<String>, Error> {
-        let socket = self.containers.shared().join("pebble.socket");
-        let Ok(stream) = UnixStream::connect(socket) else { return Ok(None) };
         let path = "/v1/notices?types=custom&keys=trainerd.dev/state&users=all";
-        let answer = crate::daemon::exchange(stream, "GET", path, None, None)?;
-        let answer: Value = serde_json::from_str(&answer.body).map_err(Error::json("Pebble's notices"))?;
+        let answer = self.ask("pebble.socket", path)?;
         Ok(answer["result"][0]["last-repeated"].as_str().map(str::to_owned))
+    }
+
+    /// What Pebble says of a check; nothing where it does not run it.
+    pub(crate) fn check(&self, name: &str) -> Result<Option<String>, Error> {
+        let answer = self.ask("pebble.socket", &format!("/v1/checks?names={name}"))?;
+        Ok(answer["result"][0]["status"].as_str().map(str::to_owned))
+    }
+
+    /// Which options the daemon was told; nothing where none runs, or it was told none.
+    pub(crate) fn generation(&self) -> Result<Option<String>, Error> {
+        Ok(self.ask("trainerd.sock", "/v1/status")?["generation"].as_str().map(str::to_owned))
+    }
+
+    /// What is answered on a socket of the workload's container; nothing where nobody listens.
+    fn ask(&self, socket: &str, path: &str) -> Result<Value, Error> {
+        let Ok(stream) = UnixStream::connect(self.containers.shared().join(socket)) else {
+            return Ok(Value::Null);
+        };
+        let answer = crate::daemon::exchange(stream, "GET", path, None, None)?;
+        serde_json::from_str(&answer.body).map_err(Error::json("what a socket of the charm answers"))
+    }
+
+    /// A file of the charm's container, as this process sees it.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.containers.file(path)
     }
 
     /// Answers in the place of the daemon from now on, as one of another release whose API is another.
@@ -345,6 +378,13 @@ fn link_tools(folder: &Path) -> Result<(), Error> {
 /// The packed charm that is played, where there is one.
 fn packed() -> Option<PathBuf> {
     std::env::var_os("TRAINERD_CHARM_FILE").map(PathBuf::from)
+}
+
+/// The packed charm that is played, where there is one, and its program, unpacked into a folder.
+pub fn packed_program(folder: &Path) -> Result<Option<(PathBuf, PathBuf)>, Error> {
+    let Some(charm) = packed() else { return Ok(None) };
+    unpack(&charm, folder)?;
+    Ok(Some((charm, folder.join("dispatch"))))
 }
 
 /// Unpacks a packed charm.

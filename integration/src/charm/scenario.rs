@@ -12,12 +12,17 @@
 //! notices until active [MESSAGE]               the same, but only when Pebble has a new notice
 //! status waiting Waiting for container …       what the unit shows now; a trailing … stands for anything
 //! app-status active                            what the application shows; `never blocked`: what no hook showed
-//! config settle=1                              sets an option; `config settle` unsets it
+//! config settle=1                              sets an option
+//! invalid settle=301 must be 0 to 300 seconds  the option with that value is blocked with that rule, and is put back
 //! leader false                                 leadership, one word a call; `leader` alone: it cannot be told
 //! relation 3 metrics-endpoint prometheus       relates; `remote 3 key=value` is what the other end says
 //! fault config-get 1 1 ERROR no                that call of the tool (0: each) ends so; `fault TOOL slow MS`: so late
-//! action pause reason=maintenance              runs an action; `result state done`, `failed TEXT` look at it
-//! calls status-set 0                           how often the last hook called a tool; `calls 4`: all
+//! action pause reason=maintenance              runs an action; `result state done`, `failed TEXT` look at it;
+//!                                              `killed 40`: cancelled after so many milliseconds
+//! exported exist                               every object of the file that the action wrote is in the cluster
+//! calls status-set 0                           how often the last hook called a tool; `calls 4`: all; `called TOOL`: at all
+//! check settled down                           waits until Pebble says so of that check
+//! told nothing                                 the daemon's options are those of the mark
 //! kill-daemon after 700                        kills it so many milliseconds later; KILL_DAEMON_AFTER_MS=700 in a hook
 //! remember, left-over PART…                    all that is stored now and was not then has such a part in its key
 //! kill-daemon, freeze-daemon, thaw-daemon      signals it; `old-daemon 0.0.9` answers in its place, another API
@@ -29,12 +34,15 @@
 //! juju labels v1, juju removes the application what Juju's webhook adds to objects, what it deletes by that
 //! elsewhere NAMESPACE                          another installation of the same cluster
 //! pods late                                    new pods do not become ready; `pods quick`: they do again
-//! mark, writes 0                               API writes of trainerd since the mark
+//! mark, writes 0                               API writes of trainerd since the mark: `writes 0 delete`, `writes 1 /pods/`
+//! deletes-first /a/ /b/                        of those, each delete in /a/ came before any in /b/
+//! writers 2                                    of those, by so many pods, one after the other
 //! exists Deployment kubeflow-trainer           in the cluster, or `absent …`; `field KIND NAME /pointer value`
 //! field-soon …, absent-soon …                  the same within 20 seconds; `labelled KIND LABEL=VALUE 0`: how many
 //! apply mesh.yaml                              makes the objects of that file in `objects`; `edit KIND NAME {json}`
 //! images PREFIX, images told                   all images in the cluster begin so; are what the action told
-//! deploy, scale 2, unit 1                      what Juju makes of the application; so many units; what follows is of that one
+//! add-unit                                     another one; `unit 1`: what follows is of that one
+//! deploy, scale 2, unit 1                      what Juju makes of the application; so many units
 //! pod goes                                     the unit's pod is deleted, and another comes
 //! juju status                                  shows all units
 //! job a sleeps 600, job-runs a, job-goes a     a TrainJob whose pod sleeps; `job-undisturbed a`: it is the same pod still
@@ -45,6 +53,7 @@
 mod container;
 mod look;
 mod objects;
+mod options;
 mod pods;
 
 use std::collections::BTreeSet;
@@ -133,6 +142,8 @@ struct Stage<'c> {
     last: Option<Fired>,
     mark: Option<Mark>,
     pid: Option<u32>,
+    /// Which options the daemon had been told at the mark.
+    generation: Option<String>,
     /// Lines of the container's log at the mark.
     served: usize,
     /// When Pebble told of the daemon's notice last.
@@ -171,6 +182,7 @@ impl<'c> Stage<'c> {
             last: None,
             mark: None,
             pid: None,
+            generation: None,
             served: 0,
             noticed: String::new(),
             shown: Vec::new(),
@@ -227,6 +239,7 @@ impl Stage<'_> {
             ("status", [word, ..]) => self.shows("unit-status", word, rest[word.len()..].trim()),
             ("app-status", [word, ..]) => self.shows("app-status", word, rest[word.len()..].trim()),
             ("config", _) => self.config(rest),
+            ("invalid", _) => self.invalid(rest)?,
             ("leader", words) => {
                 let words: Vec<Value> = words.iter().map(|word| (*word == "true").into()).collect();
                 self.unit.world.content["leader"] = words.into();
@@ -303,22 +316,6 @@ impl Stage<'_> {
         }
     }
 
-    fn config(&mut self, rest: &str) -> Held {
-        let options = &mut self.unit.world.content["config"];
-        match rest.split_once('=') {
-            Some((name, value)) => {
-                // As Juju keeps them: each by the type of the option.
-                options[name] = match &options[name] {
-                    Value::Bool(_) => Value::from(value == "true"),
-                    Value::Number(_) => value.parse::<i64>().map_or(Value::Null, Value::from),
-                    _ => value.into(),
-                };
-                Ok(())
-            }
-            None => Err("config NAME=VALUE".to_owned()),
-        }
-    }
-
     fn hook(&mut self, name: &str, more: &[&str]) -> Result<Held, Error> {
         let mut variables: Vec<(&str, String)> = vec![("JUJU_NOTICE_KEY", "trainerd.dev/state".to_owned())];
         let (mut end, mut is_killed) = ((Some(0), None), false);
@@ -345,10 +342,17 @@ impl Stage<'_> {
         let (code, signal) = (fired.code, fired.signal);
         let why = format!("ended with {code:?}, signal {signal:?}: {}", fired.stderr);
         let (took, budget) = (fired.took, budget(name));
+        // Whoever is asked to end ends at once.
+        let asked = variables.iter().find(|(name, _)| *name == "SIGTERM_AFTER_MS");
+        let asked = asked.and_then(|(_, after)| after.parse().ok()).map(Duration::from_millis);
+        let late = asked.map(|asked| took.saturating_sub(asked)).filter(|late| *late > ENDS);
         self.last = Some(fired);
         self.shown.push(self.unit.world.status("unit-status"));
         if (code, signal) != end && !is_killed {
             return Ok(Err(why));
+        }
+        if let Some(late) = late {
+            return Ok(Err(format!("it ended {late:?} after it was asked to")));
         }
         Ok(held(took <= budget, || format!("it took {took:?} of {budget:?}")))
     }
@@ -387,6 +391,8 @@ impl Stage<'_> {
     fn action(&mut self, action: &str, parameters: &[&str]) -> Result<Held, Error> {
         let schema = parameters_of(action)?;
         let mut given = Map::new();
+        let killed = parameters.iter().position(|word| *word == "killed");
+        let killed = killed.and_then(|at| parameters.get(at + 1)).map(|ms| (*ms).to_owned());
         for (name, value) in parameters.iter().filter_map(|parameter| parameter.split_once('=')) {
             // Juju holds each to its type before the charm sees it.
             let value = match schema[name]["type"].as_str() {
@@ -396,13 +402,19 @@ impl Stage<'_> {
             given.insert(name.to_owned(), value);
         }
         self.unit.world.content["action"] = json!({"name": action, "params": given, "results": {}});
-        let variables = [("JUJU_ACTION_NAME", action.to_owned()), ("JUJU_ACTION_UUID", "1".to_owned())];
+        let is_killed = killed.is_some();
+        let mut variables =
+            vec![("JUJU_ACTION_NAME", action.to_owned()), ("JUJU_ACTION_UUID", "1".to_owned())];
+        variables.extend(killed.map(|after| ("SIGKILL_AFTER_MS", after)));
         let fired = self.unit.fire(&format!("actions/{action}"), &variables)?;
-        let held = held(fired.code == Some(0), || format!("{fired:?}"));
+        let held = held(fired.code == Some(0) || is_killed, || format!("{fired:?}"));
         self.last = Some(fired);
         Ok(held)
     }
 }
+
+/// How long a hook may take to end once it is asked to.
+const ENDS: Duration = Duration::from_secs(1);
 
 /// What an unoptimised program may take more, on a machine that does other things meanwhile.
 const SLACK: u32 = 4;

@@ -27,9 +27,8 @@ fn rules(trusted: bool, kind: &str) -> Value {
     rules.into()
 }
 
-/// A kubeconfig of the application's service account, which is trusted at first.
+/// A kubeconfig of the application's service account.
 pub(super) fn kubeconfig(cluster: &TestCluster, application: &str) -> Result<PathBuf, Error> {
-    account(cluster, application)?;
     cluster.kubeconfig_with(&cluster.token(MODEL, application)?)
 }
 

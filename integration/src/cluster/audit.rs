@@ -36,6 +36,8 @@ pub struct Write {
     pub code: u16,
     /// Who asked.
     pub user_agent: String,
+    /// Address that it was asked from.
+    pub from: String,
 }
 
 /// A request as RBAC sees it.
@@ -91,6 +93,8 @@ struct Event {
     uri: String,
     #[serde(default)]
     user_agent: String,
+    #[serde(default, rename = "sourceIPs")]
+    sources: Vec<String>,
     #[serde(default)]
     user: User,
     #[serde(default)]
@@ -212,6 +216,7 @@ fn writes(log: &str) -> Vec<Write> {
                 name: event.object_ref.name,
                 code: event.response_status.code,
                 user_agent: event.user_agent,
+                from: event.sources.into_iter().next().unwrap_or_default(),
             })
         })
         .collect()

@@ -6,6 +6,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Held, Stage, UNTIL, matches};
 use crate::Error;
+use crate::charm::Unit;
+
+/// For a check to change: its threshold is reached after two periods of 10 seconds.
+const CHECKED: Duration = Duration::from_secs(60);
 
 impl Stage<'_> {
     /// Steps about the container; nothing where the step is none of them.
@@ -15,12 +19,25 @@ impl Stage<'_> {
                 self.unit.start_container()?;
                 Ok(())
             }
+            ("add-unit", []) => {
+                let (application, number) = (self.unit.world.application.clone(), self.others.len() + 1);
+                let mut unit = Unit::numbered(self.cluster, self.programs, &application, number)?;
+                unit.world.share(&self.unit.world);
+                self.unit.world.content["units"][format!("{application}/{number}")] = "active".into();
+                self.others.push(unit);
+                Ok(())
+            }
             ("container", ["stops"]) => {
                 self.unit.local()?.stop();
                 Ok(())
             }
             ("container", ["none"]) => {
                 self.unit.local()?.without_workload()?;
+                Ok(())
+            }
+            ("check", [name, status]) => {
+                let is_so = || Ok(self.unit.check(name)?.as_deref() == Some(*status));
+                self.cluster.wait_until("Pebble's check", CHECKED, is_so)?;
                 Ok(())
             }
             ("notices", ["until", word, message @ ..]) => self.notices(word, &message.join(" "))?,

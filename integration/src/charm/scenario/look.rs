@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Held, MODEL, Stage, held, matches, objects};
+use crate::cluster::Write;
 use crate::{Error, stack};
 
 /// For what is removed to be gone.
@@ -33,6 +34,17 @@ impl Stage<'_> {
                 held(action["failed"] == true && matches(message, rest), || format!("{action}"))
             }
             ("calls", [number]) => self.calls(None, number),
+            ("called", [tool]) => {
+                let mut calls = self.last.iter().flat_map(|last| &last.calls);
+                held(calls.any(|call| call["tool"] == *tool), || format!("{:#?}", self.last))
+            }
+            ("told", ["nothing"]) => {
+                let now = self.unit.generation()?;
+                held(now.is_some() && now == self.generation, || {
+                    format!("{:?} became {now:?}", self.generation)
+                })
+            }
+            ("exported", ["exist"]) => self.exported()?,
             ("calls", [tool, number]) => self.calls(Some(tool), number),
             ("stderr", _) => {
                 let stderr = self.last.as_ref().map(|last| last.stderr.clone()).unwrap_or_default();
@@ -41,6 +53,7 @@ impl Stage<'_> {
             ("mark", []) => {
                 self.mark = self.cluster.audit().map(crate::cluster::AuditLog::mark).transpose()?;
                 self.pid = self.unit.daemon_pid();
+                self.generation = self.unit.generation()?;
                 self.served = self.unit.log().lines().count();
                 Ok(())
             }
@@ -76,17 +89,20 @@ impl Stage<'_> {
     fn look_at_cluster(&self, verb: &str, rest: &str, words: &[&str]) -> Result<Held, Error> {
         Ok(match (verb, words) {
             ("writes", [number, more @ ..]) => self.writes(number, more)?,
+            ("deletes-first", [first, then]) => self.deletes_first(first, then)?,
+            ("writers", [number]) => self.writers(number)?,
             ("exists", [kind, name]) => {
                 let found = self.find(kind, name)?;
                 held(found.is_some(), || "it is not there".to_owned())
             }
             ("field", [kind, name, pointer, ..]) => {
                 let text = self.field(kind, name, pointer)?;
-                held(text == rest.splitn(4, ' ').nth(3).unwrap_or_default(), || format!("it is {text}"))
+                let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
+                held(matches(&text, wanted), || format!("it is {text}"))
             }
             ("field-soon", [kind, name, pointer, ..]) => {
                 let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
-                let is_so = || Ok(self.field(kind, name, pointer)? == wanted);
+                let is_so = || Ok(matches(&self.field(kind, name, pointer)?, wanted));
                 self.cluster.wait_until("a field to be as wanted", SOON, is_so)?;
                 Ok(())
             }
@@ -163,12 +179,77 @@ impl Stage<'_> {
         let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
             return Ok(Err("there is no mark".to_owned()));
         };
-        let verb = more.first().copied();
+        let which = more.first().copied();
+        let is_meant = |write: &Write| {
+            which.is_none_or(|which| {
+                write.verb == which || (which.starts_with('/') && write.path.contains(which))
+            })
+        };
         let writes = audit.writes_since(mark, "trainerd/")?;
         // Events tell of what is done, and do nothing.
         let counted = writes.iter().filter(|write| !write.path.contains("/events"));
-        let counted: Vec<_> = counted.filter(|write| verb.is_none_or(|verb| write.verb == verb)).collect();
+        let counted: Vec<_> = counted.filter(|write| is_meant(write)).collect();
         Ok(held(number.parse() == Ok(counted.len()), || format!("{counted:#?}")))
+    }
+
+    /// Whether deletes of the one came before those of the other.
+    fn deletes_first(&self, first: &str, then: &str) -> Result<Held, Error> {
+        let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
+            return Ok(Err("there is no mark".to_owned()));
+        };
+        let writes = audit.writes_since(mark, "trainerd/")?;
+        let deleted: Vec<&str> = writes
+            .iter()
+            .filter(|write| write.verb.starts_with("delete"))
+            .map(|write| write.path.as_str())
+            .collect();
+        let last = deleted.iter().rposition(|path| path.contains(first));
+        let next = deleted.iter().position(|path| path.contains(then));
+        Ok(held(matches!((last, next), (Some(last), Some(next)) if last < next), || format!("{deleted:#?}")))
+    }
+
+    /// Whether so many pods wrote since the mark, and none once another had begun.
+    fn writers(&self, number: &str) -> Result<Held, Error> {
+        let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
+            return Ok(Err("there is no mark".to_owned()));
+        };
+        let writes = audit.writes_since(mark, "trainerd/")?;
+        // A lease is taken from whoever lets it go, and what is told of is no change.
+        let counts = |write: &&Write| !write.path.contains("/events") && !write.path.contains("/leases");
+        let mut turns: Vec<&str> = writes.iter().filter(counts).map(|write| write.from.as_str()).collect();
+        turns.dedup();
+        let writers: BTreeSet<&str> = turns.iter().copied().collect();
+        let holds = number.parse() == Ok(turns.len()) && turns.len() == writers.len();
+        Ok(held(holds, || format!("turns {turns:?} of {writes:#?}")))
+    }
+
+    /// Whether every object of the file that an action wrote is in the cluster.
+    fn exported(&self) -> Result<Held, Error> {
+        let results = &self.unit.world.content["action"]["results"];
+        let file = self.unit.file(results["file"].as_str().unwrap_or_default());
+        let text = std::fs::read_to_string(&file).map_err(Error::io("read", file))?;
+        let kinds = self.cluster.kinds()?;
+        let (mut found, mut absent) = (0_usize, Vec::new());
+        for document in text.split("\n---\n") {
+            let object: Value = serde_yaml::from_str(document)
+                .map_err(|_| Error::Missing("YAML in what was exported".to_owned()))?;
+            let word = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let (api, kind, name) = (word("/apiVersion"), word("/kind"), word("/metadata/name"));
+            let group = api.split_once('/').map_or("", |(group, _)| group);
+            let Some(resource) = kinds.iter().find(|known| known.group == group && known.kind == kind) else {
+                absent.push(format!("{kind} {name}, which is not served"));
+                continue;
+            };
+            let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(MODEL);
+            match self.cluster.get(resource, namespace, name)? {
+                Some(_) => found += 1,
+                None => absent.push(format!("{kind} {name}")),
+            }
+        }
+        let told = results["objects"].as_str().unwrap_or_default();
+        Ok(held(absent.is_empty() && told.parse() == Ok(found), || {
+            format!("{found} of {told} are there; absent: {absent:?}")
+        }))
     }
 
     fn find(&self, kind: &str, name: &str) -> Result<Option<Value>, Error> {

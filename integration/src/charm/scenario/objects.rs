@@ -247,6 +247,7 @@ pub(super) fn resource(kind: &str) -> Result<Resource, Error> {
             own("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings", false)
         }
         "ConfigMap" => stack::config_map(),
+        "Lease" => stack::lease(),
         "Secret" => stack::secret(),
         "StatefulSet" => own("apps", "v1", "statefulsets", true),
         "AuthorizationPolicy" => own("security.istio.io", "v1", "authorizationpolicies", true),
