@@ -258,6 +258,49 @@ fn a_search_ends_when_nothing_more_can_help() -> Result {
 }
 
 #[test]
+fn trials_that_still_run_end_with_a_search_that_fails() -> Result {
+    let world = World::new()?;
+    let mut search = an_optimization("wide", json!({"numTrials": 9, "parallelTrials": 3}));
+    search["metadata"]["annotations"] = json!({"extended.trainer.kubeflow.org/max-failed-trials": "1"});
+    world.cluster.create(&optimization_job(), &search)?;
+    world.wait_for_trials("wide", 3)?;
+    world.end("wide-trial-1", Some(0.5), "Completed")?;
+    world.end("wide-trial-0", None, "Failed")?;
+    world.wait_for_trials("wide", 5)?;
+    // So that what is to be ended is there.
+    for running in ["wide-trial-3", "wide-trial-4"] {
+        let is_there = || Ok(world.cluster.get(&job_set(), NS, running)?.is_some());
+        world.cluster.wait_until("a JobSet", BOUND, is_there)?;
+    }
+    world.end("wide-trial-2", None, "Failed")?;
+    let ended = world.wait("wide", |job| condition(job, "Failed").is_some())?;
+    let message = condition(&ended, "Failed").ok_or("not failed")?["message"].to_string();
+    assert!(message.contains("the 2 that still ran are ended"), "{message}");
+
+    for running in ["wide-trial-3", "wide-trial-4"] {
+        world.cluster.wait_until("the trial to end", BOUND, || {
+            Ok(world.cluster.get(&train_job(), NS, running)?.is_some_and(|trial| is_finished(&trial))
+                && world.cluster.get(&job_set(), NS, running)?.is_none())
+        })?;
+        let trial = world.cluster.get(&train_job(), NS, running)?.ok_or("the trial is gone")?;
+        let failed = condition(&trial, "Failed").ok_or("not failed")?;
+        assert_eq!(failed["reason"], "OptimizationJobFailed", "{failed}");
+        assert!(
+            failed["message"].as_str().is_some_and(|text| text.contains("OptimizationJob wide")),
+            "{failed}"
+        );
+    }
+    // What had ended stays as it was, and so does how the search ended.
+    let complete = world.cluster.get(&train_job(), NS, "wide-trial-1")?.ok_or("the trial is gone")?;
+    assert!(condition(&complete, "Complete").is_some() && condition(&complete, "Failed").is_none());
+    assert!(world.cluster.get(&job_set(), NS, "wide-trial-1")?.is_some(), "with its pods' logs");
+    std::thread::sleep(QUIET);
+    let still = world.wait("wide", |job| condition(job, "Failed").is_some())?;
+    assert_eq!((still["status"].clone(), world.trials("wide")?.len()), (ended["status"].clone(), 5));
+    Ok(())
+}
+
+#[test]
 fn what_no_trial_could_be_is_refused_and_what_stands_in_the_way_is_named() -> Result {
     let world = World::new()?;
     let template = |spec: Value| json!({"trainJobTemplate": {"spec": spec}});

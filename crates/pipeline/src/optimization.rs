@@ -25,7 +25,7 @@ use serde_json::Value;
 pub use self::status::Outcome;
 pub use self::validate::validate;
 use crate::names::name;
-use crate::status::Conditions;
+use crate::status::{Conditions, FAILED};
 use crate::value::text;
 use search::Search;
 use trial::{State, Trial};
@@ -61,6 +61,15 @@ pub fn is_trial_of(job: &Value, train_job: &Value) -> bool {
 /// Whether a job has ended, well or not.
 pub fn is_finished(job: &Value) -> bool {
     Conditions::of(job).is_finished()
+}
+
+/// What a trial of this very job is told where the job has failed: with it, it ends.
+pub fn failure_for(job: &Value, train_job: &Value) -> Option<String> {
+    let conditions = Conditions::of(job);
+    let failed =
+        conditions.find(FAILED).filter(|_| conditions.is_true(FAILED) && is_trial_of(job, train_job))?;
+    let reason = text(failed, &["reason"]).unwrap_or_default();
+    Some(format!("OptimizationJob {} has failed ({reason}), and its trials end with it", name(job)))
 }
 
 /// The TrainJob to create next; `None` where none may be created now: as many run as may, all are there, too many have

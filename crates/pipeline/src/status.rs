@@ -4,6 +4,7 @@ mod conditions;
 mod deadline;
 mod events;
 mod optional;
+mod search;
 mod ttl;
 
 use jiff::Timestamp;
@@ -50,6 +51,8 @@ pub struct Pass<'a> {
     pub has_pod_group: bool,
     /// Why objects could not be built or applied.
     pub failure: Option<&'a str>,
+    /// Of a trial whose OptimizationJob has failed: what that says.
+    pub search_failed: Option<&'a str>,
     /// The time.
     pub now: Timestamp,
     /// Whose behaviour is asked for.
@@ -154,6 +157,7 @@ pub fn reconcile(pass: &Pass<'_>) -> Outcome {
             Err(error) => errors.push(error),
         }
         outcome.requeue = deadline::check(&mut conditions, pass, &mut outcome.actions);
+        search::check(&mut conditions, pass, &mut outcome.actions);
     }
     if pass.mode == Mode::Extended {
         optional::creation_failed(&mut conditions, pass);

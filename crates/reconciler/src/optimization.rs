@@ -12,6 +12,7 @@ use trainerd_cluster::event_recorder::EventRecorder;
 use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::{CreateParams, FieldValidation, RequestError};
 use trainerd_pipeline::optimization::{self, Pass};
+use trainerd_pipeline::status;
 
 use crate::cache::{Name, trim};
 use crate::controller::{Outcome, record};
@@ -158,6 +159,12 @@ impl OptimizationJobs {
         }
         for event in outcome.events {
             record(&self.recorder, job, event);
+        }
+        if optimization::is_finished(&json!({"status": outcome.status})) {
+            // Where it has failed, those that still run end with it.
+            for trial in trials.iter().filter(|trial| !status::is_finished(trial)) {
+                self.train_jobs.add(Name::of(trial));
+            }
         }
         Ok(())
     }

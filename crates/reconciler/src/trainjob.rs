@@ -16,7 +16,7 @@ use trainerd_cluster::event_recorder::EventRecorder;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{CreateParams, DeleteParams, FieldValidation, Propagation, RequestError};
 use trainerd_pipeline::status::{self, Action, JobSetLookup, Pass};
-use trainerd_pipeline::{Mode, runtime_kind};
+use trainerd_pipeline::{Mode, optimization, runtime_kind};
 
 use crate::cache::{Name, Store, trim};
 use crate::controller::{Outcome, record};
@@ -24,6 +24,7 @@ use crate::facts::{Context, Seen};
 use crate::kinds;
 use crate::merge;
 use crate::metrics::TrainJobMetrics;
+use crate::stores::optimizer;
 use apply::WriteError;
 use build::Made;
 
@@ -129,12 +130,14 @@ impl TrainJobs {
     ) -> Result<Outcome, TrainJobError> {
         let job_set = made.job_set.as_ref().or(seen.job_set.as_ref());
         let now = Timestamp::now();
+        let search_failed = self.search_failed(job);
         let outcome = status::reconcile(&Pass {
             train_job: job,
             job_set: job_set.map_or(JobSetLookup::Absent, JobSetLookup::Found),
             job_set_created: made.job_set.is_some() && seen.job_set.is_none(),
             has_pod_group: !self.pod_groups(name, job).is_empty(),
             failure,
+            search_failed: search_failed.as_deref(),
             now,
             mode: self.context.mode(),
         });
@@ -157,6 +160,12 @@ impl TrainJobs {
         }
         let due = outcome.requeue.map(|due| until(due, Timestamp::now()));
         Ok(again.into_iter().chain(due).min().map_or(Outcome::Done, Outcome::After))
+    }
+
+    /// What the OptimizationJob says of which it is a trial, where that has failed.
+    fn search_failed(&self, job: &Value) -> Option<String> {
+        let search = self.context.stores.optimization_jobs.get(&optimizer(job)?)?;
+        optimization::failure_for(&search, job)
     }
 
     /// Changes the status from what was read to what it is to be: fields that nobody changed are not in the patch, so that

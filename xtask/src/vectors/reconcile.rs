@@ -61,6 +61,7 @@ pub(super) fn pass(case: &Value, mode: Mode) -> Value {
         job_set_created: !had_job_set && facts.job_set.is_some(),
         has_pod_group: facts.coscheduling_pod_group || facts.volcano_pod_group,
         failure: failure.as_deref(),
+        search_failed: None,
         now,
         mode,
     });

@@ -73,8 +73,13 @@ fn judge(pass: &Pass<'_>, search: &Search, status: &mut Map<String, Value>, cond
     }
     set(conditions, pass, CREATED, "True", RUNNING, &counts.message(search.total()));
     if counts.failed > search.max_failed as usize {
+        let ended = match counts.running {
+            0 => String::new(),
+            1 => "; the one that still ran is ended".to_owned(),
+            running => format!("; the {running} that still ran are ended"),
+        };
         let message = format!(
-            "{} trials failed, more than the {} that may: {}",
+            "{} trials failed, more than the {} that may{ended}: {}",
             counts.failed,
             search.max_failed,
             failures(&trials)

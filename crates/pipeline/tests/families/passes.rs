@@ -11,6 +11,7 @@ fn pass(train_job: &Value, job_set: Option<&Value>, failure: Option<&str>, mode:
         job_set_created: false,
         has_pod_group: true,
         failure,
+        search_failed: None,
         now: NOW.parse::<Timestamp>().unwrap(),
         mode,
     })
@@ -43,6 +44,47 @@ fn of(spec: Value, conditions: Vec<Value>) -> Value {
     job["metadata"]["resourceVersion"] = json!("7");
     job["status"]["conditions"] = json!(conditions);
     job
+}
+
+#[test]
+fn a_trial_ends_with_its_search() {
+    let pass = |train_job: &Value, job_set: Option<&Value>| {
+        status::reconcile(&Pass {
+            train_job,
+            job_set: job_set.map_or(JobSetLookup::Absent, JobSetLookup::Found),
+            job_set_created: false,
+            has_pod_group: false,
+            failure: None,
+            search_failed: Some("the search has failed"),
+            now: NOW.parse::<Timestamp>().unwrap(),
+            mode: Mode::Extended,
+        })
+    };
+    let running = live(&[], 1);
+    let outcome = pass(&of(json!({}), vec![]), Some(&running));
+    let failed = "Failed=True/OptimizationJobFailed";
+    assert!(conditions(&outcome).iter().any(|it| it == failed), "{:?}", conditions(&outcome));
+    assert_eq!(outcome.actions, [Action::DeleteJobSet]);
+    assert!(outcome.events.iter().any(|it| it.reason == "Failed" && it.note == "the search has failed"));
+    // Whoever did that was killed before it deleted the JobSet.
+    let mut ended_here = ended("Failed");
+    ended_here["reason"] = json!("OptimizationJobFailed");
+    let again = of(json!({}), vec![ended_here]);
+    assert_eq!(pass(&again, Some(&running)).actions, [Action::DeleteJobSet]);
+    assert!(pass(&again, None).actions.is_empty());
+    // One that has ended by itself stays as it is, and so does one that ends at the same time.
+    for (train_job, job_set) in [
+        (of(json!({}), vec![ended("Complete")]), live(&["Completed"], 0)),
+        (of(json!({}), vec![ended("Failed")]), live(&["Failed"], 0)),
+        (of(json!({}), vec![]), live(&["Completed"], 0)),
+    ] {
+        let outcome = pass(&train_job, Some(&job_set));
+        assert!(conditions(&outcome).iter().all(|it| it != failed), "{:?}", conditions(&outcome));
+        assert!(outcome.actions.is_empty());
+    }
+    let mut leaving = of(json!({}), vec![]);
+    leaving["metadata"]["deletionTimestamp"] = json!(NOW);
+    assert!(pass(&leaving, Some(&running)).actions.is_empty());
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn webhook_bodies() {
             job_set_created: random.bool(),
             has_pod_group: random.bool(),
             failure: failure.as_deref(),
+            search_failed: None,
             now,
             mode,
         };
