@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod beside;
 mod declared;
+mod health;
 pub(crate) mod hosting;
 pub(crate) mod metrics;
 mod operations;
@@ -18,7 +19,7 @@ mod webhook_call;
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, Observer};
 use trainerd_engine::{Cancel, Engine};
 use trainerd_plan::desired::{Installation, Naming};
 use trainerd_serve::certificates::CertificateError;
-use trainerd_serve::listen::{ListenError, Tcp};
+use trainerd_serve::listen::ListenError;
 use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
 use self::api::ApiState;
@@ -57,9 +58,6 @@ use crate::training::{self, Listed};
 /// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
 const SOCKET_MODE: u32 = 0o600;
 
-/// Port of probes and metrics.
-const HEALTH_PORT: u16 = 38991;
-
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -79,7 +77,7 @@ pub(crate) struct Setup {
     pub(crate) socket: Option<PathBuf>,
     /// Where the API listens with TLS, if anywhere, and with which certificate.
     pub(crate) tls: Option<Tls>,
-    /// Where probes and metrics listen; `None` for [`HEALTH_PORT`], in a pod on every address, elsewhere on loopback.
+    /// Where probes and metrics listen; `None` for [`health::PORT`], in a pod on every address, elsewhere on loopback.
     pub(crate) health: Option<SocketAddr>,
     /// Whether to claim the options from another source.
     pub(crate) force_ownership: bool,
@@ -219,7 +217,8 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         async move { drop(asked.wait_for(|asked| *asked).await) }
     };
 
-    let (health, health_address) = listen_for_probes(setup.health, is_in_pod()).await.map_err(crashed)?;
+    let (health, health_address) =
+        health::listen(setup.health, health::is_in_pod()).await.map_err(crashed)?;
     let router = probes(&status).router().merge(metrics.router());
     let ended = end();
     tasks.spawn(
@@ -328,34 +327,6 @@ fn host(
         Ok(())
     });
     Ok(stopped)
-}
-
-/// Whether this process runs in a pod, as kube's client tells, too.
-fn is_in_pod() -> bool {
-    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-}
-
-/// Where probes and metrics listen: at the address that was asked for; in a pod at every address, for the kubelet comes
-/// by the pod's, which may be of either family; elsewhere on loopback, for they ask nobody who he is.
-async fn listen_for_probes(
-    asked: Option<SocketAddr>,
-    in_pod: bool,
-) -> Result<(Tcp, SocketAddr), ListenError> {
-    let address = match asked {
-        Some(address) => address,
-        // With IPv4, too, unless the system says otherwise.
-        None if in_pod => (Ipv6Addr::UNSPECIFIED, HEALTH_PORT).into(),
-        None => (Ipv4Addr::LOCALHOST, HEALTH_PORT).into(),
-    };
-    match trainerd_serve::listen::tcp(address).await {
-        Ok(listener) => Ok((listener, address)),
-        // A system without IPv6.
-        Err(_) if asked.is_none() && in_pod => {
-            let address = (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into();
-            Ok((trainerd_serve::listen::tcp(address).await?, address))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Keeps what belongs to a Juju application and to no revision: it comes and goes with relations and resources.
