@@ -25,6 +25,7 @@ use crate::event::{Event, Sink, millis};
 use crate::live::Live;
 use crate::observe::IN_FLIGHT;
 use crate::step_graph::{StepGraph, StepState};
+use crate::waits::Waits;
 use crate::write::{WriteError, Written, verb_name, write};
 
 /// How long things may take.
@@ -88,7 +89,7 @@ pub(crate) async fn execute(
         live: Live::new(cluster, &plan.installation, observed),
         by_key: steps_by_key(plan),
         started: vec![now; plan.steps.len()],
-        reasons: HashMap::new(),
+        waits: Waits::default(),
         marks: HashMap::new(),
         progressed: now,
         follows_all: false,
@@ -175,7 +176,7 @@ struct Run<'a> {
     live: Live,
     by_key: HashMap<ObjectKey, Vec<usize>>,
     started: Vec<Instant>,
-    reasons: HashMap<usize, WaitingOn>,
+    waits: Waits,
     /// What each waiting object's own status said last: a change of it is progress. What its pods say is not,
     /// for a failing pod changes its words for ever.
     marks: HashMap<usize, String>,
@@ -339,17 +340,19 @@ impl Run<'_> {
                 if self.marks.insert(index, mark.clone()).is_some_and(|before| before != mark) {
                     self.progressed = Instant::now();
                 }
-                // Nearly every webhook answers at once: only one that did not is worth a word.
-                let is_first = matches!(self.admissions.get(&index), Some(Admission::Asked(None)));
-                if is_first && matches!(reason, WaitingOn::Admission { .. }) {
-                    return;
-                }
-                if self.reasons.get(&index) != Some(&reason) {
-                    self.reasons.insert(index, reason.clone());
-                    (self.sink)(Event::Waiting { object: Some(step.object.clone()), on: reason });
-                }
+                let now = Instant::now();
+                self.waits.note(index, reason, role(&step.object) == Role::Webhook, now);
+                self.tell(now);
             }
             Err(failure) => self.fail(Some(step.object.clone()), failure),
+        }
+    }
+
+    /// Tells what steps wait for, where that is due.
+    fn tell(&mut self, now: Instant) {
+        for (index, on) in self.waits.news(now) {
+            let object = Some(self.plan.steps[index].object.clone());
+            (self.sink)(Event::Waiting { object, on });
         }
     }
 
@@ -367,7 +370,7 @@ impl Run<'_> {
     fn done(&mut self, index: usize) {
         let step = &self.plan.steps[index];
         self.graph.done(index);
-        let waited = self.reasons.remove(&index).is_some();
+        let waited = self.waits.end(index);
         self.progressed = Instant::now();
         // Of what is kept nothing is told, unless it was waited for: then that this is over.
         if step.verb.writes() || waited {
@@ -528,14 +531,15 @@ impl Run<'_> {
         });
         let patience = if self.follows_all { self.limits.progress_deadline } else { QUIET };
         let own = self.settled.unwrap_or(self.progressed + patience.min(self.limits.progress_deadline));
-        again.chain(self.limits.deadline).fold(own, Instant::min)
+        again.chain(self.waits.due()).chain(self.limits.deadline).fold(own, Instant::min)
     }
 
     fn tick(&mut self, now: Instant) {
         if self.limits.deadline.is_some_and(|deadline| now >= deadline) {
-            self.ending = Some(Ended::TimedOut { waiting: self.waiting() });
+            self.ending = Some(Ended::TimedOut { waiting: self.waits.text() });
             return;
         }
+        self.tell(now);
         let due: Vec<usize> = self
             .admissions
             .iter()
@@ -556,7 +560,7 @@ impl Run<'_> {
         }
         if now >= self.progressed + self.limits.progress_deadline {
             let seconds = self.limits.progress_deadline.as_secs();
-            let failure = Failure::NoProgress { seconds, waiting: self.waiting() };
+            let failure = Failure::NoProgress { seconds, waiting: self.waits.text() };
             self.fail(None, failure);
         }
     }
@@ -566,13 +570,5 @@ impl Run<'_> {
         if let Some(Admission::Again { refusal, .. }) = self.admissions.remove(&index) {
             self.ask(index, Some(refusal));
         }
-    }
-
-    /// What the run waits for, in one line.
-    fn waiting(&self) -> String {
-        let mut indexes: Vec<_> = self.reasons.keys().copied().collect();
-        indexes.sort_unstable();
-        let reasons: Vec<_> = indexes.iter().map(|index| self.reasons[index].to_string()).collect();
-        if reasons.is_empty() { "an answer of the API server".to_owned() } else { reasons.join("; ") }
     }
 }

@@ -36,6 +36,7 @@ mod status;
 mod step_graph;
 mod store;
 mod supersede;
+mod waits;
 mod watches;
 mod write;
 
