@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainerd_cluster::builtin::{pod, secret};
 use trainerd_cluster::{LogParams, RequestError};
 use trainerd_integration::TestCluster;
-use trainerd_integration::admission::Tally;
+use trainerd_integration::admission::{Call, Tally};
 use trainerd_integration::stack::{
     NAMESPACE, QUICK, a_train_job, config_map, deployment, job_set, runtime, train_job,
     webhook_configurations,
@@ -187,10 +187,12 @@ impl World {
         ended?;
         // A connection that is kept is cut by upstream's controller when it ends, now and then with a call on it: that is
         // neither ours nor a gap, in which nobody answers.
-        let is_cut = |call: &&(String, u128, String)| reconciler == "native" && call.2.ends_with("EOF");
-        let refused: Vec<_> = tally.refused.iter().filter(|call| !is_cut(call)).collect();
+        let is_cut = |call: &&Call| {
+            reconciler == "native" && call.refused.as_deref().is_some_and(|why| why.ends_with("EOF"))
+        };
+        let refused: Vec<&Call> = tally.refused().filter(|call| !is_cut(call)).collect();
         assert!(refused.is_empty(), "{} calls were refused: {:?}", refused.len(), refused.first());
-        assert_eq!(tally.answered.len(), 2, "both kinds are asked for: {:?}", tally.answered);
+        assert_eq!(tally.answered().len(), 2, "both kinds are asked for: {tally}");
         let deployed = self.cluster.get(&deployment(), NAMESPACE, TRAINER)?.ok_or("no controller")?;
         let image =
             deployed["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
@@ -422,13 +424,9 @@ fn train_jobs_outlast_the_way_from_upstream_and_back() -> Result {
         world.create(&format!("new-{reconciler}-{round}"), 1, 0, &json!({}))?;
         world.wait_for(&format!("new-{reconciler}-{round}"), "Complete")?;
         println!(
-            "to {reconciler} in {took:.1?}: {} TrainJobs as before; calls answered {:?}, slowest {:.2?} at {} ms, cut by the \
-             other one's end {}",
+            "to {reconciler} in {took:.1?}: {} TrainJobs as before; {tally}; cut by the other one's end {}",
             names.len(),
-            tally.answered,
-            tally.slowest.0,
-            tally.slowest.1,
-            tally.refused.len(),
+            tally.refused().count(),
         );
     }
     let log = world.controller_log()?;
