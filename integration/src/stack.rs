@@ -1,5 +1,7 @@
 //! What the tests know of an installation: where it is, what it is made of, what it writes down of itself.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -76,7 +78,23 @@ pub fn webhook_configurations() -> [Resource; 2] {
     [mutating, validating].map(|(kind, plural)| resource(group, "v1", kind, plural, false))
 }
 
+/// The webhook configurations of JobSet, mutating and validating.
+pub const JOBSET_WEBHOOKS: [&str; 2] =
+    ["jobset-mutating-webhook-configuration", "jobset-validating-webhook-configuration"];
+
 impl TestCluster {
+    /// The ports of their Services by which webhooks are called, each once; one that none is named of counts as 443.
+    pub fn webhook_ports(&self, configurations: [&str; 2]) -> Result<BTreeSet<u64>, Error> {
+        let mut ports = BTreeSet::new();
+        for (kind, name) in webhook_configurations().iter().zip(configurations) {
+            let found = self.get(kind, "", name)?.unwrap_or_default();
+            let webhooks = found["webhooks"].as_array().into_iter().flatten();
+            let port = |webhook: &Value| webhook["clientConfig"]["service"]["port"].as_u64().unwrap_or(443);
+            ports.extend(webhooks.map(port));
+        }
+        Ok(ports)
+    }
+
     /// Installs that version of the trainer, with [`QUICK`] and further arguments, until everything is ready.
     pub fn install(&self, version: &str, more: &[&str]) -> Result<Run, Error> {
         let version = format!("trainer-version={version}");

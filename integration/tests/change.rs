@@ -1,15 +1,15 @@
 //! One option changes: one object changes, the API server is led to its new pods, and nothing else is written.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
+use http::Method;
 use serde_json::Value;
 use trainerd_integration::TestCluster;
-use trainerd_integration::stack::{self, NAMESPACE, QUICK};
+use trainerd_integration::proxy::{Fault, Rule, When};
+use trainerd_integration::stack::{self, JOBSET_WEBHOOKS, NAMESPACE, QUICK};
 
 const JOBSET: &str = "jobset-controller-manager";
-/// What leads the API server to pods of JobSet.
-const WEBHOOKS: [&str; 2] =
-    ["jobset-mutating-webhook-configuration", "jobset-validating-webhook-configuration"];
 
 #[test]
 fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
@@ -25,7 +25,7 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
     let steps = plan["plan"]["steps"].as_array().cloned().unwrap_or_default();
     let changing: Vec<&Value> = steps.iter().filter(|step| step["verb"] != "Keep").collect();
     let names: Vec<&Value> = changing.iter().map(|step| &step["object"]["name"]).collect();
-    assert_eq!(names, [JOBSET, WEBHOOKS[0], WEBHOOKS[1]], "{changing:#?}");
+    assert_eq!(names, [JOBSET, JOBSET_WEBHOOKS[0], JOBSET_WEBHOOKS[1]], "{changing:#?}");
     assert!(
         changing[0]["changes"].to_string().contains(image),
         "the plan says what changes: {}",
@@ -39,7 +39,8 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
     }
     let mark = cluster.audit().map(trainerd_integration::cluster::AuditLog::mark).transpose()?;
     let up = cluster.run(&[&["up", "--yes", "--timeout", "2m"][..], &options].concat())?.expect_code(0)?;
-    assert!(!up.stderr.contains("not answering"), "every webhook answers: {}", up.stderr);
+    let said = |words: &str| up.stderr.contains(words);
+    assert!(!said("not answering") && !said("endpoint of Service"), "every webhook answers: {}", up.stderr);
     if let (Some(audit), Some(mark)) = (cluster.audit(), mark) {
         let writes = audit.writes_since(mark, "trainerd/")?;
         let (own, others): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| {
@@ -50,26 +51,47 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
         let mut others: Vec<_> =
             others.iter().map(|write| (write.verb.as_str(), write.name.as_str())).collect();
         others.sort_unstable();
-        assert_eq!(others, [("patch", JOBSET), ("patch", WEBHOOKS[0]), ("patch", WEBHOOKS[1])]);
+        assert_eq!(others, [("patch", JOBSET), ("patch", JOBSET_WEBHOOKS[0]), ("patch", JOBSET_WEBHOOKS[1])]);
     }
     let deployment = cluster.get(&stack::deployment(), NAMESPACE, JOBSET)?.unwrap_or_default();
     assert_eq!(deployment.pointer("/spec/template/spec/containers/0/image"), Some(&Value::from(image)));
     assert_eq!(deployment["status"]["readyReplicas"], 1);
-    let ports = || -> Result<Vec<Value>, Box<dyn Error>> {
-        let mut ports = Vec::new();
-        for (kind, name) in stack::webhook_configurations().iter().zip(WEBHOOKS) {
-            let found = cluster.get(kind, "", name)?.unwrap_or_default();
-            let webhooks = found["webhooks"].as_array().into_iter().flatten();
-            ports.extend(webhooks.map(|webhook| webhook["clientConfig"]["service"]["port"].clone()));
-        }
-        ports.dedup();
-        Ok(ports)
-    };
-    assert_eq!(ports()?, [9443]);
+    let ports = || cluster.webhook_ports(JOBSET_WEBHOOKS);
+    assert_eq!(ports()?, BTreeSet::from([9443]));
     let again = cluster.run(&[&["plan"][..], &options].concat())?.expect_code(0)?;
     assert!(again.stdout.contains("0 to change"), "{}", again.stdout);
     cluster.run(&["rollback", "--yes", "--timeout", "2m"])?.expect_code(0)?;
-    assert_eq!(ports()?, [9444], "whose connections lead to no pod of before");
+    assert_eq!(ports()?, BTreeSet::from([9444]), "whose connections lead to no pod of before");
+    Ok(())
+}
+
+#[test]
+fn a_plan_that_is_killed_before_it_led_the_api_server_to_the_new_pods_does_so_when_it_goes_on()
+-> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::take()?;
+    if !cluster.is_local() {
+        println!("skipped: there is no such image for a real node");
+        return Ok(());
+    }
+    cluster.install("2.2.1", &[])?;
+    let up = ["up", "--yes", "--timeout", "2m", "--set", "trainer-version=2.2.1"];
+    let image = ["--set", "jobset-image=registry.example/jobset/jobset:v0.11.1"];
+    let arguments = [&up[..], &image, &QUICK].concat();
+    let at_the_webhooks = Rule {
+        when: When::Matching {
+            method: Method::PATCH,
+            path: "webhookconfigurations/".to_owned(),
+            times: Some(1),
+        },
+        fault: Fault::KillBefore,
+    };
+    let (killed, log) = cluster.run_proxied(&arguments, vec![at_the_webhooks])?;
+    assert!(cluster.proxy().killed(), "{}", killed.stderr);
+    let wrote = |part: &str| log.iter().any(|entry| entry.wrote() && entry.object.contains(part));
+    assert!(wrote("/deployments/"), "the pods were replaced: {}", killed.stderr);
+    assert_eq!(cluster.webhook_ports(JOBSET_WEBHOOKS)?, BTreeSet::from([443]));
+    cluster.run(&arguments)?.expect_code(0)?;
+    assert_eq!(cluster.webhook_ports(JOBSET_WEBHOOKS)?, BTreeSet::from([9443]));
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! Drift: repaired, shown, left or fought over, as the options and the objects say.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
 use serde_json::json;
 use trainerd_integration::managed::{BOUND, JOBSET, Managed};
-use trainerd_integration::stack::{self, NAMESPACE};
+use trainerd_integration::stack::{self, JOBSET_WEBHOOKS, NAMESPACE};
 use trainerd_plan::object::Resource;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -120,5 +121,32 @@ fn what_others_hang_on_comes_back_with_them() -> Result {
                 .is_ok_and(|now| now == before)
     })?;
     assert_eq!(view["outlook"]["revision"], 1, "{view:#}");
+    Ok(())
+}
+
+#[test]
+fn pods_that_a_repair_replaces_are_what_the_api_server_is_led_to() -> Result {
+    let world = Managed::new()?;
+    let ports = || world.cluster.webhook_ports(JOBSET_WEBHOOKS);
+    assert_eq!(ports()?, BTreeSet::from([443]));
+    for port in [9443, 9444] {
+        // With it go its pods.
+        world.cluster.delete(&stack::deployment(), NAMESPACE, JOBSET)?;
+        world.cluster.wait_until("the webhooks to be called by the next port", BOUND, || {
+            Ok(ports()? == BTreeSet::from([port]))
+        })?;
+    }
+    // What keeps its pods keeps its connections.
+    world.patch(
+        &stack::deployment(),
+        JOBSET,
+        &json!({"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}),
+    )?;
+    world.cluster.wait_until("the label to be repaired", BOUND, || {
+        let found = world.cluster.get(&stack::deployment(), NAMESPACE, JOBSET)?.unwrap_or_default();
+        Ok(found["metadata"]["labels"]["app.kubernetes.io/name"] != "x")
+    })?;
+    std::thread::sleep(PEACE);
+    assert_eq!(ports()?, BTreeSet::from([9444]));
     Ok(())
 }

@@ -20,29 +20,30 @@ pub fn service_of(slice: &Value) -> Option<&str> {
 
 /// Whether a Service, given as `namespace/name`, has a ready endpoint by what is among these EndpointSlices.
 pub fn answers<'s>(service: &str, slices: impl IntoIterator<Item = &'s Value>) -> bool {
-    let Some((namespace, name)) = service.split_once('/') else { return false };
+    !ready(service, slices).is_empty()
+}
+
+/// The endpoints of a Service, given as `namespace/name`, that take traffic by what is among these EndpointSlices: the uids
+/// of their pods; of one that is no pod, its address.
+///
+/// An endpoint whose readiness is not said counts as ready, as the API has it. During a rollout it may stand in two
+/// slices; it is ready if either says so.
+pub fn ready<'s>(service: &str, slices: impl IntoIterator<Item = &'s Value>) -> BTreeSet<&'s str> {
+    let Some((namespace, name)) = service.split_once('/') else { return BTreeSet::new() };
     let of_service = |slice: &&Value| {
         slice.pointer("/metadata/namespace").and_then(Value::as_str) == Some(namespace)
             && service_of(slice) == Some(name)
     };
-    ready_endpoints(slices.into_iter().filter(of_service)) > 0
+    let endpoints = slices.into_iter().filter(of_service).flat_map(|slice| array(slice, "endpoints"));
+    let is_ready =
+        |endpoint: &&Value| endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
+    endpoints.filter(is_ready).filter_map(identity).collect()
 }
 
-/// How many distinct addresses the EndpointSlices of one Service have that take traffic.
-///
-/// An endpoint whose readiness is not said counts as ready, as the API has it. During a rollout an address may
-/// stand in two slices; it counts once, and as ready if either says so.
-pub fn ready_endpoints<'s>(slices: impl IntoIterator<Item = &'s Value>) -> usize {
-    let mut addresses = BTreeSet::new();
-    for slice in slices {
-        for endpoint in array(slice, "endpoints") {
-            let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
-            if ready {
-                addresses.extend(array(endpoint, "addresses").iter().filter_map(Value::as_str));
-            }
-        }
-    }
-    addresses.len()
+/// Which endpoint it is; `None` for one without an address.
+fn identity(endpoint: &Value) -> Option<&str> {
+    let address = array(endpoint, "addresses").first()?.as_str()?;
+    Some(endpoint.pointer("/targetRef/uid").and_then(Value::as_str).unwrap_or(address))
 }
 
 fn array<'v>(value: &'v Value, key: &str) -> &'v [Value] {
@@ -56,21 +57,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_addresses_are_counted_once() {
+    fn ready_endpoints_are_there_once() {
         let endpoint =
             |address: &str, conditions: Value| json!({ "addresses": [address], "conditions": conditions });
+        let pod =
+            |uid: &str| json!({ "addresses": ["10.0.0.1"], "targetRef": { "kind": "Pod", "uid": uid } });
         let ready = json!({ "ready": true });
         let cases = [
-            ("no slice", vec![], 0),
-            ("a slice without endpoints", vec![json!({ "endpoints": null }), json!({})], 0),
-            ("ready", vec![json!({ "endpoints": [endpoint("10.0.0.1", ready.clone())] })], 1),
-            ("not ready", vec![json!({ "endpoints": [endpoint("10.0.0.1", json!({ "ready": false }))] })], 0),
+            ("no slice", vec![], vec![]),
+            ("a slice without endpoints", vec![json!({ "endpoints": null }), json!({})], vec![]),
+            ("ready", vec![json!({ "endpoints": [endpoint("10.0.0.1", ready.clone())] })], vec!["10.0.0.1"]),
+            (
+                "not ready",
+                vec![json!({ "endpoints": [endpoint("10.0.0.1", json!({ "ready": false }))] })],
+                vec![],
+            ),
             (
                 "not said",
                 vec![
                     json!({ "endpoints": [endpoint("10.0.0.1", json!({})), endpoint("10.0.0.2", Value::Null)] }),
                 ],
-                2,
+                vec!["10.0.0.1", "10.0.0.2"],
             ),
             (
                 "twice",
@@ -78,12 +85,17 @@ mod tests {
                     json!({ "endpoints": [endpoint("10.0.0.1", ready.clone())] }),
                     json!({ "endpoints": [endpoint("10.0.0.1", ready), endpoint("10.0.0.3", json!({ "ready": false }))] }),
                 ],
-                1,
+                vec!["10.0.0.1"],
             ),
-            ("no address", vec![json!({ "endpoints": [{ "addresses": [] }] })], 0),
+            ("no address", vec![json!({ "endpoints": [{ "addresses": [] }] })], vec![]),
+            ("pods at one address", vec![json!({ "endpoints": [pod("a"), pod("b")] })], vec!["a", "b"]),
         ];
-        for (what, slices, expected) in cases {
-            assert_eq!(ready_endpoints(&slices), expected, "{what}");
+        for (what, mut slices, expected) in cases {
+            for slice in &mut slices {
+                slice["metadata"] = json!({ "namespace": "ns", "labels": { SERVICE_NAME: "webhooks" } });
+            }
+            assert_eq!(ready("ns/webhooks", &slices), BTreeSet::from_iter(expected), "{what}");
+            assert!(!answers("ns/others", &slices), "{what}");
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::order::{Role, role};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Step, Until, Verb};
 use crate::request::Conflicts;
-use crate::{admission, applyset, seal, yielding};
+use crate::{admission, applyset, seal, webhook_port, yielding};
 
 /// Annotation of a live object: how drift of this one object is treated, whatever the installation's option says.
 pub const POLICY: &str = "trainerd.dev/drift-policy";
@@ -236,6 +236,40 @@ pub fn judge(
     };
     let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
     drifted(changes.map(|change| mask::masked(&key, change)).collect(), by, remedy)
+}
+
+/// The write that leads the API server to new pods behind a webhook configuration, once a repair has replaced them; none
+/// where its Service has one port only, where the port is somebody else's, and where more is to be written. `desired` holds
+/// the Services that it calls.
+pub fn reconnect(
+    rules: &Rules<'_>,
+    desired: &Desired,
+    object: &DesiredObject,
+    live: &LiveObject,
+) -> Option<Step> {
+    let is_ours = !live.terminating() && !live.is_foreign(rules.installation, rules.field_manager);
+    if !is_ours || policy(rules, Some(&live.value)) != Policy::Enforce {
+        return None;
+    }
+    let mut intent = applyset::owned(desired, object);
+    if !webhook_port::turn(&mut intent, &live.value, desired, rules.field_manager, true) {
+        return None;
+    }
+    let key = object.key();
+    let (Judged { judgement, .. }, _) = judge_ours(rules, &key, &mut intent, &live.value);
+    if !judgement.changes.iter().all(|change| webhook_port::is_one(&change.path)) {
+        return None;
+    }
+    let step = repair(object, &key, intent, &judgement, Some((live, rules.field_manager)));
+    Some(Step { why: webhook_port::WHY.to_owned(), changes: judgement.changes, ..step })
+}
+
+/// Whether a repair replaces the pods of its object.
+pub fn replaces_pods(repaired: &Drifted) -> bool {
+    match &repaired.remedy {
+        Remedy::Repair(step) => webhook_port::replaces_pods(&step.object, &step.verb, &repaired.changes),
+        Remedy::Plan | Remedy::Leave(_) => false,
+    }
 }
 
 fn drifted(changes: Vec<FieldChange>, by: Vec<String>, remedy: Remedy) -> Verdict {

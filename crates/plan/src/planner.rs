@@ -55,7 +55,12 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         let object = &request.desired.objects[index];
         stuck[index] = edges[index].iter().any(|&before| stuck[before]);
         let before: Vec<usize> = edges[index].iter().filter_map(|&before| position[before]).collect();
-        let replaced = before.iter().any(|&before| webhook_port::replaces_pods(&steps[before]));
+        let replaces = |&before: &usize| {
+            let object = &request.desired.objects[before];
+            position[before].is_some_and(|at| replaces_pods(&steps[at]))
+                || resuming && webhook_port::replaced_pods(last.get(&object.key()).copied(), object)
+        };
+        let replaced = edges[index].iter().any(replaces);
         match step(request, object, last.get(&object.key()).copied(), resuming, replaced) {
             // It cannot be written before what is held has been created again.
             Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
@@ -111,6 +116,10 @@ pub(crate) fn checked(plan: Plan) -> Result<Plan, Vec<Refused>> {
         .map(|finding| Refused::Lint { finding })
         .collect();
     if errors.is_empty() { Ok(plan) } else { Err(errors) }
+}
+
+fn replaces_pods(step: &Step) -> bool {
+    webhook_port::replaces_pods(&step.object, &step.verb, &step.changes)
 }
 
 /// What is to be done about one object.

@@ -13,10 +13,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::desired::Desired;
+use crate::desired::{Desired, DesiredObject};
+use crate::object::ObjectKey;
 use crate::order::{Role, role};
-use crate::ownership::{self, FieldPath, Segment};
-use crate::plan::{Step, Verb};
+use crate::ownership::{self, FieldChange, FieldPath, Segment};
+use crate::plan::Verb;
 
 /// What the API server takes where a `clientConfig` names no port.
 const DEFAULT: u64 = 443;
@@ -42,7 +43,7 @@ pub(crate) fn carried<'m>(manifest: Cow<'m, Value>, live: &Value, manager: &str)
 }
 
 /// Names the next port of its Service for each webhook where pods are `replaced`, and one that the Service still has
-/// for each. A port that somebody else owns is left to them. Whether the intent names any now.
+/// for each; of `desired` the Services are looked at. A port that somebody else owns is left to them. Whether the intent names any now.
 pub(crate) fn turn(
     manifest: &mut Value,
     live: &Value,
@@ -71,15 +72,22 @@ pub(crate) fn turn(
     !turned.is_empty()
 }
 
-/// Whether a step replaces pods: those that were there end.
-pub(crate) fn replaces_pods(step: &Step) -> bool {
+/// Whether a write replaces pods: those that were there end.
+pub(crate) fn replaces_pods(object: &ObjectKey, verb: &Verb, changes: &[FieldChange]) -> bool {
     let of_pods = |path: String| path.starts_with(".spec");
-    role(&step.object) == Role::Workload
-        && match step.verb {
+    role(object) == Role::Workload
+        && match verb {
             Verb::Create => true,
-            Verb::Apply { .. } => step.changes.iter().any(|change| of_pods(change.path.to_string())),
+            Verb::Apply { .. } => changes.iter().any(|change| of_pods(change.path.to_string())),
             Verb::Keep | Verb::Release { .. } | Verb::Delete { .. } => false,
         }
+}
+
+/// Whether a plan that was broken off may have replaced the pods of an object, and ended before it came to their webhooks:
+/// where nothing says whether it did, a port that is turned once more costs a write.
+pub(crate) fn replaced_pods(last: Option<&DesiredObject>, object: &DesiredObject) -> bool {
+    role(&object.key()) == Role::Workload
+        && last.is_some_and(|last| last.manifest["spec"] != object.manifest["spec"])
 }
 
 /// Whether a path is that of such a port.

@@ -8,6 +8,7 @@ mod lease_holder;
 mod news;
 mod object_cache;
 mod packed;
+mod reconnection;
 mod snapshot;
 mod work;
 
@@ -28,6 +29,7 @@ use self::lease_holder::LeaseHolder;
 pub use self::news::{News, RepairMode};
 use self::object_cache::{Assessment, ObjectCache};
 pub use self::object_cache::{OwnerSeen, RecordSeen};
+use self::reconnection::Reconnections;
 pub use self::snapshot::{DriftState, DriftStatus, StatusSnapshot};
 use self::work::Work;
 use crate::engine::Engine;
@@ -66,6 +68,8 @@ pub struct DriftController {
     noticed: BTreeMap<ObjectKey, Instant>,
     /// Objects to write as soon as the lease is ours.
     queue: VecDeque<ObjectKey>,
+    /// Webhooks behind which a repair replaces pods.
+    reconnections: Reconnections,
     /// Objects that are being read or written.
     busy: BTreeSet<ObjectKey>,
     /// Objects to look at again, and when; `None` where that time has come and it is not known yet what came of it.
@@ -108,6 +112,7 @@ impl DriftController {
             drift: BTreeMap::new(),
             noticed: BTreeMap::new(),
             queue: VecDeque::new(),
+            reconnections: Reconnections::default(),
             busy: BTreeSet::new(),
             again: BTreeMap::new(),
             work: FuturesUnordered::new(),
@@ -146,6 +151,7 @@ impl DriftController {
         self.drift.clear();
         self.noticed.clear();
         self.queue.clear();
+        self.reconnections.clear();
         self.again.clear();
         if mode != RepairMode::Suspended {
             self.look_at_all();
@@ -239,8 +245,8 @@ impl DriftController {
     /// The earliest moment at which something is due.
     fn wake(&self) -> Option<Instant> {
         let again = self.again.values().filter_map(|(at, _)| *at);
-        let idle = self.queue.is_empty() && self.busy.is_empty();
-        let lease = self.lease.due(idle, !self.queue.is_empty());
+        let wanted = !self.queue.is_empty() || !self.to_reconnect().is_empty();
+        let lease = self.lease.due(!wanted && self.busy.is_empty(), wanted);
         again.chain(lease).min()
     }
 
@@ -286,14 +292,17 @@ impl DriftController {
 
     /// What can be said of an object by what was seen of it, under the rules in force.
     fn sight(&self, key: &ObjectKey) -> Assessment {
-        let rules = Rules {
+        self.objects.look(&self.rules(), key)
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules {
             installation: &self.installation,
             policy: self.policy.drift_policy,
             ignored: &self.policy.drift_ignore,
             conflicts: self.policy.conflicts,
             field_manager: self.cluster.field_manager(),
-        };
-        self.objects.look(&rules, key)
+        }
     }
 
     /// Judges an object, and decides what comes next.

@@ -13,6 +13,7 @@ use trainerd_plan::drift::{self, Policy, Rules, Verdict};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
 use trainerd_plan::order::{Role, role};
+use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
 use trainerd_plan::readiness::waits::{services, waits};
 use trainerd_plan::reason::WaitingOn;
@@ -421,6 +422,30 @@ impl ObjectCache {
             return sight.waits.as_deref().cloned();
         }
         waits(key, &sight.value(), |service| self.answers(service), self.pods.iter(), now)
+    }
+
+    /// The members of the same component that play a part.
+    pub(super) fn partners(&self, key: &ObjectKey, part: Role) -> Vec<ObjectKey> {
+        let Some(packed) = &self.packed else { return Vec::new() };
+        let Some((component, _)) = packed.place(key) else { return Vec::new() };
+        let partners = packed.objects().filter(|(other, of, _)| *of == component && role(other) == part);
+        partners.map(|(other, ..)| other.clone()).collect()
+    }
+
+    /// The pods that answer for a webhook configuration, by uid.
+    pub(super) fn pods_behind(&self, key: &ObjectKey) -> BTreeSet<String> {
+        let Some(Cached::There(seen)) = self.seen.get(key) else { return BTreeSet::new() };
+        let ready = |service: &String| endpoints::ready(service, self.slices.values());
+        services(&seen.value()).iter().flat_map(ready).map(str::to_owned).collect()
+    }
+
+    /// The write that leads the API server to new pods behind a webhook configuration, if one does.
+    pub(super) fn reconnection(&self, rules: &Rules<'_>, key: &ObjectKey) -> Option<Step> {
+        let packed = self.packed.as_ref()?;
+        let (object, (component, resource)) = (packed.get(key)?, packed.place(key)?);
+        let Some(Cached::There(seen)) = self.seen.get(key) else { return None };
+        let live = LiveObject { resource: resource.clone(), value: seen.value() };
+        drift::reconnect(rules, &packed.of_kind(component, "Service"), &object, &live)
     }
 
     fn answers(&self, service: &str) -> bool {

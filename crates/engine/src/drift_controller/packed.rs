@@ -74,6 +74,13 @@ impl Packed {
         serde_json::from_slice(&text).ok()
     }
 
+    /// The whole state, but with the objects of one component and kind alone.
+    pub(super) fn of_kind(&self, component: &str, kind: &str) -> Desired {
+        let wanted =
+            self.objects.iter().filter(|(key, entry)| key.kind == kind && entry.component == component);
+        Desired { objects: wanted.filter_map(|(key, _)| self.get(key)).collect(), ..self.frame.clone() }
+    }
+
     /// Whether an object is the same in another state.
     pub(super) fn is_same(&self, other: &Self, key: &ObjectKey) -> bool {
         match (self.objects.get(key), other.objects.get(key)) {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tokio::time::Instant;
 use trainerd_causes::one_line;
+use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::drift::{Drifted, Fight, Leave, Remedy, Verdict};
@@ -23,6 +24,7 @@ use crate::write::{WriteError, Written, verb_name, write};
 pub(super) enum Work {
     Read { key: ObjectKey, answer: Result<Option<Value>, RequestError> },
     Written { key: ObjectKey, step: Box<Step>, drifted: Box<Drifted>, fights: Vec<Fight>, written: Written },
+    Reconnected { key: ObjectKey, written: Written },
     Lease(lease_holder::Taken),
     Record { answer: Result<Option<Value>, RequestError> },
     Released,
@@ -49,7 +51,11 @@ impl DriftController {
 
     /// Begins the writes that are due, once the lease is ours.
     pub(super) fn begin(&mut self) {
-        if self.queue.is_empty() || self.checking || self.mode != RepairMode::Active {
+        if self.checking || self.mode != RepairMode::Active {
+            return;
+        }
+        let webhooks = self.to_reconnect();
+        if self.queue.is_empty() && webhooks.is_empty() {
             return;
         }
         let Some(fence) = self.lease.fence() else {
@@ -67,14 +73,35 @@ impl DriftController {
             };
             let Remedy::Repair(step) = drifted.remedy.clone() else { continue };
             let fights = drifted.fights(&key);
-            self.busy.insert(key.clone());
-            let (cluster, fence, halt) = (self.cluster.clone(), fence.clone(), self.halt.subscribe());
-            let namespace = self.installation.namespace.clone();
+            let writing = self.writing(&key, step.clone(), fence.clone());
             self.work.push(Box::pin(async move {
-                let log = |event: Event| tracing::debug!(?event, "repairing");
-                let written = write(&cluster, &step, &namespace, 0, Some(&fence), &log, halt).await;
+                let written = writing.await;
                 Work::Written { key, step, drifted, fights, written }
             }));
+        }
+        for key in webhooks {
+            // A repair of it goes first.
+            if self.busy.contains(&key) {
+                continue;
+            }
+            let Some(step) = self.reconnection(&key) else { continue };
+            let writing = self.writing(&key, Box::new(step), fence.clone());
+            self.work.push(Box::pin(async move { Work::Reconnected { key, written: writing.await } }));
+        }
+    }
+
+    fn writing(
+        &mut self,
+        key: &ObjectKey,
+        step: Box<Step>,
+        fence: Fence,
+    ) -> impl Future<Output = Written> + use<> {
+        self.busy.insert(key.clone());
+        let (cluster, halt) = (self.cluster.clone(), self.halt.subscribe());
+        let namespace = self.installation.namespace.clone();
+        async move {
+            let log = |event: Event| tracing::debug!(?event, "repairing");
+            write(&cluster, &step, &namespace, 0, Some(&fence), &log, halt).await
         }
     }
 
@@ -96,6 +123,11 @@ impl DriftController {
                 self.busy.remove(&key);
                 self.lease.used();
                 self.written(&key, &step, &drifted, fights, written);
+            }
+            Work::Reconnected { key, written } => {
+                self.busy.remove(&key);
+                self.lease.used();
+                self.reconnected(&key, written);
             }
             Work::Lease(taken) => {
                 match self.lease.taken(taken) {
@@ -173,6 +205,7 @@ impl DriftController {
                 if self.is_changed_by_admission(key, drifted) {
                     tracing::warn!(object = %key, "changed by the API server's admission, and left so");
                 } else {
+                    self.repaired(key, drifted);
                     self.contention.repaired(fights, self.began.elapsed());
                     self.news.push_back(News::Repaired {
                         object: key.clone(),

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 use trainerd_plan::desired::Desired;
+use trainerd_plan::drift::{self, Policy, Rules, Verdict};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::plan::{Plan, Step, Verb};
-use trainerd_plan::planner::plan;
+use trainerd_plan::planner::{plan, resume};
+use trainerd_plan::request::Conflicts;
 use trainerd_plan::yielding;
 
 use crate::stack::*;
@@ -124,4 +126,77 @@ fn a_port_that_the_service_has_no_more_is_given_up() {
     let back = plan(&request(&one, Some(&bumped), &observed)).unwrap();
     let step = webhook(&back);
     assert_eq!((step.changes.len(), &step.changes[0].to), (1, &Some(json!(443))));
+}
+
+#[test]
+fn a_plan_that_ended_between_the_pods_and_their_webhooks_is_finished() {
+    let first = image(two_ports(), "v1");
+    let desired = image(two_ports(), "v2");
+    let mut begun = plan(&request(&desired, Some(&first), &all_applied(&first))).unwrap();
+    begun.steps.retain(|step| step.object.kind != "ValidatingWebhookConfiguration");
+    let observed = after(&begun, &desired, all_applied(&first));
+
+    let rest = resume(&request(&desired, Some(&first), &observed)).unwrap();
+    assert_eq!(rest.steps[position(&rest, "Deployment")].verb, Verb::Keep);
+    let step = webhook(&rest);
+    assert!(matches!(step.verb, Verb::Apply { .. }), "{:?}", step.verb);
+    assert_eq!(step.changes[0].to, Some(json!(9443)));
+    assert!(step.after.contains(&position(&rest, "Deployment")), "once the new pods are ready");
+
+    // One that leaves the pods as they are has nothing to finish, and nor has a plan of today.
+    let same = resume(&request(&desired, Some(&desired), &observed)).unwrap();
+    assert_eq!(webhook(&same).verb, Verb::Keep);
+    assert_eq!(webhook(&plan(&request(&desired, Some(&desired), &observed)).unwrap()).verb, Verb::Keep);
+}
+
+#[test]
+fn a_repair_that_replaces_pods_is_followed_by_a_turn_of_the_port() {
+    let desired = image(two_ports(), "v1");
+    let mut observed = all_applied(&desired);
+    let installation = installation();
+    let rules = |policy| Rules {
+        installation: &installation,
+        policy,
+        ignored: &[],
+        conflicts: Conflicts::Refuse,
+        field_manager: MANAGER,
+    };
+    let judge = |kind: &str, live: Option<&LiveObject>| {
+        drift::judge(&rules(Policy::Enforce), &desired, find(&desired, kind), live)
+    };
+    let replaces = |verdict: Verdict| match verdict {
+        Verdict::Drifted(drifted) => drift::replaces_pods(&drifted),
+        other => panic!("no drift: {other:?}"),
+    };
+    assert!(replaces(judge("Deployment", None)), "its pods went with it");
+    assert!(!replaces(judge("ConfigMap", None)));
+    let deployment = find(&desired, "Deployment").key();
+    let before = live(&mut observed, &deployment).clone();
+    live(&mut observed, &deployment).value["spec"]["replicas"] = json!(0);
+    assert!(replaces(judge("Deployment", Some(&observed.objects[&deployment]))));
+    *live(&mut observed, &deployment) = before;
+    live(&mut observed, &deployment).value["metadata"]["labels"] = json!({});
+    assert!(!replaces(judge("Deployment", Some(&observed.objects[&deployment]))), "pods stay");
+
+    let object = find(&desired, "ValidatingWebhookConfiguration");
+    let key = object.key();
+    let mut configuration = observed.objects[&key].clone();
+    for port in [9443, 443] {
+        let step = drift::reconnect(&rules(Policy::Enforce), &desired, object, &configuration).unwrap();
+        assert!(matches!(step.verb, Verb::Apply { force: false, .. }), "{:?}", step.verb);
+        assert_eq!(step.why, "so that the API server connects to the new pods");
+        assert_eq!((step.changes.len(), &step.changes[0].to), (1, &Some(json!(port))));
+        let mut sent = object.clone();
+        sent.manifest = step.manifest.unwrap();
+        sent.manifest["metadata"].as_object_mut().unwrap().remove("uid");
+        configuration = applied(&desired, &sent);
+        let verdict = drift::judge(&rules(Policy::Enforce), &desired, object, Some(&configuration));
+        assert_eq!(verdict, Verdict::Holds, "a port of ours is no drift");
+    }
+    // What is only to be shown is not written, and more than the port is no business of this write.
+    assert_eq!(drift::reconnect(&rules(Policy::Report), &desired, object, &configuration), None);
+    configuration.value["webhooks"][0]["rules"] = json!([]);
+    assert_eq!(drift::reconnect(&rules(Policy::Enforce), &desired, object, &configuration), None);
+    let one = with_service(json!([{"port": 443, "targetPort": "webhook"}]));
+    assert_eq!(drift::reconnect(&rules(Policy::Enforce), &one, object, &observed.objects[&key]), None);
 }
