@@ -14,6 +14,9 @@ type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 const LONGEST: Duration = Duration::from_secs(2);
 /// Refused calls that are shown, and slow ones.
 const SHOWN: usize = 20;
+/// What one of a hundred calls without webhooks takes on a machine that is too busy: a webhook is four hops more, and the
+/// API server waits for it for no more than ten seconds.
+const BUSY: Duration = Duration::from_millis(500);
 /// From when on a call is slow.
 const SLOW: Duration = Duration::from_secs(1);
 /// How often the upgrade and the way back run; once without it.
@@ -72,6 +75,11 @@ impl Scenario<'_> {
             );
         }
         assert_eq!(tally.answered().len(), 2, "both kinds are asked for");
+        let pace = tally.pace();
+        if pace > BUSY {
+            println!("skipped: this machine is too busy to tell: without webhooks, too, calls took {pace:?}");
+            return;
+        }
         assert_eq!(tally.refused().count(), 0, "calls were refused");
         assert_eq!(tally.delayed(LONGEST).count(), 0, "webhooks delayed calls by {LONGEST:?} or more");
     }
@@ -97,7 +105,6 @@ fn is_available(cluster: &TestCluster, name: &str) -> Result<bool, trainerd_inte
 }
 
 #[test]
-#[ignore = "it needs a node that runs the real controllers, for minutes, and time to answer within 2 s; run by hand"]
 fn no_create_is_refused_while_pods_behind_webhooks_are_replaced() -> Result {
     let cluster = TestCluster::take()?;
     if cluster.is_local() || cluster.list(&node(), None)?.is_empty() {
@@ -109,8 +116,10 @@ fn no_create_is_refused_while_pods_behind_webhooks_are_replaced() -> Result {
     let mut scenario = Scenario { cluster: &cluster, start: Instant::now(), acts: Vec::new() };
     let told = tell(&mut scenario);
     std::thread::sleep(ENDING);
-    scenario.judge(&calls.end());
-    told
+    let tally = calls.end();
+    told?;
+    scenario.judge(&tally);
+    Ok(())
 }
 
 fn tell(scenario: &mut Scenario<'_>) -> Result {

@@ -327,13 +327,17 @@ fn in_every_state(world: &World, of_each: usize) -> Result<Vec<String>> {
         let name = |state: &str| format!("{state}-{number}");
         let (seconds, more) = match number % 5 {
             0 => (2, json!({"suspend": true})),
-            // Suspended while it ran.
-            1 => (5, json!({"trainer": {"numNodes": 2}})),
+            // Suspended while it runs, which it is to do for long enough to be seen.
+            1 => (20, json!({"trainer": {"numNodes": 2}})),
             2 => (2, json!({"suspend": true, "runtimePatches": [{"manager": kueue}]})),
             3 => (2, json!({"suspend": true, "activeDeadlineSeconds": 3600})),
             _ => (2, json!({"suspend": true, "trainer": {"env": [{"name": "A", "value": "b"}]}})),
         };
         world.create(&name("held"), seconds, 0, &more)?;
+        if number % 5 == 1 {
+            world.wait_until_running(&name("held"))?;
+            world.suspend(&name("held"), true)?;
+        }
         let more = match number % 5 {
             0 => json!({"trainer": {"numNodes": 2}, "activeDeadlineSeconds": 7200}),
             1 => json!({"suspend": true}),
@@ -352,10 +356,6 @@ fn in_every_state(world: &World, of_each: usize) -> Result<Vec<String>> {
     }
     for number in numbers() {
         let name = |state: &str| format!("{state}-{number}");
-        if number % 5 == 1 {
-            world.wait_until_running(&name("held"))?;
-            world.suspend(&name("held"), true)?;
-        }
         if matches!(number % 5, 1 | 2) {
             world.wait_for(&name("going"), "Suspended")?;
             world.suspend(&name("going"), false)?;
