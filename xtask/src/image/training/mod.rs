@@ -1,7 +1,7 @@
 //! `cargo xtask image NAME`: the image of a training runtime, for machines without a container engine.
 //!
-//! Layers: packages of Debian, packages of PyPI, Python packages of this checkout, files of the recipe. Each is cached by what it is made of,
-//! so images with the same packages share them, here and on a node.
+//! Layers: packages of Debian, packages of PyPI, Python packages of this checkout, files that images share, files of the recipe.
+//! Each is cached by what it is made of, so images with the same packages share them, here and on a node.
 
 mod debian;
 mod error;
@@ -68,7 +68,11 @@ fn layers(home: &Home, cache: &Cache, recipe: &Recipe) -> Result<Vec<Layer>, Err
             layers.push(folder_layer(cache, &home.checkout().join(folder), &inside, &|_| 0)?);
         }
     }
-    layers.extend(root(cache, recipe)?);
+    let user_home = Path::new("home").join(&recipe.user().name);
+    let owner = |path: &Path| if path.starts_with(&user_home) { recipe.user().uid } else { 0 };
+    for overlay in recipe.overlays() {
+        layers.push(folder_layer(cache, &overlay, Path::new(""), &owner)?);
+    }
     Ok(layers)
 }
 
@@ -105,17 +109,6 @@ pub(crate) fn make(
 pub(crate) fn lock(home: &Home, recipe: &Recipe) -> Result<(), Error> {
     python::lock(recipe)?;
     debian::lock(&cache(home)?, recipe)
-}
-
-/// The layer of the recipe's own files, `None` where it has none.
-fn root(cache: &Cache, recipe: &Recipe) -> Result<Option<Layer>, Error> {
-    let root = recipe.root();
-    if !root.is_dir() {
-        return Ok(None);
-    }
-    let home = Path::new("home").join(&recipe.user().name);
-    let owner = |path: &Path| if path.starts_with(&home) { recipe.user().uid } else { 0 };
-    Ok(Some(folder_layer(cache, &root, Path::new(""), &owner)?))
 }
 
 /// The layer of a folder, as it lies under `inside` in the image: small enough to be made each time.

@@ -24,6 +24,8 @@ struct File {
     debian: Debian,
     #[serde(default)]
     python: Option<Python>,
+    #[serde(default)]
+    overlays: Vec<String>,
     user: User,
     #[serde(default)]
     env: BTreeMap<String, String>,
@@ -131,9 +133,12 @@ impl Recipe {
         self.folder.join("requirements.txt")
     }
 
-    /// Files that are laid over the root.
-    pub(super) fn root(&self) -> PathBuf {
-        self.folder.join("root")
+    /// Folders whose files are laid over the packages, one after the other: those that images share, then its own.
+    pub(super) fn overlays(&self) -> Vec<PathBuf> {
+        let shared = self.folder.with_file_name("overlays");
+        let own = self.folder.join("root");
+        let own = own.is_dir().then_some(own);
+        self.file.overlays.iter().map(|name| shared.join(name)).chain(own).collect()
     }
 }
 
@@ -174,5 +179,58 @@ pub(super) fn names(images: &Path) -> Result<Vec<String>, Error> {
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containerfile_makes_the_same_image() {
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("images");
+        let mut seen = 0;
+        for name in names(&images).unwrap() {
+            let recipe = Recipe::read(&images, &name).unwrap();
+            let text = files::read(&images.join(&name).join("Containerfile")).unwrap();
+            let install = "&& apt-get install --yes --no-install-recommends ";
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(install)).unwrap();
+            let mut installed: Vec<&str> = line.trim_end_matches('\\').split_whitespace().collect();
+            installed.sort_unstable();
+            let mut wanted: Vec<&str> = recipe.debian().packages.iter().map(String::as_str).collect();
+            wanted.extend(recipe.python().map(|_| "python3-pip"));
+            wanted.sort_unstable();
+            assert_eq!(installed, wanted, "{name}");
+
+            let copies = text.lines().filter_map(|line| line.strip_prefix("COPY "));
+            let copied: Vec<&Path> = copies
+                .filter_map(|copy| copy.split(' ').find(|word| !word.starts_with("--")))
+                .map(Path::new)
+                .collect();
+            for overlay in recipe.overlays() {
+                for entry in std::fs::read_dir(&overlay).unwrap() {
+                    let path = entry.unwrap().path();
+                    let path = path.strip_prefix(&images).unwrap();
+                    assert!(
+                        copied.iter().any(|copied| copied.starts_with(path)),
+                        "{name}: {}",
+                        path.display()
+                    );
+                }
+            }
+            let user = recipe.user();
+            for expected in [
+                format!("--tag {} images", recipe.reference()),
+                format!("--uid {} --shell /bin/bash {}\n", user.uid, user.name),
+                format!("USER {0}:{0}\nWORKDIR /home/{1}\n", user.uid, user.name),
+            ] {
+                assert!(text.contains(&expected), "{name}: {expected}");
+            }
+            for (variable, value) in recipe.env() {
+                assert!(text.contains(&format!("ENV {variable}={value}\n")), "{name}: {variable}");
+            }
+            seen += 1;
+        }
+        assert!(seen > 0, "there are recipes");
     }
 }
