@@ -31,25 +31,29 @@ def fit(slope: float, epochs: int):
         optimizer.step()
         if rank == 0 and epoch % 50 == 0:
             print(f"rank={rank}/{ranks} epoch={epoch} loss={loss.item():.5f}", flush=True)
+    # That every node has the same shows that they trained one model.
+    slope = line.module.weight.item()
+    print(f"rank={rank}/{ranks} slope={slope:.6f}", flush=True)
     if rank == 0:
-        print("result:", json.dumps({"slope": line.module.weight.item(), "loss": loss.item()}), flush=True)
+        print("result:", json.dumps({"slope": slope, "loss": loss.item()}), flush=True)
     distributed.destroy_process_group()
 
 
 def main():
-    slope = 3.0
+    slope, nodes = 3.0, 2
     client = TrainerClient()
     name = client.train(
         runtime=client.get_runtime("torch-distributed"),
-        trainer=CustomTrainer(func=fit, func_args={"slope": slope, "epochs": 300}, num_nodes=2),
+        trainer=CustomTrainer(func=fit, func_args={"slope": slope, "epochs": 300}, num_nodes=nodes),
     )
     print(f"TrainJob {name} is submitted")
     client.wait_for_job_status(name, status={"Running", "Complete"})
     result = None
-    for line in client.get_job_logs(name, follow=True):
-        print(f"  {line}", flush=True)
-        if line.startswith("result: "):
-            result = json.loads(line.removeprefix("result: "))
+    for node in range(nodes):
+        for line in client.get_job_logs(name, step=f"node-{node}", follow=True):
+            print(f"  {line}", flush=True)
+            if line.startswith("result: "):
+                result = json.loads(line.removeprefix("result: "))
     job = client.wait_for_job_status(name)
     print(f"TrainJob {name} is {job.status} on {job.num_nodes} nodes: {result}")
     client.delete_job(name)

@@ -16,6 +16,7 @@ pub mod generate;
 pub mod home;
 pub mod image;
 pub mod lint;
+mod python;
 pub mod specs;
 pub mod steps;
 pub mod terminal;

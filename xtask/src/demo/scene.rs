@@ -112,7 +112,8 @@ impl Scene {
         Ok(self.get(&["nodes"])?["items"].as_array().is_some_and(|nodes| !nodes.is_empty()))
     }
 
-    fn command(&self, program: &Path) -> Command {
+    /// A program on the cluster.
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env("KUBECONFIG", &self.kubeconfig);
         if self.own {

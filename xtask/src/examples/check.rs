@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::table::Expect;
 
-/// A line of logfmt that begins with a rank.
+/// A line of logfmt with a rank, or one of torchtune's, whose only rank says its step instead.
 #[derive(Debug)]
 struct Line<'a> {
     rank: usize,
@@ -75,10 +75,22 @@ pub(super) fn check(expect: &Expect, logs: &[String]) -> Result<String, String> 
 }
 
 fn read(line: &str) -> Option<Line<'_>> {
+    read_logfmt(line).or_else(|| read_torchtune(line))
+}
+
+fn read_logfmt(line: &str) -> Option<Line<'_>> {
     let values: BTreeMap<&str, &str> =
         line.split_whitespace().filter_map(|word| word.split_once('=')).collect();
     let (rank, ranks) = values.get("rank")?.split_once('/')?;
     Some(Line { rank: rank.parse().ok()?, ranks: ranks.parse().ok()?, values })
+}
+
+/// `Step 3 | loss:1.5 lr:0.001`, as its logger writes to standard output.
+fn read_torchtune(line: &str) -> Option<Line<'_>> {
+    let (step, values) = line.strip_prefix("Step ")?.split_once(" | ")?;
+    step.parse::<usize>().ok()?;
+    let values = values.split_whitespace().filter_map(|word| word.split_once(':')).collect();
+    Some(Line { rank: 0, ranks: 1, values })
 }
 
 fn ranks(expect: &Expect, lines: &[Line<'_>]) -> Result<String, String> {
@@ -88,7 +100,7 @@ fn ranks(expect: &Expect, lines: &[Line<'_>]) -> Result<String, String> {
     if heard != wanted || told != BTreeSet::from([expect.ranks]) {
         return Err(format!("heard of ranks {heard:?} of {told:?}, not of each of {}", expect.ranks));
     }
-    Ok(format!("{} ranks", expect.ranks))
+    Ok(if expect.ranks == 1 { "1 rank".to_owned() } else { format!("{} ranks", expect.ranks) })
 }
 
 fn loss_falls(part: f64, lines: &[Line<'_>]) -> Result<String, String> {
@@ -174,6 +186,14 @@ mod tests {
             let expect = Expect { ranks: 1, agree: None, at_least: None, ..TRAINED };
             assert_eq!(check(&expect, &[log]).is_ok(), fell, "{last}");
         }
+    }
+
+    #[test]
+    fn torchtunes_own_log_is_read() {
+        let log =
+            "1|2|Loss: 0.5: 50%\nStep 1 | loss:6.03 lr:0.002\nStep 2 | loss:0.5 lr:0.0 \nStep x | loss:9\n";
+        let expect = Expect { ranks: 1, agree: None, at_least: None, ..TRAINED };
+        assert_eq!(check(&expect, &[log.to_owned()]).unwrap(), "1 rank, loss 6.03 → 0.5");
     }
 
     #[test]

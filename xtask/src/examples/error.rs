@@ -1,7 +1,7 @@
 //! Why the examples could not be run.
 
 use crate::image::{product, training};
-use crate::{cargo, cluster, command, demo, foreground};
+use crate::{cargo, cluster, command, demo, foreground, python};
 
 /// Examples that could not be run, or did not do what they should.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum Error {
     /// A signal.
     #[error(transparent)]
     Foreground(#[from] foreground::Error),
+    /// The packages of a script.
+    #[error("failed to install what an example's script needs")]
+    Python(#[from] python::Error),
     /// A file.
     #[error(transparent)]
     Files(#[from] crate::files::Error),

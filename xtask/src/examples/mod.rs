@@ -4,9 +4,11 @@ mod check;
 mod error;
 mod report;
 mod run;
+mod script;
 mod stage;
 mod table;
 mod troubles;
+mod volume;
 
 use std::ffi::OsString;
 
@@ -172,7 +174,7 @@ fn play(
     for example in chosen {
         say(format_args!("\n==> {} ({controller})", example.name));
         let image = match own {
-            Some((name, _)) => stage::load(home, name, example)?,
+            Some((name, _)) => stage::load(home, scene, name, example)?,
             None => stage::image_of(scene, example)?,
         };
         let Some(image) = image else {
@@ -191,7 +193,10 @@ fn play(
             rows.push(row);
             continue;
         }
-        let ran = run::run(scene, &folder, example);
+        let ran = match example.script {
+            Some(script) => script::run(home, scene, &folder, example, script),
+            None => run::run(scene, &folder, example),
+        };
         check_interrupted()?;
         if let Err(error) = &ran {
             say(format_args!("    FAILED: {error}"));

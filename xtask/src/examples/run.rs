@@ -44,6 +44,9 @@ pub(super) fn run(scene: &Scene, folder: &Path, example: &Example) -> Result<Ran
     let took = start.elapsed();
     let mut saw =
         check(&example.expect, &logs).map_err(|why| Error::NotSeen(format!("what it should: {why}")))?;
+    if !example.expect.command.is_empty() {
+        saw = format!("{saw}, {}", command_of_nodes(scene, example)?);
+    }
     if let Some(act) = &example.act {
         if !acted {
             return Err(Error::NotSeen(format!(
@@ -75,15 +78,23 @@ pub(super) fn start(scene: &Scene, folder: &Path, example: &Example) -> Result<S
         sleep(INTERVAL);
         follow.look()?;
     }
-    let job_set = scene.get(&["jobset", &follow.job, "--namespace", NAMESPACE])?;
-    let command = node_command(&job_set);
-    if !command.iter().zip(example.expect.command).all(|(word, wanted)| word == wanted)
-        || command.len() < example.expect.command.len()
-    {
-        return Err(Error::NotSeen(format!("its nodes run {:?}, but {command:?}", example.expect.command)));
-    }
+    let saw = command_of_nodes(scene, example)?;
     remove(scene, &folder, example)?;
-    Ok(format!("as far as its pods; its nodes run `{}`", example.expect.command.join(" ")))
+    Ok(format!("as far as its pods; {saw}"))
+}
+
+/// Looks at what the controller makes the nodes of an example run.
+fn command_of_nodes(scene: &Scene, example: &Example) -> Result<String, Error> {
+    let job_set = scene.get(&["jobset", &job_name(example), "--namespace", NAMESPACE])?;
+    let (command, wanted) = (node_command(&job_set), example.expect.command);
+    if !command.iter().map(String::as_str).take(wanted.len()).eq(wanted.iter().copied()) {
+        return Err(Error::NotSeen(format!("its nodes run {wanted:?}, but {command:?}")));
+    }
+    Ok(format!("its nodes run `{}`", wanted.join(" ")))
+}
+
+fn job_name(example: &Example) -> String {
+    format!("{}-example", example.name)
 }
 
 /// The command of the first container of a JobSet's nodes, its arguments included.
@@ -165,8 +176,7 @@ struct Seen {
 
 impl<'a> Follow<'a> {
     fn new(scene: &'a Scene, example: &'a Example) -> Self {
-        let job = format!("{}-example", example.name);
-        Self { scene, job, act: example.act.as_ref(), pods: BTreeMap::new() }
+        Self { scene, job: job_name(example), act: example.act.as_ref(), pods: BTreeMap::new() }
     }
 
     /// Waits until it is Complete and returns the logs of its pods, and whether all was done to it.

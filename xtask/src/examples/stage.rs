@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::run::NAMESPACE;
 use super::table::Example;
-use super::{Controller, Error};
+use super::{Controller, Error, volume};
 use crate::cluster::{self, Folder, Name, Profile, Request};
 use crate::demo::{self, Scene};
 use crate::home::Home;
@@ -81,7 +81,12 @@ pub(super) fn install(
 }
 
 /// Loads what an example runs on into the own node; the image's name and size.
-pub(super) fn load(home: &Home, name: &Name, example: &Example) -> Result<Option<String>, Error> {
+pub(super) fn load(
+    home: &Home,
+    scene: &Scene,
+    name: &Name,
+    example: &Example,
+) -> Result<Option<String>, Error> {
     let recipe = training::recipe(home, example.image)?;
     if let Some(difference) = recipe.difference() {
         say(format_args!("    image {recipe}: {difference}"));
@@ -89,13 +94,19 @@ pub(super) fn load(home: &Home, name: &Name, example: &Example) -> Result<Option
     // Written for this, and removed: the cache keeps its layers, and the node its own copy.
     let archive = Folder::of(home, name).image_archive();
     for program in product::ALL.into_iter().filter(|product| example.programs.contains(&product.name)) {
-        product::make_of(home, program, product::Profile::Release, program.reference, Some(&archive))?;
+        // A training waits for its cache: only that is worth an optimised build.
+        let serves = program.name == "data-cache";
+        let profile = if serves { product::Profile::Release } else { product::Profile::Dev };
+        product::make_of(home, program, profile, program.reference, Some(&archive))?;
         let loaded = cluster::load(home, name, &archive);
         files::remove(&archive)?;
         loaded?;
     }
     for server in example.servers {
         cluster::load_part(home, name, server)?;
+    }
+    if let Some(claim) = example.claim {
+        volume::provide(scene, &Folder::of(home, name), claim)?;
     }
     let made = training::make(home, &recipe, None, Some(&archive))?;
     let loaded = cluster::load(home, name, &archive);

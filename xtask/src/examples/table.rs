@@ -17,6 +17,10 @@ pub(super) struct Example {
     pub(super) programs: &'static [&'static str],
     /// Images of other programs that it needs besides.
     pub(super) servers: &'static [&'static Entry],
+    /// A claim of its training runtime, for which the local node needs a volume.
+    pub(super) claim: Option<&'static str>,
+    /// The script in the folder that submits the TrainJob, where it is not applied.
+    pub(super) script: Option<&'static str>,
     /// What is done to it while it runs.
     pub(super) act: Option<Act>,
     /// What it takes that the local node has not: it is followed as far as its pods then, and counts as skipped.
@@ -57,7 +61,7 @@ pub(super) struct Expect {
     pub(super) each: Option<(&'static str, &'static str, usize)>,
     /// A text that some log must have.
     pub(super) says: Option<&'static str>,
-    /// Where nothing can be logged: how the command of its nodes begins.
+    /// How the command of its nodes begins, where the controller makes it.
     pub(super) command: &'static [&'static str],
 }
 
@@ -80,6 +84,8 @@ const EXAMPLE: Example = Example {
     image: "",
     programs: &[],
     servers: &[],
+    claim: None,
+    script: None,
     act: None,
     lacks: None,
     nodes: 2,
@@ -96,12 +102,12 @@ const TRAINED: Expect = Expect {
     ..NOTHING
 };
 
-/// What the controller makes of LoRA on one GPU.
+/// What the controller makes of LoRA on one device.
 const TUNE: [&str; 5] =
     ["tune", "run", "lora_finetune_single_device", "--config", "llama3_2/1B_lora_single_device"];
 
 /// Every example, the quickest first.
-pub(super) static ALL: [Example; 10] = [
+pub(super) static ALL: [Example; 12] = [
     Example {
         name: "plain",
         runtime: None,
@@ -124,6 +130,14 @@ pub(super) static ALL: [Example; 10] = [
     Example { name: "jax", runtime: Some("jax-distributed"), image: "jax", ..EXAMPLE },
     Example { name: "mlx", runtime: Some("mlx-distributed"), image: "mlx", ..EXAMPLE },
     Example { name: "torch", runtime: Some("torch-distributed"), image: "torch", ..EXAMPLE },
+    Example {
+        name: "sdk",
+        runtime: Some("torch-distributed"),
+        image: "torch",
+        script: Some("submit.py"),
+        expect: Expect { agree: Some("slope"), at_least: Some(("slope", 2.9)), ..TRAINED },
+        ..EXAMPLE
+    },
     Example { name: "deepspeed", runtime: Some("deepspeed-distributed"), image: "deepspeed", ..EXAMPLE },
     Example {
         name: "torch-with-cache",
@@ -133,6 +147,23 @@ pub(super) static ALL: [Example; 10] = [
         servers: &[&VERSITYGW],
         act: Some(Act { when: "epoch=1 step=0 ", pod: "torch-with-cache-example-cache-0-1" }),
         expect: Expect { each: Some(("once", "65536", 6)), says: Some("asking again"), ..TRAINED },
+        ..EXAMPLE
+    },
+    Example {
+        name: "torchtune-cpu",
+        runtime: Some("torchtune-llama3.2-1b"),
+        image: "torchtune",
+        programs: &["dataset-initializer", "model-initializer"],
+        servers: &[&VERSITYGW],
+        claim: Some("initializer-torchtune-cpu-example"),
+        nodes: 1,
+        expect: Expect {
+            ranks: 1,
+            loss_falls_to: Some(0.25),
+            says: Some("saved to /workspace/output/epoch_1"),
+            command: &TUNE,
+            ..NOTHING
+        },
         ..EXAMPLE
     },
     Example {

@@ -2,7 +2,6 @@
 
 mod counts;
 mod error;
-mod python;
 mod stage;
 mod world;
 

@@ -7,7 +7,7 @@ use super::clusters::{API_SERVER, INTEGRATION, NODE, clear_orphans, parse, with_
 use super::counts::Counts;
 use super::programs::Suite;
 use super::stage::Stage;
-use super::{Error, clusters, python};
+use super::{Error, clusters};
 use crate::cargo::{self, Program, cargo};
 use crate::cluster::{Parts, parts};
 use crate::debian;
@@ -15,6 +15,7 @@ use crate::demo::{self, Scene};
 use crate::examples;
 use crate::foreground;
 use crate::home::Home;
+use crate::python;
 use crate::steps::Steps;
 use crate::terminal::{print, say};
 
