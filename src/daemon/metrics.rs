@@ -1,11 +1,16 @@
 //! Every metric of the daemon, defined once: what `/metrics` exposes, what alert rules and the dashboard are made of.
 
+mod train_jobs;
+
 use trainerd_plan::plan::Purpose;
 use trainerd_serve::metrics::{
     Counter, Definition, Family, Gauge, Histogram, Info, Metrics, MetricsError, Unit,
 };
 
 use super::status_store::{Phase, StatusStore};
+use crate::training::Listed;
+use crate::training::on_demand::OnDemand;
+pub(crate) use train_jobs::ask_before_scrapes;
 
 /// Bounds of durations, in seconds: from a repair to an upgrade.
 pub(crate) const DURATIONS: &[f64] =
@@ -97,7 +102,11 @@ pub(crate) struct Counts {
 }
 
 /// Registers every metric. What is known already is read from the status store at each scrape.
-pub(crate) fn register(metrics: &Metrics, store: &StatusStore) -> Result<Counts, MetricsError> {
+pub(crate) fn register(
+    metrics: &Metrics,
+    store: &StatusStore,
+    train_jobs: &OnDemand<Listed>,
+) -> Result<Counts, MetricsError> {
     metrics.register(&BUILD)?.with([env!("CARGO_PKG_VERSION")]);
     let counts = Counts {
         passes: metrics.register(&PASSES)?,
@@ -174,6 +183,7 @@ pub(crate) fn register(metrics: &Metrics, store: &StatusStore) -> Result<Counts,
     metrics.compute(&WATCHES, move || {
         own.view().troubles.iter().map(|(resource, _)| ([resource.clone()], 1.0)).collect()
     })?;
+    train_jobs::register(metrics, store, train_jobs)?;
     Ok(counts)
 }
 

@@ -52,7 +52,7 @@ use crate::options::declared::Source;
 use crate::problem::{Exit, Problem};
 use crate::traces::Traces;
 use crate::training::jobs::{self, Jobs};
-use crate::training::on_demand::{OnDemand, on_demand};
+use crate::training::on_demand::{Finder, OnDemand, on_demand};
 use crate::training::{self, Listed};
 
 /// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
@@ -209,7 +209,8 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         ..StatusView::default()
     });
     let metrics = Metrics::new();
-    let counts = metrics::register(&metrics, &status).map_err(crashed)?;
+    let (train_jobs, lists) = on_demand();
+    let counts = metrics::register(&metrics, &status, &train_jobs).map_err(crashed)?;
     let mut tasks = Tasks::default();
     let asked = interrupt.cancel();
     let end = || {
@@ -219,7 +220,8 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
 
     let (health, health_address) =
         health::listen(setup.health, health::is_in_pod()).await.map_err(crashed)?;
-    let router = probes(&status).router().merge(metrics.router());
+    let scraped = metrics::ask_before_scrapes(metrics.router(), &status, &train_jobs);
+    let router = probes(&status).router().merge(scraped);
     let ended = end();
     tasks.spawn(
         "the server of probes",
@@ -254,7 +256,7 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         declare.send_replace(declared::read_file(path));
     }
     let events = api::channel();
-    let (jobs, train_jobs) = look_at_train_jobs(&mut tasks, &cluster);
+    let jobs = look_at_train_jobs(&mut tasks, &cluster, lists);
     let api_routes = api::routes(ApiState {
         status: status.clone(),
         jobs,
@@ -411,9 +413,8 @@ async fn listen<E: Future<Output = ()> + Send + 'static>(
 }
 
 /// The TrainJobs, counted and listed when somebody asks.
-fn look_at_train_jobs(tasks: &mut Tasks, cluster: &Cluster) -> (OnDemand<Jobs>, OnDemand<Listed>) {
+fn look_at_train_jobs(tasks: &mut Tasks, cluster: &Cluster, lists: Finder<Listed>) -> OnDemand<Jobs> {
     let (jobs, counts) = on_demand();
-    let (train_jobs, lists) = on_demand();
     let cluster = cluster.clone();
     tasks.spawn("the look at TrainJobs", async move {
         let count = || {
@@ -422,12 +423,18 @@ fn look_at_train_jobs(tasks: &mut Tasks, cluster: &Cluster) -> (OnDemand<Jobs>, 
         };
         let list = || {
             let cluster = cluster.clone();
-            async move { Some(Arc::new(training::list(&cluster).await.map_err(|error| one_line(&error)))) }
+            async move {
+                let listed = training::list(&cluster).await.map_err(|error| one_line(&error));
+                if let Err(error) = &listed {
+                    tracing::warn!(error, "failed to list TrainJobs");
+                }
+                Some(Arc::new(listed))
+            }
         };
         tokio::join!(counts.run(count), lists.run(list));
         Ok(())
     });
-    (jobs, train_jobs)
+    jobs
 }
 
 /// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.

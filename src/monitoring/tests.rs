@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use clap::CommandFactory as _;
 use promql_parser::label::{MatchOp, Matcher};
@@ -13,6 +14,7 @@ use trainerd_serve::metrics::{Description, Kind};
 use crate::cli::Cli;
 use crate::daemon::metrics::{self, DURATIONS};
 use crate::daemon::status_store::{Phase, StatusStore, StatusView};
+use crate::training::on_demand::OnDemand;
 
 /// Labels that Prometheus adds to every series.
 const ADDED: [&str; 2] = ["job", "instance"];
@@ -23,8 +25,14 @@ const KNOWN: [&str; 6] = ["phase", "state", "reason", "purpose", "result", "vers
 
 fn registered() -> Metrics {
     let metrics = Metrics::new();
-    metrics::register(&metrics, &StatusStore::new(StatusView::default())).unwrap();
+    let train_jobs = OnDemand::known(Arc::new(Ok(None)));
+    metrics::register(&metrics, &StatusStore::new(StatusView::default()), &train_jobs).unwrap();
     metrics
+}
+
+/// What the daemon serves, and what the native reconciler does.
+fn served() -> Vec<Description> {
+    [registered().descriptions(), trainerd_reconciler::metric_descriptions().unwrap()].concat()
 }
 
 fn alerts() -> Vec<Rule> {
@@ -121,7 +129,7 @@ fn labels(descriptions: &[Description], series: &str) -> Option<Vec<&'static str
 
 #[test]
 fn every_expression_names_series_and_labels_that_exist() {
-    let descriptions = registered().descriptions();
+    let descriptions = served();
     let expressions = all_expressions();
     assert!(expressions.len() > 40, "{}", expressions.len());
     for (place, expression) in expressions {
@@ -316,16 +324,25 @@ fn panels_are_complete_and_do_not_overlap() {
     }
 }
 
-/// What others build upon: a change here breaks their alerts and dashboards.
-#[test]
-fn metrics() {
-    let descriptions = registered().descriptions();
+fn described(descriptions: &[Description]) -> String {
     let lines = descriptions.iter().map(|description| {
         let Description { name, labels, help, .. } = description;
         let kind = serde_json::to_value(description.kind).unwrap();
         format!("{name} {} {{{}}}\n    {help}\n", text(&kind), labels.join(", "))
     });
-    insta::assert_snapshot!(lines.collect::<String>());
+    lines.collect()
+}
+
+/// What others build upon: a change here breaks their alerts and dashboards.
+#[test]
+fn metrics() {
+    insta::assert_snapshot!(described(&registered().descriptions()));
+}
+
+/// As above, of the native reconciler.
+#[test]
+fn metrics_of_the_reconciler() {
+    insta::assert_snapshot!(described(&trainerd_reconciler::metric_descriptions().unwrap()));
 }
 
 #[test]

@@ -5,17 +5,21 @@
 pub(crate) mod jobs;
 pub(crate) mod on_demand;
 mod pod;
+mod reason;
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_plan::object::kinds;
 
-use state::Seen;
+use pod::{NodesDown, Pod};
+pub(crate) use reason::Reason;
+use state::{Job, Seen};
 pub(crate) use state::{Phase, TrainJob};
 
 /// Objects a page: a few MB as JSON values where each is large.
@@ -31,6 +35,15 @@ const JOB_SET: &str = "jobset.sigs.k8s.io/jobset-name";
 pub(crate) struct TrainJobs {
     /// How many are in each phase.
     pub(crate) count: BTreeMap<Phase, usize>,
+    /// How many wait, or fail, for each reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) reasons: BTreeMap<Reason, usize>,
+    /// Since when the first of those that wait, or fail, does so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting_since: Option<Timestamp>,
+    /// What those that run report, in percent, by namespace and name; no more than [`MOST`].
+    #[serde(skip)]
+    pub(crate) progress: Vec<(String, String, u64)>,
     /// Those that are not complete, by phase, namespace and name, no more than [`MOST`].
     pub(crate) unfinished: Vec<TrainJob>,
 }
@@ -38,19 +51,22 @@ pub(crate) struct TrainJobs {
 /// TrainJobs as they were listed for several who asked; nothing where the kind is not served, or why they could not be.
 pub(crate) type Listed = Arc<Result<Option<TrainJobs>, String>>;
 
+/// Namespace and name of a TrainJob.
+type Key = (String, String);
+
 /// Lists the TrainJobs, and the pods of those that are not complete. Nothing where the kind is not served.
 ///
 /// # Errors
 /// What the API server refused: to list TrainJobs, pods or nodes.
 pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, RequestError> {
-    let mut jobs: BTreeMap<(String, String), Seen> = BTreeMap::new();
+    let mut jobs: BTreeMap<Key, Seen> = BTreeMap::new();
     let mut complete = 0;
     let each = |job: Value| {
-        if state::is_complete(&job) {
+        let kept = Job::of(&job);
+        if kept.is_complete {
             complete += 1;
         } else {
-            let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default().to_owned();
-            jobs.insert((text("namespace"), text("name")), Seen::of(&job));
+            jobs.insert(key(&job), Seen::of(kept));
         }
     };
     match cluster.for_each(&kinds::train_job(), &ListParams::default(), PAGE, each).await {
@@ -58,37 +74,60 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
     }
-    let mut count = BTreeMap::new();
-    if complete > 0 {
-        count.insert(Phase::Complete, complete);
+    if !jobs.is_empty() {
+        let mut down = NodesDown::new();
+        let each = |node: Value| down.extend(pod::node_down(&node));
+        cluster.for_each(&builtin::node(), &ListParams::default(), PAGE, each).await?;
+        let each = |pod: Value| {
+            if let Some(seen) = jobs.get_mut(&job_of(&pod)) {
+                seen.pod(&Pod::of(&pod), &down);
+            }
+        };
+        cluster.for_each(&builtin::pod(), &of_job_sets(), PAGE, each).await?;
     }
-    if jobs.is_empty() {
-        return Ok(Some(TrainJobs { count, unfinished: Vec::new() }));
-    }
+    Ok(Some(TrainJobs::of(complete, jobs)))
+}
 
-    let mut down = BTreeSet::new();
-    let each = |node: Value| down.extend(pod::node_down(&node));
-    cluster.for_each(&builtin::node(), &ListParams::default(), PAGE, each).await?;
-
-    let selected = ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() };
-    let each = |pod: Value| {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let key = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["labels"][JOB_SET]));
-        if let Some(seen) = jobs.get_mut(&key) {
-            seen.pod(&pod, &down);
+impl TrainJobs {
+    /// What is told of so many that are complete, and of the others.
+    fn of(complete: usize, jobs: BTreeMap<Key, Seen>) -> Self {
+        let mut all = Self::default();
+        if complete > 0 {
+            all.count.insert(Phase::Complete, complete);
         }
-    };
-    cluster.for_each(&builtin::pod(), &selected, PAGE, each).await?;
-
-    let mut first: BTreeMap<Phase, Vec<TrainJob>> = BTreeMap::new();
-    for ((namespace, name), seen) in jobs {
-        let phase = seen.phase();
-        *count.entry(phase).or_default() += 1;
-        let first = first.entry(phase).or_default();
-        if first.len() < MOST {
-            first.push(seen.told(namespace, name));
+        let mut first: BTreeMap<Phase, Vec<TrainJob>> = BTreeMap::new();
+        for ((namespace, name), seen) in jobs {
+            let phase = seen.phase();
+            *all.count.entry(phase).or_default() += 1;
+            if let Some((reason, since)) = seen.wait() {
+                *all.reasons.entry(reason).or_default() += 1;
+                all.waiting_since = [all.waiting_since, since].into_iter().flatten().min();
+            }
+            if let Some(progress) = seen.progress().filter(|_| all.progress.len() < MOST) {
+                all.progress.push((namespace.clone(), name.clone(), progress));
+            }
+            let first = first.entry(phase).or_default();
+            if first.len() < MOST {
+                first.push(seen.told(namespace, name));
+            }
         }
+        all.unfinished = first.into_values().flatten().take(MOST).collect();
+        all
     }
-    let unfinished = first.into_values().flatten().take(MOST).collect();
-    Ok(Some(TrainJobs { count, unfinished }))
+}
+
+fn key(object: &Value) -> Key {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    (text("namespace"), text("name"))
+}
+
+/// The TrainJob that a pod belongs to.
+fn job_of(pod: &Value) -> Key {
+    let (namespace, _) = key(pod);
+    (namespace, pod["metadata"]["labels"][JOB_SET].as_str().unwrap_or_default().to_owned())
+}
+
+/// The pods of JobSets.
+fn of_job_sets() -> ListParams {
+    ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() }
 }

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 const KEPT: Duration = Duration::from_secs(5);
 /// An answer is good for so many times as long as it took: no more than a twentieth of the time is spent on them.
 const SHARE: u32 = 20;
+/// How long the last answer is told to those who do not wait for one.
+const TOLD: Duration = Duration::from_mins(5);
 /// How long somebody who asks waits for an answer: after that the one before it is returned.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -63,6 +65,24 @@ impl<T: Clone + Send + Sync> OnDemand<T> {
     }
 }
 
+impl<T: Clone> OnDemand<T> {
+    /// The last answer, without asking; nothing where it is of long ago.
+    pub(crate) fn last(&self) -> Option<T> {
+        let answered = self.answered.borrow();
+        let answered = answered.as_ref()?;
+        let told_until = answered.good_until.max(answered.ended + TOLD);
+        answered.value.clone().filter(|_| Instant::now() < told_until)
+    }
+
+    /// What is known once and for all.
+    #[cfg(test)]
+    pub(crate) fn known(value: T) -> Self {
+        let ended = Instant::now();
+        let answer = Answered { value: Some(value), ended, good_until: ended + TOLD };
+        Self { wanted: Arc::default(), answered: watch::channel(Some(answer)).1 }
+    }
+}
+
 impl<T> Finder<T> {
     /// Finds an answer whenever one is asked for. Does not end: where nobody can ask (a daemon without an API), nothing is
     /// looked for, and that is no fault.
@@ -112,8 +132,12 @@ mod tests {
             asked.now().await;
         }
         assert_eq!(count.load(Ordering::Relaxed), 1, "answers in 4 s");
+        assert_eq!(asked.last(), Some(1));
         tokio::time::sleep(KEPT).await;
-        assert_eq!(asked.now().await, Some(2));
+        assert_eq!((asked.last(), asked.now().await), (Some(1), Some(2)));
+        tokio::time::sleep(TOLD).await;
+        assert_eq!(asked.last(), None, "how it was long ago is not how it is");
+        assert_eq!(count.load(Ordering::Relaxed), 2, "the last answer is told without asking");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,11 @@
-//! What keeps a pod from running, as its status says it.
+//! What a pod says of itself: whether it is ready, and what keeps it from running.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::Value;
+
+use super::reason::Reason;
 
 /// What a container waits for in the ordinary course of a start.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -10,43 +13,97 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 const LONGEST: usize = 240;
 
 /// A trouble of a pod.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
-    /// A container of it ended with an error, and is started again.
-    pub(super) ended: bool,
+    pub(super) reason: Reason,
     /// What it is.
     pub(super) why: String,
 }
 
-/// Name of the node if it does not run pods now, with the reason.
-pub(super) fn node_down(node: &Value) -> Option<(String, String)> {
+/// A node that does not run pods now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NodeDown {
+    /// What its condition says.
+    why: String,
+    since: Option<Timestamp>,
+}
+
+/// The nodes that do not run pods now, by name.
+pub(super) type NodesDown = BTreeMap<String, NodeDown>;
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub(super) name: String,
+    /// Nothing where it has none yet.
+    pub(super) node: String,
+    /// It has done its part.
+    has_succeeded: bool,
+    /// It runs, or has done its part.
+    pub(super) is_ready: bool,
+    /// Since when it is not ready.
+    pub(super) since: Option<Timestamp>,
+    trouble: Option<Trouble>,
+}
+
+impl Pod {
+    /// Of a pod as it is stored.
+    pub(super) fn of(pod: &Value) -> Self {
+        let has_succeeded = pod["status"]["phase"] == "Succeeded";
+        let ready = condition(pod, "Ready");
+        let is_ready = has_succeeded || ready.is_some_and(|ready| ready["status"] == "True");
+        let since = ready.map_or(&pod["metadata"]["creationTimestamp"], |ready| &ready["lastTransitionTime"]);
+        Self {
+            name: text(&pod["metadata"]["name"]),
+            node: text(&pod["spec"]["nodeName"]),
+            has_succeeded,
+            is_ready,
+            since: if is_ready { None } else { time(since) },
+            trouble: if has_succeeded { None } else { trouble(pod) },
+        }
+    }
+
+    /// What keeps it from running, and since when.
+    pub(super) fn trouble(&self, down: &NodesDown) -> Option<(Trouble, Option<Timestamp>)> {
+        if self.has_succeeded {
+            return None;
+        }
+        if let Some(NodeDown { why, since }) = down.get(&self.node) {
+            let why = format!("node {} is not ready: {why}", self.node);
+            // The pod is called unready after the node is.
+            return Some((Trouble { reason: Reason::NodeNotReady, why }, *since));
+        }
+        self.trouble.clone().map(|trouble| (trouble, self.since))
+    }
+}
+
+/// Name of the node and why, if it does not run pods now.
+pub(super) fn node_down(node: &Value) -> Option<(String, NodeDown)> {
     let ready = condition(node, "Ready")?;
     if ready["status"] == "True" {
         return None;
     }
     let name = node["metadata"]["name"].as_str()?;
-    Some((name.to_owned(), text(&ready["message"])))
+    let since = time(&ready["lastTransitionTime"]);
+    Some((name.to_owned(), NodeDown { why: text(&ready["message"]), since }))
 }
 
-/// What keeps the pod from running, `None` where nothing does or it has succeeded.
-pub(super) fn trouble(pod: &Value, down: &BTreeSet<(String, String)>) -> Option<Trouble> {
-    if pod["status"]["phase"] == "Succeeded" {
-        return None;
-    }
-    let waits = |why: String| Some(Trouble { ended: false, why });
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    if let Some((node, why)) = down.iter().find(|(name, _)| name == node) {
-        return waits(format!("node {node} is not ready: {why}"));
-    }
+/// What keeps the pod from running by its own account, `None` where nothing does.
+fn trouble(pod: &Value) -> Option<Trouble> {
+    let waits = |reason, why: String| Some(Trouble { reason, why });
     if let Some(target) = condition(pod, "DisruptionTarget").filter(|target| target["status"] == "True") {
-        return waits(format!("{}: {}", text(&target["reason"]), text(&target["message"])));
+        return waits(
+            Reason::Disrupted,
+            format!("{}: {}", text(&target["reason"]), text(&target["message"])),
+        );
     }
     if let Some(reason) = pod["status"]["reason"].as_str() {
-        return waits(format!("{reason}: {}", text(&pod["status"]["message"])));
+        return waits(Reason::of_end(reason), format!("{reason}: {}", text(&pod["status"]["message"])));
     }
     if let Some(scheduled) = condition(pod, "PodScheduled").filter(|scheduled| scheduled["status"] == "False")
     {
-        return waits(format!("{}: {}", text(&scheduled["reason"]), text(&scheduled["message"])));
+        let why = format!("{}: {}", text(&scheduled["reason"]), text(&scheduled["message"]));
+        return waits(Reason::Unschedulable, why);
     }
     ["initContainerStatuses", "containerStatuses"]
         .into_iter()
@@ -65,7 +122,8 @@ fn container(status: &Value) -> Option<Trouble> {
             return None;
         }
         let message = waiting.get("message").map(text).unwrap_or_default();
-        return Some(Trouble { ended: false, why: format!("container {name}: {reason}: {message}") });
+        let why = format!("container {name}: {reason}: {message}");
+        return Some(Trouble { reason: Reason::of_waiting(&reason), why });
     }
     // One that runs again after an error may well end well.
     if status["state"]["running"].is_object() && status["ready"] == true {
@@ -86,11 +144,17 @@ fn last_end(status: &Value, name: &str) -> Option<Trouble> {
     let message = message.rfind("exec: ").map_or(message.as_str(), |start| &message[start..]).to_owned();
     let message = if message.is_empty() { message } else { format!(": {message}") };
     let why = format!("container {name} ended: {reason} (exit code {code}){again}{message}");
-    Some(Trouble { ended: true, why })
+    let reason = if reason == "OOMKilled" { Reason::OutOfMemory } else { Reason::ContainerFailed };
+    Some(Trouble { reason, why })
 }
 
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// A moment as Kubernetes writes it.
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
 }
 
 /// A text without line breaks, and no longer than a person reads.
@@ -116,7 +180,11 @@ mod tests {
     }
 
     fn why(pod: &Value) -> Option<String> {
-        trouble(pod, &BTreeSet::new()).map(|trouble| trouble.why)
+        Pod::of(pod).trouble(&NodesDown::new()).map(|(trouble, _)| trouble.why)
+    }
+
+    fn reason(pod: &Value) -> Option<Reason> {
+        Pod::of(pod).trouble(&NodesDown::new()).map(|(trouble, _)| trouble.reason)
     }
 
     /// As a node's kubelet reported them.
@@ -134,20 +202,24 @@ mod tests {
             (
                 json!({"name": "node", "state": image}),
                 "container node: ImagePullBackOff: Back-off pulling image \"a:v1\"",
+                Reason::ImagePull,
             ),
             (
                 json!({"name": "node", "restartCount": 2, "state": ended(137, "OOMKilled", ""),
                        "lastState": ended(137, "OOMKilled", "")}),
                 "container node ended: OOMKilled (exit code 137), restarted 2 times",
+                Reason::OutOfMemory,
             ),
             (
                 json!({"name": "node", "restartCount": 3, "state": again, "lastState": ended(128, "StartError", start)}),
                 "container node ended: StartError (exit code 128), restarted 3 times: exec: \"torchrum\": executable \
                  file not found in $PATH: unknown",
+                Reason::ContainerFailed,
             ),
         ];
-        for (container, told) in cases {
-            assert_eq!(why(&pod(&container)).unwrap(), told);
+        for (container, told, word) in cases {
+            let pod = pod(&container);
+            assert_eq!((why(&pod).unwrap().as_str(), reason(&pod)), (told, Some(word)));
         }
     }
 
@@ -165,14 +237,24 @@ mod tests {
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"},
         ]}});
         assert_eq!(why(&unscheduled).unwrap(), "Unschedulable: 0/1 nodes are available");
+        assert_eq!(reason(&unscheduled), Some(Reason::Unschedulable));
         let preempted = json!({"status": {"phase": "Running", "conditions": [
             {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "for another"},
         ]}});
         assert_eq!(why(&preempted).unwrap(), "PreemptionByScheduler: for another");
-        let down = BTreeSet::from([("n".to_owned(), "Kubelet stopped posting node status.".to_owned())]);
+        assert_eq!(reason(&preempted), Some(Reason::Disrupted));
+        let down = node_down(&json!({"metadata": {"name": "n"}, "status": {"conditions": [{
+            "type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "message": "Kubelet stopped posting node status.",
+        }]}}));
+        let down: NodesDown = down.into_iter().collect();
         let running = pod(&json!({"name": "node", "ready": true, "state": {"running": {}}}));
-        let told = trouble(&running, &down).unwrap().why;
-        assert_eq!(told, "node n is not ready: Kubelet stopped posting node status.");
+        let (told, since) = Pod::of(&running).trouble(&down).unwrap();
+        assert_eq!(told.why, "node n is not ready: Kubelet stopped posting node status.");
+        assert_eq!((told.reason, since), (Reason::NodeNotReady, "2026-01-01T00:00:00Z".parse().ok()));
+        let mut over = running;
+        over["status"]["phase"] = "Succeeded".into();
+        assert_eq!(Pod::of(&over).trouble(&down), None, "it needs no node any more");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What a TrainJob is at, by its conditions and its pods.
 
-use std::collections::BTreeSet;
-
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::pod::{Trouble, text, trouble};
+use super::pod::{NodesDown, Pod, Trouble, text, time};
+use super::reason::Reason;
 
 /// How far a TrainJob is; what somebody has to look at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,6 +26,10 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Every one of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Failing, Self::Waiting, Self::Failed, Self::Suspended, Self::Running, Self::Complete];
+
     /// The word for it.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -50,81 +54,157 @@ pub(crate) struct TrainJob {
     pub(crate) pods_ready: usize,
     /// Pods there are.
     pub(crate) pods: usize,
+    /// How much of the training is done, in percent, where it reports it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) progress: Option<u64>,
+    /// How long it thinks that it will take still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) remaining_seconds: Option<u64>,
+    /// Why it does not run, in a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<Reason>,
+    /// Since when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
     /// Why it does not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
 }
 
-/// Whether it is over, and complete.
-pub(super) fn is_complete(job: &Value) -> bool {
-    holds(job, "Complete").is_some()
+/// What is kept of a TrainJob.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) is_complete: bool,
+    /// Why it failed, where it is over.
+    failed: Option<String>,
+    is_suspended: bool,
+    /// Why what it consists of could not be created.
+    not_created: Option<String>,
+    /// Since when it may run.
+    released: Option<Timestamp>,
+    progress: Option<u64>,
+    remaining_seconds: Option<u64>,
+}
+
+impl Job {
+    /// Of a TrainJob as it is stored.
+    pub(super) fn of(job: &Value) -> Self {
+        let message = |kind| holds(job, kind).map(|condition| text(&condition["message"]));
+        let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+        let mut resumed = conditions.filter(|it| it["type"] == "Suspended" && it["status"] == "False");
+        let resumed = resumed.find_map(|condition| time(&condition["lastTransitionTime"]));
+        let reported = &job["status"]["trainerStatus"];
+        Self {
+            is_complete: holds(job, "Complete").is_some(),
+            failed: message("Failed"),
+            is_suspended: job["spec"]["suspend"] == true,
+            not_created: message("ResourcesCreationFailed"),
+            released: resumed.or_else(|| time(&job["metadata"]["creationTimestamp"])),
+            progress: reported["progressPercentage"].as_u64(),
+            remaining_seconds: reported["estimatedRemainingSeconds"].as_u64(),
+        }
+    }
 }
 
 /// What is told of a TrainJob that is not complete, by what was seen of its pods so far. No object is kept: there may be
 /// tens of thousands.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Why it failed, where it is over.
-    failed: Option<String>,
-    is_suspended: bool,
+    job: Job,
     pods: usize,
     ready: usize,
     /// Pods that something keeps from running.
     troubled: usize,
-    /// What ended is worse than what waits, maybe for that; else the first counts.
+    /// By [`Reason::weight`]; else the first counts.
     worst: Option<(String, Trouble)>,
+    /// Since when the first of those that are not ready is so.
+    since: Option<Timestamp>,
 }
 
 impl Seen {
     /// By the TrainJob alone.
-    pub(super) fn of(job: &Value) -> Self {
-        let failed = holds(job, "Failed").map(|condition| text(&condition["message"]));
-        Self { failed, is_suspended: job["spec"]["suspend"] == true, ..Self::default() }
+    pub(super) fn of(job: Job) -> Self {
+        Self { job, ..Self::default() }
     }
 
-    /// One of its pods. `down` are the nodes that run no pods now.
-    pub(super) fn pod(&mut self, pod: &Value, down: &BTreeSet<(String, String)>) {
+    /// One of its pods.
+    pub(super) fn pod(&mut self, pod: &Pod, down: &NodesDown) {
         self.pods += 1;
-        self.ready += usize::from(is_ready(pod));
-        let Some(trouble) = trouble(pod, down) else { return };
+        self.ready += usize::from(pod.is_ready);
+        let trouble = pod.trouble(down);
+        let since = trouble.as_ref().map_or(pod.since, |(_, since)| *since);
+        self.since = [self.since, since].into_iter().flatten().min();
+        let Some((trouble, _)) = trouble else { return };
         self.troubled += 1;
-        if self.worst.as_ref().is_none_or(|(_, worst)| trouble.ended && !worst.ended) {
-            self.worst = Some((text(&pod["metadata"]["name"]), trouble));
+        if self.worst.as_ref().is_none_or(|(_, worst)| trouble.reason.weight() > worst.reason.weight()) {
+            self.worst = Some((pod.name.clone(), trouble));
         }
     }
 
     /// How far it is.
     pub(super) fn phase(&self) -> Phase {
         match &self.worst {
-            _ if self.failed.is_some() => Phase::Failed,
-            _ if self.is_suspended => Phase::Suspended,
-            Some((_, worst)) if worst.ended => Phase::Failing,
+            _ if self.job.failed.is_some() => Phase::Failed,
+            _ if self.job.is_suspended => Phase::Suspended,
+            Some((_, worst)) if worst.reason.is_end() => Phase::Failing,
             None if self.pods > 0 && self.ready == self.pods => Phase::Running,
             _ => Phase::Waiting,
         }
     }
 
+    /// Why it does not run, and since when; `None` of one that is not to run, or does.
+    pub(super) fn wait(&self) -> Option<(Reason, Option<Timestamp>)> {
+        let reason = match (self.phase(), &self.worst) {
+            (Phase::Failing | Phase::Waiting, Some((_, worst))) => worst.reason,
+            (Phase::Waiting, None) if self.pods > 0 => Reason::Starting,
+            (Phase::Waiting, None) if self.job.not_created.is_some() => Reason::NotCreated,
+            (Phase::Waiting, None) => Reason::NoPods,
+            _ => return None,
+        };
+        Some((reason, if self.pods > 0 { self.since } else { self.job.released }))
+    }
+
+    /// What is told of its pods.
+    fn told_of_worst(&self) -> Option<String> {
+        let (pod, trouble) = self.worst.as_ref()?;
+        let more = self.troubled - 1;
+        let others = if more > 0 { format!(" (and {more} more pods)") } else { String::new() };
+        Some(format!("pod {pod}: {}{others}", trouble.why))
+    }
+
+    /// What it reports of itself while it runs, in percent.
+    pub(super) fn progress(&self) -> Option<u64> {
+        self.job.progress.filter(|_| self.phase() == Phase::Running)
+    }
+
     /// What is told of it.
     pub(super) fn told(self, namespace: String, name: String) -> TrainJob {
-        let phase = self.phase();
-        let worst = self.worst.map(|(pod, trouble)| {
-            let more = self.troubled - 1;
-            let others = if more > 0 { format!(" (and {more} more pods)") } else { String::new() };
-            format!("pod {pod}: {}{others}", trouble.why)
-        });
+        let (phase, wait, worst) = (self.phase(), self.wait(), self.told_of_worst());
         let why = match phase {
             Phase::Running | Phase::Suspended | Phase::Complete => None,
-            Phase::Failed => Some([self.failed, worst].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+            Phase::Failed => {
+                Some([self.job.failed, worst].into_iter().flatten().collect::<Vec<_>>().join("; "))
+            }
             Phase::Failing => worst,
-            Phase::Waiting if self.pods == 0 => Some("it has no pods yet".to_owned()),
+            Phase::Waiting if self.pods == 0 => {
+                Some(self.job.not_created.unwrap_or_else(|| "it has no pods yet".to_owned()))
+            }
             Phase::Waiting => Some(worst.unwrap_or_else(|| "its pods are starting".to_owned())),
         };
-        TrainJob { namespace, name, phase, pods_ready: self.ready, pods: self.pods, why }
+        let (reason, since) = wait.map_or((None, None), |(reason, since)| (Some(reason), since));
+        TrainJob {
+            namespace,
+            name,
+            phase,
+            pods_ready: self.ready,
+            pods: self.pods,
+            progress: self.job.progress,
+            remaining_seconds: self.job.remaining_seconds.filter(|_| phase == Phase::Running),
+            reason,
+            since,
+            why,
+        }
     }
-}
-
-fn is_ready(pod: &Value) -> bool {
-    pod["status"]["phase"] == "Succeeded" || holds(pod, "Ready").is_some()
 }
 
 fn holds<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
@@ -156,9 +236,9 @@ mod tests {
     }
 
     fn told(job: &Value, pods: &[Value]) -> (Phase, Option<String>) {
-        let mut seen = Seen::of(job);
+        let mut seen = Seen::of(Job::of(job));
         for pod in pods {
-            seen.pod(pod, &BTreeSet::new());
+            seen.pod(&Pod::of(pod), &NodesDown::new());
         }
         let told = seen.told("a".to_owned(), "b".to_owned());
         (told.phase, told.why)
@@ -196,6 +276,56 @@ mod tests {
         assert_eq!(told(&job(None), &[waits]), (Phase::Waiting, Some(why.to_owned())));
         let why = "jobset failed; pod p-1: container node ended: OOMKilled (exit code 137)";
         assert_eq!(told(&job(Some("Failed")), &[ended]), (Phase::Failed, Some(why.to_owned())));
+    }
+
+    #[test]
+    fn a_wait_has_a_reason_and_a_beginning() {
+        let at = |second: u8| format!("2026-01-01T00:00:{second:02}Z");
+        let wait = |job: &Value, pods: &[Value]| {
+            let mut seen = Seen::of(Job::of(job));
+            for pod in pods {
+                seen.pod(&Pod::of(pod), &NodesDown::new());
+            }
+            seen.wait().map(|(reason, since)| (reason, since.map(|since| since.to_string())))
+        };
+        let mut made = job(None);
+        made["metadata"]["creationTimestamp"] = at(1).into();
+        assert_eq!(wait(&made, &[]), Some((Reason::NoPods, Some(at(1)))));
+        made["status"]["conditions"] =
+            json!([{"type": "Suspended", "status": "False", "lastTransitionTime": at(9)}]);
+        assert_eq!(wait(&made, &[]), Some((Reason::NoPods, Some(at(9)))), "it did not wait while suspended");
+        let refused = job(Some("ResourcesCreationFailed"));
+        assert_eq!(wait(&refused, &[]), Some((Reason::NotCreated, None)));
+        assert_eq!(told(&refused, &[]), (Phase::Waiting, Some("jobset failed".to_owned())));
+
+        let waits = |second: u8| {
+            let mut pod =
+                pod("p", false, &json!({"name": "node", "state": {"waiting": {"reason": "ErrImagePull"}}}));
+            pod["status"]["conditions"][0]["lastTransitionTime"] = at(second).into();
+            pod
+        };
+        let runs = pod("p-0", true, &json!({"name": "node", "ready": true, "state": {"running": {}}}));
+        let since = Some(at(20));
+        assert_eq!(wait(&made, &[waits(30), runs.clone(), waits(20)]), Some((Reason::ImagePull, since)));
+        assert_eq!(wait(&made, &[runs]), None);
+        assert_eq!(wait(&job(Some("Failed")), &[waits(20)]), None, "it is over");
+    }
+
+    #[test]
+    fn what_it_reports_is_told_and_the_rest_of_its_time_only_while_it_runs() {
+        let mut reports = job(None);
+        reports["status"]["trainerStatus"] =
+            json!({"progressPercentage": 40, "estimatedRemainingSeconds": 90});
+        let runs = pod("p-0", true, &json!({"name": "node", "ready": true, "state": {"running": {}}}));
+        for (pods, running) in [(&[][..], false), (&[runs][..], true)] {
+            let mut seen = Seen::of(Job::of(&reports));
+            for pod in pods {
+                seen.pod(&Pod::of(pod), &NodesDown::new());
+            }
+            assert_eq!(seen.progress().is_some(), running);
+            let told = seen.told("a".to_owned(), "b".to_owned());
+            assert_eq!((told.progress, told.remaining_seconds.is_some()), (Some(40), running));
+        }
     }
 
     #[test]

@@ -318,13 +318,20 @@ async fn trainjobs_that_do_not_run_are_told_with_why() {
     chromium.advance(10).await;
     for (place, expected) in [
         ("#training", "1 failing, 1 waiting, 1 running, 14 complete"),
-        ("#training li:nth-child(1)", "TrainJob research/finetune-llama failing 1 of 2 pods ready"),
+        ("#training li:nth-child(1)", "TrainJob research/finetune-llama failing 1 of 2 pods ready for 3 h"),
+        ("#training li:nth-child(1)", "31 %"),
         ("#training li:nth-child(1)", "container node ended: OOMKilled (exit code 137)"),
         ("#training li:nth-child(2)", "no node of 3 fits: Insufficient cpu (3) (and 3 more pods)"),
-        ("#training li:nth-child(3)", "TrainJob research/xgboost-daily running 2 of 2 pods ready"),
+        ("#training li:nth-child(2)", "0 of 4 pods ready for 2 h"),
+        (
+            "#training li:nth-child(3)",
+            "TrainJob research/xgboost-daily running 2 of 2 pods ready 74 %, 12 min 34 s left",
+        ),
     ] {
         chromium.reads(place, expected).await;
     }
+    let bars = "[...document.querySelectorAll('#training li')].map((job) => job.querySelector('progress')?.value ?? null)";
+    assert_eq!(chromium.value(bars).await, json!([31, null, 74]), "who reports nothing has no bar");
     for width in [360, 1200] {
         chromium.viewport(width, 780, 1).await;
         assert_eq!(chromium.value(&too_wide(width)).await, json!([]), "at {width}");
@@ -561,14 +568,19 @@ async fn screenshots() {
         ("stuck-dark", "stuck", "38 of 53", "dark", false),
         ("drift", "drift", "Ready", "light", false),
         ("ready", "ready", "Ready", "light", false),
+        ("training", "ready", "Ready", "light", false),
         ("phone", "stuck", "38 of 53", "light", true),
     ] {
         chromium.colours(colours).await;
         chromium.viewport(if phone { 360 } else { 1200 }, 780, 1).await;
         // Loaded anew: what the page remembers of the picture before is none of this one's.
         daemon.show(&fixture(view));
+        daemon.list(if name == "training" { fixture("trainjobs") } else { json!({}) });
         chromium.open(&daemon.url("/")).await;
         chromium.reads("#headline", headline).await;
+        if name == "training" {
+            chromium.reads("#training", "74 %").await;
+        }
         if view == "stuck" {
             pass(&daemon, &mut chromium, &fixture(view), 270).await;
             daemon.show(&fixture(view));

@@ -43,4 +43,5 @@ pub use election::ElectionError;
 pub use flags::Flags;
 pub use keys::RandomKeys;
 pub use manager::{ManagerError, run};
+pub use metrics::descriptions as metric_descriptions;
 pub use settings::{Environment, Hosted, SettingsError};

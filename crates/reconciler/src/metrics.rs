@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trainerd_cluster::{Observer, Verb};
-use trainerd_serve::metrics::{Counter, Definition, Family, Gauge, Histogram, MetricsError, Unit};
+use trainerd_serve::metrics::{
+    Counter, Definition, Description, Family, Gauge, Histogram, MetricsError, Unit,
+};
 use trainerd_serve::{Certificates, Metrics};
 
+use crate::cache::Store;
 pub(crate) use train_jobs::TrainJobMetrics;
 
 /// Bounds of a reconcile and of a webhook call, in seconds: controller-runtime's.
@@ -126,6 +129,16 @@ const CERTIFICATE_READS: Definition<Counter, 0> =
     Definition::counter("certwatcher_read_certificate", "Certificates that were read", []);
 const CERTIFICATE_ERRORS: Definition<Counter, 0> =
     Definition::counter("certwatcher_read_certificate_errors", "Certificates that could not be read", []);
+
+/// Every metric that a manager serves, by name: what dashboards are held against.
+///
+/// # Errors
+/// Two metrics of one name.
+pub fn descriptions() -> Result<Vec<Description>, MetricsError> {
+    let metrics = ManagerMetrics::new()?;
+    TrainJobMetrics::register(&metrics.registry, Store::new())?;
+    Ok(metrics.registry.descriptions())
+}
 
 /// Everything that a manager counts.
 pub(crate) struct ManagerMetrics {

@@ -434,10 +434,14 @@ function trainingPart() {
   ];
 }
 
-function jobEntry({ namespace, name, phase, podsReady, pods, why }) {
+function jobEntry({ namespace, name, phase, podsReady, pods, progress, remainingSeconds, since: began, why }) {
+  const done = progress === undefined ? "" : `${progress} %`;
+  const left = remainingSeconds ? `, ${span(remainingSeconds * 1000)} left` : "";
   return h("li", { "data-tone": JOB_TONES[phase] ?? "idle" },
     row(titled({ kind: "TrainJob", namespace, name }), h("span", { class: "tag" }, phase)),
-    text(`${podsReady} of ${plural(pods, "pod")} ready`, true),
+    row(text(`${podsReady} of ${plural(pods, "pod")} ready`, true), began && ticking("time", null, () => `for ${since(Date.parse(began))}`)),
+    done && bar(progress, 100, `${name}: ${done}`),
+    done && text(done + left, true),
     ...(why ?? "").split("; ").map((line) => line && text(line)));
 }
 
