@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-pub use trainerd_cluster::builtin::{config_map, deployment, event, lease, namespace, secret};
+pub use trainerd_cluster::builtin::{config_map, deployment, event, lease, namespace, pod, secret};
 use trainerd_cluster::{ApplyParams, CreateParams, DeleteParams};
 use trainerd_plan::object::Resource;
 
@@ -141,10 +141,9 @@ impl TestCluster {
 
     /// Deletes the installation's pods: those that come in their place are treated as the stand-in behaves now.
     pub fn delete_pods(&self) -> Result<(), Error> {
-        let pods = resource("", "v1", "Pod", "pods", true);
-        for pod in self.list(&pods, None)? {
+        for pod in self.list(&self::pod(), None)? {
             if pod["metadata"]["namespace"] == NAMESPACE {
-                self.delete(&pods, NAMESPACE, pod["metadata"]["name"].as_str().unwrap_or_default())?;
+                self.delete(&self::pod(), NAMESPACE, pod["metadata"]["name"].as_str().unwrap_or_default())?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use trainerd_integration::managed::{BOUND, JOBSET, Managed};
+use trainerd_integration::stack::{a_train_job, train_job};
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -47,6 +48,31 @@ fn what_changes_is_shown_and_what_does_not_costs_nothing() -> Result {
             object["object"]["name"] == JOBSET && object["drift"].to_string().contains(".spec.replicas")
         };
         if objects.iter().any(drifted) {
+            break;
+        }
+    }
+    kept.cluster.create(&train_job(), &a_train_job("a"))?;
+    loop {
+        let now: Value = serde_json::from_str(&lines.recv_timeout(BOUND)?)?;
+        let jobs = &now["trainJobs"];
+        if jobs["count"]["waiting"] == 1 {
+            assert_eq!(jobs["unfinished"][0]["reason"], "NoPods", "{jobs:#}");
+            break;
+        }
+    }
+    // What is told to Prometheus is listed as it asks.
+    for (series, count) in
+        [("{phase=\"waiting\"}", 1.0), ("{phase=\"running\"}", 0.0), ("_waiting{reason=\"NoPods\"}", 1.0)]
+    {
+        assert_eq!(kept.daemon.metric(&format!("trainerd_trainjobs{series}"))?, Some(count), "{series}");
+    }
+    assert!(
+        kept.daemon.metric("trainerd_trainjob_longest_wait_seconds")?.is_some_and(|waited| waited < 60.0)
+    );
+    kept.cluster.delete(&train_job(), "default", "a")?;
+    loop {
+        let now: Value = serde_json::from_str(&lines.recv_timeout(BOUND)?)?;
+        if now["trainJobs"]["count"].as_object().is_some_and(serde_json::Map::is_empty) {
             break;
         }
     }

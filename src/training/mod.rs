@@ -2,11 +2,13 @@
 //!
 //! Upstream's controller gives a TrainJob no condition while it runs, so what keeps one is read from its pods.
 
+mod detail;
 pub(crate) mod jobs;
 pub(crate) mod on_demand;
 mod pod;
 mod reason;
 mod state;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,10 +19,12 @@ use serde_json::Value;
 use trainerd_cluster::{Cluster, ListParams, RequestError, builtin};
 use trainerd_plan::object::kinds;
 
+pub(crate) use detail::{Detail, PodDetail, detail};
 use pod::{NodesDown, Pod};
 pub(crate) use reason::Reason;
 use state::{Job, Seen};
 pub(crate) use state::{Phase, TrainJob};
+pub(crate) use watched::{Change, Watched, WatchedPods};
 
 /// Objects a page: a few MB as JSON values where each is large.
 const PAGE: usize = 200;
@@ -130,4 +134,13 @@ fn job_of(pod: &Value) -> Key {
 /// The pods of JobSets.
 fn of_job_sets() -> ListParams {
     ListParams { label_selector: Some(JOB_SET.to_owned()), ..ListParams::default() }
+}
+
+/// The pods of one JobSet.
+fn of_job_set(namespace: &str, name: &str) -> ListParams {
+    ListParams {
+        namespace: Some(namespace.to_owned()),
+        label_selector: Some(format!("{JOB_SET}={name}")),
+        ..ListParams::default()
+    }
 }

@@ -164,6 +164,12 @@ impl Seen {
         Some((reason, if self.pods > 0 { self.since } else { self.job.released }))
     }
 
+    /// What keeps a pod of it from running, where it is to run.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.wait()?;
+        self.told_of_worst()
+    }
+
     /// What is told of its pods.
     fn told_of_worst(&self) -> Option<String> {
         let (pod, trouble) = self.worst.as_ref()?;
@@ -273,7 +279,12 @@ mod tests {
         let why = "pod p-1: container node ended: OOMKilled (exit code 137) (and 1 more pods)";
         assert_eq!(told(&job(None), &[waits.clone(), ended.clone()]), (Phase::Failing, Some(why.to_owned())));
         let why = "pod p-0: container node: ImagePullBackOff: m";
-        assert_eq!(told(&job(None), &[waits]), (Phase::Waiting, Some(why.to_owned())));
+        assert_eq!(told(&job(None), std::slice::from_ref(&waits)), (Phase::Waiting, Some(why.to_owned())));
+        let mut preempted = pod("p-2", false, &json!({"name": "node", "state": {"running": {}}}));
+        let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "R", "message": "m"});
+        preempted["status"]["conditions"].as_array_mut().unwrap().push(target);
+        let why = "pod p-2: R: m (and 1 more pods)";
+        assert_eq!(told(&job(None), &[waits, preempted]), (Phase::Waiting, Some(why.to_owned())));
         let why = "jobset failed; pod p-1: container node ended: OOMKilled (exit code 137)";
         assert_eq!(told(&job(Some("Failed")), &[ended]), (Phase::Failed, Some(why.to_owned())));
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use trainerd_causes::one_line;
 use trainerd_engine::drift_controller::{DriftController, News, OwnerSeen, RecordSeen, RepairMode};
 use trainerd_engine::{Engine, State};
 
@@ -12,9 +13,12 @@ use crate::cli::context::{Context, ahead};
 use crate::cli::daemon_status::DaemonProbe;
 use crate::problem::Exit;
 use crate::problem::Problem;
+use crate::training::{Change, TrainJobs, Watched};
 
 /// Time in which changes are gathered, to be shown together.
 const GATHER: Duration = Duration::from_millis(300);
+/// Time in which changes of TrainJobs are gathered: trainings report how far they are again and again.
+const GATHER_TRAIN_JOBS: Duration = Duration::from_secs(2);
 /// Time between two questions to the daemon: what it alone knows, no watch tells.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -25,31 +29,68 @@ pub(super) async fn watch(
     daemon_probe: &mut DaemonProbe,
 ) -> Result<Exit, Problem> {
     // The first look lists, and says what stands in the way of one.
-    let mut last = of_installation(context, engine, daemon_probe).await?;
+    let mut last = look(context, engine, daemon_probe).await?;
     print(&context.printer, &last, true)?;
     let mut drift_controller = DriftController::new(engine);
+    let mut train_jobs = WatchedTrainJobs::new(context, engine);
     loop {
         let state = context.open(engine).await?;
         let state = context.interrupt.or(ahead(engine, state)).await?;
         if state.current.is_none() {
             // It was removed meanwhile: as a look says it.
-            last = of_installation(context, engine, daemon_probe).await?;
+            last = look(context, engine, daemon_probe).await?;
             print(&context.printer, &last, true)?;
         }
         let mode = if state.journal().is_some() { RepairMode::Suspended } else { RepairMode::Paused };
         drift_controller.set(&state, mode)?;
-        follow(context, engine, daemon_probe, (&mut drift_controller, &state), &mut last).await?;
+        let observed = (&mut drift_controller, &mut train_jobs);
+        follow(context, engine, daemon_probe, observed, &state, &mut last).await?;
     }
 }
 
-/// A look without the TrainJobs: no watch tells of them, and listing them again and again would cost requests while
-/// nothing changes.
-async fn of_installation(
-    context: &Context,
-    engine: &Engine,
-    daemon_probe: &mut DaemonProbe,
-) -> Result<StatusReport, Problem> {
-    Ok(StatusReport { train_jobs: None, ..look(context, engine, daemon_probe).await? })
+/// The TrainJobs, for as long as they can be watched.
+struct WatchedTrainJobs<'a> {
+    context: &'a Context,
+    watched: Option<Watched>,
+    /// Why the watch is interrupted, as it was told.
+    trouble: String,
+}
+
+impl<'a> WatchedTrainJobs<'a> {
+    fn new(context: &'a Context, engine: &Engine) -> Self {
+        Self { context, watched: Some(Watched::new(engine.cluster())), trouble: String::new() }
+    }
+
+    /// Waits until they change; for ever where they cannot be watched, which is said once.
+    async fn changed(&mut self) {
+        while let Some(watched) = &mut self.watched {
+            match watched.changed().await {
+                Change::News => {
+                    self.trouble.clear();
+                    return;
+                }
+                Change::Interrupted(error) => {
+                    let why = one_line(&error);
+                    if why != self.trouble {
+                        self.context
+                            .printer
+                            .note(&format!("failed to watch TrainJobs: {why}; it is tried again"));
+                        self.trouble = why;
+                    }
+                }
+                Change::Impossible(error) => {
+                    self.context.printer.note(&format!("TrainJobs are not shown: {}", one_line(&error)));
+                    self.watched = None;
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// How they are: as they were listed until all was seen.
+    fn now(&self, listed: Option<&TrainJobs>) -> Option<TrainJobs> {
+        self.watched.as_ref()?.now().or_else(|| listed.cloned())
+    }
 }
 
 /// Follows the installation until its record, or who has the say, is another than was read.
@@ -57,26 +98,35 @@ async fn follow(
     context: &Context,
     engine: &Engine,
     daemon_probe: &mut DaemonProbe,
-    (drift_controller, state): (&mut DriftController, &State),
+    (drift_controller, train_jobs): (&mut DriftController, &mut WatchedTrainJobs<'_>),
+    state: &State,
     last: &mut StatusReport,
 ) -> Result<(), Problem> {
-    let mut due = Instant::now() + GATHER;
+    // When the daemon is asked, and when what changed is shown.
+    let mut ask = Instant::now() + GATHER;
+    let mut due = ask;
+    let mut daemon = last.daemon.clone();
     let mut troubles = Vec::new();
     loop {
         let next = async {
             tokio::select! {
-                news = drift_controller.next() => Ok::<_, Problem>(Some(news)),
-                () = sleep_until(due) => Ok(None),
+                news = drift_controller.next() => Ok::<_, Problem>(Some(Seen::Installation(news))),
+                () = train_jobs.changed() => Ok(Some(Seen::TrainJobs)),
+                () = sleep_until(due.min(ask)) => Ok(None),
             }
         };
-        if let Some(news) = context.interrupt.or(next).await? {
-            if is_other(state, &news) {
-                return Ok(());
+        match context.interrupt.or(next).await? {
+            Some(Seen::Installation(news)) if is_other(state, &news) => return Ok(()),
+            Some(Seen::Installation(_)) => {
+                ask = ask.min(Instant::now() + GATHER);
+                continue;
             }
-            due = due.min(Instant::now() + GATHER);
-            continue;
+            Some(Seen::TrainJobs) => {
+                due = due.min(Instant::now() + GATHER_TRAIN_JOBS);
+                continue;
+            }
+            None => {}
         }
-        due = Instant::now() + ASK;
         let now = drift_controller.troubles();
         if now != troubles {
             for (kind, why) in &now {
@@ -84,18 +134,32 @@ async fn follow(
             }
             troubles = now;
         }
+        let is_asked = ask <= Instant::now();
+        if is_asked {
+            ask = Instant::now() + ASK;
+        }
+        due = ask;
         if !drift_controller.is_observed() {
             continue;
         }
-        let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, state).await) };
-        let daemon = context.interrupt.or(heard).await?;
+        if is_asked {
+            let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, state).await) };
+            daemon = context.interrupt.or(heard).await?;
+        }
         let Some(outlook) = drift_controller.snapshot() else { continue };
-        let report = StatusReport { status: outlook.status, daemon, train_jobs: None };
+        let train_jobs = train_jobs.now(last.train_jobs.as_ref());
+        let report = StatusReport { status: outlook.status, daemon: daemon.clone(), train_jobs };
         if report != *last {
             print(&context.printer, &report, true)?;
             *last = report;
         }
     }
+}
+
+/// What a watch told of.
+enum Seen {
+    Installation(News),
+    TrainJobs,
 }
 
 /// Whether a watch tells of another account than was read.

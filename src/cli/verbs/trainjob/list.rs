@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
+use trainerd_causes::one_line;
 use trainerd_cluster::ListParams;
 use trainerd_plan::object::kinds::train_job;
 
@@ -15,6 +16,7 @@ use crate::cli::context::Context;
 use crate::cli::output::{Printer, Tone, columns};
 use crate::problem::Exit;
 use crate::problem::Problem;
+use crate::training::{Detail, PodDetail, TrainJob, detail};
 
 /// List TrainJobs: their state, runtime and progress
 #[derive(Clone, Debug, Args)]
@@ -33,7 +35,7 @@ pub(crate) struct ListArgs {
     selector: Option<String>,
 }
 
-/// Show one TrainJob: conditions, steps, progress
+/// Show one TrainJob: conditions, steps, progress, and what keeps its pods from running
 ///
 /// With -o json or yaml, the object as it is stored.
 #[derive(Clone, Debug, Args)]
@@ -109,11 +111,22 @@ fn age(since: &str, now: Timestamp) -> String {
 pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<Exit, Problem> {
     let target = Target::connect(context).await?;
     let job = target.get(context, &args.name).await?;
-    context.printer.show(&job, || text(&job, &context.printer.for_stdout()))?;
+    let detail = if context.printer.format() == Format::Table {
+        let looked = async { Ok::<_, Problem>(detail(&target.cluster, &job).await) };
+        let looked = context.interrupt.or(looked).await?;
+        looked
+            .inspect_err(|error| {
+                context.printer.note(&format!("its pods are not shown: {}", one_line(error)))
+            })
+            .ok()
+    } else {
+        None
+    };
+    context.printer.show(&job, || text(&job, detail.as_ref(), &context.printer.for_stdout()))?;
     Ok(Exit::Done)
 }
 
-fn text(job: &Value, printer: &Printer) -> String {
+fn text(job: &Value, detail: Option<&Detail>, printer: &Printer) -> String {
     let glance = Glance::of(job);
     let Glance { namespace, name, runtime, created, .. } = &glance;
     let mut text = format!("{namespace}/{name}: {}", painted(printer, glance.state));
@@ -122,6 +135,10 @@ fn text(job: &Value, printer: &Printer) -> String {
         let _ = write!(text, " ({}: {})", glance.reason, glance.message);
     }
     let _ = writeln!(text, "\nruntime {runtime}, created {created}");
+    if let Some(TrainJob { phase, reason: Some(_), since, why: Some(why), .. }) = detail.map(|it| &it.job) {
+        let since = since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+        let _ = writeln!(text, "{}{since}: {why}", phase.word());
+    }
     let progress = glance.progress_text();
     if !progress.is_empty() {
         let _ = writeln!(text, "progress: {progress}");
@@ -131,6 +148,12 @@ fn text(job: &Value, printer: &Printer) -> String {
         std::iter::once(step.name.clone()).chain(counts).collect()
     });
     section(&mut text, &columns(&["STEP", "ACTIVE", "READY", "SUCCEEDED", "FAILED"], steps));
+    let pods =
+        detail.iter().flat_map(|detail| &detail.pods).map(|PodDetail { name, node, is_ready, why }| {
+            let ready = if *is_ready { "yes" } else { "no" };
+            vec![name.clone(), ready.to_owned(), node.clone(), why.clone().unwrap_or_default()]
+        });
+    section(&mut text, &columns(&["POD", "READY", "NODE", "WHY"], pods));
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
     let conditions = conditions.map(|condition| {
         let of = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();

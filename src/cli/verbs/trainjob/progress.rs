@@ -77,7 +77,8 @@ fn style(template: &str) -> ProgressStyle {
 fn line(glance: &Glance, state: &str) -> String {
     let why =
         if glance.has_ended() || glance.message.is_empty() { String::new() } else { glance.message.clone() };
-    let parts = [glance.steps_text(), glance.progress_text(), why];
+    let pod = glance.why.clone().unwrap_or_default();
+    let parts = [glance.steps_text(), glance.progress_text(), why, pod];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let rest = if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) };
     format!("{} {state}{rest}", glance.name)

@@ -64,6 +64,9 @@ pub(super) struct Glance {
     pub(super) reason: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) message: String,
+    /// What keeps a pod from running, where somebody looks at its pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
     /// `ClusterTrainingRuntime/torch-distributed`.
     pub(super) runtime: String,
     /// RFC 3339.
@@ -97,6 +100,7 @@ impl Glance {
             state,
             reason: said("reason"),
             message: said("message"),
+            why: None,
             runtime: format!("{kind}/{}", runtime["name"].as_str().unwrap_or_default()),
             created: text(&metadata["creationTimestamp"]),
             steps: list(&status["jobsStatus"])

@@ -3,6 +3,7 @@
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::Value;
+use trainerd_causes::one_line;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{ListParams, RequestError};
 use trainerd_plan::object::kinds::train_job;
@@ -13,12 +14,13 @@ use super::target::Target;
 use crate::cli::context::Context;
 use crate::problem::Exit;
 use crate::problem::{Problem, TrainJobError};
+use crate::training::{Change, WatchedPods};
 
 /// Follow a TrainJob until it ends
 ///
 /// On a terminal, shows a progress bar if the training reports its progress, and the counts of its pods otherwise;
-/// elsewhere prints a line for each change, or an object with -o json. The exit code is 0 when it is Complete and 1
-/// when it is Failed or deleted.
+/// elsewhere prints a line for each change, or an object with -o json. What keeps a pod from running is told, too.
+/// The exit code is 0 when it is Complete and 1 when it is Failed or deleted.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -64,17 +66,26 @@ async fn follow(
     progress: &mut Progress,
 ) -> Result<Glance, Problem> {
     let mut events = target.cluster.watch(&train_job(), one(target, name));
-    let mut last = None;
+    let mut pods = Some(WatchedPods::new(&target.cluster, &target.namespace, name));
+    let (mut last, mut seen) = (None, None);
     let mut trouble = String::new();
     loop {
-        let next = async { Ok::<_, Problem>(events.next().await) };
-        let job = match context.interrupt.or(next).await? {
-            Some(Ok(event)) => match job_of(event) {
-                Some(job) => job,
+        let next = async {
+            tokio::select! {
+                event = events.next() => Ok::<_, Problem>(News::Job(event)),
+                change = changed(&mut pods) => Ok(News::Pods(change)),
+            }
+        };
+        match context.interrupt.or(next).await? {
+            News::Job(Some(Ok(event))) => match job_of(event) {
+                Some(Value::Null) => return Err(not_found(target, name).into()),
+                Some(job) => seen = Some(job),
                 None => continue,
             },
-            Some(Err(error)) if is_final(&error) => return Err(target.failed("watch", name, error).into()),
-            Some(Err(error)) => {
+            News::Job(Some(Err(error))) if is_final(&error) => {
+                return Err(target.failed("watch", name, error).into());
+            }
+            News::Job(Some(Err(error))) => {
                 let now = error.to_string();
                 if trouble != now {
                     context.printer.note(&format!("failed to watch the TrainJob: {now}; it is tried again"));
@@ -82,13 +93,19 @@ async fn follow(
                 }
                 continue;
             }
-            None => Value::Null,
-        };
-        if job.is_null() {
-            let (namespace, name) = (target.namespace.clone(), name.to_owned());
-            return Err(TrainJobError::NotFound { namespace, name }.into());
+            News::Job(None) => return Err(not_found(target, name).into()),
+            News::Pods(Change::News) => {}
+            // Whoever watches the TrainJob is told of a lost connection by that.
+            News::Pods(Change::Interrupted(_)) => continue,
+            News::Pods(Change::Impossible(error)) => {
+                context.printer.note(&format!("its pods are not shown: {}", one_line(&error)));
+                pods = None;
+                continue;
+            }
         }
-        let glance = Glance::of(&job);
+        let Some(job) = &seen else { continue };
+        let why = pods.as_ref().and_then(|pods| pods.why(job));
+        let glance = Glance { why, ..Glance::of(job) };
         if last.as_ref() != Some(&glance) {
             progress.show(&glance)?;
             last = Some(glance.clone());
@@ -97,6 +114,25 @@ async fn follow(
             return Ok(glance);
         }
     }
+}
+
+/// What a watch tells of.
+enum News {
+    Job(Option<Result<Event, RequestError>>),
+    Pods(Change),
+}
+
+/// Waits until the pods change; for ever where they cannot be watched.
+async fn changed(pods: &mut Option<WatchedPods>) -> Change {
+    match pods {
+        Some(pods) => pods.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn not_found(target: &Target, name: &str) -> TrainJobError {
+    let (namespace, name) = (target.namespace.clone(), name.to_owned());
+    TrainJobError::NotFound { namespace, name }
 }
 
 /// What to watch for one TrainJob.
