@@ -187,11 +187,11 @@ mod tests {
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
         });
         let node = |status: &str| json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": status}]}});
-        let none = || futures::stream::pending().boxed();
+        let silent = || futures::stream::pending().boxed();
         let mut watched = Watched {
-            job_events: none(),
-            pod_events: none(),
-            node_events: none(),
+            job_events: silent(),
+            pod_events: silent(),
+            node_events: silent(),
             jobs: None,
             pods: None,
             down: None,

@@ -62,11 +62,15 @@ mod tests {
             |address: &str, conditions: Value| json!({ "addresses": [address], "conditions": conditions });
         let pod =
             |uid: &str| json!({ "addresses": ["10.0.0.1"], "targetRef": { "kind": "Pod", "uid": uid } });
-        let ready = json!({ "ready": true });
+        let is_ready = json!({ "ready": true });
         let cases = [
             ("no slice", vec![], vec![]),
             ("a slice without endpoints", vec![json!({ "endpoints": null }), json!({})], vec![]),
-            ("ready", vec![json!({ "endpoints": [endpoint("10.0.0.1", ready.clone())] })], vec!["10.0.0.1"]),
+            (
+                "ready",
+                vec![json!({ "endpoints": [endpoint("10.0.0.1", is_ready.clone())] })],
+                vec!["10.0.0.1"],
+            ),
             (
                 "not ready",
                 vec![json!({ "endpoints": [endpoint("10.0.0.1", json!({ "ready": false }))] })],
@@ -82,8 +86,8 @@ mod tests {
             (
                 "twice",
                 vec![
-                    json!({ "endpoints": [endpoint("10.0.0.1", ready.clone())] }),
-                    json!({ "endpoints": [endpoint("10.0.0.1", ready), endpoint("10.0.0.3", json!({ "ready": false }))] }),
+                    json!({ "endpoints": [endpoint("10.0.0.1", is_ready.clone())] }),
+                    json!({ "endpoints": [endpoint("10.0.0.1", is_ready), endpoint("10.0.0.3", json!({ "ready": false }))] }),
                 ],
                 vec!["10.0.0.1"],
             ),

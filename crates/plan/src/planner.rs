@@ -60,8 +60,8 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
             position[before].is_some_and(|at| replaces_pods(&steps[at]))
                 || resuming && webhook_port::replaced_pods(last.get(&object.key()).copied(), object)
         };
-        let replaced = edges[index].iter().any(replaces);
-        match step(request, object, last.get(&object.key()).copied(), resuming, replaced) {
+        let has_new_pods = edges[index].iter().any(replaces);
+        match step(request, object, last.get(&object.key()).copied(), resuming, has_new_pods) {
             // It cannot be written before what is held has been created again.
             Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
             Ok(Planned::Step(wait, mut step)) => {

@@ -104,7 +104,7 @@ async fn dry_run(
     options: &BTreeMap<String, Value>,
 ) -> Result<Results, String> {
     /// Longest that looking at the cluster may take.
-    const LOOK: Duration = Duration::from_secs(60);
+    const LOOK: Duration = Duration::from_mins(1);
     let ran = command_line::run(&dispatch.environment, words, options, Format::Text, LOOK).await;
     let ran = ran.ok_or_else(|| format!("no plan within {LOOK:?}"))?;
     if ran.code != Some(0) {

@@ -117,7 +117,7 @@ mod tests {
         register(&metrics, &store, &OnDemand::known(Arc::new(listed))).unwrap();
         let exposed = metrics.encode().unwrap();
         let lines = exposed.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::charm::Unit;
 
 /// For a check to change: its threshold is reached after two periods of 10 seconds.
-const CHECKED: Duration = Duration::from_secs(60);
+const CHECKED: Duration = Duration::from_mins(1);
 
 impl Stage<'_> {
     /// Steps about the container; nothing where the step is none of them.

@@ -218,8 +218,8 @@ impl Stage<'_> {
         let counts = |write: &&Write| !write.path.contains("/events") && !write.path.contains("/leases");
         let mut turns: Vec<&str> = writes.iter().filter(counts).map(|write| write.from.as_str()).collect();
         turns.dedup();
-        let writers: BTreeSet<&str> = turns.iter().copied().collect();
-        let holds = number.parse() == Ok(turns.len()) && turns.len() == writers.len();
+        let distinct: BTreeSet<&str> = turns.iter().copied().collect();
+        let holds = number.parse() == Ok(turns.len()) && turns.len() == distinct.len();
         Ok(held(holds, || format!("turns {turns:?} of {writes:#?}")))
     }
 

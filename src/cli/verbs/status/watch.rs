@@ -84,7 +84,7 @@ impl<'a> WatchedTrainJobs<'a> {
                 }
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// How they are: as they were listed until all was seen.
@@ -110,7 +110,7 @@ async fn follow(
     loop {
         let next = async {
             tokio::select! {
-                news = drift_controller.next() => Ok::<_, Problem>(Some(Seen::Installation(news))),
+                news = drift_controller.next() => Ok::<_, Problem>(Some(Seen::Installation(Box::new(news)))),
                 () = train_jobs.changed() => Ok(Some(Seen::TrainJobs)),
                 () = sleep_until(due.min(ask)) => Ok(None),
             }
@@ -158,7 +158,7 @@ async fn follow(
 
 /// What a watch told of.
 enum Seen {
-    Installation(News),
+    Installation(Box<News>),
     TrainJobs,
 }
 

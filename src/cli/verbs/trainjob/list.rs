@@ -116,7 +116,7 @@ pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<Exit, Probl
         let looked = context.interrupt.or(looked).await?;
         looked
             .inspect_err(|error| {
-                context.printer.note(&format!("its pods are not shown: {}", one_line(error)))
+                context.printer.note(&format!("its pods are not shown: {}", one_line(error)));
             })
             .ok()
     } else {

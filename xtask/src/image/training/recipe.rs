@@ -203,7 +203,7 @@ mod tests {
             assert_eq!(installed, wanted, "{name}");
 
             let copies = text.lines().filter_map(|line| line.strip_prefix("COPY "));
-            let copied: Vec<&Path> = copies
+            let sources: Vec<&Path> = copies
                 .filter_map(|copy| copy.split(' ').find(|word| !word.starts_with("--")))
                 .map(Path::new)
                 .collect();
@@ -212,7 +212,7 @@ mod tests {
                     let path = entry.unwrap().path();
                     let path = path.strip_prefix(&images).unwrap();
                     assert!(
-                        copied.iter().any(|copied| copied.starts_with(path)),
+                        sources.iter().any(|source| source.starts_with(path)),
                         "{name}: {}",
                         path.display()
                     );
