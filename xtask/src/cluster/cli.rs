@@ -43,6 +43,15 @@ enum Verb {
     },
     /// Kills a cluster's API server and starts it again, to see how others bear it; it serves seconds later
     Restart(Which),
+    /// Stops or starts a node's kubelet, to see how others bear it; its pods go on
+    Kubelet {
+        /// What to do with it
+        act: KubeletAct,
+        #[command(flatten)]
+        node: OfNode,
+    },
+    /// Restarts a node as its machine would without its power: every pod ends at once, and is started again
+    Reboot(OfNode),
     /// Prints the path of a cluster's kubeconfig
     Kubeconfig(Which),
     /// Prints the path of a program that the charm's tests run; builds it first where that was not done yet
@@ -59,6 +68,21 @@ struct Which {
     /// A whole node, which runs pods (root)
     #[arg(long)]
     node: bool,
+}
+
+#[derive(Args)]
+struct OfNode {
+    /// Name of the cluster
+    #[arg(default_value = "node")]
+    name: Name,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KubeletAct {
+    /// Stop it: a minute later the cluster takes the node for lost
+    Stop,
+    /// Start it again
+    Start,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -137,6 +161,22 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 return Err(missing(&name));
             }
             say(format_args!("restarted the API server of cluster {name}"));
+        }
+        Verb::Kubelet { act, node: OfNode { name } } => {
+            let (acted, done) = match act {
+                KubeletAct::Stop => (super::stop_kubelet(&home, &name), "stopped"),
+                KubeletAct::Start => (super::start_kubelet(&home, &name), "started"),
+            };
+            if !acted.map_err(cluster_failure)? {
+                return Err(missing(&name));
+            }
+            say(format_args!("{done} the kubelet of cluster {name}"));
+        }
+        Verb::Reboot(OfNode { name }) => {
+            if !super::reboot(&home, &name).map_err(cluster_failure)? {
+                return Err(missing(&name));
+            }
+            say(format_args!("restarted the node of cluster {name}"));
         }
         Verb::Program { name } => {
             let path =

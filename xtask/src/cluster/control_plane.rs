@@ -8,7 +8,7 @@ use serde_json::json;
 use super::certificates::Keys;
 use super::parts::{ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER};
 use super::probe::Probe;
-use super::process::{self, Identity, Launch, Process};
+use super::process::{self, Launch, Process};
 use super::{Error, Folder, Part, Parts, Profile, State, state, stop, wait};
 use crate::files;
 
@@ -75,9 +75,7 @@ fn of_part(state: &State, parts: &Parts, part: &Part, arguments: Vec<String>) ->
 /// Kills the API server and starts it again, as it was. It serves a few seconds later.
 pub(super) fn restart_api_server(folder: &Folder, state: &State, parts: &Parts) -> Result<(), Error> {
     let launch = of_part(state, parts, &KUBE_APISERVER, api_server_arguments(folder, state))?;
-    let recorded = process::recorded(folder, launch.name).filter(Process::is_alive);
-    let running = recorded.and_then(|process| Identity::of(process.pid()));
-    stop::kill(running.as_slice())?;
+    stop::stop_recorded(folder, launch.name, Duration::ZERO)?;
     // The last of its threads may let go of the port a moment after the process has ended.
     let address = (state.address(), state.ports.api_server);
     let began = Instant::now();

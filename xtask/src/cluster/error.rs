@@ -64,6 +64,12 @@ pub enum Error {
     /// An image archive.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// A control plane alone has no node to act on.
+    #[error("failed to act on the node of cluster {name}: it is a control plane alone")]
+    NoNode {
+        /// Name of the cluster.
+        name: Name,
+    },
     /// No free port was found.
     #[error("failed to find free ports on the loopback interface")]
     NoFreePort,

@@ -131,6 +131,38 @@ pub fn restart(home: &Home, name: &Name) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Stops the kubelet of a node; its pods go on. Whether there is such a cluster.
+pub fn stop_kubelet(home: &Home, name: &Name) -> Result<bool, Error> {
+    on_node(home, name, |folder, _, _| node::stop_kubelet(folder))
+}
+
+/// Starts the kubelet of a node that was stopped; whether there is such a cluster.
+pub fn start_kubelet(home: &Home, name: &Name) -> Result<bool, Error> {
+    on_node(home, name, node::start_kubelet)
+}
+
+/// Restarts a node as its machine would without its power: every pod of it ends at once, and is started again. The control
+/// plane goes on. Whether there is such a cluster.
+pub fn reboot(home: &Home, name: &Name) -> Result<bool, Error> {
+    on_node(home, name, node::reboot)
+}
+
+fn on_node(
+    home: &Home,
+    name: &Name,
+    act: impl FnOnce(&Folder, &State, &Parts) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let folder = Folder::of(home, name);
+    let _lock = take_lock(&folder)?;
+    wait::watch_signals()?;
+    let Some(state) = state::load(&folder)? else { return Ok(false) };
+    if state.profile != Profile::Node {
+        return Err(Error::NoNode { name: name.clone() });
+    }
+    act(&folder, &state, &Parts::find(home)?)?;
+    Ok(true)
+}
+
 /// What is known of a cluster, without waiting for one that is being started; `None` when there is none.
 pub fn find(home: &Home, name: &Name) -> Result<Option<Status>, Error> {
     let folder = Folder::of(home, name);

@@ -76,6 +76,13 @@ fn stop(processes: &[Identity], grace: Duration) -> Result<(), Error> {
     kill(processes)
 }
 
+/// Ends the process of that name, where it runs: TERM, and KILL after the grace.
+pub(super) fn stop_recorded(folder: &Folder, name: &str, grace: Duration) -> Result<(), Error> {
+    let recorded = recorded(folder, name).filter(super::process::Process::is_alive);
+    let running = recorded.and_then(|process| Identity::of(process.pid()));
+    if grace.is_zero() { kill(running.as_slice()) } else { stop(running.as_slice(), grace) }
+}
+
 /// KILL to all, and waits until they are gone.
 pub(super) fn kill(processes: &[Identity]) -> Result<(), Error> {
     for identity in processes {

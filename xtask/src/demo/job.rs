@@ -1,7 +1,5 @@
 //! The demo's TrainJobs.
 
-use std::io::{self, Write as _};
-use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,7 +8,6 @@ use serde_json::{Value, json};
 use super::Error;
 use super::look::{self, Pod, Progress};
 use super::scene::Scene;
-use crate::command;
 use crate::foreground::check_interrupted;
 
 /// Namespace of the TrainJobs, made by the demo.
@@ -33,7 +30,8 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     /// Creates it.
     pub(super) fn submit(scene: &'a Scene, name: &'static str, time: Duration) -> Result<Self, Error> {
-        create(scene, &manifest(name, time.as_secs(), scene.own))?;
+        let manifest = manifest(name, time.as_secs(), scene.own);
+        scene.kubectl_with(&["create", "--filename", "-"], &manifest.to_string())?;
         Ok(Self { scene, name, time })
     }
 
@@ -104,23 +102,6 @@ fn manifest(name: &str, seconds: u64, own: bool) -> Value {
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"runtimeRef": {"name": "torch-distributed"}, "trainer": trainer},
     })
-}
-
-fn create(scene: &Scene, manifest: &Value) -> Result<(), Error> {
-    let mut kubectl = scene.kubectl(&["create", "--filename", "-"]);
-    let failed = |source: io::Error| command::Error::Start { program: "kubectl".to_owned(), source };
-    let mut child =
-        kubectl.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(manifest.to_string().as_bytes()).map_err(failed)?;
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = command::tail(&String::from_utf8_lossy(&output.stderr), 5);
-    let command = format!("kubectl create TrainJob {}", manifest["metadata"]["name"]);
-    Err(command::Error::Failed { command, status: output.status, stderr }.into())
 }
 
 #[cfg(test)]

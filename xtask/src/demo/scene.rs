@@ -1,6 +1,7 @@
 //! Where the demo plays, and the two programs it plays with.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -99,6 +100,24 @@ impl Scene {
     pub(crate) fn kubectl_run(&self, arguments: &[&str]) -> Result<(), Error> {
         command::run(&mut self.kubectl(arguments))?;
         Ok(())
+    }
+
+    /// As [`kubectl_run`](Self::kubectl_run), with that on its standard input.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<(), Error> {
+        let failed = |source: io::Error| command::Error::Start { program: "kubectl".to_owned(), source };
+        let mut kubectl = self.kubectl(arguments);
+        kubectl.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = kubectl.spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).map_err(failed)?;
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let stderr = command::tail(&String::from_utf8_lossy(&output.stderr), 5);
+        let command = format!("kubectl {}", arguments.join(" "));
+        Err(command::Error::Failed { command, status: output.status, stderr }.into())
     }
 
     /// What `kubectl get …` finds.

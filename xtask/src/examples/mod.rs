@@ -2,6 +2,7 @@
 
 mod check;
 mod error;
+mod interruptions;
 mod report;
 mod run;
 mod script;
@@ -49,6 +50,9 @@ impl Controller {
 #[derive(Args)]
 pub struct Arguments {
     /// Which examples: names of folders in examples/ [default: all]
+    ///
+    /// `troubles` are TrainJobs that do not run, `interruptions` trainings that are interrupted: the kubelet is stopped, the
+    /// node restarted, a pod preempted, the stack upgraded, the controller replaced. Both need an own cluster.
     names: Vec<String>,
 
     /// Who reconciles the TrainJobs on the own cluster: one after the other, where both are named
@@ -70,7 +74,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let home = Home::from_environment().map_err(Failure::of)?;
     watch_signals().map_err(Failure::of)?;
-    let chosen = choose(&arguments.names).map_err(failure)?;
+    let chosen = Chosen::of(&arguments.names).map_err(failure)?;
     let given = stage::given(&home, &arguments.cluster);
     let mut rows = Vec::new();
     let ran = on_cluster(&home, arguments, given, &chosen, &mut rows);
@@ -91,12 +95,13 @@ fn on_cluster(
     home: &Home,
     arguments: &Arguments,
     given: Option<OsString>,
-    chosen: &[&Example],
+    chosen: &Chosen,
     rows: &mut Vec<Row>,
 ) -> Result<(), Error> {
+    let Chosen { examples, troubles, interruptions } = chosen;
     if let Some(kubeconfig) = given {
         let scene = stage::look_at(home, kubeconfig)?;
-        return play(home, &scene, None, chosen, rows);
+        return play(home, &scene, None, examples, rows);
     }
     let name = &arguments.cluster;
     let played = stage::open(home, name).and_then(|scene| {
@@ -104,10 +109,14 @@ fn on_cluster(
             if *controller == Controller::Native {
                 stage::load_trainerd(home, name)?;
             }
-            stage::install(home, &scene, *controller, chosen)?;
-            play(home, &scene, Some((name, *controller)), chosen, rows)?;
-            if arguments.names.is_empty() {
+            stage::install(home, &scene, *controller, examples)?;
+            play(home, &scene, Some((name, *controller)), examples, rows)?;
+            if *troubles {
+                stage::load(home, &scene, name, table::plain())?;
                 say(troubles::run(&scene, &home.checkout().join("examples"))?);
+            }
+            if *interruptions {
+                say(interruptions::run(home, &scene, name, *controller)?);
             }
         }
         Ok(())
@@ -144,16 +153,29 @@ pub(crate) fn test(home: &Home, name: &Name, scene: &Scene) -> Result<String, Er
     Ok(format!("{} of {} examples: {}; {troubles}", chosen.len(), table::ALL.len(), names(&chosen)))
 }
 
-/// The examples of these names, in the table's order.
-fn choose(names: &[String]) -> Result<Vec<&'static Example>, Error> {
-    for name in names {
-        if !table::ALL.iter().any(|example| example.name == name) {
-            let known: Vec<_> = table::ALL.iter().map(|example| example.name).collect();
-            return Err(Error::Unknown { name: name.clone(), known: known.join(", ") });
+/// What shall run.
+struct Chosen {
+    /// In the table's order.
+    examples: Vec<&'static Example>,
+    troubles: bool,
+    interruptions: bool,
+}
+
+impl Chosen {
+    /// What has these names.
+    fn of(names: &[String]) -> Result<Self, Error> {
+        let known =
+            || table::ALL.iter().map(|example| example.name).chain([troubles::FOLDER, interruptions::FOLDER]);
+        if let Some(name) = names.iter().find(|name| !known().any(|known| known == *name)) {
+            return Err(Error::Unknown { name: name.clone(), known: known().collect::<Vec<_>>().join(", ") });
         }
+        let is_chosen = |name: &str| names.is_empty() || names.iter().any(|chosen| chosen == name);
+        Ok(Self {
+            examples: table::ALL.iter().filter(|example| is_chosen(example.name)).collect(),
+            troubles: is_chosen(troubles::FOLDER),
+            interruptions: is_chosen(interruptions::FOLDER),
+        })
     }
-    let is_chosen = |example: &&Example| names.is_empty() || names.iter().any(|name| name == example.name);
-    Ok(table::ALL.iter().filter(is_chosen).collect())
 }
 
 /// Runs examples one after the other: one that goes wrong does not keep the next from running.

@@ -250,7 +250,7 @@ impl<'a> Follow<'a> {
 }
 
 /// How a TrainJob ended, `None` where it has not.
-fn ended(job: &Value) -> Option<Result<(), String>> {
+pub(super) fn ended(job: &Value) -> Option<Result<(), String>> {
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
     conditions.filter(|condition| condition["status"] == "True").find_map(|condition| match condition["type"]
         .as_str()

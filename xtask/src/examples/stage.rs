@@ -14,7 +14,7 @@ use crate::terminal::say;
 use crate::{cargo, files};
 
 /// Bound of an installation.
-const TIMEOUT: &str = "10m";
+pub(super) const TIMEOUT: &str = "10m";
 
 /// The cluster that somebody keeps; not the own one, whose KUBECONFIG people export to look around.
 pub(super) fn given(home: &Home, name: &Name) -> Option<OsString> {
@@ -50,6 +50,17 @@ pub(super) fn install(
     controller: Controller,
     chosen: &[&Example],
 ) -> Result<(), Error> {
+    install_version(home, scene, controller, chosen, None)
+}
+
+/// As [`install`], with that version of the Trainer, or the newest.
+pub(super) fn install_version(
+    home: &Home,
+    scene: &Scene,
+    controller: Controller,
+    chosen: &[&Example],
+    version: Option<&str>,
+) -> Result<(), Error> {
     let runtimes: Vec<&str> = chosen.iter().filter_map(|example| example.runtime).collect();
     let runtimes = if runtimes.is_empty() { "none".to_owned() } else { runtimes.join(",") };
     let mut images = Vec::new();
@@ -63,7 +74,7 @@ pub(super) fn install(
             chosen.iter().flat_map(|example| example.programs).any(|program| program.contains(name));
         if is_needed { "native" } else { "upstream" }
     };
-    let options = [
+    let mut options = vec![
         format!("data-cache={}", native("data-cache") == "native"),
         format!("data-cache-server={}", native("data-cache")),
         format!("initializers={}", native("initializer")),
@@ -73,6 +84,7 @@ pub(super) fn install(
         format!("runtimes={runtimes}"),
         format!("runtime-images={}", images.join(",")),
     ];
+    options.extend(version.map(|version| format!("trainer-version={version}")));
     let mut arguments = vec!["up", "--yes", "--timeout", TIMEOUT];
     for option in &options {
         arguments.extend(["--set", option]);

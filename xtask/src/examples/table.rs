@@ -102,6 +102,11 @@ const TRAINED: Expect = Expect {
     ..NOTHING
 };
 
+/// The one without a framework.
+pub(super) fn plain() -> &'static Example {
+    &ALL[0]
+}
+
 /// What the controller makes of LoRA on one device.
 const TUNE: [&str; 5] =
     ["tune", "run", "lora_finetune_single_device", "--config", "llama3_2/1B_lora_single_device"];

@@ -66,6 +66,16 @@ fn remove_shim_sockets(folder: &Folder) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends the pods and forgets them as a restart of the machine would: no process and no mount of theirs is left.
+///
+/// Neither the kubelet nor containerd runs.
+pub(in super::super) fn lose_pods(folder: &Folder, name: &str) -> Result<(), Error> {
+    end_pods(folder, name)?;
+    remove_shim_sockets(folder)?;
+    remove_mounts(folder)?;
+    super::runtime::forget(folder)
+}
+
 fn remove_mounts(folder: &Folder) -> Result<bool, Error> {
     let mut found = false;
     // The latest first: a mount can lie on another.

@@ -1,14 +1,19 @@
 //! The kubelet.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::super::control_plane::start_noted;
 use super::super::parts::KUBELET;
-use super::super::process::{Launch, Process};
-use super::super::{Error, Folder, Network, Parts, State};
+use super::super::process::{self, Launch, Process};
+use super::super::{Error, Folder, Network, Parts, State, stop};
 use super::host::Host;
 use super::{cgroup, name_service, runtime};
 use crate::files;
+
+/// Time that it has to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Starts the kubelet.
 pub(super) fn start(
@@ -17,6 +22,25 @@ pub(super) fn start(
     parts: &Parts,
     host: &Host,
 ) -> Result<Process, Error> {
+    let launch = launch(folder, state, parts, host)?;
+    start_noted(folder, state, &launch)
+}
+
+/// Starts the kubelet of a node that had one; one that runs is left as it is.
+pub(super) fn start_again(folder: &Folder, state: &State, parts: &Parts, host: &Host) -> Result<(), Error> {
+    if process::recorded(folder, KUBELET.program).is_some_and(|process| process.is_alive()) {
+        return Ok(());
+    }
+    process::start(folder, &launch(folder, state, parts, host)?)?;
+    Ok(())
+}
+
+/// Stops the kubelet; its pods go on.
+pub(super) fn stop(folder: &Folder) -> Result<(), Error> {
+    stop::stop_recorded(folder, KUBELET.program, GRACE)
+}
+
+fn launch(folder: &Folder, state: &State, parts: &Parts, host: &Host) -> Result<Launch, Error> {
     let network = state.network.clone().ok_or(Error::NoNetwork)?;
     // Pods get no name service of the host's, only the cluster's.
     files::write(&folder.join("resolv.conf"), "")?;
@@ -30,14 +54,13 @@ pub(super) fn start(
         format!("--root-dir={}", folder.join("kubelet").display()),
         format!("--cert-dir={}", folder.join("kubelet/pki").display()),
     ];
-    let launch = Launch {
+    Ok(Launch {
         name: KUBELET.program,
         program: parts.path(&KUBELET)?,
         arguments,
         namespace: Some(network.namespace),
         path: Some(host.path.clone()),
-    };
-    start_noted(folder, state, &launch)
+    })
 }
 
 fn settings(folder: &Folder, name: &str, network: &Network) -> Value {

@@ -101,6 +101,26 @@ pub(super) fn start(
     })
 }
 
+/// Stops the kubelet of a node that runs: its pods go on, and the cluster takes the node for lost a minute later.
+pub(super) fn stop_kubelet(folder: &Folder) -> Result<(), Error> {
+    kubelet::stop(folder)
+}
+
+/// Starts the kubelet of a node that had one.
+pub(super) fn start_kubelet(folder: &Folder, state: &State, parts: &Parts) -> Result<(), Error> {
+    kubelet::start_again(folder, state, parts, &host::prepare()?)
+}
+
+/// Restarts the node as its machine would without its power: every pod of it ends at once, and is started again.
+pub(super) fn reboot(folder: &Folder, state: &State, parts: &Parts) -> Result<(), Error> {
+    let host = host::prepare()?;
+    kubelet::stop(folder)?;
+    runtime::stop(folder)?;
+    clear::lose_pods(folder, &state.name)?;
+    runtime::start_again(folder, state, &host)?;
+    kubelet::start_again(folder, state, parts, &host)
+}
+
 fn scheduler_arguments(folder: &Folder) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", folder.join("pki/scheduler.conf").display()),

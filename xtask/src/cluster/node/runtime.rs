@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::control_plane::{POD_RANGE, start_noted};
-use super::super::process::{Launch, MARK};
-use super::super::{Error, Folder, State, wait};
+use super::super::process::{self, Launch, MARK, Process};
+use super::super::{Error, Folder, State, stop, wait};
 use super::host::Host;
 use crate::command::run;
 use crate::files;
@@ -16,6 +16,8 @@ use crate::image::catalog::PAUSE;
 
 /// Name of the process.
 pub(super) const NAME: &str = "containerd";
+/// What containerd forgets with a restart of its machine, in the cluster's folder.
+const VOLATILE: &str = "containerd/state";
 /// containerd's namespace for what the kubelet runs.
 const NAMESPACE: &str = "k8s.io";
 const BOUND: Duration = Duration::from_secs(30);
@@ -41,15 +43,39 @@ pub(super) fn check_length(folder: &Folder) -> Result<(), Error> {
 pub(super) fn start(folder: &Folder, state: &mut State, host: &Host) -> Result<(), Error> {
     files::write(&folder.join("containerd.toml"), configuration(folder, host))?;
     files::write(&folder.join("cni/10-bridge.conflist"), plugins(folder)?)?;
-    let launch = Launch {
+    let launch = launch(folder, state, host);
+    let process = start_noted(folder, state, &launch)?;
+    until_it_answers(folder, host, &process)
+}
+
+/// Starts containerd on a node that had one, and waits until it answers.
+pub(super) fn start_again(folder: &Folder, state: &State, host: &Host) -> Result<(), Error> {
+    let process = process::start(folder, &launch(folder, state, host))?;
+    until_it_answers(folder, host, &process)
+}
+
+/// Ends containerd as a node that loses its power would; its pods go on.
+pub(super) fn stop(folder: &Folder) -> Result<(), Error> {
+    stop::stop_recorded(folder, NAME, Duration::ZERO)
+}
+
+/// Forgets what a restart of the machine would: the folder of it would lie in memory.
+pub(super) fn forget(folder: &Folder) -> Result<(), Error> {
+    Ok(files::remove_folder(&folder.join(VOLATILE))?)
+}
+
+fn launch(folder: &Folder, state: &State, host: &Host) -> Launch {
+    Launch {
         name: NAME,
         program: host.containerd.clone(),
         arguments: vec![format!("--config={}", folder.join("containerd.toml").display())],
         namespace: state.network.as_ref().map(|network| network.namespace.clone()),
         path: Some(host.path.clone()),
-    };
-    let process = start_noted(folder, state, &launch)?;
-    wait::until(folder, &process, "containerd to answer", BOUND, || {
+    }
+}
+
+fn until_it_answers(folder: &Folder, host: &Host, process: &Process) -> Result<(), Error> {
+    wait::until(folder, process, "containerd to answer", BOUND, || {
         run(ctr(folder, host).args(["version"])).is_ok()
     })
 }
@@ -107,7 +133,7 @@ Root = "{runc}"
 SystemdCgroup = false
 "#,
         root = path("containerd/root"),
-        state = path("containerd/state"),
+        state = path(VOLATILE),
         socket = socket(folder).display(),
         opt = path("containerd/opt"),
         plugins = host.plugins.display(),
