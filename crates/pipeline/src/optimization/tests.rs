@@ -209,8 +209,8 @@ fn the_status_says_how_far_the_search_is_and_how_it_ended() {
             &[Failed, Failed, Running, Failed, Failed],
             vec![
                 format!("{running} 1 of 6 trials are running, 0 succeeded, 4 failed"),
-                "Failed True MaxFailedTrialsReached 4 trials failed, more than the 3 that may: a-trial-0: R: said; \
-                 a-trial-1: R: said; a-trial-3: R: said; and 1 more"
+                "Failed True MaxFailedTrialsReached 4 trials failed, more than the 3 that may; the one that still ran \
+                 is ended: a-trial-0: R: said; a-trial-1: R: said; a-trial-3: R: said; and 1 more"
                     .into(),
             ],
             None,
