@@ -56,6 +56,8 @@ fn upgraded(home: &Home, scene: &Scene) -> Result<String, Error> {
     let [from, to] = VERSIONS;
     scene.kubectl_run(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
     scene.run(&["remove", "--purge", "--yes", "--timeout", stage::TIMEOUT])?;
+    // It ends by itself, and nothing can be installed into it until then.
+    scene.kubectl_run(&["wait", "--for", "delete", "namespace/kubeflow-system", "--timeout", "2m"])?;
     stage::install_version(home, scene, Controller::Upstream, &[], Some(from))?;
     prepare(home, scene)?;
     let training = Training::begin(scene, "upgraded-example", 60, &[])?;
