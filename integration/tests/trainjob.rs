@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use objects::{a_condition, a_runtime};
 use serde_json::{Value, json};
+use trainerd_cluster::builtin;
 use trainerd_integration::TestCluster;
 use trainerd_integration::product::{Run, wait};
 use trainerd_integration::reconciler::Start;
@@ -79,6 +80,60 @@ fn a_train_job_is_submitted_and_followed_to_its_end() -> Result {
     let ended = watched.last().ok_or("nothing was told")?;
     assert_eq!((&ended["state"], &ended["reason"]), (&json!("Complete"), &json!("Done")));
     assert_eq!(error_code(&trainjob(&cluster, &["suspend", "a", "-o", "json"], 3)?)?, "job-ended");
+    Ok(())
+}
+
+/// A container as its kubelet reports it.
+fn a_container(ready: bool, restarts: u8, state: &Value, last: &Value) -> Value {
+    json!({"name": "node", "image": "i", "imageID": "", "ready": ready, "restartCount": restarts, "state": state,
+           "lastState": last})
+}
+
+#[test]
+fn the_pods_of_a_train_job_are_shown_with_their_restarts_and_why_they_do_not_run() -> Result {
+    let cluster = TestCluster::take()?;
+    cluster.install_crds()?;
+    let _manager = cluster.manager("manager", &Start::default())?;
+    cluster.create(&runtime(), &a_runtime("plain", &json!({"numNodes": 1})))?;
+    trainjob(&cluster, &["submit", "a", "--runtime", "plain"], 0)?;
+
+    let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    let pods = [
+        ("a-0", "True", a_container(true, 2, &json!({"running": {}}), &ended)),
+        (
+            "a-1",
+            "False",
+            a_container(
+                false,
+                0,
+                &json!({"waiting": {"reason": "ErrImagePull", "message": "no such host"}}),
+                &json!({}),
+            ),
+        ),
+    ];
+    for (name, ready, container) in pods {
+        let labels = json!({"jobset.sigs.k8s.io/jobset-name": "a"});
+        cluster.create(
+            &builtin::pod(),
+            &json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"namespace": NS, "name": name, "labels": labels},
+                // No kubelet is there to say something else.
+                "spec": {"nodeName": "elsewhere", "containers": [{"name": "node", "image": "i"}]},
+            }),
+        )?;
+        let status = json!({"phase": "Running", "containerStatuses": [container],
+                            "conditions": [{"type": "Ready", "status": ready}]});
+        cluster.patch_status(&builtin::pod(), NS, name, &status)?;
+    }
+    let shown = trainjob(&cluster, &["get", "a"], 0)?.stdout;
+    let row = |pod: &str| {
+        let row = shown.lines().find(|line| line.starts_with(pod)).unwrap_or_default();
+        row.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("a-0"), "a-0 yes 2, last OOMKilled (exit code 137) elsewhere", "{shown}");
+    assert_eq!(row("a-1"), "a-1 no 0 elsewhere container node: ErrImagePull: no such host", "{shown}");
+    assert!(shown.contains("waiting"), "{shown}");
     Ok(())
 }
 

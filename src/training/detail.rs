@@ -25,6 +25,8 @@ pub(crate) struct PodDetail {
     pub(crate) node: String,
     /// It runs, or has done its part.
     pub(crate) is_ready: bool,
+    /// How often its containers were started again, and how the one before ended.
+    pub(crate) restarts: (u64, Option<String>),
     /// What keeps it from running.
     pub(crate) why: Option<String>,
 }
@@ -60,6 +62,7 @@ pub(crate) async fn detail(cluster: &Cluster, job: &Value) -> Result<Detail, Req
     }
     let pods = found.into_iter().map(|pod| PodDetail {
         why: pod.trouble(&down).map(|(trouble, _)| trouble.why),
+        restarts: (pod.restarts, pod.last_end),
         name: pod.name,
         node: pod.node,
         is_ready: pod.is_ready,

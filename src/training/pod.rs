@@ -43,6 +43,10 @@ pub(super) struct Pod {
     pub(super) is_ready: bool,
     /// Since when it is not ready.
     pub(super) since: Option<Timestamp>,
+    /// How often its containers were started again.
+    pub(super) restarts: u64,
+    /// How the one that was started again ended before.
+    pub(super) last_end: Option<String>,
     trouble: Option<Trouble>,
 }
 
@@ -59,6 +63,8 @@ impl Pod {
             has_succeeded,
             is_ready,
             since: if is_ready { None } else { time(since) },
+            restarts: containers(pod).filter_map(|status| status["restartCount"].as_u64()).sum(),
+            last_end: containers(pod).find_map(ended_before),
             trouble: if has_succeeded { None } else { trouble(pod) },
         }
     }
@@ -105,10 +111,21 @@ fn trouble(pod: &Value) -> Option<Trouble> {
         let why = format!("{}: {}", text(&scheduled["reason"]), text(&scheduled["message"]));
         return waits(Reason::Unschedulable, why);
     }
+    containers(pod).find_map(container)
+}
+
+/// What the kubelet says of each container, those that run before the others first.
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     ["initContainerStatuses", "containerStatuses"]
         .into_iter()
         .flat_map(|field| pod["status"][field].as_array().into_iter().flatten())
-        .find_map(container)
+}
+
+/// How a container ended before it was started again: "OOMKilled (exit code 137)".
+fn ended_before(status: &Value) -> Option<String> {
+    let end = status["lastState"]["terminated"].as_object()?;
+    let reason = end.get("reason").map(text).unwrap_or_default();
+    Some(format!("{reason} (exit code {})", end.get("exitCode").unwrap_or(&Value::Null)))
 }
 
 fn container(status: &Value) -> Option<Trouble> {
@@ -229,6 +246,8 @@ mod tests {
         let again = json!({"name": "node", "ready": true, "restartCount": 1, "state": {"running": {}},
                            "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}});
         assert_eq!((why(&pod(&creating)), why(&pod(&again))), (None, None));
+        let again = Pod::of(&pod(&again));
+        assert_eq!((again.restarts, again.last_end.as_deref()), (1, Some("Error (exit code 1)")));
     }
 
     #[test]

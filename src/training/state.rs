@@ -54,6 +54,9 @@ pub(crate) struct TrainJob {
     pub(crate) pods_ready: usize,
     /// Pods there are.
     pub(crate) pods: usize,
+    /// How often containers of its pods were started again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) restarts: u64,
     /// How much of the training is done, in percent, where it reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) progress: Option<u64>,
@@ -113,6 +116,7 @@ pub(super) struct Seen {
     job: Job,
     pods: usize,
     ready: usize,
+    restarts: u64,
     /// Pods that something keeps from running.
     troubled: usize,
     /// By [`Reason::weight`]; else the first counts.
@@ -131,6 +135,7 @@ impl Seen {
     pub(super) fn pod(&mut self, pod: &Pod, down: &NodesDown) {
         self.pods += 1;
         self.ready += usize::from(pod.is_ready);
+        self.restarts += pod.restarts;
         let trouble = pod.trouble(down);
         let since = trouble.as_ref().map_or(pod.since, |(_, since)| *since);
         self.since = [self.since, since].into_iter().flatten().min();
@@ -204,6 +209,7 @@ impl Seen {
             phase,
             pods_ready: self.ready,
             pods: self.pods,
+            restarts: self.restarts,
             progress: self.job.progress,
             remaining_seconds: self.job.remaining_seconds.filter(|_| phase == Phase::Running),
             reason,
@@ -211,6 +217,11 @@ impl Seen {
             why,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn holds<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {

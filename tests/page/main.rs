@@ -318,7 +318,10 @@ async fn trainjobs_that_do_not_run_are_told_with_why() {
     chromium.advance(10).await;
     for (place, expected) in [
         ("#training", "1 failing, 1 waiting, 1 running, 14 complete"),
-        ("#training li:nth-child(1)", "TrainJob research/finetune-llama failing 1 of 2 pods ready for 3 h"),
+        (
+            "#training li:nth-child(1)",
+            "TrainJob research/finetune-llama failing 1 of 2 pods ready, 3 restarts for 3 h",
+        ),
         ("#training li:nth-child(1)", "31 %"),
         ("#training li:nth-child(1)", "container node ended: OOMKilled (exit code 137)"),
         ("#training li:nth-child(2)", "no node of 3 fits: Insufficient cpu (3) (and 3 more pods)"),

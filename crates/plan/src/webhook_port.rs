@@ -43,7 +43,8 @@ pub(crate) fn carried<'m>(manifest: Cow<'m, Value>, live: &Value, manager: &str)
 }
 
 /// Names the next port of its Service for each webhook where pods are `replaced`, and one that the Service still has
-/// for each; of `desired` the Services are looked at. A port that somebody else owns is left to them. Whether the intent names any now.
+/// for each; of `desired` the Services are looked at. A port that somebody else owns is left to them. Whether the intent
+/// names any now.
 pub(crate) fn turn(
     manifest: &mut Value,
     live: &Value,
@@ -83,7 +84,7 @@ pub(crate) fn replaces_pods(object: &ObjectKey, verb: &Verb, changes: &[FieldCha
         }
 }
 
-/// Whether a plan that was broken off may have replaced the pods of an object, and ended before it came to their webhooks:
+/// Whether a plan that was interrupted may have replaced the pods of an object, and ended before it came to their webhooks:
 /// where nothing says whether it did, a port that is turned once more costs a write.
 pub(crate) fn replaced_pods(last: Option<&DesiredObject>, object: &DesiredObject) -> bool {
     role(&object.key()) == Role::Workload

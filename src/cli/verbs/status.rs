@@ -281,11 +281,12 @@ fn train_jobs_text(jobs: &TrainJobs) -> String {
             format!("{}/{}", job.namespace, job.name),
             job.phase.word().to_owned(),
             format!("{}/{}", job.pods_ready, job.pods),
+            job.restarts.to_string(),
             job.progress.map(|percent| format!("{percent} %")).unwrap_or_default(),
             job.why.clone().unwrap_or_default(),
         ]
     });
-    text.push_str(&columns(&["TRAINJOB", "IS", "PODS", "PROGRESS", "WHY"], rows));
+    text.push_str(&columns(&["TRAINJOB", "IS", "PODS", "RESTARTS", "PROGRESS", "WHY"], rows));
     let unfinished: usize =
         jobs.count.iter().filter(|(phase, _)| **phase != Phase::Complete).map(|(_, count)| count).sum();
     if unfinished > jobs.unfinished.len() {

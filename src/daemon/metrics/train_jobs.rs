@@ -32,52 +32,65 @@ pub(crate) const PROGRESS: Definition<Gauge, 2> = Definition::gauge(
 )
 .unit(Unit::Ratio);
 
+/// Values of a metric, by its labels.
+type Rows<const LABELS: usize> = Vec<([String; LABELS], f64)>;
+
 /// Registers them: each scrape tells what was listed last.
 pub(super) fn register(
     metrics: &Metrics,
     store: &StatusStore,
     train_jobs: &OnDemand<Listed>,
 ) -> Result<(), MetricsError> {
-    let known = || {
-        let (store, train_jobs) = (store.clone(), train_jobs.clone());
-        move || known(&store, &train_jobs)
-    };
-    let jobs = known();
-    metrics.compute(&PHASES, move || {
-        let Some(jobs) = jobs() else { return Vec::new() };
-        let number = |phase| jobs.count.get(&phase).copied().unwrap_or_default();
-        training::Phase::ALL.map(|phase| ([phase.word().to_owned()], count(number(phase)))).into()
-    })?;
-    let jobs = known();
-    metrics.compute(&REASONS, move || {
-        let Some(jobs) = jobs() else { return Vec::new() };
-        let number = |reason| jobs.reasons.get(&reason).copied().unwrap_or_default();
-        Reason::ALL.map(|reason| ([reason.word().to_owned()], count(number(reason)))).into()
-    })?;
-    let jobs = known();
-    metrics.compute(&LONGEST, move || {
-        let Some(jobs) = jobs() else { return Vec::new() };
-        let waited = |since: Timestamp| Timestamp::now().duration_since(since).as_secs_f64().max(0.0);
-        vec![([], jobs.waiting_since.map(waited).unwrap_or_default())]
-    })?;
-    let jobs = known();
-    metrics.compute(&PROGRESS, move || {
-        let Some(jobs) = jobs() else { return Vec::new() };
-        let row = |(namespace, name, percent): &(String, String, u64)| {
-            let percent = u32::try_from(*percent).unwrap_or(100).min(100);
-            ([namespace.clone(), name.clone()], f64::from(percent) / 100.0)
-        };
-        jobs.progress.iter().map(row).collect()
-    })
+    metrics.compute(
+        &PHASES,
+        rows(store, train_jobs, |jobs| {
+            let number = |phase| jobs.count.get(&phase).copied().unwrap_or_default();
+            training::Phase::ALL.map(|phase| ([phase.word().to_owned()], count(number(phase)))).into()
+        }),
+    )?;
+    metrics.compute(
+        &REASONS,
+        rows(store, train_jobs, |jobs| {
+            let number = |reason| jobs.reasons.get(&reason).copied().unwrap_or_default();
+            Reason::ALL.map(|reason| ([reason.word().to_owned()], count(number(reason)))).into()
+        }),
+    )?;
+    metrics.compute(
+        &LONGEST,
+        rows(store, train_jobs, |jobs| {
+            let waited = |since: Timestamp| Timestamp::now().duration_since(since).as_secs_f64().max(0.0);
+            vec![([], jobs.waiting_since.map(waited).unwrap_or_default())]
+        }),
+    )?;
+    metrics.compute(
+        &PROGRESS,
+        rows(store, train_jobs, |jobs| {
+            let row = |(namespace, name, percent): &(String, String, u64)| {
+                let percent = u32::try_from(*percent).unwrap_or(100).min(100);
+                ([namespace.clone(), name.clone()], f64::from(percent) / 100.0)
+            };
+            jobs.progress.iter().map(row).collect()
+        }),
+    )
 }
 
-/// What is known of the TrainJobs; nothing where another daemon tells of them, or they could not be listed.
-fn known(store: &StatusStore, train_jobs: &OnDemand<Listed>) -> Option<TrainJobs> {
-    if !tells(store) {
-        return None;
+/// The rows of a metric, of what was listed last; none where another daemon tells of the TrainJobs, or they could not be
+/// listed.
+fn rows<const LABELS: usize>(
+    store: &StatusStore,
+    train_jobs: &OnDemand<Listed>,
+    of: impl Fn(&TrainJobs) -> Rows<LABELS> + Send + Sync + 'static,
+) -> impl Fn() -> Rows<LABELS> + Send + Sync + 'static {
+    let (store, train_jobs) = (store.clone(), train_jobs.clone());
+    move || {
+        let listed = train_jobs.last().filter(|_| tells(&store));
+        match listed.as_deref() {
+            Some(Ok(Some(jobs))) => of(jobs),
+            // Where the kind is not served, there are none.
+            Some(Ok(None)) => of(&TrainJobs::default()),
+            Some(Err(_)) | None => Vec::new(),
+        }
     }
-    // Where the kind is not served, there are none.
-    train_jobs.last()?.as_ref().as_ref().ok().map(|listed| listed.clone().unwrap_or_default())
 }
 
 /// Whether this daemon lists TrainJobs for those who scrape: it has its turn, and reaches the API server.

@@ -434,12 +434,13 @@ function trainingPart() {
   ];
 }
 
-function jobEntry({ namespace, name, phase, podsReady, pods, progress, remainingSeconds, since: began, why }) {
+function jobEntry({ namespace, name, phase, podsReady, pods, restarts, progress, remainingSeconds, since: began, why }) {
   const done = progress === undefined ? "" : `${progress} %`;
+  const again = restarts ? `, ${plural(restarts, "restart")}` : "";
   const left = remainingSeconds ? `, ${span(remainingSeconds * 1000)} left` : "";
   return h("li", { "data-tone": JOB_TONES[phase] ?? "idle" },
     row(titled({ kind: "TrainJob", namespace, name }), h("span", { class: "tag" }, phase)),
-    row(text(`${podsReady} of ${plural(pods, "pod")} ready`, true), began && ticking("time", null, () => `for ${since(Date.parse(began))}`)),
+    row(text(`${podsReady} of ${plural(pods, "pod")} ready${again}`, true), began && ticking("time", null, () => `for ${since(Date.parse(began))}`)),
     done && bar(progress, 100, `${name}: ${done}`),
     done && text(done + left, true),
     ...(why ?? "").split("; ").map((line) => line && text(line)));

@@ -148,12 +148,16 @@ fn text(job: &Value, detail: Option<&Detail>, printer: &Printer) -> String {
         std::iter::once(step.name.clone()).chain(counts).collect()
     });
     section(&mut text, &columns(&["STEP", "ACTIVE", "READY", "SUCCEEDED", "FAILED"], steps));
-    let pods =
-        detail.iter().flat_map(|detail| &detail.pods).map(|PodDetail { name, node, is_ready, why }| {
-            let ready = if *is_ready { "yes" } else { "no" };
-            vec![name.clone(), ready.to_owned(), node.clone(), why.clone().unwrap_or_default()]
-        });
-    section(&mut text, &columns(&["POD", "READY", "NODE", "WHY"], pods));
+    let pods = detail.iter().flat_map(|detail| &detail.pods).map(|pod| {
+        let PodDetail { name, node, is_ready, restarts, why } = pod;
+        let ready = if *is_ready { "yes" } else { "no" };
+        let restarts = match restarts {
+            (times, Some(end)) => format!("{times}, last {end}"),
+            (times, None) => times.to_string(),
+        };
+        vec![name.clone(), ready.to_owned(), restarts, node.clone(), why.clone().unwrap_or_default()]
+    });
+    section(&mut text, &columns(&["POD", "READY", "RESTARTS", "NODE", "WHY"], pods));
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
     let conditions = conditions.map(|condition| {
         let of = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
