@@ -171,6 +171,8 @@ struct Follow<'a> {
 #[derive(Default)]
 struct Seen {
     state: String,
+    /// How often its containers were started again; the log is that of the last start.
+    restarts: u64,
     log: String,
 }
 
@@ -234,6 +236,11 @@ impl<'a> Follow<'a> {
                 say(format_args!("    {name}: {state}"));
                 seen.state.clone_from(&state);
             }
+            let restarts = restarts(pod);
+            if restarts > seen.restarts {
+                say(format_args!("    {name}: restarted"));
+                (seen.restarts, seen.log) = (restarts, String::new());
+            }
             let arguments = ["logs", name, "--namespace", NAMESPACE, "--all-containers"];
             // A pod whose containers have not started has none, and one may go between the two requests.
             let Ok(output) = command::run(&mut self.scene.kubectl(&arguments)) else { continue };
@@ -270,6 +277,12 @@ fn state(pod: &Value) -> String {
         Some(reason) if phase == "Pending" => format!("{phase} ({reason})"),
         _ => phase.to_owned(),
     }
+}
+
+/// How often the containers of a pod were started again.
+fn restarts(pod: &Value) -> u64 {
+    let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    containers.filter_map(|container| container["restartCount"].as_u64()).sum()
 }
 
 #[cfg(test)]
