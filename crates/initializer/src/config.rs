@@ -1,6 +1,7 @@
 //! What an initializer is told by its environment. An empty variable is an unset one.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use trainerd_schema::Quantity;
 
@@ -160,6 +161,14 @@ impl Config {
                     "full or size",
                     &[("full", Verify::Full), ("size", Verify::Size)],
                 )?,
+                patience: Duration::from_secs(number(
+                    &set,
+                    "SOURCE_WAIT_SECONDS",
+                    300,
+                    0,
+                    86400,
+                    "0 to 86400 seconds",
+                )?),
             },
             shown: choice(
                 &set,

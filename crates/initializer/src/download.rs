@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -44,6 +45,8 @@ pub struct Limits {
     pub part_bytes: u64,
     /// How content is made sure of.
     pub verify: Verify,
+    /// How long a source is waited for that cannot be reached.
+    pub patience: Duration,
 }
 
 /// A download.
@@ -200,7 +203,7 @@ impl Download {
         let range = partial.range(number);
         let what = file.name.as_str();
         let mut written = Written { at: range.start, hasher: crc32fast::Hasher::new() };
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::new(self.limits.patience);
         loop {
             let before = written.at;
             let failure = match self.stream(file, partial, range.end, &mut written).await {

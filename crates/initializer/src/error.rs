@@ -64,6 +64,24 @@ pub enum Error {
         /// How.
         source: Cause,
     },
+    /// No connection: nobody listens there, or the name has no address. A server that is starting is so.
+    #[error("{what} cannot be reached")]
+    Unreachable {
+        /// What was asked for.
+        what: String,
+        /// Why.
+        source: Cause,
+    },
+    /// It could not be reached for as long as it is waited for.
+    #[error("{what} could not be reached for {seconds} s")]
+    Absent {
+        /// What was asked for.
+        what: String,
+        /// How long.
+        seconds: u64,
+        /// The last failure.
+        source: Box<Self>,
+    },
     /// Attempts are used up.
     #[error("{what} failed {attempts} times without getting on")]
     Exhausted {
@@ -149,7 +167,7 @@ impl Error {
     pub fn retry(&self) -> Option<Option<Duration>> {
         match self {
             Self::Busy { after, .. } => Some(*after),
-            Self::Interrupted { .. } => Some(None),
+            Self::Interrupted { .. } | Self::Unreachable { .. } => Some(None),
             _ => None,
         }
     }

@@ -58,9 +58,12 @@ fn fetch(error: &Error) -> Class {
         Error::Denied { .. } | Error::Gated(_) => Class::Denied,
         Error::NotFound { .. } | Error::NothingMatched { .. } => Class::NotFound,
         Error::Refused { .. } | Error::Name(_) | Error::Clash(..) | Error::Source { .. } => Class::Invalid,
-        Error::Busy { .. } | Error::Interrupted { .. } | Error::Exhausted { .. } | Error::Answer { .. } => {
-            Class::Network
-        }
+        Error::Busy { .. }
+        | Error::Interrupted { .. }
+        | Error::Unreachable { .. }
+        | Error::Absent { .. }
+        | Error::Exhausted { .. }
+        | Error::Answer { .. } => Class::Network,
         Error::Changed { .. } | Error::Digest { .. } => Class::Integrity,
         Error::Space { .. } | Error::Link(_) | Error::Disk { .. } => Class::Disk,
         Error::Task(_) => Class::Internal,
@@ -113,6 +116,9 @@ fn hint(error: &run::Error) -> Option<&'static str> {
             Error::Exhausted { .. } | Error::Busy { .. } | Error::Interrupted { .. } => {
                 "check the network; what was fetched is kept, and another attempt goes on from there"
             }
+            Error::Unreachable { .. } | Error::Absent { .. } => {
+                "check that it runs and that its address is right, or raise SOURCE_WAIT_SECONDS"
+            }
             Error::Changed { .. } => "fetch again: the files are listed anew",
             Error::Digest { .. } => {
                 "fetch again; if it stays, what is stored is damaged, and VERIFY=size accepts it as it is"
@@ -157,6 +163,7 @@ mod tests {
             (Error::NotFound { what: what(), why: what() }, 4),
             (Error::NothingMatched { uri: what(), listed: 1 }, 4),
             (Error::Busy { what: what(), status: 503, after: None }, 5),
+            (Error::Unreachable { what: what(), source: "refused".into() }, 5),
             (Error::Changed { what: what(), why: what() }, 6),
             (Error::Space { target: what(), needed: 2, free: 1 }, 7),
             (Error::Link("x".into()), 7),

@@ -1,6 +1,6 @@
 //! Attempts at requests, and the pauses between them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
@@ -14,40 +14,57 @@ const LONGEST_ASKED: Duration = Duration::from_mins(5);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(20));
 
 /// Counts failures in a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Attempts {
+    /// How long a server is waited for that is not there.
+    patience: Duration,
     failed: u32,
+    /// Since when it has not been there, and how often it was looked for.
+    absent: Option<(Instant, u32)>,
 }
 
 impl Attempts {
+    /// None so far. A server that cannot be reached may only be starting, and is waited for so long.
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, failed: 0, absent: None }
+    }
+
     /// Something was brought: what comes is counted anew.
     pub fn advanced(&mut self) {
-        self.failed = 0;
+        (self.failed, self.absent) = (0, None);
     }
 
     /// How long to wait after this failure, or the error that ends it. `draw` is from `[0, 1)`.
-    pub fn failed(&mut self, what: &str, error: Error, draw: f64) -> Result<Duration, Error> {
+    pub fn failed(&mut self, what: &str, error: Error, now: Instant, draw: f64) -> Result<Duration, Error> {
         let Some(asked) = error.retry() else { return Err(error) };
-        self.failed += 1;
-        if self.failed >= ATTEMPTS {
-            return Err(Error::Exhausted {
-                what: what.to_owned(),
-                attempts: self.failed,
-                source: Box::new(error),
-            });
+        if matches!(error, Error::Unreachable { .. }) {
+            let (since, times) = self.absent.unwrap_or((now, 0));
+            self.absent = Some((since, times + 1));
+            let waited = now.saturating_duration_since(since);
+            if waited >= self.patience {
+                let (what, seconds) = (what.to_owned(), waited.as_secs());
+                return Err(Error::Absent { what, seconds, source: Box::new(error) });
+            }
+        } else {
+            self.failed += 1;
+            if self.failed >= ATTEMPTS {
+                let (what, attempts) = (what.to_owned(), self.failed);
+                return Err(Error::Exhausted { what, attempts, source: Box::new(error) });
+            }
         }
-        let pause = (PAUSES.0 * 2_u32.saturating_pow(self.failed - 1)).min(PAUSES.1);
+        let before = self.failed + self.absent.map_or(0, |(_, times)| times) - 1;
+        let pause = (PAUSES.0 * 2_u32.saturating_pow(before)).min(PAUSES.1);
         // Those who failed together do not come back together.
         Ok(asked.unwrap_or_default().min(LONGEST_ASKED) + pause.mul_f64(f64::midpoint(1.0, draw)))
     }
 }
 
 /// Asks until there is an answer, or trying again is of no use.
-pub async fn answered<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T, Error>
+pub async fn answered<T, F>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::new(patience);
     loop {
         match ask().await {
             Ok(answer) => return Ok(answer),
@@ -59,8 +76,14 @@ where
 /// Waits after a failure, and says why.
 pub async fn pause(attempts: &mut Attempts, what: &str, error: Error) -> Result<(), Error> {
     let why = trainerd_causes::one_line(&error);
-    let pause = attempts.failed(what, error, fastrand::f64())?;
-    tracing::warn!("{what}: {why}; trying again in {:.1} s", pause.as_secs_f64());
+    let is_absent = matches!(error, Error::Unreachable { .. });
+    let pause = attempts.failed(what, error, Instant::now(), fastrand::f64())?;
+    let limit = if is_absent {
+        format!("; it is waited for, {} s at most", attempts.patience.as_secs())
+    } else {
+        String::new()
+    };
+    tracing::warn!("{what}: {why}; trying again in {:.1} s{limit}", pause.as_secs_f64());
     tokio::time::sleep(pause).await;
     Ok(())
 }
@@ -83,26 +106,61 @@ mod tests {
         Error::Busy { what: "x".into(), status: 503, after: after.map(Duration::from_secs) }
     }
 
+    fn unreachable() -> Error {
+        Error::Unreachable { what: "x".into(), source: crate::source::wire::cause("refused") }
+    }
+
     #[test]
     fn pauses_grow_and_the_tenth_failure_in_a_row_ends_it() {
-        let mut attempts = Attempts::default();
+        let (mut attempts, now) = (Attempts::new(Duration::ZERO), Instant::now());
         let pauses: Vec<u128> =
-            (0..9).map(|_| attempts.failed("x", busy(None), 0.999).unwrap().as_millis()).collect();
+            (0..9).map(|_| attempts.failed("x", busy(None), now, 0.999).unwrap().as_millis()).collect();
         assert_eq!(pauses[..4], [249, 499, 999, 1999]);
         assert!(pauses.iter().all(|pause| *pause <= 20_000));
-        let ended = attempts.failed("x", busy(None), 0.0).unwrap_err();
+        let ended = attempts.failed("x", busy(None), now, 0.0).unwrap_err();
         assert_eq!(ended.to_string(), "x failed 10 times without getting on");
         attempts.advanced();
-        assert!(attempts.failed("x", busy(None), 0.0).is_ok());
+        assert!(attempts.failed("x", busy(None), now, 0.0).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_waited_for_so_long_and_no_longer() {
+        let (mut attempts, begun) = (Attempts::new(Duration::from_secs(300)), Instant::now());
+        let mut now = begun;
+        let mut pauses = Vec::new();
+        let ended = loop {
+            match attempts.failed("x", unreachable(), now, 0.0) {
+                Ok(pause) => {
+                    now += pause;
+                    pauses.push(pause);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(pauses.len() > 20 && pauses.is_sorted(), "{pauses:?}");
+        let waited = (now - begun).as_secs();
+        assert!((300..=320).contains(&waited), "{waited}");
+        assert_eq!(ended.to_string(), format!("x could not be reached for {waited} s"));
+        // One that comes and goes is no endless wait either: what it answers counts, too.
+        let mut attempts = Attempts::new(Duration::from_secs(300));
+        let mut failures = 0;
+        while attempts.failed("x", unreachable(), begun, 0.0).is_ok()
+            && attempts.failed("x", busy(None), begun, 0.0).is_ok()
+        {
+            failures += 1;
+        }
+        assert_eq!(failures, ATTEMPTS - 1);
+        let mut impatient = Attempts::new(Duration::ZERO);
+        assert!(impatient.failed("x", unreachable(), begun, 0.0).is_err());
     }
 
     #[test]
     fn what_a_source_asks_for_is_kept_and_a_refusal_ends_it_at_once() {
-        let mut attempts = Attempts::default();
-        assert!(attempts.failed("x", busy(Some(7)), 0.0).unwrap() >= Duration::from_secs(7));
-        assert!(attempts.failed("x", busy(Some(7000)), 0.0).unwrap() < Duration::from_secs(302));
+        let (mut attempts, now) = (Attempts::new(Duration::ZERO), Instant::now());
+        assert!(attempts.failed("x", busy(Some(7)), now, 0.0).unwrap() >= Duration::from_secs(7));
+        assert!(attempts.failed("x", busy(Some(7000)), now, 0.0).unwrap() < Duration::from_secs(302));
         let denied = Error::Denied { what: "x".into(), why: "no".into() };
-        assert!(attempts.failed("x", denied, 0.0).is_err());
+        assert!(attempts.failed("x", denied, now, 0.0).is_err());
     }
 
     #[test]

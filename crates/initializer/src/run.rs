@@ -13,6 +13,7 @@ use crate::config::{self, Config, Lookup, S3};
 use crate::download::Download;
 use crate::progress::{Display, Progress};
 use crate::provision::{self, settings::Settings};
+use crate::retry;
 use crate::select::select;
 use crate::source::assume::AssumedRole;
 use crate::source::hub::Hub;
@@ -100,6 +101,7 @@ async fn source(config: &Config, lookup: Lookup<'_>) -> Result<Arc<dyn Source>, 
     let unusable =
         |source: crate::error::Cause| crate::error::Error::Source { uri: config.uri.clone(), source };
     let client = wire::client().map_err(|error| unusable(Box::new(error)))?;
+    let patience = config.limits.patience;
     Ok(match &config.location {
         Location::Hub { repository, revision } => Arc::new(Hub::new(
             client,
@@ -108,22 +110,26 @@ async fn source(config: &Config, lookup: Lookup<'_>) -> Result<Arc<dyn Source>, 
             repository.clone(),
             revision.clone(),
             config.hub.token.clone(),
+            patience,
         )),
         Location::Http { url, sha256, name } => {
-            Arc::new(Web::new(client, url.clone(), name.clone(), sha256.clone()))
+            Arc::new(Web::new(client, url.clone(), name.clone(), sha256.clone(), patience))
         }
         Location::File { path } => Arc::new(Local::new(path.clone())),
         Location::Store { store, url, prefix } => {
             let seen = Arc::new(Seen::default());
             let connector = Connector::new(client.clone(), Arc::clone(&seen));
             let opened = match store {
-                Store::S3 => s3(&config.s3, url, client, connector, lookup).await,
+                Store::S3 => {
+                    let region = region(config, url, &client, lookup).await?;
+                    s3(config, url, &region, client, connector, lookup)
+                }
                 Store::Gcs => gcs(url, connector),
                 Store::Azure => azure(url, connector),
             };
             let opened = opened.map_err(|error| unusable(Box::new(error)))?;
             let is_s3 = *store == Store::S3;
-            Arc::new(Objects::new(opened, seen, config.uri.clone(), prefix.clone(), is_s3))
+            Arc::new(Objects::new(opened, seen, config.uri.clone(), prefix.clone(), is_s3, patience))
         }
         // A cache has no files; it never comes here.
         Location::Cache { .. } => return Err(unusable(wire::cause("a cache has no files"))),
@@ -150,22 +156,25 @@ fn azure(url: &Url, connector: Connector) -> object_store::Result<Arc<dyn Object
     Ok(Arc::new(builder.with_retry(once()).with_http_connector(connector).build()?))
 }
 
-async fn s3(
-    s3: &S3,
+/// Where S3 is asked for, if not at AWS.
+fn endpoint(s3: &S3, lookup: Lookup<'_>) -> Option<String> {
+    let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+    s3.endpoint.clone().or_else(|| set("AWS_ENDPOINT_URL")).or_else(|| set("AWS_ENDPOINT"))
+}
+
+fn s3(
+    config: &Config,
     url: &Url,
+    region: &str,
     client: Client,
     connector: Connector,
     lookup: Lookup<'_>,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let (s3, patience) = (&config.s3, config.limits.patience);
     let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
-    let endpoint = s3.endpoint.clone().or_else(|| set("AWS_ENDPOINT_URL")).or_else(|| set("AWS_ENDPOINT"));
-    let bucket = url.host_str().unwrap_or_default();
-    let region = match s3.region.clone().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION")) {
-        Some(region) => region,
-        None => bucket_region(&client, endpoint.as_deref(), bucket).await,
-    };
+    let endpoint = endpoint(s3, lookup);
     let builder = || {
-        let builder = AmazonS3Builder::from_env().with_url(host(url)).with_region(&region).with_retry(once());
+        let builder = AmazonS3Builder::from_env().with_url(host(url)).with_region(region).with_retry(once());
         match &endpoint {
             Some(endpoint) => {
                 builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"))
@@ -190,8 +199,8 @@ async fn s3(
         set("AWS_ENDPOINT_URL_STS").unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com"));
     let service = Url::parse(&service)
         .map_err(|error| object_store::Error::Generic { store: "STS", source: Box::new(error) })?;
-    let role =
-        AssumedRole::new(client, service, region.clone(), role.clone(), Arc::clone(base.credentials()));
+    let base = Arc::clone(base.credentials());
+    let role = AssumedRole::new(client, service, region.to_owned(), role.clone(), base, patience);
     let assumed = builder().with_credentials(Arc::new(role)).with_http_connector(shared).build()?;
     Ok(Arc::new(assumed))
 }
@@ -209,14 +218,36 @@ impl object_store::client::HttpConnector for Shared {
     }
 }
 
-/// The region of a bucket: the service tells it to anybody, also with a refusal.
-async fn bucket_region(client: &Client, endpoint: Option<&str>, bucket: &str) -> String {
-    let address = match endpoint {
-        Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
-        None => format!("https://{bucket}.s3.amazonaws.com"),
+/// The region of a bucket, where nobody names one: the service tells it to anybody, also with a refusal.
+async fn region(
+    config: &Config,
+    url: &Url,
+    client: &Client,
+    lookup: Lookup<'_>,
+) -> Result<String, crate::error::Error> {
+    let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+    let given = config.s3.region.clone().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+    if let Some(region) = given {
+        return Ok(region);
+    }
+    let bucket = url.host_str().unwrap_or_default();
+    let answer = match endpoint(&config.s3, lookup) {
+        // A store that is not there yet is waited for: it may have a region that is not the default.
+        Some(endpoint) => {
+            let address = format!("{}/{bucket}", endpoint.trim_end_matches('/'));
+            let ask = || async {
+                match client.head(&address).send().await {
+                    // The store says better what is wrong with its endpoint.
+                    Err(error) if error.is_builder() => Ok(None),
+                    answer => answer.map(Some).map_err(|error| wire::interrupted(&config.uri, error)),
+                }
+            };
+            retry::answered(&config.uri, config.limits.patience, ask).await?
+        }
+        // In a network without that name, the default may be right.
+        None => client.head(format!("https://{bucket}.s3.amazonaws.com")).send().await.ok(),
     };
-    let answer = client.head(address).send().await.ok();
     let region =
         answer.as_ref().and_then(|answer| answer.headers().get("x-amz-bucket-region")?.to_str().ok());
-    region.unwrap_or(REGION).to_owned()
+    Ok(region.unwrap_or(REGION).to_owned())
 }

@@ -27,6 +27,7 @@ pub struct AssumedRole {
     region: String,
     role: String,
     base: AwsCredentialProvider,
+    patience: Duration,
     held: Mutex<Option<(Arc<AwsCredential>, Timestamp)>>,
 }
 
@@ -38,8 +39,9 @@ impl AssumedRole {
         region: String,
         role: String,
         base: AwsCredentialProvider,
+        patience: Duration,
     ) -> Self {
-        Self { client, endpoint, region, role, base, held: Mutex::default() }
+        Self { client, endpoint, region, role, base, patience, held: Mutex::default() }
     }
 
     async fn ask(&self) -> Result<(Arc<AwsCredential>, Timestamp), Error> {
@@ -92,7 +94,7 @@ impl CredentialProvider for AssumedRole {
             return Ok(Arc::clone(credential));
         }
         let what = format!("the role {}", self.role);
-        match retry::answered(&what, || self.ask()).await {
+        match retry::answered(&what, self.patience, || self.ask()).await {
             Ok((credential, end)) => {
                 *held = Some((Arc::clone(&credential), end));
                 Ok(credential)

@@ -1,6 +1,7 @@
 //! Repositories of the Hugging Face hub.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ pub struct Hub {
     repository: String,
     revision: String,
     token: Option<String>,
+    patience: Duration,
 }
 
 /// A revision's answer, as far as it is read.
@@ -68,10 +70,11 @@ impl Hub {
         repository: String,
         revision: Option<String>,
         token: Option<String>,
+        patience: Duration,
     ) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let revision = revision.unwrap_or_else(|| "main".to_owned());
-        Self { client, endpoint, kind, repository, revision, token }
+        Self { client, endpoint, kind, repository, revision, token, patience }
     }
 
     /// The address of something of the repository, of the interface for programs.
@@ -102,7 +105,7 @@ impl Hub {
         address: &str,
     ) -> Result<(T, Option<String>), Error> {
         let what = format!("{}@{}", self.repository, self.revision);
-        let (body, next) = retry::answered(&what, || self.body(&what, address)).await?;
+        let (body, next) = retry::answered(&what, self.patience, || self.body(&what, address)).await?;
         let value = serde_json::from_slice(&body)
             .map_err(|error| Error::Answer { what: what.clone(), why: error.to_string() })?;
         Ok((value, next))
@@ -202,7 +205,8 @@ mod tests {
     #[test]
     fn a_token_goes_to_no_other_server() {
         let client = Client::new();
-        let hub = Hub::new(client, "https://hub.test/", Kind::Model, "a/b".into(), None, Some("t".into()));
+        let (repository, token) = ("a/b".to_owned(), Some("t".to_owned()));
+        let hub = Hub::new(client, "https://hub.test/", Kind::Model, repository, None, token, Duration::ZERO);
         assert_eq!(hub.api("tree", "refs/pr/1"), "https://hub.test/api/models/a/b/tree/refs%2Fpr%2F1");
         assert!(hub.page(Some("https://hub.test/next".into())).is_ok());
         assert!(hub.page(Some("https://elsewhere.test/next".into())).is_err());

@@ -1,5 +1,6 @@
 //! Objects of S3, Google Cloud Storage and Azure Blob Storage.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::path::Path;
-use object_store::{ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{Attribute, ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use trainerd_causes::causes;
 
 use crate::digest::{Digest, is_hex};
@@ -20,6 +21,9 @@ use crate::error::Error;
 use crate::name::Name;
 use crate::retry;
 use crate::source::{Content, Listing, Remote, Source, wire};
+
+/// Empty objects that are asked about at the same time.
+const QUESTIONS: usize = 16;
 
 /// Bytes of a refusal that are read.
 const LONGEST_REFUSAL: usize = 4 << 10;
@@ -34,6 +38,8 @@ pub struct Objects {
     prefix: String,
     /// Whether ETags may be MD5 digests.
     is_s3: bool,
+    /// How long it is waited for where it is not there.
+    patience: Duration,
 }
 
 /// What headers say that the store's interface does not.
@@ -132,8 +138,9 @@ impl Objects {
         uri: String,
         prefix: String,
         is_s3: bool,
+        patience: Duration,
     ) -> Self {
-        Self { store, seen, uri, prefix, is_s3 }
+        Self { store, seen, uri, prefix, is_s3, patience }
     }
 
     fn path(&self, key: &str) -> Result<Path, Error> {
@@ -145,11 +152,56 @@ impl Objects {
         let prefix = self.path(&self.prefix)?;
         let listed = self.store.list((!self.prefix.is_empty()).then_some(&prefix));
         let objects: Vec<ObjectMeta> = listed.try_collect().await.map_err(failed)?;
-        if !objects.is_empty() || self.prefix.is_empty() {
-            return Ok(objects);
+        let is_empty = objects.is_empty();
+        // What is listed below the prefix and has its name is the prefix itself with a slash behind it: its marker.
+        let objects =
+            objects.into_iter().filter(|object| object.size > 0 || object.location != prefix).collect();
+        let files = self.files(objects).await?;
+        if !files.is_empty() || self.prefix.is_empty() {
+            return Ok(files);
         }
         // No folder, but perhaps an object.
-        Ok(vec![self.store.head(&prefix).await.map_err(failed)?])
+        match self.store.head(&prefix).await.map_err(failed) {
+            Ok(object) => Ok(vec![object]),
+            // A folder without files is no missing one.
+            Err(Error::NotFound { .. }) if !is_empty => Ok(files),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Without the markers of folders: empty objects that consoles and file systems on top of a store make, by the names
+    /// of folders. Listings of the store's interface leave out the slash that most of these names end in.
+    async fn files(&self, objects: Vec<ObjectMeta>) -> Result<Vec<ObjectMeta>, Error> {
+        let folders: HashSet<&str> =
+            objects.iter().flat_map(|object| folders(object.location.as_ref())).collect();
+        let is_doubtful =
+            |object: &ObjectMeta| object.size == 0 && !folders.contains(object.location.as_ref());
+        let doubtful: Vec<Path> = objects
+            .iter()
+            .filter(|object| is_doubtful(object))
+            .map(|object| object.location.clone())
+            .collect();
+        let asked = futures::stream::iter(doubtful).map(|path| async move {
+            let is_marker = self.is_marker(&path).await?;
+            Ok::<_, Error>((!is_marker).then_some(path))
+        });
+        let empty: Vec<Option<Path>> = asked.buffer_unordered(QUESTIONS).try_collect().await?;
+        let empty: HashSet<Path> = empty.into_iter().flatten().collect();
+        Ok(objects.into_iter().filter(|object| object.size > 0 || empty.contains(&object.location)).collect())
+    }
+
+    /// Whether an empty object stands for a folder: it cannot be found by the name without the slash, or says so (those
+    /// of Azure have none).
+    async fn is_marker(&self, path: &Path) -> Result<bool, Error> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(path, options).await.map_err(|error| meaning(path.as_ref(), error)) {
+            Ok(found) => {
+                let said = found.attributes.get(&Attribute::Metadata("hdi_isfolder".into()));
+                Ok(said.is_some_and(|said| said.eq_ignore_ascii_case("true")))
+            }
+            Err(Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     fn remote(&self, object: ObjectMeta) -> Result<Remote, Error> {
@@ -176,12 +228,9 @@ fn quoted(etag: &str) -> String {
     if etag.ends_with('"') { etag.to_owned() } else { format!("\"{etag}\"") }
 }
 
-/// Objects without content that stand for folders of others are no files.
-fn without_folders(files: Vec<Remote>) -> Vec<Remote> {
-    let folders: std::collections::HashSet<String> =
-        files.iter().flat_map(|file| file.name.folders().map(str::to_owned)).collect();
-    let is_file = |file: &Remote| file.size != Some(0) || !folders.contains(file.name.as_str());
-    files.into_iter().filter(is_file).collect()
+/// The folders that a key is in.
+fn folders(key: &str) -> impl Iterator<Item = &str> {
+    key.match_indices('/').map(|(at, _)| &key[..at])
 }
 
 /// What a store's error means for us.
@@ -212,7 +261,7 @@ fn meaning(what: &str, error: object_store::Error) -> Error {
             Error::Denied { what, why: first_line(&source.to_string()) }
         }
         error if find::<HttpError>(&error).is_some() || find::<std::io::Error>(&error).is_some() => {
-            Error::Interrupted { what, source: Box::new(error) }
+            wire::unanswered(what, Box::new(error))
         }
         error => Error::Source { uri: what, source: Box::new(error) },
     }
@@ -232,10 +281,10 @@ fn first_line(text: &str) -> String {
 #[async_trait]
 impl Source for Objects {
     async fn list(&self) -> Result<Listing, Error> {
-        let objects = retry::answered(&self.uri, || self.objects()).await?;
+        let objects = retry::answered(&self.uri, self.patience, || self.objects()).await?;
         let files: Result<Vec<Remote>, Error> =
             objects.into_iter().map(|object| self.remote(object)).collect();
-        Ok(Listing { files: without_folders(files?), commit: None })
+        Ok(Listing { files: files?, commit: None })
     }
 
     async fn read(&self, file: &Remote, range: Range<u64>) -> Result<Content, Error> {
@@ -274,7 +323,8 @@ mod tests {
         for (key, content) in keys {
             store.put(&Path::from(*key), (*content).to_owned().into()).await.unwrap();
         }
-        let objects = Objects::new(Arc::new(store), Arc::default(), "s3://b".into(), prefix.to_owned(), true);
+        let (seen, uri, prefix) = (Arc::default(), "s3://b".into(), prefix.to_owned());
+        let objects = Objects::new(Arc::new(store), seen, uri, prefix, true, Duration::ZERO);
         match objects.list().await {
             Ok(listing) => listing.files.into_iter().map(|file| file.name.to_string()).collect(),
             Err(error) => vec![error.to_string()],
@@ -285,6 +335,12 @@ mod tests {
     fn an_etag_is_the_same_with_and_without_its_quotes() {
         assert_eq!(quoted("0x8D"), quoted("\"0x8D\""));
         assert_eq!(quoted("W/\"x\""), "W/\"x\"");
+    }
+
+    #[test]
+    fn a_key_is_in_its_folders() {
+        assert_eq!(folders("a/b c/d").collect::<Vec<_>>(), ["a", "a/b c"]);
+        assert_eq!(folders("a").count(), 0);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! One file of a web server.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, IF_MATCH, LAST_MODIFIED, RANGE};
@@ -22,13 +23,14 @@ pub struct Web {
     shown: String,
     name: String,
     sha256: Option<String>,
+    patience: Duration,
 }
 
 impl Web {
     /// The file at a URL, with its digest where the user knows it.
-    pub fn new(client: Client, url: Url, name: String, sha256: Option<String>) -> Self {
+    pub fn new(client: Client, url: Url, name: String, sha256: Option<String>, patience: Duration) -> Self {
         let shown = crate::uri::shown(url.as_str());
-        Self { client, url, shown, name, sha256 }
+        Self { client, url, shown, name, sha256, patience }
     }
 
     async fn describe(&self) -> Result<Listing, Error> {
@@ -78,7 +80,7 @@ fn version(headers: &HeaderMap) -> Option<String> {
 #[async_trait]
 impl Source for Web {
     async fn list(&self) -> Result<Listing, Error> {
-        retry::answered(&self.shown, || self.describe()).await
+        retry::answered(&self.shown, self.patience, || self.describe()).await
     }
 
     async fn read(&self, file: &Remote, range: Range<u64>) -> Result<Content, Error> {

@@ -1,10 +1,12 @@
 //! One HTTP client, and what its answers mean.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
 use reqwest::{Client, Response};
+use trainerd_causes::causes;
 
 use crate::error::{Cause, Error};
 use crate::retry;
@@ -30,7 +32,23 @@ pub fn client() -> Result<Client, reqwest::Error> {
 
 /// A request that got no answer. The URL may hold a signature, and is not shown.
 pub fn interrupted(what: &str, error: reqwest::Error) -> Error {
-    Error::Interrupted { what: what.to_owned(), source: Box::new(error.without_url()) }
+    unanswered(what.to_owned(), Box::new(error.without_url()))
+}
+
+/// As [`interrupted`], of any cause: whether there was a connection at all makes the difference.
+pub fn unanswered(what: String, source: Cause) -> Error {
+    let has = |is: fn(&(dyn std::error::Error + 'static)) -> bool| causes(&*source).any(is);
+    let is_connect =
+        has(|cause| cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect));
+    // Somebody is there, and speaks no TLS, or has a certificate that nobody trusts.
+    let is_tls = has(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::InvalidData)
+    });
+    if is_connect && !is_tls {
+        Error::Unreachable { what, source }
+    } else {
+        Error::Interrupted { what, source }
+    }
 }
 
 /// Whether an answer with this status may be another one later.

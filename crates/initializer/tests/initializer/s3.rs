@@ -10,14 +10,25 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::line::{Faults, Line};
-use crate::loopback::{noise, run, said, wrong};
+use crate::loopback::{command, noise, run, said, wrong};
 use bytes::Bytes;
-use object_store::aws::AmazonS3Builder;
+use http::{Request, header};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer};
+use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload, WriteMultipart};
 
 const KEY: &str = "loopback";
 const SECRET: &str = "loopback-sesame";
+
+/// The server, where it is named.
+fn program() -> Option<PathBuf> {
+    let program = std::env::var_os("TRAINERD_S3_SERVER").map(PathBuf::from);
+    if program.is_none() {
+        eprintln!("skipped: TRAINERD_S3_SERVER names no versitygw");
+    }
+    program
+}
 
 /// A gateway and what it keeps.
 struct Gateway {
@@ -29,13 +40,14 @@ struct Gateway {
 impl Gateway {
     /// Started, with a bucket of these objects; `None` where no program is named.
     fn start(objects: &BTreeMap<String, Bytes>) -> Option<Self> {
-        let Some(program) = std::env::var_os("TRAINERD_S3_SERVER").map(PathBuf::from) else {
-            eprintln!("skipped: TRAINERD_S3_SERVER names no versitygw");
-            return None;
-        };
+        let program = program()?;
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Some(Self::start_at(program, address, objects))
+    }
+
+    fn start_at(program: PathBuf, address: SocketAddr, objects: &BTreeMap<String, Bytes>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bucket")).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(program)
             .args(["--access", KEY, "--secret", SECRET, "--port", &address.to_string(), "--quiet", "posix"])
             .arg(folder.path())
@@ -48,11 +60,11 @@ impl Gateway {
         }
         let gateway = Self { child, address, folder };
         gateway.put(objects);
-        Some(gateway)
+        gateway
     }
 
-    fn put(&self, objects: &BTreeMap<String, Bytes>) {
-        let store = AmazonS3Builder::new()
+    fn store(&self) -> AmazonS3 {
+        AmazonS3Builder::new()
             .with_bucket_name("bucket")
             .with_endpoint(format!("http://{}", self.address))
             .with_allow_http(true)
@@ -60,7 +72,27 @@ impl Gateway {
             .with_access_key_id(KEY)
             .with_secret_access_key(SECRET)
             .build()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Makes what consoles make when they are asked for a folder: an empty object whose key ends in a slash.
+    fn put_folder(&self, key: &str) {
+        let (store, url) = (self.store(), format!("http://{}/bucket/{key}/", self.address));
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let credential = store.credentials().get_credential().await.unwrap();
+            let mut request: HttpRequest = Request::put(&url)
+                .header(header::CONTENT_LENGTH, "0")
+                .body(HttpRequestBody::empty())
+                .unwrap();
+            AwsAuthorizer::new(&credential, "s3", "us-east-1").authorize(&mut request, None);
+            let headers = request.into_parts().0.headers;
+            let made = reqwest::Client::new().put(url).headers(headers).send().await.unwrap();
+            assert!(made.status().is_success(), "{key}: {}", made.status());
+        });
+    }
+
+    fn put(&self, objects: &BTreeMap<String, Bytes>) {
+        let store = self.store();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             for (key, content) in objects {
@@ -129,6 +161,69 @@ fn a_prefix_comes_whole_over_a_line_that_breaks() {
     let total: usize = below(&objects()).values().map(Bytes::len).sum();
     let brought = line.brought.load(Ordering::Relaxed);
     assert!(brought < total as u64 * 5 / 4, "{brought} of {total}");
+}
+
+#[test]
+fn a_store_that_is_not_there_yet_is_waited_for() {
+    let Some(program) = program() else { return };
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (target, endpoint) = (tempfile::tempdir().unwrap(), format!("http://{address}"));
+    let initializer = command("dataset", target.path(), &variables(&endpoint)).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let objects = objects();
+    let gateway = Gateway::start_at(program, address, &objects);
+    let output = initializer.wait_with_output().unwrap();
+    drop(gateway);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(wrong(target.path(), &below(&objects), true), Vec::<String>::new());
+    let waited = said(&output);
+    assert!(waited.contains("s3://bucket/data cannot be reached"), "{waited}");
+    assert!(waited.contains("it is waited for, 300 s at most"), "{waited}");
+}
+
+#[test]
+fn a_store_that_never_comes_is_waited_for_as_long_as_is_told() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (refusing, nowhere) = (format!("http://{address}"), "http://store.invalid:9000".to_owned());
+    for (endpoint, region) in [(&refusing, "here"), (&refusing, ""), (&nowhere, "here"), (&nowhere, "")] {
+        let target = tempfile::tempdir().unwrap();
+        let mut variables = variables(endpoint);
+        variables.extend([("SOURCE_WAIT_SECONDS", "2"), ("REGION", region)]);
+        let output = run("dataset", target.path(), &variables);
+        assert_eq!(output.status.code(), Some(5), "{endpoint}: {}", said(&output));
+        let last = said(&output).lines().last().unwrap_or_default().to_owned();
+        assert!(last.contains("s3://bucket/data could not be reached for "), "{last}");
+        assert!(last.contains("raise SOURCE_WAIT_SECONDS"), "{last}");
+    }
+}
+
+#[test]
+fn markers_of_folders_become_no_files() {
+    let Some(gateway) = Gateway::start(&objects()) else { return };
+    for folder in ["data", "data/d0", "data/none", "data/none/below", "hollow", "hollow/none"] {
+        gateway.put_folder(folder);
+    }
+    let endpoint = format!("http://{}", gateway.address);
+    let fetch = |uri: &'static str| {
+        let target = tempfile::tempdir().unwrap();
+        let mut variables = variables(&endpoint);
+        variables.push(("STORAGE_URI", uri));
+        (run("dataset", target.path(), &variables), target)
+    };
+    // The empty object that is a file stays one.
+    for (uri, content) in [("s3://bucket/data", below(&objects())), ("s3://bucket", objects())] {
+        let (output, target) = fetch(uri);
+        assert!(output.status.success(), "{uri}: {}", said(&output));
+        assert_eq!(wrong(target.path(), &content, true), Vec::<String>::new(), "{uri}");
+        for folder in ["none", "data/none", "hollow"] {
+            assert!(!target.path().join(folder).exists(), "{uri}: {folder}");
+        }
+    }
+    for uri in ["s3://bucket/hollow", "s3://bucket/hollow/none", "s3://bucket/data/none/"] {
+        let (output, _) = fetch(uri);
+        assert_eq!(output.status.code(), Some(4), "{uri}: {}", said(&output));
+        assert!(said(&output).contains("it has no files"), "{uri}: {}", said(&output));
+    }
 }
 
 #[test]
