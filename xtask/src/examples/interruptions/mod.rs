@@ -100,6 +100,7 @@ fn without_kubelet(home: &Home, scene: &Scene, name: &Name) -> Result<String, Er
 fn rebooted(home: &Home, scene: &Scene, name: &Name) -> Result<String, Error> {
     let training = Training::begin(scene, "rebooted-example", 30, &[])?;
     cluster::reboot(home, name)?;
+    training.until_told("running, 1 of 1 pods, 1 restarts")?;
     let took = training.until_complete("resumed=")?;
     Ok(format!("node restarted: resumed from its checkpoint, Complete {:.0} s later", took.as_secs_f32()))
 }

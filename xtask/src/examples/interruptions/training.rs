@@ -61,10 +61,11 @@ impl<'a> Training<'a> {
             let own = jobs.find(|job| job["namespace"] == NAMESPACE && job["name"] == self.name);
             let own = own.unwrap_or(&Value::Null);
             let line = format!(
-                "{}, {} of {} pods: {}",
+                "{}, {} of {} pods, {} restarts: {}",
                 own["phase"].as_str().unwrap_or_default(),
                 own["podsReady"],
                 own["pods"],
+                own["restarts"].as_u64().unwrap_or_default(),
                 own["why"].as_str().unwrap_or("-")
             );
             if line != last {
