@@ -224,11 +224,7 @@ impl Download {
             }
         }
         let (own, checksum) = (Arc::clone(partial), written.hasher.finalize());
-        blocking(move || {
-            own.written(number, checksum)?;
-            own.flush()
-        })
-        .await
+        blocking(move || own.written(number, checksum)).await
     }
 
     /// Writes what one answer brings.
@@ -262,6 +258,7 @@ impl Download {
                     for piece in &pieces {
                         hasher.update(piece);
                     }
+                    own.flush()?;
                     Ok(hasher)
                 })
                 .await?;

@@ -10,6 +10,7 @@ use std::io::{IoSlice, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use crate::target::Target;
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 1 << 20;
+
+/// Bytes that are brought to the disk at a time, at least: each time costs the file system a commit.
+const FLUSHED: u64 = 16 << 20;
 
 /// The first line of a journal: which content its parts are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,8 @@ pub struct Partial {
     path: PathBuf,
     journal_path: PathBuf,
     journal: Mutex<Option<File>>,
+    /// Bytes that may not be on the disk yet.
+    unflushed: AtomicU64,
     flushing: Mutex<()>,
     size: Option<u64>,
     part_bytes: u64,
@@ -71,6 +77,7 @@ impl Partial {
             path,
             journal_path,
             journal: Mutex::default(),
+            unflushed: AtomicU64::default(),
             flushing: Mutex::default(),
             size: remote.size,
             part_bytes,
@@ -175,15 +182,20 @@ impl Partial {
             };
             let written = written.map_err(Error::disk("write to", &self.path))?;
             at += written as u64;
+            self.unflushed.fetch_add(written as u64, Ordering::Relaxed);
             IoSlice::advance_slices(&mut rest, written);
         }
         Ok(())
     }
 
-    /// Brings what was written to the disk while other parts still come, so that little is left at the end. One of those
-    /// who ask does it; the others go on.
+    /// Brings what was written to the disk while more still comes, so that the disk is never idle and little is left at
+    /// the end. One of those who ask does it; the others go on.
     pub fn flush(&self) -> Result<(), Error> {
+        if self.unflushed.load(Ordering::Relaxed) < FLUSHED {
+            return Ok(());
+        }
         let Ok(_turn) = self.flushing.try_lock() else { return Ok(()) };
+        self.unflushed.store(0, Ordering::Relaxed);
         self.file.sync_data().map_err(Error::disk("write to", &self.path))
     }
 
