@@ -9,8 +9,8 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 
 use crate::arrow::{
-    ArrowError, CompressionContext, DictionaryTracker, IpcDataGenerator, IpcWriteOptions, RecordBatch,
-    Schema, SchemaRef,
+    Array as _, ArrayRef, ArrowError, CompressionContext, DataType, DictionaryTracker, IpcDataGenerator,
+    IpcWriteOptions, RecordBatch, Schema, SchemaRef,
 };
 
 /// Most rows of a frame.
@@ -75,11 +75,32 @@ pub fn encode(batch: &RecordBatch, most_bytes: usize) -> Result<Vec<Frame>, Arro
     let mut frames = Vec::new();
     let mut first = 0;
     while first < batch.num_rows() {
-        let rows = MOST_ROWS.min(batch.num_rows() - first);
+        let rows = fitting(&batch.slice(first, MOST_ROWS.min(batch.num_rows() - first)), most_bytes);
         split(&batch.slice(first, rows), most_bytes, &mut frames)?;
         first += rows;
     }
     Ok(frames)
+}
+
+/// How many of the first rows fit into a frame, about: what is encoded only to be seen too large is encoded twice.
+fn fitting(batch: &RecordBatch, most_bytes: usize) -> usize {
+    if !batch.schema().fields().iter().all(|field| is_sliced(field.data_type())) {
+        return batch.num_rows();
+    }
+    let column = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default();
+    let bytes: usize = batch.columns().iter().map(column).sum();
+    // Buffers are padded, and a frame says where they are.
+    let parts = (bytes + bytes / 64).div_ceil(most_bytes.max(1)).max(1);
+    batch.num_rows().div_ceil(parts)
+}
+
+/// Whether a slice of an array has slices of all that is in it. Those of lists keep all values.
+fn is_sliced(kind: &DataType) -> bool {
+    match kind {
+        DataType::Struct(fields) => fields.iter().all(|field| is_sliced(field.data_type())),
+        DataType::FixedSizeList(item, _) => is_sliced(item.data_type()),
+        kind => !kind.is_nested(),
+    }
 }
 
 fn split(batch: &RecordBatch, most_bytes: usize, frames: &mut Vec<Frame>) -> Result<(), ArrowError> {
@@ -132,7 +153,7 @@ fn exact(bytes: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arrow::{DataType, Field, StringArray, UInt64Array};
+    use crate::arrow::{Field, Int32Array, ListArray, StringArray, UInt64Array, types::Int32Type};
 
     fn batch(rows: u64) -> RecordBatch {
         let schema = Schema::new(vec![
@@ -156,6 +177,24 @@ mod tests {
         let decoded: Vec<_> = frames.iter().map(|frame| frame.decode(&whole.schema()).unwrap()).collect();
         assert_eq!(crate::arrow::concat_batches(&whole.schema(), &decoded).unwrap(), whole);
         assert_eq!(frames.iter().map(Frame::rows).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn what_fits_into_a_frame_is_known_before_it_is_encoded() {
+        let whole = batch(10_000);
+        for (first, rows) in [(0, 10_000), (9_000, 1_000), (17, 5_000)] {
+            let slice = whole.slice(first, rows);
+            let fitting = fitting(&slice, 16 << 10);
+            let size = encode_one(&slice.slice(0, fitting)).unwrap().size();
+            assert!((12 << 10..=16 << 10).contains(&size), "{size} bytes of {fitting} rows");
+        }
+        let lists =
+            ListArray::from_iter_primitive::<Int32Type, _, _>((0..900).map(|row| Some(vec![Some(row); 9])));
+        let numbers = Int32Array::from_iter_values(0..900);
+        let columns: [(&str, ArrayRef); 2] = [("l", Arc::new(lists)), ("n", Arc::new(numbers))];
+        let lists = RecordBatch::try_from_iter(columns).unwrap();
+        let frames = encode(&lists, 8 << 10).unwrap();
+        assert!(frames.len() < 15 && frames.iter().all(|frame| frame.size() <= 8 << 10), "{}", frames.len());
     }
 
     #[test]
