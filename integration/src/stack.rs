@@ -1,6 +1,7 @@
 //! What the tests know of an installation: where it is, what it is made of, what it writes down of itself.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -117,6 +118,20 @@ impl TestCluster {
         let lease = self.get(&lease(), NAMESPACE, RECORD)?;
         let holder = lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned));
         Ok(holder.filter(|holder| !holder.is_empty()))
+    }
+
+    /// As [`Self::has_image`], where a node that has just started may not have told of its images yet.
+    pub fn comes_to_have_image(&self, image: &str) -> Result<bool, Error> {
+        let start = Instant::now();
+        // A kubelet tells of them every ten seconds.
+        let bound = if self.is_local() { Duration::ZERO } else { Duration::from_secs(30) };
+        while !self.has_image(image)? {
+            if start.elapsed() >= bound {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Ok(true)
     }
 
     /// Whether a node has that image already; the stand-in's have none.

@@ -40,7 +40,7 @@ impl World {
     /// The stack with that reconciler.
     fn with(reconciler: &str) -> Result<Option<Self>> {
         let cluster = TestCluster::take()?;
-        if !cluster.has_image(TRAINERD)? {
+        if !cluster.comes_to_have_image(TRAINERD)? {
             println!("skipped: it needs a node that has the image {TRAINERD}");
             return Ok(None);
         }
