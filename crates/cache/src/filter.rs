@@ -4,10 +4,13 @@
 //! are numbers, `'text'`, `true`, `false`, `date '…'` and `timestamp '…'`. Logic has three values, and what is
 //! unknown is not selected. A column in double quotes may have any name.
 
+mod bounds;
 mod parse;
 mod select;
 
+pub use bounds::Bounds;
 pub use select::Selector;
+pub(crate) use select::scalar;
 
 /// A filter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +53,20 @@ pub enum Comparison {
     Greater,
     /// `>=`
     GreaterOrEqual,
+}
+
+impl Comparison {
+    /// True of the values that this one is false of.
+    pub(crate) fn opposite(self) -> Self {
+        match self {
+            Self::Equal => Self::NotEqual,
+            Self::NotEqual => Self::Equal,
+            Self::Less => Self::GreaterOrEqual,
+            Self::LessOrEqual => Self::Greater,
+            Self::Greater => Self::LessOrEqual,
+            Self::GreaterOrEqual => Self::Less,
+        }
+    }
 }
 
 /// A constant.

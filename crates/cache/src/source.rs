@@ -3,15 +3,18 @@
 //! A source is *pinned* when it is opened: what it was then is what is read, or reading fails. Data of two states is
 //! never mixed.
 
+mod counting;
 mod directory;
 mod filtered;
 mod iceberg;
 mod pinned;
 mod projection;
+mod statistics;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+pub use counting::Counting;
 pub use projection::select;
 
 use async_trait::async_trait;
@@ -215,12 +218,22 @@ impl std::fmt::Debug for Dataset {
 /// Opens and pins the source of a configuration, for so many workers. Units whose rows another process has counted
 /// already are `known`; without them they are counted by reading.
 pub async fn open(config: &Config, stores: &Stores, workers: u32, known: &[Unit]) -> Result<Dataset, Error> {
+    open_counting(config, stores, workers, (known, &Counting::default())).await
+}
+
+/// As [`open`]; tells how far counting is.
+pub async fn open_counting(
+    config: &Config,
+    stores: &Stores,
+    workers: u32,
+    counts: (&[Unit], &Counting),
+) -> Result<Dataset, Error> {
     match &config.source {
         config::Source::Directory { uri, format, digest } => {
-            directory::open(config, stores, workers, uri, *format, digest.as_deref(), known).await
+            directory::open(config, stores, workers, uri, *format, digest.as_deref(), counts).await
         }
         config::Source::Iceberg { at, schema, table, snapshot } => {
-            iceberg::open(config, stores, workers, at, (schema, table), *snapshot, known).await
+            iceberg::open(config, stores, workers, at, (schema, table), *snapshot, counts).await
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Stores {
     /// Options of the clouds, from their usual variables.
     options: Arc<Vec<(String, String)>>,
     policy: RequestPolicy,
+    /// Of S3, where others than those of the options are used.
+    amazon: Option<AwsCredentialProvider>,
     open: Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>,
     meters: Option<Arc<Meters>>,
 }
@@ -78,7 +80,19 @@ impl Stores {
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
             .collect();
         options.push(("timeout".to_owned(), format!("{}s", policy.timeout.as_secs())));
-        Self { options: Arc::new(options), policy, open: Arc::default(), meters: None }
+        Self { options: Arc::new(options), policy, amazon: None, open: Arc::default(), meters: None }
+    }
+
+    /// The same stores with other credentials of S3, and these options beside the others.
+    #[must_use]
+    pub fn with_amazon(
+        &self,
+        options: impl IntoIterator<Item = (String, String)>,
+        credentials: AwsCredentialProvider,
+    ) -> Self {
+        let options = self.options.iter().cloned().chain(options).collect();
+        let (policy, meters) = (self.policy, self.meters.clone());
+        Self { options: Arc::new(options), policy, amazon: Some(credentials), open: Arc::default(), meters }
     }
 
     /// Counts requests there.
@@ -156,7 +170,13 @@ impl Stores {
             }};
         }
         match scheme {
-            ObjectStoreScheme::AmazonS3 => remote!(AmazonS3Builder::new().with_url(url.as_str())),
+            ObjectStoreScheme::AmazonS3 => {
+                let builder = AmazonS3Builder::new().with_url(url.as_str());
+                match &self.amazon {
+                    Some(credentials) => remote!(builder.with_credentials(Arc::clone(credentials))),
+                    None => remote!(builder),
+                }
+            }
             ObjectStoreScheme::GoogleCloudStorage => {
                 remote!(GoogleCloudStorageBuilder::new().with_url(url.as_str()))
             }

@@ -17,7 +17,7 @@ pub struct Selector {
 }
 
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     Compare(String, Comparison, Scalar<ArrayRef>),
     Any(String, Vec<Scalar<ArrayRef>>),
     IsNull(String),
@@ -34,9 +34,17 @@ impl Selector {
 
     /// The rows that are selected.
     pub fn select(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let selected = self.step.evaluate(batch)?;
         // What is unknown is not selected.
-        filter_record_batch(batch, &selected)
+        filter_record_batch(batch, &self.mask(batch)?)
+    }
+
+    /// Which rows are selected: true, as false and unknown are not.
+    pub fn mask(&self, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+        self.step.evaluate(batch)
+    }
+
+    pub(super) fn step(&self) -> &Step {
+        &self.step
     }
 }
 
@@ -58,7 +66,7 @@ fn step(filter: &Filter, schema: &Schema) -> Result<Step, Error> {
 }
 
 /// The literal as a value of the column's type; an error where the type has no such value.
-fn scalar(column: &str, literal: &Literal, schema: &Schema) -> Result<Scalar<ArrayRef>, Error> {
+pub(crate) fn scalar(column: &str, literal: &Literal, schema: &Schema) -> Result<Scalar<ArrayRef>, Error> {
     let of = schema.field_with_name(column).map_or(&DataType::Null, |field| field.data_type());
     let wrong =
         || Error::Type { column: column.to_owned(), of: of.to_string(), literal: literal.to_string() };
@@ -106,7 +114,7 @@ impl Step {
     }
 }
 
-fn compare(
+pub(super) fn compare(
     comparison: Comparison,
     values: &ArrayRef,
     literal: &Scalar<ArrayRef>,

@@ -8,14 +8,17 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use sha2::{Digest as _, Sha256};
 
 use super::filtered::{self, Filtered};
 use super::pinned::Pinned;
-use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows};
+use super::statistics;
+use super::{
+    Batches, Counting, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows,
+};
 use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Format};
 use crate::plan::{Origin, Plan, Unit};
@@ -49,7 +52,7 @@ pub(super) async fn open(
     uri: &str,
     format: Option<Format>,
     digest: Option<&str>,
-    known: &[Unit],
+    counts: (&[Unit], &Counting),
 ) -> Result<Dataset, Error> {
     let shown = store::shown_text(uri);
     let (store, path) = stores.open(uri)?;
@@ -82,7 +85,7 @@ pub(super) async fn open(
             let reader = Arc::clone(&reader);
             async move { reader.count(&unit).await }
         };
-        filtered::counted(units, known, config.load_concurrency, count).await?
+        filtered::counted(units, counts, config.load_concurrency, count).await?
     } else {
         units
     };
@@ -250,13 +253,21 @@ impl Reader {
         let file =
             self.files.get(&unit.path).ok_or_else(|| Error::Changed(format!("{} is gone", unit.path)))?;
         match file.format {
-            Format::Parquet => read_parquet(file, unit, schema, from),
+            Format::Parquet => read_parquet(file, unit, schema, from, self.filtered.as_ref()),
             Format::Arrow => read_arrow(file, unit, schema, from).await,
         }
     }
 }
 
-fn read_parquet(file: &File, unit: &Unit, schema: &SchemaRef, from: u64) -> Result<Batches, Error> {
+/// Rows of a unit from this one on. Of those that the filter does not select, row groups are not read where their
+/// statistics tell, and columns not where those of the filter tell.
+fn read_parquet(
+    file: &File,
+    unit: &Unit,
+    schema: &SchemaRef,
+    from: u64,
+    filtered: Option<&Filtered>,
+) -> Result<Batches, Error> {
     let path = unit.path.clone();
     let failed = |source| Error::Parquet { path: path.clone(), source };
     let Some(footer) = &file.footer else { return Err(Error::Changed(format!("{path} has no footer"))) };
@@ -265,12 +276,30 @@ fn read_parquet(file: &File, unit: &Unit, schema: &SchemaRef, from: u64) -> Resu
     let options = ArrowReaderOptions::new().with_schema(Arc::clone(&decoded));
     let metadata = ArrowReaderMetadata::try_new(Arc::clone(footer), options).map_err(failed)?;
     let mask = projection_mask(&decoded, schema, footer);
+    let groups = match unit.row_group.map(usize::try_from) {
+        Some(number) => vec![number.unwrap_or(usize::MAX)],
+        None => (0..footer.num_row_groups()).collect(),
+    };
+    let groups: Vec<usize> = match filtered {
+        Some(filtered) => groups
+            .into_iter()
+            .filter(|group| statistics::may_select(filtered, &decoded, footer, *group))
+            .collect(),
+        None => groups,
+    };
+    if groups.is_empty() {
+        return Ok(stream::empty().boxed());
+    }
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.pinned.clone(), metadata)
         .with_batch_size(BATCH_ROWS)
         .with_projection(mask)
+        .with_row_groups(groups)
         .with_offset(usize::try_from(from).unwrap_or(usize::MAX));
-    if let Some(row_group) = unit.row_group {
-        builder = builder.with_row_groups(vec![usize::try_from(row_group).unwrap_or(usize::MAX)]);
+    // Where only the filter's columns are wanted, they would be decoded twice.
+    if let Some(filtered) = filtered.filter(|filtered| filtered.own.fields().len() < schema.fields().len()) {
+        let (selector, own) = (filtered.selector.clone(), projection_mask(&decoded, &filtered.own, footer));
+        let predicate = ArrowPredicateFn::new(own, move |batch| selector.mask(&batch));
+        builder = builder.with_row_filter(RowFilter::new(vec![Box::new(predicate)]));
     }
     let batches = builder.build().map_err(failed)?;
     let schema = Arc::clone(schema);

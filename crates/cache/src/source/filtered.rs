@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Batches, Error, projection};
+use super::{Batches, Counting, Error, projection};
 use crate::arrow::{Schema, SchemaRef};
 use crate::filter::{Filter, Selector};
 use crate::plan::Unit;
@@ -12,7 +12,7 @@ use crate::plan::Unit;
 /// A filter over a source, and the columns that are read for it.
 #[derive(Clone, Debug)]
 pub(super) struct Filtered {
-    selector: Selector,
+    pub(super) selector: Selector,
     /// Those of the dataset and those of the filter.
     pub(super) wide: SchemaRef,
     /// Those of the filter.
@@ -57,7 +57,7 @@ pub(super) async fn count(batches: Batches) -> Result<u64, Error> {
 /// Fills in the rows of units that nobody knows without reading: a head counts them, and tells its workers.
 pub(super) async fn counted<F>(
     units: Vec<(Unit, Option<u64>)>,
-    known: &[Unit],
+    (known, counting): (&[Unit], &Counting),
     concurrency: usize,
     count: impl Fn(Unit) -> F,
 ) -> Result<Vec<Unit>, Error>
@@ -66,13 +66,23 @@ where
 {
     let known: HashMap<(&str, Option<u32>), u64> =
         known.iter().map(|unit| ((unit.path.as_str(), unit.row_group), unit.rows)).collect();
+    let told = |unit: &Unit| known.get(&(unit.path.as_str(), unit.row_group)).copied();
+    let units = units.into_iter().map(|(unit, rows)| {
+        let rows = rows.or_else(|| told(&unit));
+        (unit, rows)
+    });
+    let units: Vec<(Unit, Option<u64>)> = units.collect();
+    counting.begin(units.iter().filter(|(_, rows)| rows.is_none()).count());
     let counted = units.into_iter().map(|(unit, rows)| {
-        let rows = rows.or_else(|| known.get(&(unit.path.as_str(), unit.row_group)).copied());
-        let counting = rows.is_none().then(|| count(unit.clone()));
+        let read = rows.is_none().then(|| count(unit.clone()));
         async move {
-            let rows = match (rows, counting) {
+            let rows = match (rows, read) {
                 (Some(rows), _) => rows,
-                (None, Some(counting)) => counting.await?,
+                (None, Some(read)) => {
+                    let rows = read.await?;
+                    counting.advance();
+                    rows
+                }
                 (None, None) => 0,
             };
             Ok(Unit { rows, ..unit })

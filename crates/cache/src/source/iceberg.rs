@@ -2,7 +2,9 @@
 
 mod catalog;
 mod glue;
+mod predicate;
 mod storage;
+mod vended;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +12,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::arrow::schema_to_arrow_schema;
-use iceberg::io::FileIOBuilder;
 use iceberg::scan::FileScanTask;
 use iceberg::spec::DataFileFormat;
 use iceberg::table::StaticTable;
@@ -19,7 +20,9 @@ use object_store::ObjectStoreExt as _;
 
 use super::filtered::{self, Filtered};
 use super::pinned::Pinned;
-use super::{Batches, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows};
+use super::{
+    Batches, Counting, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows,
+};
 use crate::arrow::SchemaRef;
 use crate::config::{Config, Table};
 use crate::plan::{Origin, Plan, Unit};
@@ -60,14 +63,13 @@ pub(super) async fn open(
     at: &Table,
     (schema_name, table_name): (&str, &str),
     snapshot: Option<i64>,
-    known: &[Unit],
+    counts: (&[Unit], &Counting),
 ) -> Result<Dataset, Error> {
     let namespace =
         NamespaceIdent::from_vec(schema_name.split('.').map(str::to_owned).collect()).map_err(failed)?;
     let identifier = TableIdent::new(namespace, table_name.to_owned());
-    let files = FileIOBuilder::new(Arc::new(storage::Factory::new(stores.clone()))).build();
     let shown = identifier.to_string();
-    let table = catalog::table(at, identifier, stores, files, config.requests.timeout).await?;
+    let (table, stores) = catalog::table(at, identifier, stores, config.requests.timeout).await?;
     let metadata = table.metadata();
     let snapshot = match snapshot {
         Some(id) => Some(
@@ -92,24 +94,31 @@ pub(super) async fn open(
         None => Vec::new(),
         Some(snapshot) => {
             let scan = table.scan().snapshot_id(snapshot.snapshot_id()).select(names);
+            let pushed = filter.and_then(|(_, filter)| predicate::predicate(filter, &all));
+            let scan = match pushed {
+                Some(predicate) => scan.with_filter(predicate),
+                None => scan,
+            };
             let scan = scan.build().map_err(failed)?;
             scan.plan_files().await.map_err(failed)?.try_collect().await.map_err(failed)?
         }
     };
+    // Rows are selected by ourselves: which of two nulls, or of two numbers that are none, is greater is ours to say.
+    let tasks = tasks.into_iter().map(|task| FileScanTask { predicate: None, ..task }).collect::<Vec<_>>();
     for task in &tasks {
         check(task)?;
     }
     let sizes: Vec<u64> = tasks.iter().map(|task| task.file_size_in_bytes).collect();
     let split = by_row_group(config.granule, &sizes, workers);
     let inspected =
-        tasks.into_iter().map(|task| unpanicked(task.data_file_path.clone(), inspect(stores, task, split)));
+        tasks.into_iter().map(|task| unpanicked(task.data_file_path.clone(), inspect(&stores, task, split)));
     let files: Vec<File> =
         stream::iter(inspected).buffer_unordered(config.plan_concurrency).try_collect().await?;
     let files = files.into_iter().map(|file| (file.task.data_file_path.clone(), file)).collect();
     let own = filtered.iter().flat_map(|filtered| filtered.own.fields().iter());
     let own = own.filter_map(|field| read_schema.field_id_by_name(field.name())).collect();
     let reader = Reader { schema: Arc::clone(&schema), filtered, own, table, files };
-    let units = reader.units(config.load_concurrency, known).await?;
+    let units = reader.units(config.load_concurrency, counts).await?;
     let origin = Origin {
         columns: config.columns.clone(),
         filter: filter.map(|(text, _)| text.clone()),
@@ -173,7 +182,7 @@ async fn inspect(stores: &Stores, task: FileScanTask, split: bool) -> Result<Fil
 impl Reader {
     /// The units with their live rows. Where deletes or a filter apply, rows are counted by reading few columns: the
     /// numbers of the manifests are those before them.
-    async fn units(&self, concurrency: usize, known: &[Unit]) -> Result<Vec<Unit>, Error> {
+    async fn units(&self, concurrency: usize, counts: (&[Unit], &Counting)) -> Result<Vec<Unit>, Error> {
         let mut units = Vec::new();
         for (path, file) in &self.files {
             let is_counted = self.filtered.is_some() || !file.task.deletes.is_empty();
@@ -185,7 +194,7 @@ impl Reader {
                 units.push((unit(Some(number)), (!is_counted).then_some(span.rows)));
             }
         }
-        filtered::counted(units, known, concurrency, |unit| async move { self.count(&unit).await }).await
+        filtered::counted(units, counts, concurrency, |unit| async move { self.count(&unit).await }).await
     }
 
     async fn count(&self, unit: &Unit) -> Result<u64, Error> {

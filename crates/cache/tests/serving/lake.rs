@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use iceberg::io::{FileIO, FileIOBuilder, LocalFsStorageFactory};
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, ManifestFile,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, ManifestFile,
     ManifestListWriter, ManifestWriterBuilder, NestedField, Operation, PartitionSpec, PrimitiveType, Schema,
     Snapshot, SortOrder, Summary, TableMetadata, TableMetadataBuilder, Type,
 };
@@ -18,7 +18,8 @@ use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use trainerd_cache::arrow::{
-    ArrayRef, DataType, Field, Int32Array, Int64Array, RecordBatch, Schema as ArrowSchema, StringArray,
+    ArrayRef, AsArray as _, DataType, Field, Int32Array, Int64Array, RecordBatch, Schema as ArrowSchema,
+    StringArray, types::Int32Type,
 };
 
 /// Field ids that the format has for position deletes.
@@ -96,7 +97,15 @@ impl Lake {
     pub(crate) async fn add(&mut self, columns: &[Column], rows_a_group: usize) -> String {
         let (path, bytes, rows) = self.file(columns, rows_a_group);
         let mut file = DataFileBuilder::default();
+        let numbers =
+            columns.iter().filter_map(|(_, id, values)| Some((*id, values.as_primitive_opt::<Int32Type>()?)));
+        let bounds = |of: fn(&Int32Array) -> Option<i32>| {
+            let bounds = numbers.clone().filter_map(|(id, values)| Some((id, Datum::int(of(values)?))));
+            bounds.collect::<HashMap<i32, Datum>>()
+        };
         file.content(DataContentType::Data)
+            .lower_bounds(bounds(|values| values.iter().flatten().min()))
+            .upper_bounds(bounds(|values| values.iter().flatten().max()))
             .file_path(path.clone())
             .record_count(rows)
             .file_size_in_bytes(bytes);
@@ -217,6 +226,8 @@ pub(crate) fn rows(ids: std::ops::Range<i32>) -> Vec<Column> {
 pub(crate) struct Told {
     /// Answer to whoever loads a table.
     pub(crate) answer: Mutex<(StatusCode, Value)>,
+    /// What they want to be handed out with the table.
+    pub(crate) delegations: Mutex<Vec<String>>,
     /// Paths and authorizations of the requests.
     pub(crate) asked: Mutex<Vec<(String, String)>>,
 }
@@ -242,6 +253,8 @@ pub(crate) async fn catalog(told: Arc<Told>) -> String {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
         let path = request.uri().to_string() + &header(request.headers(), "x-amz-target");
+        let delegation = header(request.headers(), "x-iceberg-access-delegation");
+        told.delegations.lock().unwrap().push(delegation);
         told.asked.lock().unwrap().push((path, header(request.headers(), "authorization")));
         let (status, answer) = told.answer.lock().unwrap().clone();
         (status, [("content-type", "application/json")], answer.to_string())

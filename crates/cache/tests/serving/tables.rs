@@ -139,6 +139,7 @@ async fn a_rest_catalog_names_the_table_and_a_commit_meanwhile_changes_nothing()
     // Levels of a namespace are separated by a byte that no name has.
     let path = "/v1/p/namespaces/s%1Fn/tables/t".to_owned();
     assert!(asked.contains(&(path, "Bearer sesame".to_owned())), "{asked:?}");
+    assert!(told.delegations.lock().unwrap().iter().all(|asked| asked == "vended-credentials"));
     lake.add(&rows(200..300), 30).await;
     told.tell(StatusCode::OK, rest(&mut lake));
     group.stop(0);

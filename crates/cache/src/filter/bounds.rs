@@ -1,0 +1,83 @@
+//! Whether a filter may select any of some rows, by what is known of them without reading them.
+
+use super::Comparison;
+use super::select::{Selector, Step, compare};
+use crate::arrow::{Array as _, ArrayRef};
+
+/// What is known of the values that a column has in some rows.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// One value, which none of them is below; null where that is not known.
+    pub least: ArrayRef,
+    /// One value, which none of them is above; null where that is not known.
+    pub greatest: ArrayRef,
+    /// How many rows have no value.
+    pub nulls: Option<u64>,
+    /// How many rows there are.
+    pub rows: u64,
+}
+
+impl Selector {
+    /// Whether any of the rows may be selected. Where nothing is known of a column, they may.
+    pub fn may_select(&self, bounds: &dyn Fn(&str) -> Option<Bounds>) -> bool {
+        may(self.step(), false, bounds)
+    }
+}
+
+/// Whether a step, or its opposite, may be true.
+fn may(step: &Step, negated: bool, bounds: &dyn Fn(&str) -> Option<Bounds>) -> bool {
+    let known = |column: &str, may: &dyn Fn(Bounds) -> bool| bounds(column).is_none_or(may);
+    match step {
+        Step::Compare(column, comparison, literal) => {
+            let comparison = if negated { comparison.opposite() } else { *comparison };
+            known(column, &|bounds| bounds.may(comparison, |of, values| compare(of, values, literal)))
+        }
+        Step::Any(column, _) | Step::IsNull(column) if negated => {
+            known(column, &|bounds| bounds.has_values())
+        }
+        Step::Any(column, literals) => known(column, &|bounds| {
+            let is = |literal| bounds.may(Comparison::Equal, |of, values| compare(of, values, literal));
+            literals.iter().any(is)
+        }),
+        Step::IsNull(column) => known(column, &|bounds| bounds.nulls != Some(0)),
+        Step::Not(one) => may(one, !negated, bounds),
+        Step::And(one, other) if negated => may(one, true, bounds) || may(other, true, bounds),
+        Step::Or(one, other) if negated => may(one, true, bounds) && may(other, true, bounds),
+        Step::And(one, other) => may(one, false, bounds) && may(other, false, bounds),
+        Step::Or(one, other) => may(one, false, bounds) || may(other, false, bounds),
+    }
+}
+
+impl Bounds {
+    fn has_values(&self) -> bool {
+        self.nulls != Some(self.rows)
+    }
+
+    /// Whether a value may compare so with a literal.
+    fn may<E>(
+        &self,
+        comparison: Comparison,
+        compare: impl Fn(Comparison, &ArrayRef) -> Result<crate::arrow::BooleanArray, E>,
+    ) -> bool {
+        if !self.has_values() {
+            return false;
+        }
+        // Bounds leave out what is no number, which compares as the greatest or the least of all.
+        if self.least.data_type().is_floating() {
+            return true;
+        }
+        let holds = |comparison, bound| {
+            compare(comparison, bound).map_or(true, |held| held.is_null(0) || held.value(0))
+        };
+        match comparison {
+            Comparison::Equal => {
+                holds(Comparison::LessOrEqual, &self.least)
+                    && holds(Comparison::GreaterOrEqual, &self.greatest)
+            }
+            // Long texts have bounds that are cut off: bounds that are equal do not make their values so.
+            Comparison::NotEqual => true,
+            Comparison::Less | Comparison::LessOrEqual => holds(comparison, &self.least),
+            Comparison::Greater | Comparison::GreaterOrEqual => holds(comparison, &self.greatest),
+        }
+    }
+}
