@@ -217,6 +217,15 @@ impl Chunks {
         self.disk.as_ref().map(|disk| disk.used())
     }
 
+    /// Forgets what is kept.
+    pub async fn clear(&self) {
+        // The cache's own `clear` goes on counting what it has forgotten.
+        self.cache.evict_all();
+        if let Some(disk) = &self.disk {
+            disk.clear().await;
+        }
+    }
+
     /// Why nothing more is kept on the disk.
     pub fn disk_reason(&self) -> Option<String> {
         self.disk.as_ref().and_then(|disk| disk.reason())

@@ -45,8 +45,8 @@ pub trait Role: Send + Sync + 'static {
         Err(Status::unimplemented("the cache reads its source; nothing is put into it"))
     }
 
-    /// One of [`Role::ACTIONS`].
-    async fn action(&self, name: &str) -> Result<Bytes, Status>;
+    /// One of [`Role::ACTIONS`]: its answers, each of which is JSON.
+    async fn action(&self, name: &str) -> Result<Vec<serde_json::Value>, Status>;
 }
 
 /// A failure of the source as a client sees it.
@@ -71,13 +71,22 @@ impl<R: Role> Service<R> {
     }
 }
 
-/// No panic crosses a call: the client is told that something failed, the log says what.
+/// No panic crosses a call: the client is told a number, under which the log says what failed.
 async fn guarded<T>(work: impl Future<Output = Result<T, Status>>) -> Result<Response<T>, Status> {
     if let Ok(answer) = AssertUnwindSafe(work).catch_unwind().await {
         return answer.map(Response::new);
     }
-    tracing::error!("a call panicked; the panic stands above");
-    Err(Status::internal("internal error"))
+    Err(panicked())
+}
+
+/// What a client is told of a panic.
+pub fn panicked() -> Status {
+    let mut id = [0; 4];
+    // Without randomness all of them have the same number.
+    let _ = getrandom::fill(&mut id);
+    let id = hex::encode(id);
+    tracing::error!(id, "a call panicked; the panic stands above");
+    Status::internal(format!("internal error {id}"))
 }
 
 fn encoded(schema: &SchemaRef) -> Result<SchemaResult, Status> {
@@ -98,9 +107,23 @@ impl<R: Role> FlightService for Service<R> {
 
     async fn handshake(
         &self,
-        _request: Request<Streaming<HandshakeRequest>>,
+        request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        Err(Status::unimplemented("this server asks for no credentials"))
+        // Whoever comes here was let in already: clients that ask for a token at the start get the one that they have.
+        let bearer = request.metadata().get("authorization").cloned();
+        let token =
+            bearer.as_ref().and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).map(str::to_owned);
+        let answered = guarded(async {
+            let asked = request.into_inner().message().await?.unwrap_or_default();
+            let payload = token.map_or(asked.payload, Bytes::from);
+            let answer = HandshakeResponse { protocol_version: asked.protocol_version, payload };
+            Ok(stream::iter([Ok(answer)]).boxed())
+        });
+        let mut answered = answered.await?;
+        if let Some(bearer) = bearer {
+            answered.metadata_mut().insert("authorization", bearer);
+        }
+        Ok(answered)
     }
 
     async fn list_flights(
@@ -177,8 +200,11 @@ impl<R: Role> FlightService for Service<R> {
                 let known = known.join(", ");
                 return Err(Status::invalid_argument(format!("unknown action {name:?}; known are {known}")));
             }
-            let body = self.0.action(&name).await?;
-            Ok(stream::iter([Ok(arrow_flight::Result { body })]).boxed())
+            let answers = self.0.action(&name).await?;
+            let answers = answers
+                .into_iter()
+                .map(|answer| Ok(arrow_flight::Result { body: answer.to_string().into() }));
+            Ok(stream::iter(answers.collect::<Vec<_>>()).boxed())
         })
         .await
     }

@@ -1,20 +1,21 @@
 //! The head: plans, tells workers what is theirs, and tells clients where rows are.
 //!
-//! `Resolving → Assigning → Ready ⇄ Degraded`, or `Failed`. A head that starts again makes the same plan and keeps
+//! `Resolving → Counting → Assigning → Ready ⇄ Degraded`, or `Failed`. A head that starts again makes the same plan and keeps
 //! what its workers have in memory.
 
 mod address;
 mod answer;
 mod channel;
 mod connection;
+mod described;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio_rustls::TlsConnector;
 use tonic::Status;
 
@@ -26,7 +27,7 @@ use crate::config::{Compatibility, Config, ReadyWhen};
 use crate::flight::Role;
 use crate::plan::assignment::Rule;
 use crate::plan::{Assignment, Placed};
-use crate::source::{self, Dataset, Kind};
+use crate::source::{self, Counting, Dataset, Kind};
 use crate::store::Stores;
 use crate::worker::WorkerStatus;
 pub use address::{Address, Error as AddressError, addresses};
@@ -54,7 +55,7 @@ pub struct Seen {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeadStatus {
-    /// `Resolving`, `Assigning`, `Ready`, `Degraded` or `Failed`.
+    /// `Resolving`, `Counting`, `Assigning`, `Ready`, `Degraded` or `Failed`.
     pub state: &'static str,
     /// What it waits for, or why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +94,7 @@ pub struct Head {
     stores: Stores,
     workers: Vec<Address>,
     now: Mutex<Now>,
+    counting: Counting,
     seen: Mutex<Vec<Seen>>,
     /// Set once all workers had their assignment.
     was_ready: Mutex<bool>,
@@ -125,7 +127,8 @@ impl Head {
         });
         let seen = Mutex::new(seen.collect());
         let now = Mutex::new(Now::Resolving(None));
-        Arc::new(Self { config, access, connector, stores, workers, now, seen, was_ready: Mutex::new(false) })
+        let (counting, was_ready) = (Counting::default(), Mutex::new(false));
+        Arc::new(Self { config, access, connector, stores, workers, now, counting, seen, was_ready })
     }
 
     /// Plans and then keeps the workers assigned; never ends. A plan that failed stays to be seen in the status.
@@ -151,7 +154,8 @@ impl Head {
         let meters = self.stores.meters();
         loop {
             let begun = Instant::now();
-            match source::open(&self.config, &self.stores, workers, &[]).await {
+            let counts = (&[][..], &self.counting);
+            match source::open_counting(&self.config, &self.stores, workers, counts).await {
                 Ok(dataset) => {
                     let planned = Arc::new(self.divide(dataset, workers));
                     if let Some(meters) = meters {
@@ -168,6 +172,7 @@ impl Head {
                     return Some(planned);
                 }
                 Err(error) => {
+                    self.counting.begin(0);
                     let text = trainerd_causes::one_line(&error);
                     if let Some(meters) = meters {
                         meters.failed(error.kind());
@@ -269,10 +274,15 @@ impl Head {
             down.map(|seen| format!("{}: {}", seen.address, seen.reason.clone().unwrap_or_default()))
         };
         let (state, reason, planned) = match &*locked(&self.now) {
-            Now::Resolving(reason) => {
-                let reason = reason.clone().unwrap_or_else(|| "the source is being opened".to_owned());
-                ("Resolving", Some(reason), None)
-            }
+            Now::Resolving(reason) => match self.counting.progress() {
+                Some((counted, units)) => {
+                    ("Counting", Some(format!("CountingRows({counted}/{units})")), None)
+                }
+                None => {
+                    let reason = reason.clone().unwrap_or_else(|| "the source is being opened".to_owned());
+                    ("Resolving", Some(reason), None)
+                }
+            },
             Now::Failed(reason) => ("Failed", Some(reason.clone()), None),
             Now::Planned(planned) => {
                 let (state, reason) = match (was_ready, is_whole) {
@@ -323,8 +333,13 @@ impl Head {
 
 #[async_trait]
 impl Role for Head {
-    const ACTIONS: &'static [(&'static str, &'static str)] =
-        &[("status", "how head and workers are, as JSON")];
+    const ACTIONS: &'static [(&'static str, &'static str)] = &[
+        ("status", "how head and workers are, as JSON"),
+        (
+            "plan",
+            "the plan as JSON: what it is of, then its units with their rows and owners, a thousand an answer",
+        ),
+    ];
 
     fn schema(&self) -> Result<SchemaRef, Status> {
         Ok(Arc::clone(&self.planned()?.dataset.schema))
@@ -338,10 +353,10 @@ impl Role for Head {
         answer::answer((&self.config, &self.access), &planned, seen, &request, descriptor)
     }
 
-    async fn action(&self, _name: &str) -> Result<Bytes, Status> {
-        let status = serde_json::to_vec(&self.status());
-        status
-            .map(Bytes::from)
-            .map_err(|error| Status::internal(format!("failed to write the status: {error}")))
+    async fn action(&self, name: &str) -> Result<Vec<Value>, Status> {
+        match name {
+            "plan" => Ok(described::plan(&self.planned()?)),
+            _ => Ok(vec![json!(self.status())]),
+        }
     }
 }

@@ -55,6 +55,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{}", failure.text);
+            // The kubelet shows it as the reason of the pod; where it cannot be written, the log has it.
+            let termination = Path::new("/dev/termination-log");
+            if termination.exists() {
+                let _ = std::fs::write(termination, format!("{}\n", failure.text));
+            }
             ExitCode::from(failure.code)
         }
     }

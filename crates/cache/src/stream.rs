@@ -163,10 +163,7 @@ pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client:
             crate::flight::status(&error)
         }
         Ok(Err(Stop::Arrow(error))) => Status::internal(format!("failed to encode rows: {error}")),
-        Err(_) => {
-            tracing::error!("a stream panicked; the panic stands above");
-            Status::internal("internal error")
-        }
+        Err(_) => crate::flight::panicked(),
     };
     let _ = client.send(Err(status)).await;
 }

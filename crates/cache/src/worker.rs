@@ -10,7 +10,6 @@ use std::time::Duration;
 use arrow_flight::FlightData;
 use arrow_flight::error::FlightError;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -105,6 +104,8 @@ struct Served {
     chunks: Arc<Chunks>,
     loaded: AtomicU32,
     warm: AtomicBool,
+    /// Held while rows are loaded that nobody asked for: once is enough.
+    warming: tokio::sync::Mutex<()>,
 }
 
 enum Now {
@@ -388,6 +389,7 @@ fn served(assignment: &Assignment, chunks: Arc<Chunks>) -> Result<Served, Error>
         chunks,
         loaded: AtomicU32::new(0),
         warm: AtomicBool::new(false),
+        warming: tokio::sync::Mutex::default(),
     })
 }
 
@@ -428,6 +430,8 @@ fn files(dataset: &Dataset, start: u64, end: u64, paths: &[String]) -> Result<Ve
 
 /// Loads what the worker owns, in the order of the index, until all of it is in memory or the budget is used up.
 async fn warm(served: Arc<Served>) {
+    let Ok(_turn) = served.warming.try_lock() else { return };
+    served.loaded.store(0, Ordering::Relaxed);
     for unit in &served.owned {
         match served.chunks.scan(*unit).warm().await {
             Ok(true) => {
@@ -448,7 +452,11 @@ async fn warm(served: Arc<Served>) {
 
 #[async_trait]
 impl Role for Worker {
-    const ACTIONS: &'static [(&'static str, &'static str)] = &[("status", "how the worker is, as JSON")];
+    const ACTIONS: &'static [(&'static str, &'static str)] = &[
+        ("status", "how the worker is, as JSON"),
+        ("warm", "loads what the worker owns and does not have; the status at its beginning"),
+        ("drop", "forgets the rows that are kept, in memory and on the disk; the status afterwards"),
+    ];
 
     fn schema(&self) -> Result<SchemaRef, Status> {
         Ok(Arc::clone(&self.served()?.chunks.dataset().schema))
@@ -495,11 +503,20 @@ impl Role for Worker {
         Ok(())
     }
 
-    async fn action(&self, _name: &str) -> Result<Bytes, Status> {
-        let status = serde_json::to_vec(&self.status());
-        status
-            .map(Bytes::from)
-            .map_err(|error| Status::internal(format!("failed to write the status: {error}")))
+    async fn action(&self, name: &str) -> Result<Vec<serde_json::Value>, Status> {
+        match name {
+            "warm" => {
+                tokio::spawn(warm(self.served()?));
+            }
+            // Streams that are open read on; what they need comes from the source again.
+            "drop" => {
+                let served = self.served()?;
+                served.chunks.clear().await;
+                served.loaded.store(0, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        Ok(vec![serde_json::json!(self.status())])
     }
 }
 

@@ -241,6 +241,19 @@ impl Disk {
         Ok(bytes.len() as u64)
     }
 
+    /// Removes all chunks.
+    pub(super) async fn clear(self: &Arc<Self>) {
+        let disk = Arc::clone(self);
+        let removed = tokio::task::spawn_blocking(move || {
+            let keys: Vec<Key> = locked(&disk.there).keys().copied().collect();
+            for key in keys {
+                disk.forget(key);
+            }
+        });
+        // A runtime that ends has no use for chunks either.
+        let _ = removed.await;
+    }
+
     fn forget(&self, key: Key) {
         if let Some(bytes) = locked(&self.there).remove(&key) {
             self.used.fetch_sub(bytes, Ordering::Relaxed);

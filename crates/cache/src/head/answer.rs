@@ -48,8 +48,10 @@ pub(super) fn answer(
 ) -> Result<FlightInfo, Status> {
     let rows = planned.dataset.plan.rows();
     let options = &request.options;
-    source::select(&planned.dataset.schema, &options.columns)
+    let columns = source::select(&planned.dataset.schema, &options.columns)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let schema = planned.dataset.schema.project(&columns);
+    let schema = schema.map_err(|error| Status::internal(format!("failed to choose columns: {error}")))?;
     let (positions, stride) = positions(options, rows, request)?;
     let is_over = positions.is_empty() && (options.split == Split::Range || rows == 0);
     if is_over || request.partition >= request.partitions {
@@ -65,10 +67,10 @@ pub(super) fn answer(
     let shuffle = shuffle(options);
     let scheme = if config.tls.is_some() { "grpc+tls" } else { "grpc" };
     let mut info = FlightInfo::new()
-        .try_with_schema(&planned.dataset.schema)
+        .try_with_schema(&schema)
         .map_err(|error| Status::internal(format!("failed to encode the schema: {error}")))?
         .with_descriptor(descriptor);
-    for (address, served) in workers.iter().zip(served) {
+    for (number, (address, served)) in workers.iter().zip(served).enumerate() {
         if !has_rows(planned, shuffle, &positions, stride > 0, &served) {
             continue;
         }
@@ -95,10 +97,17 @@ pub(super) fn answer(
         });
         let mut ticket = Ticket { range: whole, extension };
         access.sign(&mut ticket);
-        let endpoint = FlightEndpoint::new()
+        let mut endpoint = FlightEndpoint::new()
             .with_ticket(FlightTicket::new(ticket.encode()))
             .with_location(format!("{scheme}://{address}"))
             .with_app_metadata(range_bytes(whole));
+        // Every worker has the plan, and can serve any of its rows. Clients of upstream would read each location.
+        let others = workers.iter().zip(up).enumerate();
+        for (_, (other, _)) in
+            others.filter(|(other, (_, is_up))| options.alternatives && **is_up && *other != number)
+        {
+            endpoint = endpoint.with_location(format!("{scheme}://{other}"));
+        }
         info = info.with_endpoint(endpoint);
     }
     if config.compatibility == Compatibility::Upstream {

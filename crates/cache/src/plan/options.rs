@@ -17,7 +17,7 @@ pub enum Error {
     NoPair(String),
     /// A key that nobody knows.
     #[error(
-        "unknown option {0:?}; known are batch, block, columns, epoch, seed, shuffle, skip, split and start"
+        "unknown option {0:?}; known are alt, batch, block, columns, epoch, seed, shuffle, skip, split and start"
     )]
     UnknownKey(String),
     /// A value that the key does not take.
@@ -76,6 +76,8 @@ pub struct Options {
     pub skip: u64,
     /// Global position that a strided split begins with.
     pub start: u64,
+    /// Whether other workers that could serve the same rows are named as well.
+    pub alternatives: bool,
 }
 
 impl Default for Options {
@@ -90,6 +92,7 @@ impl Default for Options {
             epoch: 0,
             skip: 0,
             start: 0,
+            alternatives: false,
         }
     }
 }
@@ -139,6 +142,15 @@ impl Options {
             number.ok_or_else(|| Error::Value { key, value: value.to_owned(), allowed })
         };
         match key {
+            "alt" => {
+                self.alternatives = match value {
+                    "0" => false,
+                    "1" => true,
+                    _ => {
+                        return Err(Error::Value { key: "alt", value: value.to_owned(), allowed: "0 or 1" });
+                    }
+                }
+            }
             "columns" => {
                 let columns: Vec<String> = value.split(',').map(str::to_owned).collect();
                 let mut distinct = BTreeSet::new();
@@ -199,6 +211,7 @@ mod tests {
             "seed=7",
             "epoch=2",
             "skip=3",
+            "alt=1",
         ];
         assert_eq!(
             Options::parse(given),
@@ -212,6 +225,7 @@ mod tests {
                 epoch: 2,
                 skip: 3,
                 start: 0,
+                alternatives: true,
             })
         );
         let strided = Options::parse(["split=strided", "batch=128", "start=256"]).unwrap();
@@ -237,10 +251,11 @@ mod tests {
                 "columns=a,a",
                 "invalid value \"a,a\" of option columns; must be distinct names, separated by commas",
             ),
+            ("alt=yes", "invalid value \"yes\" of option alt; must be 0 or 1"),
             ("seed=-1", "invalid value \"-1\" of option seed; must be an unsigned 64-bit number"),
             (
                 "colums=a",
-                "unknown option \"colums\"; known are batch, block, columns, epoch, seed, shuffle, skip, split and start",
+                "unknown option \"colums\"; known are alt, batch, block, columns, epoch, seed, shuffle, skip, split and start",
             ),
             ("columns=%ff", "option \"columns=%ff\" is not key=value"),
         ];

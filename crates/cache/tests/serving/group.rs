@@ -89,6 +89,11 @@ impl Group {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Whether the head answers clients.
+    pub(crate) fn head_ready(&self) -> Result<(), String> {
+        self.head.ready()
+    }
+
     /// Where a worker is.
     pub(crate) fn worker(&self, number: usize) -> String {
         format!("http://127.0.0.1:{}", self.workers[number].0)

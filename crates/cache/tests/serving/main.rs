@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
+mod actions;
 mod fuzz;
 mod group;
 mod lake;
+mod pushed;
 mod secured;
 mod tables;
 
