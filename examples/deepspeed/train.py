@@ -1,4 +1,4 @@
-"""Trains a small network on points of two moons with DeepSpeed's ZeRO: each rank keeps a part of the optimizer's state.
+"""Trains a small network on points of two moons with DeepSpeed's ZeRO: each rank has a part of the optimizer state.
 
 mpirun starts the processes; DeepSpeed learns from MPI who they are.
 """
@@ -14,7 +14,7 @@ EPOCHS, POINTS = 60, 512
 
 
 def moons(rank):
-    """Points of two half circles, other ones on every rank."""
+    """Points of two half circles, different ones on every rank."""
     generator = torch.Generator().manual_seed(rank)
     angle = torch.rand(POINTS, generator=generator) * torch.pi
     upper = torch.rand(POINTS, generator=generator) < 0.5
@@ -26,7 +26,7 @@ def moons(rank):
 
 def main():
     if shutil.which("c++") is None:
-        # On CPUs DeepSpeed would compile an operator for ranks of one node; without it they talk by gloo as well.
+        # On CPUs, DeepSpeed would compile an operator for ranks on one node; without it, they use gloo.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo")
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
@@ -37,7 +37,7 @@ def main():
         model_parameters=network.parameters(),
         config={
             "train_micro_batch_size_per_gpu": POINTS,
-            # The optimizer that is in PyTorch: DeepSpeed would compile its own.
+            # PyTorch's optimizer: DeepSpeed would compile its own.
             "optimizer": {"type": "Adam", "params": {"lr": 0.05, "torch_adam": True}},
             "zero_optimization": {"stage": 1},
         },
@@ -53,7 +53,7 @@ def main():
             print(f"rank={rank}/{ranks} epoch={epoch} loss={mean.item() / ranks:.4f}", flush=True)
 
     accuracy = ((engine(points) > 0) == (labels > 0.5)).float().mean().item()
-    # Every rank saw other points; that all have the same weights shows that they trained one model.
+    # Every rank saw different points: equal weights on all ranks show that they trained one model.
     weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in network.parameters())
     digest = hashlib.sha256(weights).hexdigest()[:12]
     print(f"rank={rank}/{ranks} accuracy={accuracy:.3f} weights={digest}", flush=True)

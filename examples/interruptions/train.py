@@ -1,4 +1,4 @@
-"""Fits a line, an epoch a second, and goes on from its checkpoint where it was interrupted."""
+"""Fits a line, one epoch per second, and continues from its checkpoint after an interruption."""
 
 import json
 import os
@@ -23,7 +23,7 @@ while state["epoch"] < EPOCHS:
     bias -= 0.2 * sum(error for error, _ in errors) / len(points)
     loss = sum(error * error for error, _ in errors) / len(points)
     state = {"epoch": state["epoch"] + 1, "slope": slope, "bias": bias}
-    # Renamed into its place: whoever is interrupted while writing has the one before it.
+    # Written to another file and renamed: after an interruption, the previous checkpoint is intact.
     new = CHECKPOINT.with_suffix(".new")
     new.write_text(json.dumps(state))
     new.replace(CHECKPOINT)

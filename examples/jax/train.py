@@ -15,7 +15,7 @@ EPOCHS, POINTS = 60, 512
 
 
 def moons(rank):
-    """Points of two half circles, other ones on every rank."""
+    """Points of two half circles, different ones on every rank."""
     random = numpy.random.default_rng(rank)
     angle = random.random(POINTS) * numpy.pi
     upper = random.random(POINTS) < 0.5
@@ -72,7 +72,7 @@ def main():
 
     own = {name: numpy.asarray(value.addressable_data(0)) for name, value in weights.items()}
     accuracy = float(numpy.mean((numpy.asarray(predict(own, local_points)) > 0) == (local_labels > 0.5)))
-    # Every rank saw other points; that all have the same weights shows that they trained one model.
+    # Every rank saw different points: equal weights on all ranks show that they trained one model.
     digest = hashlib.sha256(b"".join(own[name].tobytes() for name in sorted(own))).hexdigest()[:12]
     print(f"rank={rank}/{ranks} accuracy={accuracy:.3f} weights={digest}", flush=True)
 

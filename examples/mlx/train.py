@@ -12,7 +12,7 @@ EPOCHS, POINTS = 60, 512
 
 
 def moons(rank):
-    """Points of two half circles, other ones on every rank."""
+    """Points of two half circles, different ones on every rank."""
     random = numpy.random.default_rng(rank)
     angle = random.random(POINTS) * numpy.pi
     upper = random.random(POINTS) < 0.5
@@ -27,7 +27,7 @@ def loss_of(model, points, labels):
 
 
 def main():
-    # Without MPI it would go on alone, on each node for itself.
+    # Without MPI, each node would train on its own.
     group = mx.distributed.init(strict=True, backend="mpi")
     rank, ranks = group.rank(), group.size()
     mx.random.seed(0)
@@ -44,7 +44,7 @@ def main():
             print(f"rank={rank}/{ranks} epoch={epoch} loss={mean:.4f}", flush=True)
 
     accuracy = mx.mean((model(points)[:, 0] > 0) == (labels > 0.5)).item()
-    # Every rank saw other points; that all have the same weights shows that they trained one model.
+    # Every rank saw different points: equal weights on all ranks show that they trained one model.
     weights = b"".join(numpy.array(weight).tobytes() for _, weight in tree_flatten(model.parameters()))
     digest = hashlib.sha256(weights).hexdigest()[:12]
     print(f"rank={rank}/{ranks} accuracy={accuracy:.3f} weights={digest}", flush=True)

@@ -9,7 +9,7 @@ world = MPI.COMM_WORLD
 rank, ranks = world.Get_rank(), world.Get_size()
 print(f"rank={rank}/{ranks} host={MPI.Get_processor_name()}", flush=True)
 
-# A seed of its own, and the same in every run.
+# Each process has its own seed, the same one in every run.
 darts = numpy.random.default_rng(rank).random((DARTS, 2))
 inside = int((numpy.square(darts).sum(axis=1) <= 1).sum())
 total = world.reduce(inside, op=MPI.SUM, root=0)

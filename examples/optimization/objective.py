@@ -24,16 +24,16 @@ def fit(learning_rate, steps, momentum):
         if not math.isfinite(slope * slope + bias * bias):
             break
     loss = sum((slope * x + bias - y) ** 2 for x, y in points) / len(points)
-    # One that diverged is bad, and still a number.
+    # A diverged result is bad but must still be a number.
     return min(loss, 1e9) if math.isfinite(loss) else 1e9
 
 
 def report(metrics):
-    """Tells the status server. Its address, and a token for this TrainJob alone, come with the pod."""
+    """Reports to the status server. The pod has its address, and a token that is valid for this TrainJob only."""
     url = os.environ["KUBEFLOW_TRAINER_SERVER_URL"]
     token = pathlib.Path(os.environ["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read_text().strip()
     trust = ssl.create_default_context(cafile=os.environ["KUBEFLOW_TRAINER_SERVER_CA_CERT"])
-    # The controller's authority is made for webhooks, and lacks extensions that Python's strict mode asks for.
+    # The controller's CA certificate lacks extensions that Python's strict mode requires.
     trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
     body = {
         "trainerStatus": {

@@ -1,4 +1,4 @@
-"""Integrates a function, each node a part of the range: what a runtime without a framework is for."""
+"""Integrates a function; each node computes a part of the range. An example of a runtime without a framework."""
 
 import os
 

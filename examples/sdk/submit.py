@@ -11,7 +11,7 @@ from kubeflow.trainer import CustomTrainer, TrainerClient
 
 
 def fit(slope: float, epochs: int):
-    """Runs on every node: the SDK sends its source, so it imports what it needs."""
+    """Runs on every node. The SDK sends its source, so it must import what it needs."""
     import json
 
     import torch
@@ -31,7 +31,7 @@ def fit(slope: float, epochs: int):
         optimizer.step()
         if rank == 0 and epoch % 50 == 0:
             print(f"rank={rank}/{ranks} epoch={epoch} loss={loss.item():.5f}", flush=True)
-    # That every node has the same shows that they trained one model.
+    # Equal values on all nodes show that they trained one model.
     slope = line.module.weight.item()
     print(f"rank={rank}/{ranks} slope={slope:.6f}", flush=True)
     if rank == 0:

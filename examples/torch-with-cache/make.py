@@ -29,7 +29,7 @@ def table(number):
 
 
 def main():
-    # Blocked, or the first process of a container would not hear of it.
+    # Must be blocked: otherwise PID 1 of a container does not receive it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     store = pyarrow.fs.S3FileSystem(
         endpoint_override="localhost:7070", scheme="http", region="us-east-1", allow_bucket_creation=True

@@ -1,4 +1,4 @@
-"""Trains a small network on rows of the data cache, data-parallel, and counts that every epoch has every row once.
+"""Trains a small network on rows of the data cache, data-parallel, and checks that every epoch has every row exactly once.
 
 The initializer has started the cache before; TRAIN_JOB_NAME, which the training runtime sets, says where it is.
 """
@@ -13,12 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from trainerd_data_cache import DataCacheDataset
 
 EPOCHS, ROWS, WIDTH, BATCH = 3, 65536, 1024, 512
-# Slow enough for somebody to look at the cache's pods meanwhile, or to delete one.
+# Slow enough to look at the cache's pods, or to delete one, during the training.
 PAUSE = 0.2
 
 
 def main():
-    # Streams that break are told of, and gone on with.
+    # Broken streams are logged and resumed.
     logging.basicConfig(format="%(name)s: %(message)s")
     distributed.init_process_group("gloo")
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
@@ -45,11 +45,11 @@ def main():
             time.sleep(PAUSE)
         distributed.all_reduce(seen)
         distributed.all_reduce(right)
-        # Of all ranks together: rows that were there once, and those that were not.
+        # Over all ranks: rows that were seen once, and the others.
         once = int((seen == 1).sum())
         print(f"rank={rank}/{ranks} epoch={epoch} once={once} not-once={ROWS - once}", flush=True)
 
-    # Ranks saw other rows; that all have the same weights shows that they trained one model.
+    # Ranks saw different rows: equal weights on all ranks show that they trained one model.
     weights = b"".join(parameter.detach().numpy().tobytes() for parameter in network.parameters())
     accuracy = right.item() / ROWS
     print(f"rank={rank}/{ranks} accuracy={accuracy:.3f} weights={hashlib.sha256(weights).hexdigest()[:12]}", flush=True)

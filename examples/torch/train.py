@@ -14,7 +14,7 @@ EPOCHS, POINTS = 60, 512
 
 
 def moons(rank):
-    """Points of two half circles, other ones on every rank."""
+    """Points of two half circles, different ones on every rank."""
     generator = torch.Generator().manual_seed(rank)
     angle = torch.rand(POINTS, generator=generator) * torch.pi
     upper = torch.rand(POINTS, generator=generator) < 0.5
@@ -44,7 +44,7 @@ def main():
             print(f"rank={rank}/{ranks} epoch={epoch} loss={mean.item() / ranks:.4f}", flush=True)
 
     accuracy = ((model(points) > 0) == (labels > 0.5)).float().mean().item()
-    # Every rank saw other points; that all have the same weights shows that they trained one model.
+    # Every rank saw different points: equal weights on all ranks show that they trained one model.
     weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in network.parameters())
     digest = hashlib.sha256(weights).hexdigest()[:12]
     print(f"rank={rank}/{ranks} accuracy={accuracy:.3f} weights={digest}", flush=True)

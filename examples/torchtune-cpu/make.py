@@ -1,4 +1,4 @@
-"""Makes a model and a dataset on the S3 server beside it, as the hub would have them, and then waits.
+"""Creates a model and a dataset on the S3 server beside it, as on the hub, and then waits.
 
 The model is a Llama 3.2, so small that a CPU trains it in seconds: its tokens are bytes, its weights are random. The dataset is a
 table of questions and their answers.
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 
 LAYERS, WIDTH, HEADS, GROUPS, INNER, VOCABULARY = 4, 128, 4, 2, 256, 272
-# Llama's own, in the order of their numbers, which follow those of the 256 bytes.
+# Llama's special tokens, in order; their numbers follow those of the 256 bytes.
 SPECIAL = [
     "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|step_id|>", "<|start_header_id|>",
     "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>", "<|image|>", "<|video|>",
@@ -30,7 +30,7 @@ CAPITALS = {
 
 
 def weights():
-    """Of a Llama 3.2, by the names that the hub has for them."""
+    """The weights of a Llama 3.2, with the names that the hub uses."""
     torch.manual_seed(0)
     head = WIDTH // HEADS
 
@@ -80,13 +80,13 @@ def write(store, bucket):
         {"input": f"What is the capital of {country}?", "output": f"The capital of {country} is {capital}."}
         for country, capital in CAPITALS.items()
     ]
-    # More than once, so that an epoch is long enough to learn them.
+    # Repeated, so that an epoch is long enough to learn them.
     table = pyarrow.Table.from_pylist(rows * 16)
     pyarrow.parquet.write_table(table, f"{bucket}/dataset/data/train.parquet", filesystem=store)
 
 
 def main():
-    # Blocked, or the first process of a container would not hear of it.
+    # Must be blocked: otherwise PID 1 of a container does not receive it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     store = pyarrow.fs.S3FileSystem(
         endpoint_override="localhost:7070", scheme="http", region="us-east-1", allow_bucket_creation=True

@@ -16,7 +16,7 @@ ROUNDS, POINTS = 20, 2000
 
 
 def moons(rank):
-    """Points of two half circles, other ones on every rank."""
+    """Points of two half circles, different ones on every rank."""
     random = numpy.random.default_rng(rank)
     angle = random.random(POINTS) * numpy.pi
     upper = random.random(POINTS) < 0.5
