@@ -354,9 +354,10 @@ impl Role for Head {
     }
 
     async fn action(&self, name: &str) -> Result<Vec<Value>, Status> {
-        match name {
-            "plan" => Ok(described::plan(&self.planned()?)),
-            _ => Ok(vec![json!(self.status())]),
+        if name == "plan" {
+            let planned = self.planned()?;
+            return Ok(described::plan(&planned));
         }
+        Ok(vec![json!(self.status())])
     }
 }

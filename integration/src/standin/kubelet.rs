@@ -22,6 +22,8 @@ pub(super) struct Kubelet {
     cluster: Cluster,
     address: IpAddr,
     behaviour: Arc<Mutex<Behaviour>>,
+    /// Least and greatest time to readiness that pods on their way were given.
+    delay: (Duration, Duration),
     /// By uid, as last seen.
     pods: HashMap<String, Value>,
     /// What is being done, by uid.
@@ -34,6 +36,7 @@ impl Kubelet {
         Self {
             cluster,
             address,
+            delay: read(&behaviour).delay,
             behaviour,
             pods: HashMap::new(),
             busy: HashMap::new(),
@@ -55,7 +58,10 @@ impl Kubelet {
                     self.busy.remove(&uid);
                 }
                 // Whatever failed, found no room or changed while it was busy is looked at again here.
-                _ = again.tick() => self.look_at_all(),
+                _ = again.tick() => {
+                    self.follow_delay();
+                    self.look_at_all();
+                }
             }
         }
     }
@@ -82,6 +88,21 @@ impl Kubelet {
             }
             Event::Resumed => {}
         }
+    }
+
+    /// Pods that are on their way take as long as pods do now.
+    fn follow_delay(&mut self) {
+        let delay = read(&self.behaviour).delay;
+        if std::mem::replace(&mut self.delay, delay) == delay {
+            return;
+        }
+        self.busy.retain(|_, (action, task)| {
+            let is_on_its_way = *action == Action::Run;
+            if is_on_its_way {
+                task.abort();
+            }
+            !is_on_its_way
+        });
     }
 
     fn look_at_all(&mut self) {
