@@ -75,7 +75,9 @@ where
 
 /// Waits after a failure, and says why.
 pub async fn pause(attempts: &mut Attempts, what: &str, error: Error) -> Result<(), Error> {
+    // Most errors begin with what they are of.
     let why = trainerd_causes::one_line(&error);
+    let why = if why.starts_with(what) { why } else { format!("{what}: {why}") };
     let is_absent = matches!(error, Error::Unreachable { .. });
     let pause = attempts.failed(what, error, Instant::now(), fastrand::f64())?;
     let limit = if is_absent {
@@ -83,7 +85,7 @@ pub async fn pause(attempts: &mut Attempts, what: &str, error: Error) -> Result<
     } else {
         String::new()
     };
-    tracing::warn!("{what}: {why}; trying again in {:.1} s{limit}", pause.as_secs_f64());
+    tracing::warn!("{why}; trying again in {:.1} s{limit}", pause.as_secs_f64());
     tokio::time::sleep(pause).await;
     Ok(())
 }
