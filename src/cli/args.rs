@@ -124,7 +124,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) yes: bool,
 
-    /// Longest time to wait, for example 90s or 5m; by default as long as there is progress
+    /// Longest time to wait, for example 90s or 5m; by default, as long as there is progress
     #[arg(long, global = true, value_name = "DURATION", env = "TRAINERD_TIMEOUT", hide_env_values = true)]
     pub(crate) timeout: Option<Timeout>,
 }
@@ -182,7 +182,7 @@ pub(crate) struct OutputArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of the stack")]
 pub(crate) struct OptionArgs {
-    /// YAML file with options, one `name: value` a line; - reads standard input
+    /// YAML file with options, one `name: value` per line; - reads standard input
     ///
     /// `trainerd config schema` lists the options. --set and the environment take precedence.
     #[arg(long, value_name = "FILE", env = "TRAINERD_CONFIG", hide_env_values = true)]
@@ -254,9 +254,9 @@ pub(crate) enum Allow {
 pub(crate) enum Format {
     /// For people
     Table,
-    /// One document; progress is one JSON object a line
+    /// One document; progress is one JSON object per line
     Json,
-    /// One document; progress is one document an event
+    /// One document; progress is one document per event
     Yaml,
 }
 

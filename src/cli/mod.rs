@@ -59,7 +59,7 @@ const HELP_WIDTH: usize = 100;
 Examples:
   trainerd doctor                                   check whether it can be installed
   trainerd up                                       install, or change to match the options
-  trainerd status                                   readiness, and the reason of every wait
+  trainerd status                                   readiness, and the reason for every wait
   trainerd upgrade --latest                         upgrade to the newest versions
   trainerd rollback                                 go back to the previous revision
 

@@ -29,9 +29,9 @@ use super::status_store::StatusStore;
 /// What a daemon can host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Workload {
-    /// The native reconciler, while the options say `reconciler: hosted`
+    /// The native reconciler, while the option `reconciler` is `hosted`
     Reconciler,
-    /// The data cache: a head and two workers, of the dataset that the daemon's environment names
+    /// The data cache: a head and two workers for the dataset in the daemon's environment
     Cache,
 }
 

@@ -138,11 +138,7 @@ async fn the_files_are_small_and_may_do_nothing_but_show_themselves() {
 async fn the_headline_says_how_it_is_and_why_on_every_screen() {
     let Some((daemon, mut chromium)) = look(json!({})).await else { return };
     for (name, headline, also) in [
-        (
-            "ready",
-            "Ready at revision 7",
-            vec!["All 58 objects are as the options want them.", "No object waits for anything."],
-        ),
+        ("ready", "Ready at revision 7", vec!["All 58 objects match the options.", "No object is waiting."]),
         (
             "upgrade-running",
             "Upgrading to revision 8: 31 of 53",
@@ -160,13 +156,13 @@ async fn the_headline_says_how_it_is_and_why_on_every_screen() {
             "Refused: Deployment kubeflow-system/lws-controller-manager: .spec.replicas is set to 3 by kubectl; trainerd would set 1",
             vec!["What to do: set option conflicts=force to take the field"],
         ),
-        ("absent", "Nothing is installed", vec!["No options say that something shall be."]),
+        ("absent", "Nothing is installed", vec!["No options are declared."]),
         (
             "disconnected",
             "Disconnected: failed to watch Deployment.apps",
             vec![
                 "connection refused",
-                "it is tried again until it succeeds",
+                "it is retried until it succeeds",
                 "Watch of Service interrupted: connection refused",
             ],
         ),
@@ -197,7 +193,10 @@ async fn every_object_that_waits_is_there_with_what_it_waits_for() {
             "Available: 0/1 pod jobset-controller-manager-6d9f8b7c5-x2v7k: no node of 3 fits: Insufficient cpu (2)",
         ),
         ("#plan li:nth-child(2)", "ValidatingWebhookConfiguration jobset-validating-webhook-configuration"),
-        ("#plan li:nth-child(2)", "waits for an endpoint of Service kubeflow-system/jobset-webhook-service"),
+        (
+            "#plan li:nth-child(2)",
+            "waiting for an endpoint of Service kubeflow-system/jobset-webhook-service",
+        ),
         // What the plan told is not told again.
         ("#waiting li:nth-child(1)", "MutatingWebhookConfiguration jobset-mutating-webhook-configuration"),
         (
@@ -249,16 +248,11 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
     let Some((daemon, mut chromium)) = look(fixture("drift")).await else { return };
     chromium.reads("#drift", "Changed by kubectl-edit. It is about to be repaired.").await;
     chromium.reads("#drift", ".spec.replicas is 0, should be 1").await;
-    chromium
-        .reads("#drift", "It does not exist any more. Putting it right was refused: the server is currently")
-        .await;
+    chromium.reads("#drift", "It no longer exists. The repair was refused: the server is currently").await;
     chromium.reads("#drift", "…onnection: qps: 500 burst: 1000").await;
     let cpu = ".spec.template.spec.containers[name=manager].resources.limits.cpu";
     chromium
-        .reads(
-            "#drift",
-            &format!("Changed by kubectl. {cpu} was applied by kubectl and is not taken by force"),
-        )
+        .reads("#drift", &format!("Changed by kubectl. {cpu} was applied by kubectl and is not overwritten"))
         .await;
     for (state, expected) in [
         (json!({"state": "repairing"}), "It is about to be repaired."),
@@ -277,7 +271,7 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
         ),
         (
             json!({"state": "left", "why": {"reason": "Refused", "path": ".spec.a", "manager": "kubectl"}}),
-            ".spec.a was applied by kubectl and is not taken by force. conflicts=force takes it",
+            ".spec.a was applied by kubectl and is not overwritten. conflicts=force takes it",
         ),
         (
             json!({"state": "left", "why": {"reason": "Immutable", "path": ".spec.selector"}}),
@@ -289,13 +283,10 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
         ),
         (
             json!({"state": "contended", "path": ".spec.a", "manager": "argocd", "seconds": 240}),
-            "argocd changes .spec.a back again and again. It is left alone for up to 4 min, then tried once more.",
+            "argocd changes .spec.a back repeatedly. It is not repaired for up to 4 min, and then once more.",
         ),
-        (
-            json!({"state": "failed", "error": "denied"}),
-            "Putting it right was refused: denied. It is tried again.",
-        ),
-        (json!({"state": "something-new"}), "Deployment ns/a something-new It does not exist any more."),
+        (json!({"state": "failed", "error": "denied"}), "The repair was refused: denied. It is retried."),
+        (json!({"state": "something-new"}), "Deployment ns/a something-new It no longer exists."),
     ] {
         let mut view = fixture("drift");
         let object = json!({"group": "apps", "kind": "Deployment", "namespace": "ns", "name": "a"});
@@ -358,7 +349,7 @@ async fn what_the_daemon_hosts_is_shown_with_why_it_failed() {
     view["phase"] = json!("degraded");
     view["reason"] = json!({
         "code": "hosted-degraded", "message": "hosted workload reconciler is not ready",
-        "causes": ["backoff; it exited with code 1"], "hint": "it is restarted by itself", "object": null,
+        "causes": ["backoff; it exited with code 1"], "hint": "it is restarted automatically", "object": null,
     });
     let hosted = &mut view["hosted"][0];
     (hosted["ready"], hosted["state"], hosted["restarts"]) = (json!(false), json!("backoff"), json!(3));
@@ -369,7 +360,7 @@ async fn what_the_daemon_hosts_is_shown_with_why_it_failed() {
     daemon.show(&view);
     chromium.reads("#headline", "Degraded: hosted workload reconciler is not ready").await;
     chromium.reads("#hosted", "backoff 3 restarts").await;
-    chromium.reads("#hosted", "Started again in").await;
+    chromium.reads("#hosted", "Restarts in").await;
     chromium.reads("#hosted", "It exited with code 1").await;
     chromium.reads("#hosted", "<b>no such port</b>").await;
     assert_eq!(chromium.value(TOO_PALE).await, json!([]));
@@ -428,13 +419,13 @@ async fn a_plan_is_followed_as_it_runs() {
 
     view["phase"] = json!("failed");
     view["reason"] = json!({
-        "code": "rolled-back", "message": "the upgrade to revision 8 failed and revision 7 was brought back",
+        "code": "rolled-back", "message": "the upgrade to revision 8 failed and was rolled back to revision 7",
         "causes": ["the quota is used up"], "hint": "correct the cause, then try again", "object": null,
     });
     view["plan"]["ended"] = json!("2026-05-12T14:04:13Z");
     view["plan"]["error"] = json!("the quota is used up");
     daemon.show(&view);
-    chromium.reads("#headline", "The upgrade to revision 8 failed and revision 7 was brought back").await;
+    chromium.reads("#headline", "The upgrade to revision 8 failed and was rolled back to revision 7").await;
     chromium.reads("#problem", "the quota is used up What to do: correct the cause, then try again").await;
     chromium.reads("#plan", "failed, 33 of 53 steps in 3 min. 4").await;
     assert_eq!(chromium.complaints().await, none());
@@ -479,7 +470,7 @@ async fn the_token_leaves_the_address_and_without_one_the_page_says_what_to_do()
     let Some(mut chromium) = chromium::start().await else { return };
     let daemon = Daemon::start(fixture("ready"), Some("s3cr3t+/=")).await;
     chromium.open(&daemon.url("/")).await;
-    chromium.reads("#headline", "Not allowed to look").await;
+    chromium.reads("#headline", "Access denied").await;
     chromium.reads("#lead", "The token is not valid: open the page with trainerd status --web.").await;
 
     // As `trainerd status --web` opens it, in the tab that is open already.
@@ -546,7 +537,7 @@ async fn what_is_missing_shows_as_nothing_and_what_is_new_is_passed_over() {
         "revisions": [{"number": 1}],
     }));
     chromium.reads("#headline", "Changing: 1 of 2").await;
-    chromium.reads("#plan", "waits for Later").await;
+    chromium.reads("#plan", "waiting for Later").await;
     chromium.reads("#waiting", "Service s").await;
     daemon.tell("progress", &json!({"event": "later"}));
     daemon.tell("later", &json!({}));

@@ -28,11 +28,11 @@ const IMAGE: &str = "trainerd-image";
 
 /// Install the daemon in the cluster
 ///
-/// Installs a Deployment with its permissions and creates the ConfigMap trainerd-options unless it exists. From then on
-/// the options of the installation are the keys of that ConfigMap, and you edit them there. The first options are those
-/// of the ConfigMap, or else of the installed revision, with the options that are given here. Run it again to change the
-/// image or version of the daemon; if that fails, the ConfigMap stays as it was. The daemon has the permissions that it
-/// uses and those that it grants to the stack, and no others.
+/// Installs a Deployment with its permissions and creates the ConfigMap trainerd-options unless it exists. From then
+/// on, the keys of that ConfigMap are the options of the installation. The initial options are those of the ConfigMap,
+/// or else of the installed revision, combined with the options that are given here. Run it again to change the image
+/// or version of the daemon; if that fails, the ConfigMap stays as it was. The daemon has the permissions that it uses
+/// and those that it grants to the stack, and no others.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

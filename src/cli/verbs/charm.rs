@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::problem::Exit;
 use crate::problem::{InputError, Problem};
 
-/// Make the charm that Juju deploys
+/// Build the charm that Juju deploys
 #[derive(Clone, Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct CharmArgs {
@@ -25,9 +25,9 @@ enum CharmVerb {
 
 /// Write the charm file, which contains this program
 ///
-/// Needs neither charmcraft nor a network. The same program gives the same bytes; files in it have the time of
-/// SOURCE_DATE_EPOCH, else 1980. Juju runs the program without any shared library beside it: pack a statically linked
-/// one, as `cargo xtask charm` does.
+/// Needs neither charmcraft nor a network. The same program gives the same bytes; the files in it have the time of
+/// SOURCE_DATE_EPOCH, or else 1980. Juju runs the program without shared libraries, so use a statically linked one, as
+/// `cargo xtask charm` does.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -35,9 +35,9 @@ Examples:
   trainerd charm pack --output-dir dist
   trainerd charm pack --no-container                deploys without an image of the daemon
 
-Run by Juju, that is with JUJU_DISPATCH_PATH in the environment, the program is the charm's hook code.")]
+If Juju runs it (with JUJU_DISPATCH_PATH in the environment), the program acts as the charm's hook code.")]
 struct PackArgs {
-    /// Without the workload container: hooks do the work, and nothing runs between them
+    /// Build a charm without the workload container: hooks do the work, and nothing runs between them
     #[arg(long)]
     no_container: bool,
 

@@ -19,8 +19,8 @@ use crate::problem::{InputError, Problem};
 ///
 /// Reads options from one source and reconciles the installation with them: changed options are planned and applied,
 /// drift is repaired as drift-policy says, an interrupted plan is finished. It holds the lease only while it writes, so
-/// several daemons may run side by side. Without --config and --config-map the options come over the API; until they
-/// do, the installed revision is kept.
+/// several daemons may run side by side. Without --config and --config-map, the options are declared over the API;
+/// until then, the installed revision is kept.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,9 +31,9 @@ Examples:
   curl http://localhost:38991/readyz                whether it reaches the cluster; /settledz: whether all is applied
 
 Traces:
-  With OTEL_EXPORTER_OTLP_ENDPOINT set, each plan, each of its steps and each repair is a span,
-  sent there by OTLP over HTTP. Also reads OpenTelemetry's other variables: headers, service
-  name, sampler, resource attributes.")]
+  If OTEL_EXPORTER_OTLP_ENDPOINT is set, each plan, each of its steps and each repair is exported
+  as a span with OTLP over HTTP. OpenTelemetry's other variables (headers, service name,
+  sampler, resource attributes) work too.")]
 pub(crate) struct DaemonArgs {
     /// File with the options, watched: one `name: value` a line
     #[arg(
@@ -52,24 +52,26 @@ pub(crate) struct DaemonArgs {
     /// Make this source of options the current one, in place of another
     ///
     /// An installation has one source of options. A daemon with another source changes nothing unless this is given. It
-    /// acts once: if a daemon with a third source takes over later, this one stops until it is restarted.
+    /// takes effect once: if another daemon takes over ownership later, this daemon stops making changes until it is
+    /// restarted.
     #[arg(long, alias = "take-over")]
     force_ownership: bool,
 
     /// Run in the workload container of a Juju unit, as the charm's Pebble layer does
     ///
-    /// The charm declares the options over the API; the socket is on the volume that both containers share, and
-    /// Pebble is notified when the status changes. By default the installation has the name of the application and
-    /// the namespace of the pod.
+    /// The charm declares the options over the API; the socket is on the volume that both containers share, and Pebble
+    /// is notified when the status changes. By default, the installation has the name of the application and the
+    /// namespace of the pod.
     #[arg(long, conflicts_with_all = ["config", "config_map"])]
     juju: bool,
 
-    /// Workloads that this daemon runs as processes of its own, instead of in the cluster
+    /// Workloads that this daemon runs as child processes instead of in the cluster
     ///
-    /// They are restarted with backoff, health-checked, and stopped with the daemon; `trainerd status` shows their state. The
-    /// reconciler runs while the options say `reconciler: hosted`, by which it is not in the cluster; a lease makes
-    /// sure that only one is active. The cache is the program trainerd-cache, beside this one or on PATH; it serves the dataset that
-    /// the daemon's environment names (SOURCE_URI, or METADATA_LOC, SCHEMA_NAME and TABLE_NAME).
+    /// They are restarted with backoff, health-checked, and stopped with the daemon; `trainerd status` shows their
+    /// state. The reconciler runs while the option `reconciler` is `hosted`, with which it is not installed in the
+    /// cluster; a lease ensures that only one is active. The cache is the program trainerd-cache, in the same folder as
+    /// this one or on PATH; it serves the dataset in the daemon's environment (SOURCE_URI, or METADATA_LOC, SCHEMA_NAME
+    /// and TABLE_NAME).
     #[arg(
         long,
         value_enum,
@@ -102,7 +104,7 @@ pub(crate) struct DaemonArgs {
     )]
     tls_cert: Option<PathBuf>,
 
-    /// Its private key, PEM
+    /// Private key of the certificate, PEM
     #[arg(
         long,
         value_name = "FILE",
@@ -114,7 +116,7 @@ pub(crate) struct DaemonArgs {
 
     /// Address of /healthz, /livez, /readyz, /settledz and /metrics
     ///
-    /// Default: port 38991, in a pod on every address (IPv4 and IPv6), elsewhere on 127.0.0.1.
+    /// Default: port 38991; in a pod on all addresses (IPv4 and IPv6), elsewhere on 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", env = "TRAINERD_HEALTH", hide_env_values = true)]
     health: Option<SocketAddr>,
 }

@@ -24,9 +24,9 @@ use crate::target::changes::{OptionChange, between};
 /// Fields by which the items of a list are told apart, most telling first.
 const ITEM_KEYS: [&str; 2] = ["name", "containerPort"];
 
-/// Show what differs between two revisions
+/// Show the differences between two revisions
 ///
-/// Options, then object by object and field by field; values of Secrets are masked. Compares the stored revisions, not the cluster.
+/// Shows options first, then objects field by field; values of Secrets are masked. Compares the stored revisions, not the cluster.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +39,7 @@ pub(crate) struct DiffArgs {
     #[arg(value_name = "REV", value_parser = revision)]
     from: u64,
 
-    /// The revision to compare it with; the current one where none is named
+    /// The revision to compare it with; by default, the current one
     #[arg(value_name = "REV", value_parser = revision)]
     to: Option<u64>,
 }

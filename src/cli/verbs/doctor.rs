@@ -20,8 +20,8 @@ use crate::target::resolve;
 /// Check whether the stack can be installed or changed; changes nothing
 ///
 /// Checks the cluster, versions, permissions, collisions and images; if something is installed, also its webhooks and
-/// its readiness. Without options, checks those of the installed revision, or else the default ones. The exit code is the
-/// one that `up` would end with at the first failed check.
+/// its readiness. Without options, checks those of the installed revision, or else the default ones. The exit code is
+/// that of `up` with the first failed check.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

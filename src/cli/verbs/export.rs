@@ -10,7 +10,7 @@ use crate::problem::Problem;
 
 /// Print the manifests of a revision
 ///
-/// Prints them as they were applied, from what the revision stored.
+/// Prints the manifests as they were applied; they are stored in the revision.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -24,7 +24,7 @@ enum ImagesVerb {
 
 /// List every image, and the option that overrides it
 ///
-/// Needs no cluster. The list is complete: no manifest has any other image. Every image has a tag or a digest.
+/// Needs no cluster. The list is complete, and every image has a tag or a digest.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 
 /// List the installations in this cluster, in all namespaces
 ///
-/// Includes those whose record is lost; `trainerd repair` and `trainerd up` restore it. Needs permission to list
+/// Includes installations whose record is lost; `trainerd repair` and `trainerd up` restore it. Needs permission to list
 /// Secrets and Deployments in all namespaces.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\

@@ -24,7 +24,7 @@ enum MonitoringVerb {
 /// Print the alert rules, as a rule file of Prometheus
 ///
 /// Needs no cluster. Every alert says what it means and which command helps. The name of the scrape job must contain
-/// `trainerd`: the alert TrainerdDown finds the job by it when the daemon is gone.
+/// `trainerd`, because the alert TrainerdDown uses it to detect that the daemon is gone.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ struct RulesArgs {}
 
 /// Print the dashboard, as Grafana imports it
 ///
-/// Needs no cluster. The data source, the scrape job and the daemon are variables at its top.
+/// Needs no cluster. Data source, scrape job and daemon are variables of the dashboard.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -9,7 +9,8 @@ use crate::problem::Problem;
 /// Suspend reconciliation by the daemon
 ///
 /// Until `resume`, no daemon changes the installation, even one that is started later: it only observes and reports. A
-/// plan that runs is interrupted and finished after `resume`. The command line may change the installation meanwhile.
+/// running plan is interrupted and finished after `resume`. In the meantime, the command line may change the
+/// installation.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -23,7 +23,7 @@ use crate::target::{Target, resolve};
 #[command(after_help = "\
 Examples:
   trainerd plan                                     with the default options
-  trainerd plan --config options.yaml               with those of a file
+  trainerd plan --config options.yaml               with the options of a file
   trainerd plan --set jobset-image=reg.io/jobset:v0.12.0
   trainerd plan -v                                  also what stays as it is
   trainerd plan -o json                             every step, for a script")]

@@ -15,9 +15,10 @@ const BAD_FLAGS: u8 = 2;
 
 /// Run the Trainer controller in place of Kubeflow's controller manager
 ///
-/// Takes the flags and the configuration file of Kubeflow Trainer's manager and does what it does: reconciles TrainJobs
-/// through JobSets, admits TrainJobs and runtimes by webhooks, keeps their certificate, and serves probes and metrics.
-/// Flags are in Go's syntax, with one dash or two. The same program started under the name `manager` does the same.
+/// A drop-in replacement for Kubeflow Trainer's controller manager, with the same flags and configuration file: it
+/// reconciles TrainJobs with JobSets, validates TrainJobs and runtimes with webhooks, maintains the certificate of the
+/// webhooks, and serves probes and metrics. Flags have Go's syntax, with one dash or two. A copy of the program with
+/// the name `manager` behaves the same.
 #[derive(Clone, Debug, Args)]
 #[command(
     disable_help_flag = true,

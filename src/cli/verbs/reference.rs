@@ -25,10 +25,10 @@ pub(crate) fn reference() -> String {
 
 # The command line
 
-Data goes to stdout, everything meant for a person to stderr. With `-o json` data is one JSON document, progress is one
-JSON object a line, and an error is one JSON object on stderr with `code`, `message`, `causes`, `hint` and `object`.
+Data goes to stdout, messages for people go to stderr. With `-o json`, data is one JSON document, progress is one JSON
+object per line, and an error is one JSON object on stderr with `code`, `message`, `causes`, `hint` and `object`.
 
-An option of the stack is taken from the first place that gives it: `--set`, the environment (`TRAINERD_SETTLE` for
+An option of the stack is taken from the first place that sets it: `--set`, the environment (`TRAINERD_SETTLE` for
 `settle`, or lines `NAME=VALUE` in `TRAINERD_SET`), the file of `--config`, the default. `upgrade` starts from the
 installed revision instead.
 

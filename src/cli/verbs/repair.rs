@@ -23,8 +23,8 @@ use crate::target::rendered_again;
 
 /// Repair whatever differs from the current revision
 ///
-/// Restores objects that were changed or deleted, and trainerd's own Secrets if they were lost: the record, revisions and
-/// their objects. Options and versions stay as they are. Works with and without a daemon.
+/// Restores objects that were changed or deleted, and trainerd's own Secrets (the record, revisions and their objects)
+/// if they were lost. Options and versions are not changed. Works with and without a daemon.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

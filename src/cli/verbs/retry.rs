@@ -15,9 +15,9 @@ use crate::problem::Problem;
 
 /// Retry a revision that failed and was rolled back
 ///
-/// A failed revision is not retried automatically (see option retry-failed). Retry it once the cause is gone, such as a
-/// registry that was down. If a daemon reconciles the installation, the daemon retries, and `trainerd status --wait`
-/// follows it; otherwise this command does.
+/// A failed revision is not retried automatically (see option retry-failed). Retry it once the cause, such as a
+/// registry that was down, is gone. If a daemon reconciles the installation, the daemon retries, and `trainerd status
+/// --wait` follows it; otherwise this command does.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -16,7 +16,7 @@ use crate::target::changes::{Values, between};
 
 /// Go back to an earlier revision
 ///
-/// Creates a new revision equal to the earlier one, from what that one stored. Replaces an interrupted plan. If CRDs
+/// Creates a new revision that is equal to the earlier one, from its stored manifests. Replaces an interrupted plan. If CRDs
 /// would change, the values of newer fields may be lost; that needs --allow lossy.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -26,7 +26,7 @@ Examples:
   trainerd rollback 3                               to revision 3 (see `trainerd history`)
   trainerd rollback 3 --allow lossy --yes           even if CRDs change")]
 pub(crate) struct RollbackArgs {
-    /// The revision to go back to; the one before the current where none is named
+    /// The revision to go back to; by default, the one before the current revision
     #[arg(value_name = "REV", value_parser = revision)]
     revision: Option<u64>,
 

@@ -26,7 +26,7 @@ use crate::target::external::absent;
 use crate::target::hosted;
 use crate::training::{self, Phase, TrainJobs};
 
-/// Show components, versions, readiness, and what each object waits for
+/// Show components, versions, readiness, and what each object is waiting for
 ///
 /// The exit code is 0 whether or not everything is ready (see `ready` with -o json), and 1 if nothing is installed.
 #[derive(Clone, Debug, Args)]
@@ -45,16 +45,16 @@ pub(crate) struct StatusArgs {
 
     /// Wait until the declared options are applied and everything is ready; otherwise say why not
     ///
-    /// If a daemon reconciles the installation, waits until the options that are declared now are applied and
-    /// everything is ready; otherwise until the last plan is done and everything is ready. Options that are invalid,
+    /// If a daemon reconciles the installation, waits until the currently declared options are applied and everything
+    /// is ready; otherwise, waits until the last plan is done and everything is ready. Options that are invalid,
     /// refused or failed end the wait at once; --timeout limits it.
     #[arg(long, conflicts_with_all = ["watch", "web"])]
     wait: bool,
 
     /// Open the page of the daemon in a browser, until interrupted; the address is printed too
     ///
-    /// The daemon that `bootstrap` put into the cluster is reached by port-forward, with a read-only token; a daemon
-    /// on this machine is reached by --socket.
+    /// The daemon that `bootstrap` installed is reached by port-forward, with a read-only token; a daemon on this
+    /// machine is reached through --socket.
     #[arg(long)]
     web: bool,
 

@@ -23,7 +23,7 @@ Examples:
   trainerd up --yes --timeout 10m                   without asking, for at most 10 minutes
   trainerd up --config options.yaml --set settle=0  options from a file, and one more
   trainerd up --dry-run                             only show the plan
-  trainerd up --yes -o json                         progress as JSON, one event a line")]
+  trainerd up --yes -o json                         progress as JSON, one event per line")]
 pub(crate) struct UpArgs {
     /// Only show what would be done
     #[arg(long)]

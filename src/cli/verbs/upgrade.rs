@@ -15,7 +15,7 @@ use crate::problem::Exit;
 use crate::problem::{InputError, Problem, lost};
 use crate::target::{resolve, version_option};
 
-/// Change versions or images, and leave everything else as it is
+/// Change versions or images, and nothing else
 ///
 /// Starts from the options of the installed revision and changes what --to, --latest and --set name. Shows the
 /// upgrade path, then continues like `up`. An older version is refused; use `rollback` to go back.

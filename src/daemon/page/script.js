@@ -126,7 +126,7 @@ const DOING = {
 const PROBLEMS = {
   refused: ["bad", "Refused"],
   failed: ["bad", "Failed"],
-  invalid: ["bad", "Wrong options"],
+  invalid: ["bad", "Invalid options"],
   held: ["care", "Not the writer"],
   degraded: ["care", "Degraded"],
   disconnected: ["care", "Disconnected"],
@@ -135,9 +135,9 @@ const MARKS = { good: "✓", busy: "↻", care: "!", bad: "×", idle: "…" };
 
 /** Phases in which nothing happens. */
 const QUIET = {
-  standby: ["On standby", "Another daemon acts; this one only observes."],
-  absent: ["Nothing is installed", "No options say that something shall be."],
-  starting: ["Starting", "Not everything in the cluster was seen yet."],
+  standby: ["On standby", "Another daemon is active; this one only observes."],
+  absent: ["Nothing is installed", "No options are declared."],
+  starting: ["Starting", "Not everything in the cluster has been observed yet."],
 };
 
 /** One sentence, what else to know, and what is read aloud where that is less. */
@@ -156,13 +156,13 @@ function headline() {
 function paused(note) {
   const { by, askedBy, since } = note ?? {};
   const time = when(since, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
-  return { tone: "idle", mark: "‖", text: `Paused by ${askedBy ?? by} since ${time}`, lead: "Nothing is changed until `trainerd resume`; it is still observed." };
+  return { tone: "idle", mark: "‖", text: `Paused by ${askedBy ?? by} since ${time}`, lead: "Nothing is changed until `trainerd resume`; the installation is still observed." };
 }
 
 function readyLead() {
   const drift = view.outlook?.drift?.length;
-  if (!drift) return `All ${counted("total")} objects are as the options want them.`;
-  return `Others changed ${plural(drift, "object")}; what is done about it is said below.`;
+  if (!drift) return `All ${counted("total")} objects match the options.`;
+  return `Others changed ${plural(drift, "object")}; see below for what is done about it.`;
 }
 
 function notReady() {
@@ -214,13 +214,13 @@ function problem() {
   const what = phase === "refused" && causes.length === 1 ? causes[0] : message;
   const isSaid = what.toLowerCase().includes(word.toLowerCase());
   const text = isSaid ? capital(what) : [word, what].filter(Boolean).join(": ");
-  return { tone, text, lead: phase === "disconnected" ? "What is below was seen before that." : "" };
+  return { tone, text, lead: phase === "disconnected" ? "The information below is from before." : "" };
 }
 
 /** Before the first view: why there is none. */
 function withoutView({ state, why }) {
-  if (state === "denied") return { tone: "bad", text: "Not allowed to look", lead: `${why}: ${OPEN}.` };
-  const text = state === "lost" ? "The daemon does not answer" : "Connecting";
+  if (state === "denied") return { tone: "bad", text: "Access denied", lead: `${why}: ${OPEN}.` };
+  const text = state === "lost" ? "The daemon does not respond" : "Connecting";
   return { tone: "idle", text, lead: why };
 }
 
@@ -308,7 +308,7 @@ function planPart() {
     bar(plan.done, plan.total, `${words}: ${count}`),
     text(kinds(plan), true),
     list("entries waits", waiting.map(planWait)),
-    ...[...live.retries].map(([name, error]) => note("care", "Trying again", `${name}: ${error}`)),
+    ...[...live.retries].map(([name, error]) => note("care", "Retrying", `${name}: ${error}`)),
     back && note("care", words, back.reason),
     failure,
   ];
@@ -321,7 +321,7 @@ function planWait(wait) {
   const { object } = wait;
   const [, own] = object ? waitText(wait).split(`${nameOf(object)}: `) : [];
   const began = { at: Date.parse(wait.since), exact: Boolean(wait.since) };
-  return waitEntry(object, own ?? `waits for ${waitText(wait)}`, began);
+  return waitEntry(object, own ?? `waiting for ${waitText(wait)}`, began);
 }
 
 function waitEntry(object, words, { at, exact }) {
@@ -337,7 +337,7 @@ function waitingPart() {
   const told = (plan?.waiting ?? []).map(({ object }) => waitKey(object));
   const objects = waitingObjects().filter(({ object }) => !told.includes(waitKey(object)));
   const entries = objects.map(({ object, waiting }) => waitEntry(object, waiting, waits.get(waitKey(object))));
-  return [list("entries", entries) || (!plan && text("No object waits for anything.", true))];
+  return [list("entries", entries) || (!plan && text("No object is waiting.", true))];
 }
 
 // ---- What the daemon runs itself ----
@@ -348,10 +348,10 @@ function hostedPart() {
 
 function hostedEntry({ name, state, since, ready, wanted, waiting, restarts, nextTry, failure }) {
   const { message, at, log = [] } = failure ?? {};
-  const next = () => `Started again in ${span(Date.parse(nextTry) - Date.now() + 999)}.`;
+  const next = () => `Restarts in ${span(Date.parse(nextTry) - Date.now() + 999)}.`;
   return h("li", { "data-tone": ready ? "good" : wanted ? "bad" : "idle" },
     row(h("h3", null, name), h("span", { class: "tag" }, ready ? "ready" : state)),
-    row(text([waiting && `waits for ${waiting}`, plural(restarts, "restart")].filter(Boolean).join(", "), true), timeAgo(since, "since ")),
+    row(text([waiting && `waiting for ${waiting}`, plural(restarts, "restart")].filter(Boolean).join(", "), true), timeAgo(since, "since ")),
     nextTry && ticking("p", null, next),
     failure && row(text(capital(message)), timeAgo(at)),
     !ready && list("fields", log.map((line) => h("li", null, h("code", null, line)))));
@@ -363,25 +363,25 @@ const LEFT = {
   Reported: () => "It is reported only, as the drift policy says.",
   Yielded: ({ path, manager }) => `\`${path}\` is left to ${manager}, as \`conflicts=yield\` says.`,
   Refused: ({ path, manager }) =>
-    `\`${path}\` was applied by ${manager} and is not taken by force. \`conflicts=force\` takes it, \`conflicts=yield\` leaves it to ${manager}.`,
-  Admission: ({ path }) => `\`${path}\` is changed by the API server's admission in every write.`,
+    `\`${path}\` was applied by ${manager} and is not overwritten. \`conflicts=force\` takes it, \`conflicts=yield\` leaves it to ${manager}.`,
+  Admission: ({ path }) => `\`${path}\` is changed by admission control in every write.`,
   Immutable: ({ path }) => `\`${path}\` cannot be changed back: the object would have to be created again.`,
   Foreign: ({ owner }) => `It was replaced by an object of ${owner}.`,
 };
 const STATES = {
   repairing: ["busy", "being repaired", () => "It is about to be repaired."],
-  waiting: ["care", "not repaired yet", ({ why }) => `Somebody else is the one writer: ${why}.`],
+  waiting: ["care", "not repaired yet", ({ why }) => `Another process holds the lease: ${why}.`],
   paused: ["idle", "paused", () => "It is repaired after `trainerd resume`."],
   left: ["care", "left as it is", ({ why }) => LEFT[why?.reason]?.(why) ?? ""],
   contended: ["care", "contended", ({ path, manager, seconds = 0 }) =>
-    `${manager} changes \`${path}\` back again and again. It is left alone for up to ${span(seconds * 1000)}, then tried once more.`],
-  failed: ["bad", "failed", ({ error }) => `Putting it right was refused: ${error}. It is tried again.`],
+    `${manager} changes \`${path}\` back repeatedly. It is not repaired for up to ${span(seconds * 1000)}, and then once more.`],
+  failed: ["bad", "failed", ({ error }) => `The repair was refused: ${error}. It is retried.`],
 };
 
 function driftPart() {
   const drift = view.outlook?.drift;
   if (!drift) return [];
-  return [list("entries", drift.map(driftEntry)) || text("Everything is as trainerd left it.", true)];
+  return [list("entries", drift.map(driftEntry)) || text("Everything is as trainerd applied it.", true)];
 }
 
 function driftEntry(entry) {
@@ -391,7 +391,7 @@ function driftEntry(entry) {
   const who = by.length ? `Changed by ${by.join(", ")}. ` : "";
   return h("li", { "data-tone": tone },
     row(titled(entry.object), h("span", { class: "tag" }, word)),
-    text((isThere ? who : "It does not exist any more. ") + words(entry)),
+    text((isThere ? who : "It no longer exists. ") + words(entry)),
     list("fields", changes.map(fieldChange)));
 }
 
@@ -569,7 +569,7 @@ async function follow(onView) {
 }
 
 async function refusal(response) {
-  const { message = `the daemon answered ${response.status}` } = await response.json().catch(() => ({}));
+  const { message = `the daemon responded with ${response.status}` } = await response.json().catch(() => ({}));
   const state = [401, 403].includes(response.status) ? "denied" : "lost";
   return Object.assign(new Error(message), { state, why: capital(message) });
 }
@@ -595,9 +595,9 @@ async function keepFollowing() {
 function drawLink() {
   const isDenied = link.state === "denied";
   byId("link").hidden = isDenied ? !view : link.state !== "lost";
-  const seen = link.seen ? `last seen ${ago(link.seen)}` : "the daemon was not seen yet";
-  const again = `trying again${link.next > Date.now() ? ` in ${span(link.next - Date.now() + 999)}` : ""}`;
-  setText(byId("link"), isDenied ? `Not allowed any more, ${seen}; ${OPEN}.` : `Connection lost, ${seen}; ${again}.`);
+  const seen = link.seen ? `last seen ${ago(link.seen)}` : "the daemon has not been seen yet";
+  const again = `retrying${link.next > Date.now() ? ` in ${span(link.next - Date.now() + 999)}` : ""}`;
+  setText(byId("link"), isDenied ? `Access is no longer allowed, ${seen}; ${OPEN}.` : `Connection lost, ${seen}; ${again}.`);
 }
 
 function everySecond() {

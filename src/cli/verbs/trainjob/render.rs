@@ -20,7 +20,7 @@ const NAMESPACE: &str = "default";
 /// Print the objects that the controller creates for a TrainJob, and whether it is admitted
 ///
 /// Needs no cluster. Prints warnings, errors and objects, in the order in which the controller applies them. The exit
-/// code is 4 if admission refuses the TrainJob, whose objects are printed all the same, and 1 if nothing can be
+/// code is 4 if the webhooks would reject the TrainJob, whose objects are printed anyway, and 1 if no objects can be
 /// built.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -33,7 +33,7 @@ pub(crate) struct RenderArgs {
     input: Input,
 }
 
-/// Check a TrainJob against its runtime as the API server and the webhooks do
+/// Validate a TrainJob and its runtime like the API server and the webhooks
 ///
 /// Needs no cluster. Prints warnings and errors, those of the schema first. The exit code is 4 if there is an error.
 #[derive(Clone, Debug, Args)]
@@ -68,7 +68,7 @@ struct Input {
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
 
-    /// Whose behaviour to show
+    /// The controller whose behaviour to show
     #[arg(long, value_enum, default_value_t = Compatibility::Extended)]
     compat: Compatibility,
 

@@ -19,8 +19,7 @@ use crate::problem::{Problem, TrainJobError};
 
 /// Create TrainJobs from a file, or one from the command line
 ///
-/// What follows `--` is the command that each node runs. All TrainJobs in the file are created, in order, until one
-/// is refused.
+/// The command after `--` is run on each node. The TrainJobs in a file are created in order, until one is refused.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -77,7 +76,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// What each node runs
+    /// Command to run on each node
     #[arg(value_name = "COMMAND", last = true, requires = "name", conflicts_with = "file")]
     command: Vec<String>,
 }

@@ -18,9 +18,9 @@ use crate::training::{Change, WatchedPods};
 
 /// Follow a TrainJob until it ends
 ///
-/// On a terminal, shows a progress bar if the training reports its progress, and the counts of its pods otherwise;
-/// elsewhere prints a line for each change, or an object with -o json. What keeps a pod from running is told, too.
-/// The exit code is 0 when it is Complete and 1 when it is Failed or deleted.
+/// On a terminal, shows a progress bar if the training reports its progress, and otherwise the number of its pods.
+/// Elsewhere, prints a line for each change, or an object with -o json. Also reports what keeps pods from running. The
+/// exit code is 0 when it is Complete and 1 when it is Failed or deleted.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
