@@ -81,3 +81,77 @@ impl Bounds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::arrow::{DataType, Field, Int64Array, Schema, StringArray};
+    use crate::filter::Filter;
+
+    /// Ten rows: n from 10 to 20, one of them null; s from "b" to "d"; f from 0 to 1; z has no value; u is unknown.
+    fn bounds(column: &str) -> Option<Bounds> {
+        let of =
+            |least: ArrayRef, greatest: ArrayRef, nulls| Some(Bounds { least, greatest, nulls, rows: 10 });
+        let number = |value: Option<i64>| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+        let float = |value: f64| Arc::new(arrow_array::Float64Array::from(vec![value])) as ArrayRef;
+        match column {
+            "n" => of(number(Some(10)), number(Some(20)), Some(1)),
+            "s" => of(text("b"), text("d"), Some(0)),
+            "f" => of(float(0.0), float(1.0), Some(0)),
+            "z" => of(number(None), number(None), Some(10)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn rows_are_left_out_only_where_none_can_be_selected() {
+        let field = |name: &str, of| Field::new(name, of, true);
+        let schema = Schema::new(vec![
+            field("n", DataType::Int64),
+            field("s", DataType::Utf8),
+            field("f", DataType::Float64),
+            field("z", DataType::Int64),
+            field("u", DataType::Int64),
+        ]);
+        for (filter, may) in [
+            ("n = 9", false),
+            ("n = 10", true),
+            ("n = 15", true),
+            ("n > 20", false),
+            ("n >= 20", true),
+            ("n < 10", false),
+            ("n <= 10", true),
+            ("n != 15", true),
+            ("not n <= 20", false),
+            ("not n < 20", true),
+            ("n in (1, 2, 30)", false),
+            ("n in (1, 12)", true),
+            ("n not in (1, 12)", true),
+            ("n is null", true),
+            ("n is not null", true),
+            ("s is null", false),
+            ("not (s is not null)", false),
+            ("s < 'b'", false),
+            ("s > 'c'", true),
+            ("z = 1", false),
+            ("z is null", true),
+            ("z is not null", false),
+            ("z not in (1)", false),
+            ("u = 1", true),
+            // What is no number is in no bounds.
+            ("f > 5", true),
+            ("n = 9 or s = 'c'", true),
+            ("n = 9 or s = 'x'", false),
+            ("n = 12 and s = 'x'", false),
+            ("not (n >= 10 and s >= 'b')", false),
+            ("not (n > 10 or s > 'x')", true),
+            ("not (n >= 10 or s > 'x')", false),
+        ] {
+            let selector = Selector::new(&Filter::parse(filter).unwrap(), &schema).unwrap();
+            assert_eq!(selector.may_select(&bounds), may, "{filter}");
+        }
+    }
+}

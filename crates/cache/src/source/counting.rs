@@ -27,3 +27,31 @@ impl Counting {
         (progress.0 < progress.1).then_some(progress)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::Unit;
+    use crate::source::filtered::counted;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_told_how_many_of_the_units_that_must_be_read_are_counted() {
+        let unit = |path: &str| Unit { path: path.to_owned(), row_group: None, rows: 7 };
+        let units = [("a", None), ("b", Some(3)), ("c", None), ("d", None)];
+        let units = units.map(|(path, rows)| (unit(path), rows)).to_vec();
+        let counting = Counting::default();
+        let mut told = Vec::new();
+        let counts = ([unit("d")], &counting);
+        let read = |_: Unit| {
+            told.push(counting.progress());
+            async { Ok(5) }
+        };
+        let read = std::cell::RefCell::new(read);
+        let all = counted(units, (&counts.0, counts.1), 1, |unit| (read.borrow_mut())(unit)).await.unwrap();
+        assert_eq!(all.iter().map(|unit| unit.rows).collect::<Vec<_>>(), [5, 3, 5, 7]);
+        drop(read);
+        assert_eq!(told, [Some((0, 2)), Some((1, 2))]);
+        assert_eq!(counting.progress(), None);
+    }
+}

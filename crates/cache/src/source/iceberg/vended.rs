@@ -113,3 +113,118 @@ impl CredentialProvider for Vended {
         Ok(Arc::clone(&held.credential))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use futures::FutureExt as _;
+    use object_store::ObjectStoreExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::store::RequestPolicy;
+
+    /// A server with one object at each key; what the requests said of who asks.
+    async fn server() -> (String, Arc<StdMutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let seen: Arc<StdMutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 8192];
+                let read = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let part = |from: &str, to: &str| {
+                    let (_, rest) = request.split_once(from)?;
+                    rest.split_once(to).map(|(part, _)| part.to_owned())
+                };
+                let key = part("Credential=", "/").unwrap_or_default();
+                let token = part("x-amz-security-token: ", "\r\n").unwrap_or_default();
+                told.lock().unwrap().push(format!("{key} {token}"));
+                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\
+                     etag: \"1\"\r\nlast-modified: Sat, 28 Nov 2026 00:00:00 GMT\r\n\r\nrows";
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (address, seen)
+    }
+
+    fn properties(endpoint: &str, number: u32, seconds: u64) -> Properties {
+        let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let end = end + u128::from(seconds) * 1000;
+        [
+            ("s3.access-key-id", format!("key{number}")),
+            ("s3.secret-access-key", "secret".to_owned()),
+            ("s3.session-token", format!("token{number}")),
+            ("s3.session-token-expires-at-ms", end.to_string()),
+            ("s3.endpoint", endpoint.to_owned()),
+            ("client.region", "here".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn own() -> Stores {
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", "own"),
+            ("AWS_SECRET_ACCESS_KEY", "own"),
+            ("AWS_ENDPOINT", "http://127.0.0.1:9"),
+            ("AWS_REGION", "there"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Stores::new(variables, RequestPolicy { retries: 0, ..RequestPolicy::default() })
+    }
+
+    #[tokio::test]
+    async fn the_catalogs_credentials_are_used_and_renewed_before_they_end() {
+        let (endpoint, seen) = server().await;
+        let asked: Arc<StdMutex<u32>> = Arc::default();
+        let counted = Arc::clone(&asked);
+        let renewed = endpoint.clone();
+        let ask: Ask = Arc::new(move || {
+            *counted.lock().unwrap() += 1;
+            let number = *counted.lock().unwrap();
+            let properties = properties(&renewed, number + 1, 3600);
+            async move { Ok::<_, Error>(properties) }.boxed()
+        });
+        let stores = stores(&own(), &properties(&endpoint, 1, 3600), Arc::clone(&ask));
+        let (store, path) = stores.open("s3://bucket/a").unwrap();
+        store.get(&path).await.unwrap();
+        // Less than the margin is left of these.
+        let ending = super::stores(&own(), &properties(&endpoint, 1, 60), ask);
+        let (store, path) = ending.open("s3://bucket/a").unwrap();
+        for _ in 0..2 {
+            store.get(&path).await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), ["key1 token1", "key2 token2", "key2 token2"]);
+        assert_eq!(*asked.lock().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_catalog_that_is_away_holds_up_only_what_has_no_credentials_left() {
+        let (endpoint, seen) = server().await;
+        let ask: Ask = Arc::new(|| {
+            let source = iceberg::Error::new(iceberg::ErrorKind::Unexpected, "away").into();
+            async {
+                Err::<Properties, _>(Error::Catalog {
+                    uri: "http://c".to_owned(),
+                    kind: Kind::Unreachable,
+                    source,
+                })
+            }
+            .boxed()
+        });
+        for (seconds, is_read) in [(60, true), (0, false)] {
+            let stores = stores(&own(), &properties(&endpoint, 1, seconds), Arc::clone(&ask));
+            let (store, path) = stores.open("s3://bucket/a").unwrap();
+            assert_eq!(store.get(&path).await.is_ok(), is_read, "{seconds}");
+        }
+        assert_eq!(*seen.lock().unwrap(), ["key1 token1"]);
+        // A catalog that hands out none leaves ours.
+        let none = stores(&own(), &Properties::new(), ask);
+        assert!(format!("{none:?}").contains("amazon: None"));
+    }
+}
