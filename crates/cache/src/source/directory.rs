@@ -102,9 +102,19 @@ async fn list(
     path: &Path,
     format: Option<Format>,
 ) -> Result<Vec<(ObjectMeta, Format)>, object_store::Error> {
-    let listed: Vec<ObjectMeta> = match store.head(path).await {
-        Ok(object) => vec![object],
-        Err(_) => store.list(Some(path)).try_collect().await?,
+    let object = match store.head(path).await {
+        Ok(object) => Some(object),
+        // The list would fail for the same reason, as often tried again: the user is told of it now.
+        Err(error @ object_store::Error::Generic { .. }) if !path.as_ref().is_empty() => return Err(error),
+        Err(_) => None,
+    };
+    let listed: Vec<ObjectMeta> = match object {
+        Some(object) if object.size > 0 => vec![object],
+        // An empty object may stand for a folder.
+        object => {
+            let listed: Vec<ObjectMeta> = store.list(Some(path)).try_collect().await?;
+            if listed.is_empty() { object.into_iter().collect() } else { listed }
+        }
     };
     let root = path.parts().count();
     let is_hidden = |object: &ObjectMeta| {
@@ -120,6 +130,10 @@ async fn list(
         .filter(|object| !is_hidden(object))
         .filter_map(|object| {
             let found = of_name(&object);
+            // Consoles and file systems on top of a store mark folders by empty objects.
+            if found.is_none() && object.size == 0 {
+                return None;
+            }
             // A format that was named also holds for files without an ending.
             let chosen = match (format, found) {
                 (None, found) => found,
@@ -336,4 +350,38 @@ fn projection_mask(file: &Schema, dataset: &Schema, footer: &ParquetMetaData) ->
     let wanted =
         (0..file.fields().len()).filter(|place| dataset.field_with_name(file.field(*place).name()).is_ok());
     ProjectionMask::roots(footer.file_metadata().schema_descr(), wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_has_files_and_no_markers_of_folders() {
+        let store = InMemory::new();
+        for (key, content) in [
+            ("d", ""),
+            ("d/a.parquet", "1"),
+            ("d/b", "2"),
+            ("d/c", ""),
+            ("d/c/e.arrow", "3"),
+            ("d/empty.parquet", ""),
+            ("d/_SUCCESS", ""),
+            ("d/.x/f.parquet", "4"),
+            ("single", "5"),
+        ] {
+            store.put(&Path::from(key), content.into()).await.unwrap();
+        }
+        let names = async |path: &str, format| {
+            let listed = list(&store, &Path::from(path), format).await.unwrap();
+            listed.into_iter().map(|(object, _)| object.location.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("d", None).await, ["d/a.parquet", "d/c/e.arrow", "d/empty.parquet"]);
+        assert_eq!(names("d", Some(Format::Parquet)).await, ["d/a.parquet", "d/b", "d/empty.parquet"]);
+        assert_eq!(names("single", Some(Format::Arrow)).await, ["single"]);
+        // One that is named, and has nothing in it, is no folder: reading it says what is wrong.
+        assert_eq!(names("d/empty.parquet", None).await, ["d/empty.parquet"]);
+    }
 }
