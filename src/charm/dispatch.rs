@@ -227,14 +227,6 @@ impl Dispatch {
         // What is left, less what showing it takes.
         let left = budget.saturating_sub(self.started.elapsed() + Duration::from_secs(1));
         match self.daemon.status(generation.as_deref(), hook_wait.min(left)).await {
-            // Settled for the options of before: a pass with these has not begun.
-            Ok(told)
-                if told.reason == Reason::Settled
-                    && generation.is_some()
-                    && told.generation != generation =>
-            {
-                (Reason::Starting, None)
-            }
             Ok(told) => (told.reason.clone(), Some(told)),
             Err(error) => {
                 warn(&error);

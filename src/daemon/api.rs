@@ -18,7 +18,7 @@ use trainerd_catalog::{Catalog, Raw};
 use trainerd_cluster::Cluster;
 use trainerd_engine::EngineError;
 use trainerd_juju::desired::{self, Desired, Intent, Role};
-use trainerd_juju::status::Reason;
+use trainerd_juju::status::{Reason, Word};
 use trainerd_plan::desired::Installation;
 use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
@@ -222,15 +222,18 @@ async fn status(
     let Query(query) = query?;
     let wait = query.wait()?;
     let mut view = api.status.follow();
-    let settled = |view: &StatusView| {
-        view.settled
-            && query.generation.as_ref().is_none_or(|wanted| view.generation.as_ref() == Some(wanted))
-    };
+    let wanted = query.generation.as_deref();
+    let settled = |view: &StatusView| view.settled && is_of(view, wanted);
     // The deadline, or the end of the daemon: what is known is the answer.
     let _ = tokio::time::timeout(wait, view.wait_for(|view| settled(view))).await.is_ok();
     let view = api.status.view();
     let jobs = api.jobs.now().await;
-    Ok(Json(answer(&view, settled(&view), jobs)))
+    Ok(Json(answer(&view, wanted, jobs, Timestamp::now())))
+}
+
+/// Whether what is known is of that generation; of any where none is named.
+fn is_of(view: &StatusView, generation: Option<&str>) -> bool {
+    generation.is_none_or(|wanted| view.generation.as_deref() == Some(wanted))
 }
 
 /// The TrainJobs that are not complete, and why each does not run: listed when somebody asks, and kept for a while.
@@ -244,14 +247,22 @@ async fn train_jobs(State(api): State<ApiState>) -> Result<Json<TrainJobs>, Prob
     }
 }
 
-fn answer(view: &StatusView, settled: bool, jobs: Option<Jobs>) -> StatusAnswer {
+/// What is answered to whoever asks for a generation, or for none.
+fn answer(view: &StatusView, wanted: Option<&str>, jobs: Option<Jobs>, now: Timestamp) -> StatusAnswer {
+    let is_wanted = is_of(view, wanted);
+    let reason = match reason(view, now) {
+        // That all is well was seen of other options than those that are asked for: these were not looked at yet. A
+        // pause holds whatever the options are.
+        reason if reason.word() == Word::Active && !is_wanted && view.paused.is_none() => Reason::Starting,
+        reason => reason,
+    };
     let snapshot = view.snapshot.as_ref();
     let drift = || snapshot.into_iter().flat_map(|snapshot| &snapshot.drift);
     let first = drift().next();
     let plan = view.plan.as_ref().filter(|plan| plan.ended.is_none());
     StatusAnswer {
         generation: view.generation.clone(),
-        settled,
+        settled: view.settled && is_wanted,
         phase: view.phase.word(),
         reason: reason(view, Timestamp::now()),
         revision: snapshot.map(|snapshot| snapshot.status.revision),
@@ -496,4 +507,35 @@ fn failed(error: EngineError) -> Problem {
 
 fn bad(reason: &'static str, message: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_is_not_said_of_options_that_were_not_looked_at_yet() {
+        let view = |phase| StatusView {
+            phase,
+            settled: true,
+            generation: Some("old".to_owned()),
+            ..StatusView::default()
+        };
+        let ready = view(Phase::Ready);
+        let staged = StatusView { staged: Some("2.3.0".to_owned()), ..ready.clone() };
+        let note = serde_json::from_value(json!({"since": Timestamp::UNIX_EPOCH, "by": "a"})).unwrap();
+        let paused = StatusView { paused: Some(note), settled: false, ..view(Phase::Paused) };
+        for (view, wanted, reason, settled) in [
+            (&ready, None, Reason::Settled, true),
+            (&ready, Some("old"), Reason::Settled, true),
+            (&ready, Some("new"), Reason::Starting, false),
+            (&staged, Some("old"), Reason::Staged { version: "2.3.0".to_owned() }, true),
+            (&staged, Some("new"), Reason::Starting, false),
+            (&view(Phase::Standby), Some("new"), Reason::Starting, false),
+            (&paused, Some("new"), Reason::Paused { revision: 0 }, false),
+        ] {
+            let answer = answer(view, wanted, None, Timestamp::UNIX_EPOCH);
+            assert_eq!((answer.reason, answer.settled), (reason, settled), "{wanted:?}");
+        }
+    }
 }

@@ -44,10 +44,13 @@ pub(super) async fn ask(
 pub(super) async fn upgrade(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
     let catalog = Catalog::builtin().map_err(|error| error.to_string())?;
     let version = parameters.text("version");
-    let asked: &[(&str, &str)] = if version.is_empty() { &[] } else { &[("trainer-version", version)] };
-    let told = dispatch.daemon.status(None, Duration::ZERO).await.map_err(|error| refused(&error))?;
+    let told = told(dispatch).await?;
     let installed = versions(&told);
-    let wanted = values(dispatch, asked).await?;
+    let configured = values(dispatch, &[]).await?;
+    let mut wanted = configured.clone();
+    if !version.is_empty() {
+        wanted.insert("trainer-version".to_owned(), version.into());
+    }
     let to = leads_to(&catalog, &options_of(&catalog, &wanted)?, &installed)?;
     let from = installed.get("trainer").map(ToString::to_string).unwrap_or_default();
     let lossy = parameters.is("allow-crd-break");
@@ -59,7 +62,6 @@ pub(super) async fn upgrade(dispatch: &Dispatch, parameters: &Parameters) -> Res
         results.extend(ends);
         return Ok(results);
     }
-    let configured = values(dispatch, &[]).await?;
     let configured = leads_to(&catalog, &options_of(&catalog, &configured)?, &installed)?;
     if to != configured {
         return Err(format!(
