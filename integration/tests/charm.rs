@@ -4,6 +4,7 @@
 //! `TRAINERD_CHARM_FILE` names a packed charm (`cargo xtask charm` makes one), whose program they are played with in the
 //! place of this build's.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -139,6 +140,20 @@ impl Cost {
     }
 }
 
+/// How often each kind of object was asked for by each verb: a name is one of many.
+fn by_kind(requests: &[String]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests {
+        let (verb, uri) = request.split_once(' ').unwrap_or((request, ""));
+        let path: Vec<&str> = uri.split('?').next().unwrap_or_default().split('/').collect();
+        let namespaced = path.iter().position(|part| *part == "namespaces").filter(|at| path.len() > at + 2);
+        let in_none = if path.get(1) == Some(&"api") { 3 } else { 4 };
+        let kind = namespaced.map_or(in_none, |at| at + 2);
+        *counts.entry(format!("{verb} {}", path.get(kind).unwrap_or(&uri))).or_default() += 1;
+    }
+    counts
+}
+
 #[test]
 fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
@@ -195,6 +210,9 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
         requests.len(),
         removed.took
     );
+    for (asked, times) in by_kind(&requests) {
+        println!("    {times:3} {asked}");
+    }
     assert!(removed.code == Some(0) && deletes > 0, "{removed:?}");
 
     // What is goal only for what users run: the program of this build is neither small nor quick.

@@ -205,9 +205,7 @@ impl Reconciler {
         let journal = self.state.as_ref().and_then(State::journal);
         let was_going = journal.is_some_and(|journal| journal.extent.is_some());
         self.take(state);
-        let is_gone =
-            self.state.as_ref().is_none_or(|state| state.version().is_none() && state.damage().is_none());
-        self.removed = is_gone
+        self.removed = self.is_gone()
             && (was_paused || was_going || self.removed)
             && !self.declared.has_changed().unwrap_or(false);
         let answer = Box::pin(self.bring()).await;

@@ -11,7 +11,7 @@ use crate::prepared::Prepared;
 use crate::state::State;
 
 /// How long what was observed is believed: longer than a request takes, and shorter than a person needs to read a plan.
-const FRESH: Duration = Duration::from_secs(3);
+pub(crate) const FRESH: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// A plan that waited is made again, so that nothing is believed of what was seen before the wait.

@@ -102,7 +102,10 @@ pub(crate) async fn execute(
     for note in &plan.notes {
         tracing::info!("{note}");
     }
-    for step in plan.steps.iter().filter(|step| !plan.is_empty() && role(&step.object) == Role::Workload) {
+    // What goes is followed where it does not go at once.
+    let stays =
+        |step: &&Step| !matches!(step.verb, Verb::Delete { .. }) && role(&step.object) == Role::Workload;
+    for step in plan.steps.iter().filter(|_| !plan.is_empty()).filter(stays) {
         run.live.follow(&step.resource);
     }
     let (halt, halted) = watch::channel(false);

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use trainerd_causes::one_line;
-use trainerd_cluster::lease::Fence;
+use trainerd_cluster::lease::{Fence, FencingToken};
 use trainerd_plan::desired::Desired;
 use trainerd_plan::object::{GroupKind, ObjectKey};
 use trainerd_plan::observed::{LiveObject, Observed};
@@ -16,6 +17,7 @@ use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Plan, Purpose, Verb};
 use trainerd_plan::removal;
 
+use crate::confirmed::FRESH;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::event::Event;
@@ -34,15 +36,34 @@ pub struct PreparedRemoval {
     /// The plan.
     pub plan: Plan,
     extent: Removal,
-    /// Whether there is a record of the installation.
-    recorded: bool,
+    /// Where the installation was when it was planned.
+    state: State,
+    /// What was observed then, and when.
+    observed: Observed,
+    observed_at: Instant,
 }
 
 impl PreparedRemoval {
     /// Whether there is neither a record of the installation nor anything that would be deleted.
     pub fn is_empty(&self) -> bool {
-        !self.recorded && self.plan.is_empty()
+        !self.is_recorded() && self.plan.is_empty()
     }
+
+    /// Whether there was a record of the installation.
+    fn is_recorded(&self) -> bool {
+        !self.state.record().concerned().is_empty()
+    }
+
+    /// Whether nobody held the lease between the last write of the record and the tenure of this token.
+    fn is_followed_by(&self, token: &FencingToken) -> bool {
+        self.state.record().token.as_ref().is_some_and(|known| token.follows(known))
+    }
+}
+
+/// A removal that is about to be carried out.
+struct Begun {
+    plan: Plan,
+    observed: Observed,
 }
 
 /// What became of the namespace of an installation that was removed.
@@ -128,9 +149,9 @@ impl Engine {
         state: &State,
         extent: Removal,
     ) -> Result<PreparedRemoval, EngineError> {
-        let (plan, _) = self.removal(state, extent).await?;
-        let recorded = !state.record().concerned().is_empty();
-        Ok(PreparedRemoval { plan, extent, recorded })
+        let observed_at = Instant::now();
+        let (plan, observed) = self.removal(state, extent).await?;
+        Ok(PreparedRemoval { plan, extent, state: state.clone(), observed, observed_at })
     }
 
     /// Everything in the cluster that is this installation's by label and that trainerd applied, whatever is recorded
@@ -176,7 +197,8 @@ impl Engine {
     /// Removes the installation: the planned objects, then trainerd's own records, then the namespace if
     /// trainerd made it and nothing else is in it, then the lease under which all that was done.
     ///
-    /// A plan in progress is replaced, not finished. Where the namespace is gone and something is left to delete, it is
+    /// What was shown is not looked at again if that was just now and nobody could write since; else more must not go than
+    /// was shown. A plan in progress is replaced, not finished. Where the namespace is gone and something is left to delete, it is
     /// made for as long as that takes: lease and journal are kept there.
     ///
     /// # Errors
@@ -188,15 +210,14 @@ impl Engine {
         confirmed: &PreparedRemoval,
         options: &mut RunOptions<'_>,
     ) -> Result<NamespaceLeft, EngineError> {
-        let state = self.open_damaged().await?;
-        if state.record().concerned().is_empty() {
+        if !confirmed.is_recorded() {
             if !confirmed.plan.is_empty() {
                 self.ensure_namespace().await?;
             } else if self.namespace_is_going().await? {
                 return self.namespace_left(true).await;
             }
         }
-        let guard = self.lease(state.stored.record.token, options.sink).await?;
+        let guard = self.lease(confirmed.state.record().token.clone(), options.sink).await?;
         let fence = guard.fence();
         self.store.hold(fence.clone());
         let answer = match self.remove_with_lease(confirmed, &fence, options).await {
@@ -223,27 +244,45 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<(), EngineError> {
-        let mut state = self.open_damaged().await?;
-        if state.record().concerned().is_empty() && confirmed.plan.is_empty() {
-            // What a run left that was killed before its journal was open, or at the very end of a removal.
-            return self.store.erase(&state.stored).await;
-        }
-        // Refused before the journal says that anything is in progress.
         let extent = confirmed.extent;
+        let (mut state, begun) = if self.is_of_now(confirmed, guard).await? {
+            let (plan, observed) = (confirmed.plan.clone(), confirmed.observed.clone());
+            (confirmed.state.clone(), Begun { plan, observed })
+        } else {
+            let state = self.open_damaged().await?;
+            if state.record().concerned().is_empty() && confirmed.plan.is_empty() {
+                // What a run left that was killed before its journal was open, or at the very end of a removal.
+                return self.store.erase(&state.stored).await;
+            }
+            let (plan, observed) = self.removal(&state, extent).await?;
+            (state, Begun { plan, observed })
+        };
+        // Refused before the journal says that anything is in progress.
         let confirmed = Confirmed::Seen(&confirmed.plan);
-        let (plan, observed) = self.removal(&state, extent).await?;
-        check(&confirmed, &plan, &observed)?;
-        preflight::check(&self.cluster, &plan).await?;
-        if let Some(record) = begun(state.record(), extent, &self.by)? {
+        check(&confirmed, &begun.plan, &begun.observed)?;
+        preflight::check(&self.cluster, &begun.plan).await?;
+        if let Some(record) = opened(state.record(), extent, &self.by)? {
             state.stored.record = record;
             // Where no revision tells, whoever finishes this looks for the kinds that were found.
-            let kinds = plan.steps.iter().map(|step| step.object.group_kind());
+            let kinds = begun.plan.steps.iter().map(|step| step.object.group_kind());
             state.stored.group_kinds.extend(kinds);
             state.stored = self.store.write(&state.stored).await?;
         }
-        self.finish_removal(state, extent, &confirmed, guard, options).await.map(drop)
+        self.carry_on(state, extent, &confirmed, begun, guard, options).await.map(drop)
     }
 
+    /// Whether it need not be looked again: that was just now, and what the installation is at was not changed since. What
+    /// somebody changed of its objects meets the preconditions of each delete.
+    async fn is_of_now(&self, confirmed: &PreparedRemoval, guard: &Fence) -> Result<bool, EngineError> {
+        let Some(version) = confirmed.state.version().filter(|_| confirmed.observed_at.elapsed() < FRESH)
+        else {
+            return Ok(false);
+        };
+        Ok(confirmed.is_followed_by(guard.token())
+            || self.store.record().await?.version.as_deref() == Some(version))
+    }
+
+    /// Finishes a removal that was interrupted, from whatever is there now.
     pub(crate) async fn finish_removal(
         &self,
         state: State,
@@ -252,8 +291,20 @@ impl Engine {
         guard: &Fence,
         options: &mut RunOptions<'_>,
     ) -> Result<State, EngineError> {
-        let (mut plan, mut observed) = self.removal(&state, extent).await?;
+        let (plan, observed) = self.removal(&state, extent).await?;
         check(confirmed, &plan, &observed)?;
+        self.carry_on(state, extent, confirmed, Begun { plan, observed }, guard, options).await
+    }
+
+    async fn carry_on(
+        &self,
+        state: State,
+        extent: Removal,
+        confirmed: &Confirmed<'_>,
+        Begun { mut plan, mut observed }: Begun,
+        guard: &Fence,
+        options: &mut RunOptions<'_>,
+    ) -> Result<State, EngineError> {
         (options.sink)(Event::Planned { purpose: Purpose::Remove, revision: None, counts: plan.counts() });
         if let Some(first) = before_crds(&plan) {
             self.carry_out(&state, &first, observed, guard, options).await?;
@@ -299,7 +350,7 @@ fn check(confirmed: &Confirmed<'_>, plan: &Plan, observed: &Observed) -> Result<
 
 /// The record with the removal in progress: opened, in place of any other plan, or with another extent.
 /// `None` where it says so already.
-fn begun(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, EngineError> {
+fn opened(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, EngineError> {
     let mut record = record.clone();
     match &mut record.journal {
         Some(journal) if journal.extent == Some(extent) => return Ok(None),
@@ -376,7 +427,7 @@ mod tests {
             ("an upgrade in progress", upgrading, 3, vec![1, 3, 4]),
             ("a first install in progress", installing, 2, vec![1, 2]),
         ] {
-            let begun = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
+            let begun = opened(&record, Removal::Purge, "remove").unwrap().unwrap();
             let open = begun.journal.as_ref().unwrap();
             assert_eq!(
                 (open.purpose, open.target, open.extent),
@@ -390,8 +441,8 @@ mod tests {
     fn a_removal_under_way_goes_on_with_the_extent_that_is_asked_for() {
         let open = journal(Purpose::Remove, 3, None, Some(Removal::KeepStored));
         let record = Record { journal: Some(open.clone()), current: Some(3), ..Record::default() };
-        assert_eq!(begun(&record, Removal::KeepStored, "remove").unwrap(), None);
-        let wider = begun(&record, Removal::Purge, "remove").unwrap().unwrap();
+        assert_eq!(opened(&record, Removal::KeepStored, "remove").unwrap(), None);
+        let wider = opened(&record, Removal::Purge, "remove").unwrap().unwrap();
         assert_eq!(wider.journal, Some(Journal { extent: Some(Removal::Purge), ..open }));
         assert!(Record::default().concerned().is_empty());
     }

@@ -19,8 +19,8 @@ pub struct State {
 }
 
 impl State {
-    /// Nothing is there.
-    pub(crate) fn nothing() -> Self {
+    /// Nothing is there: what a removal leaves.
+    pub fn nothing() -> Self {
         Self { stored: Stored::default(), current: None, header: None, damage: None }
     }
 

@@ -88,6 +88,8 @@ struct Event {
     request_received_timestamp: Timestamp,
     #[serde(default)]
     stage_timestamp: Timestamp,
+    #[serde(default)]
+    stage: String,
     verb: String,
     #[serde(rename = "requestURI")]
     uri: String,
@@ -103,6 +105,13 @@ struct Event {
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
+}
+
+impl Event {
+    /// Whether it tells of the end of a watch that was opened before; one that was refused is told of once.
+    fn is_end_of_watch(&self) -> bool {
+        self.verb == "watch" && self.stage == "ResponseComplete" && self.response_status.code == 200
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -139,12 +148,12 @@ impl AuditLog {
         Ok(Mark(metadata.len()))
     }
 
-    /// The requests since a mark by user agents that begin so, as `verb path?query`. A watch is in the log when it is
-    /// opened, and again when it ends.
+    /// The requests since a mark by user agents that begin so, as `verb path?query`. A watch counts when it is opened: the
+    /// log tells of it again when it ends.
     pub fn requests_since(&self, mark: Mark, user_agent: &str) -> Result<Vec<String>, Error> {
         let text = self.text_since(mark)?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        let own = events.filter(|event| event.user_agent.starts_with(user_agent));
+        let own = events.filter(|event| event.user_agent.starts_with(user_agent) && !event.is_end_of_watch());
         Ok(own.map(|event| format!("{} {}", event.verb, event.uri)).collect())
     }
 

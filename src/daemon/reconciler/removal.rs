@@ -26,6 +26,11 @@ impl Reconciler {
         }))
     }
 
+    /// Whether nothing is left to be reconciled.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.version().is_none() && state.damage().is_none())
+    }
+
     /// Takes the installation away. CRDs go with it where the option `crd-policy` says so and nothing is stored
     /// under them.
     pub(super) async fn take_away(&mut self, spec: &OptionsSpec) -> Result<(), Stop> {
@@ -42,7 +47,7 @@ impl Reconciler {
             let extent = if spec.keeps_crds() { Removal::KeepStored } else { Removal::Purge };
             let engine = Arc::clone(&self.engine);
             let Some(state) = self.state.clone() else { return Ok(()) };
-            self.drive(spec.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
+            let removed = self.drive(spec.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
                 let prepared = match engine.prepare_removal(&state, extent).await {
                     Err(EngineError::Refused(refused)) if keeps(&refused) => {
                         let why = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -52,11 +57,15 @@ impl Reconciler {
                     prepared => prepared?,
                 };
                 match Box::pin(engine.remove(&prepared, options)).await {
-                    Ok(_) | Err(EngineError::NotInstalled { .. }) => engine.open().await,
+                    Ok(_) | Err(EngineError::NotInstalled { .. }) => Ok(State::nothing()),
                     Err(error) => Err(error),
                 }
-            })
-            .await?;
+            });
+            match removed.await {
+                // That its own notes went is no news, and whatever else came meanwhile is about what is gone.
+                Err(Stop::Requeue) if self.is_gone() => {}
+                other => other?,
+            }
         }
         self.status.write(|view| view.generation = Some(generation));
         Ok(())

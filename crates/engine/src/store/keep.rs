@@ -308,9 +308,10 @@ impl Store {
             self.write(&letting_go).await?;
         }
         self.headers().clear();
+        let kept = self.listed("").await?;
         // The notes last: a daemon that is paused is so until there is nothing left for it to keep.
-        for what in ["=revision", "=chunk", "=record", "=paused", "=ruler"] {
-            self.delete_all(self.listed(what).await?.iter()).await?;
+        for what in ["revision", "chunk", "record", "paused", "ruler"] {
+            self.delete_all(kept.iter().filter(|kept| kept.what == what)).await?;
         }
         Ok(())
     }
