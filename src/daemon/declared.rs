@@ -40,6 +40,14 @@ impl Declared {
         matches!(self, Self::Options(spec) if spec.standby)
     }
 
+    /// The unit that is said to be the one to write, where somebody says so.
+    pub(crate) fn leader(&self) -> Option<&str> {
+        match self {
+            Self::Options(spec) if !spec.standby => spec.unit.as_deref(),
+            Self::Options(_) | Self::Nothing | Self::Unreadable(_) => None,
+        }
+    }
+
     /// uid of the ConfigMap that declares it, where one does.
     pub(crate) fn uid(&self) -> Option<String> {
         match self {

@@ -191,6 +191,7 @@ impl Reconciler {
     async fn pass(&mut self) -> Result<(), Stop> {
         self.standby = self.declared.borrow().is_standby();
         self.recorder.set_standby(self.standby);
+        self.claim_lease().await?;
         self.drift_controller.step_aside().await;
         let engine = Arc::clone(&self.engine);
         let state = match self.aside(engine.open_damaged()).await? {
@@ -449,6 +450,11 @@ impl Reconciler {
             match happened {
                 Happened::Asked => return Wake::Asked,
                 Happened::Due => return Wake::Pass,
+                // Whoever is told again that he leads, and is kept from it, says so once more.
+                Happened::Command(Command::LookAtRights) if self.is_outranked() => {
+                    self.engine.lease_claim().withdraw();
+                    return Wake::Pass;
+                }
                 Happened::Command(Command::LookAtRights) => {
                     looking = Some(self.look_at_rights().fuse()).into();
                 }

@@ -52,6 +52,8 @@ pub(crate) struct OptionsSpec {
     pub(crate) mesh: Option<Mesh>,
     /// The image that needs a password to be pulled.
     pub(crate) image: Option<Image>,
+    /// The unit that they come from, where that is one of several: it is the one to write unless it is on standby.
+    pub(crate) unit: Option<String>,
     /// Who asked for them, where that is known: a caller of the API.
     pub(crate) asked_by: Option<String>,
     /// uid of the ConfigMap that declares them, where one does.
@@ -76,6 +78,7 @@ impl OptionsSpec {
             intent: Intent::Run,
             mesh: None,
             image: None,
+            unit: None,
             asked_by: None,
             uid: None,
         }

@@ -166,7 +166,9 @@ pub(super) fn of_lease(error: &LeaseError) -> (Exit, &'static str, &'static str)
 /// As [`of_lease`], for a lease that was ours.
 pub(super) fn of_lost_lease(error: &LeaseLost) -> (Exit, &'static str, &'static str) {
     let code = match error {
-        LeaseLost::Taken { .. } | LeaseLost::Removed | LeaseLost::Released => "lease-lost",
+        LeaseLost::Taken { .. } | LeaseLost::Removed | LeaseLost::Released | LeaseLost::Yielded { .. } => {
+            "lease-lost"
+        }
         LeaseLost::Expired { .. } => "lease-expired",
     };
     (Exit::Held, code, "the plan is journalled: run the same command again to go on")

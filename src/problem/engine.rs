@@ -1,6 +1,6 @@
 //! Why the engine stopped.
 
-use trainerd_cluster::lease::LeaseError;
+use trainerd_cluster::lease::{LeaseError, LeaseLost};
 use trainerd_engine::EngineError;
 use trainerd_engine::error::{Failure, StoredError};
 use trainerd_juju::status::Reason;
@@ -51,7 +51,13 @@ impl From<EngineError> for Problem {
             }
             EngineError::LeaseLost(source) => {
                 let (exit, code, hint) = of_lost_lease(source);
-                of(exit, code).hint(hint)
+                let problem = of(exit, code).hint(hint);
+                match source {
+                    LeaseLost::Yielded { to } | LeaseLost::Taken { holder: to } => {
+                        problem.with_reason(Reason::LeaseHeld { holder: to.clone() })
+                    }
+                    LeaseLost::Removed | LeaseLost::Released | LeaseLost::Expired { .. } => problem,
+                }
             }
             EngineError::Stored { source, .. } => of(Exit::Failed, code_of_stored(source)).hint(
                 "restore the Secret from a backup, or go to another revision of `trainerd history`; nothing was changed",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use trainerd_cluster::Cluster;
-use trainerd_cluster::lease::Fence;
+use trainerd_cluster::lease::{Claim, Fence};
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::elsewhere;
@@ -39,13 +39,16 @@ pub struct Engine {
     pub(crate) cluster: Cluster,
     pub(crate) store: Store,
     pub(crate) by: String,
+    /// Whether somebody says that this process is the one to write.
+    pub(crate) claim: Claim,
     naming: Naming,
 }
 
 impl Engine {
     /// An engine for one installation. `by` says in revisions who asked: the command line.
     pub fn new(cluster: Cluster, installation: Installation, by: String) -> Self {
-        Self { store: Store::new(cluster.clone(), installation), cluster, by, naming: Naming::default() }
+        let (store, claim) = (Store::new(cluster.clone(), installation), Claim::default());
+        Self { store, cluster, by, claim, naming: Naming::default() }
     }
 
     /// The same where what is installed anew is called so.
@@ -65,6 +68,11 @@ impl Engine {
     pub fn leaving_to_people(mut self, objects: Vec<ObjectKey>) -> Self {
         self.store.edited = objects.into_iter().collect();
         self
+    }
+
+    /// Says whether this process is the one that shall hold the lease, for whoever is told so.
+    pub fn lease_claim(&self) -> &Claim {
+        &self.claim
     }
 
     /// Whose engine it is.

@@ -94,6 +94,7 @@ pub(crate) async fn execute(
         progressed: now,
         follows_all: false,
         ending: None,
+        yielded: None,
         admissions: BTreeMap::new(),
         probing: FuturesUnordered::new(),
         settled: None,
@@ -135,7 +136,7 @@ pub(crate) async fn execute(
             }
             // The last look, too, may have found what ends it.
             if let Some(ended) = run.ending.take() {
-                return Ok(ended);
+                return run.yielded.take().map_or(Ok(ended), |why| Err(EngineError::LeaseLost(why)));
             }
         }
         let ending = run.ending.is_some();
@@ -148,7 +149,7 @@ pub(crate) async fn execute(
                 Err(failure) => run.fail(None, failure),
             },
             () = tokio::time::sleep_until(wake), if !ending => run.tick(Instant::now()),
-            why = lost(guard) => return Err(EngineError::LeaseLost(why)),
+            why = lost(guard), if run.yielded.is_none() => run.lost(why)?,
             _ = cancel.wait_for(|cancelled| *cancelled), if !ending => run.ending = Some(Ended::Interrupted),
         }
     }
@@ -188,6 +189,8 @@ struct Run<'a> {
     follows_all: bool,
     /// How the run will end once what is in flight has been answered.
     ending: Option<Ended>,
+    /// To whom the lease goes then.
+    yielded: Option<LeaseLost>,
     admissions: BTreeMap<usize, Admission>,
     probing: FuturesUnordered<BoxFuture<'a, (usize, Result<(), String>)>>,
     settled: Option<Instant>,
@@ -220,6 +223,16 @@ struct Refusal {
 }
 
 impl Run<'_> {
+    /// The lease is lost; one that is yielded is ours until what is in flight has been answered.
+    fn lost(&mut self, why: LeaseLost) -> Result<(), EngineError> {
+        if !matches!(why, LeaseLost::Yielded { .. }) {
+            return Err(EngineError::LeaseLost(why));
+        }
+        self.yielded = Some(why);
+        self.ending = Some(Ended::Interrupted);
+        Ok(())
+    }
+
     fn written(&mut self, written: Written) -> Result<(), EngineError> {
         let step = &self.plan.steps[written.index];
         match written.answer {
@@ -237,7 +250,7 @@ impl Run<'_> {
                 }
                 self.evaluate(written.index);
             }
-            Err(WriteError::LeaseLost(error)) => return Err(EngineError::LeaseLost(error)),
+            Err(WriteError::LeaseLost(error)) => self.lost(error)?,
             Err(WriteError::ChangedHands) => {
                 let failure = Failure::ChangedHands { object: step.object.clone() };
                 self.fail(Some(step.object.clone()), failure);

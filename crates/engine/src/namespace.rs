@@ -55,6 +55,16 @@ impl Engine {
         observed.objects.keys().any(|key| role(key) == Role::Namespace && key.name == *name)
     }
 
+    /// Says in the lease that this process shall have it, where somebody has told it so ([`Engine::lease_claim`]).
+    ///
+    /// # Errors
+    /// [`EngineError::Request`].
+    pub async fn announce(&self) -> Result<(), EngineError> {
+        let (namespace, name) = (&self.installation().namespace, applyset::parent_name(self.installation()));
+        let announce = async || self.claim.announce(&self.cluster, namespace, &name).await;
+        patiently(announce).await.map_err(EngineError::request("annotate", "the installation's lease"))
+    }
+
     /// Takes the lease; `after`: the last tenure that is known of.
     pub(crate) async fn lease(
         &self,
@@ -65,7 +75,8 @@ impl Engine {
         let report = |holder: &str| {
             sink(Event::Waiting { object: None, on: WaitingOn::Lease { holder: holder.to_owned() } });
         };
-        let config = LeaseConfig { after, ..LeaseConfig::new(Identity::of_this_process()) };
+        let config =
+            LeaseConfig { after, claim: self.claim.clone(), ..LeaseConfig::new(Identity::of_this_process()) };
         Ok(LeaseGuard::acquire(&self.cluster, &self.installation().namespace, &name, config, report).await?)
     }
 }

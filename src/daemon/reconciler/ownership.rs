@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use trainerd_engine::State;
 use trainerd_engine::drift_controller::OwnerSeen;
+use trainerd_juju::status::Reason;
 
 use super::blocked::{Stop, blocked};
 use super::{Declared, Phase, Reconciler};
@@ -49,6 +50,30 @@ fn differs(known: Option<&str>, told: &OwnerSeen) -> bool {
 }
 
 impl Reconciler {
+    /// Says in the lease that this daemon's unit shall have it, once it is told that it leads: the daemon of the unit that
+    /// led before may not have been told yet.
+    pub(super) async fn claim_lease(&mut self) -> Result<(), Stop> {
+        let Some(unit) = self.declared.borrow().leader().map(str::to_owned) else {
+            self.engine.lease_claim().withdraw();
+            return Ok(());
+        };
+        let engine = Arc::clone(&self.engine);
+        if !engine.lease_claim().make(&unit) {
+            return Ok(());
+        }
+        let announced = self.aside(engine.announce()).await?;
+        announced.map_err(|error| {
+            engine.lease_claim().withdraw();
+            self.stopped(error)
+        })
+    }
+
+    /// Whether another unit's daemon shall have the lease.
+    pub(super) fn is_outranked(&self) -> bool {
+        let problem = self.blocked.as_ref().map(|blocked| &blocked.problem);
+        problem.is_some_and(|problem| matches!(problem.reason.as_deref(), Some(Reason::LeaseHeld { .. })))
+    }
+
     /// Says whose options rule, once there is an installation to say it of and options that could. Where those of
     /// another source rule, nothing is done: two daemons would undo what the other does, for ever.
     pub(super) async fn claim(&mut self) -> Result<(), Stop> {

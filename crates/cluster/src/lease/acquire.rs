@@ -145,6 +145,10 @@ async fn attempt(
     let record = found.as_ref().map(LeaseRecord::of);
     let unchanged_for = record.as_ref().map_or(Duration::ZERO, |record| history.see(record, clock::now()));
     let holder = record.as_ref().and_then(|record| record.holder.clone());
+    if let Some(other) = found.as_ref().and_then(|lease| config.claim.other(lease)) {
+        let record = LeaseRecord { holder: Some(other), ..record.unwrap_or_default() };
+        return Ok(Attempt::Foreign { record, decision: Decision::Held });
+    }
     let holder_is_dead =
         holder.as_deref().and_then(|holder| holder.parse::<Identity>().ok()).is_some_and(|it| it.is_dead());
     let sighting =

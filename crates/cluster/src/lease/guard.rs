@@ -35,6 +35,12 @@ pub enum LeaseLost {
     /// Its guard was released or dropped.
     #[error("the lease was given up")]
     Released,
+    /// The lease says that somebody else shall have it. It is still ours until its guard is released.
+    #[error("the lease is yielded to {to}")]
+    Yielded {
+        /// What he is called by those who say so.
+        to: String,
+    },
     /// It could not be renewed in time, or this machine slept.
     #[error("the lease could not be renewed in time{}", .last.as_ref().map(|last| format!(": {last}")).unwrap_or_default())]
     Expired {
@@ -262,6 +268,9 @@ impl Renewal {
             match self.read().await? {
                 Ok(current) => *lease = current,
                 Err(lost) => return Ok(Some(lost)),
+            }
+            if let Some(to) = self.config.claim.other(&lease) {
+                return Ok(Some(LeaseLost::Yielded { to }));
             }
         }
     }

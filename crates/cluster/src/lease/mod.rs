@@ -6,6 +6,8 @@
 //! * [`Fence::check`] is answered locally, from a clock that runs on while the machine sleeps: it says yes only
 //!   as long as nobody who follows the rules below can have taken the lease, counted from the moment the last
 //!   successful renewal was *sent*.
+//! * A lease that says who shall have it ([`Claim`]) is given up by a holder that is called otherwise, and taken by none
+//!   that is.
 //! * The clocks of two machines are never compared. A foreign lease is taken over when its `renewTime` has been
 //!   seen unchanged for its whole duration on our own clock, or when its holder is a process of this machine
 //!   that is seen to be dead.
@@ -15,6 +17,7 @@
 //! resourceVersion preconditions of their own where a late arrival would do harm.
 
 mod acquire;
+mod claim;
 mod clock;
 mod decide;
 mod guard;
@@ -25,6 +28,7 @@ use std::time::Duration;
 
 use crate::error::RequestError;
 
+pub use claim::{Claim, YIELD_TO};
 pub use decide::{Decision, Observation, decide};
 pub use guard::{Fence, LeaseGuard, LeaseLost};
 pub use identity::{Identity, IdentityError, Process};
@@ -51,6 +55,8 @@ pub struct LeaseConfig {
     /// The last tenure that is known of. A lease that was given up in it, and that nobody took since, is taken
     /// in one request, without a look before; it makes no other difference.
     pub after: Option<FencingToken>,
+    /// Whether somebody outside of the election says who shall hold it.
+    pub claim: Claim,
 }
 
 impl LeaseConfig {
@@ -64,6 +70,7 @@ impl LeaseConfig {
             identity,
             holder: None,
             after: None,
+            claim: Claim::default(),
         }
     }
 }

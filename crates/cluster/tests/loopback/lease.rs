@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use trainerd_cluster::Cluster;
 use trainerd_cluster::lease::{
-    FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost, LeaseRecord,
+    Claim, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost, LeaseRecord,
 };
 
 use crate::server::{Asked, Reply, Server, ok, status};
@@ -93,9 +93,15 @@ impl Store {
     }
 }
 
-/// A JSON patch of members that exist; `None` where a test does not hold.
+/// A merge patch of annotations, or a JSON patch of members that exist; `None` where a test does not hold.
 fn patched(lease: &Value, patch: &Value) -> Option<Value> {
     let mut lease = lease.clone();
+    if let Some(annotations) = patch["metadata"]["annotations"].as_object() {
+        for (name, value) in annotations {
+            lease["metadata"]["annotations"][name] = value.clone();
+        }
+        return Some(lease);
+    }
     for operation in patch.as_array().unwrap() {
         let place = lease.pointer_mut(operation["path"].as_str().unwrap())?;
         match operation["op"].as_str().unwrap() {
@@ -152,6 +158,7 @@ fn config() -> LeaseConfig {
         identity: Identity::of_this_process(),
         holder: None,
         after: None,
+        claim: Claim::default(),
     }
 }
 
@@ -324,6 +331,40 @@ async fn a_lease_that_was_taken_is_known_to_be_lost() {
     // What is another's is left alone.
     guard.release().await.unwrap();
     assert_eq!(world.record().holder.as_deref(), Some("thief"));
+}
+
+fn named(name: &str) -> LeaseConfig {
+    let claim = Claim::default();
+    assert!(claim.make(name));
+    LeaseConfig { claim, holder: Some(name.to_owned()), ..config() }
+}
+
+#[tokio::test]
+async fn a_holder_yields_to_whoever_shall_have_the_lease_and_does_not_take_it_back() {
+    let world = World::new(None).await;
+    let (old, new) = (named("a/0"), named("a/1"));
+    old.claim.announce(&world.cluster, "ns", "writer").await.unwrap();
+    let guard = world.acquire(old.clone()).await.unwrap();
+    new.claim.announce(&world.cluster, "ns", "writer").await.unwrap();
+    let lost = tokio::time::timeout(2000 * MS, guard.lost()).await.unwrap();
+    assert_eq!(lost, LeaseLost::Yielded { to: "a/1".to_owned() });
+    // It is held until what is in flight has been answered.
+    assert_eq!(world.record().holder.as_deref(), Some("a/0"));
+    let token = guard.fence().token().clone();
+    guard.release().await.unwrap();
+    let taken = world.acquire(LeaseConfig { wait: Duration::ZERO, ..new.clone() }).await.unwrap();
+    assert_eq!(world.record().holder.as_deref(), Some("a/1"));
+    taken.release().await.unwrap();
+    for after in [None, Some(token)] {
+        let again = LeaseConfig { after, wait: Duration::ZERO, ..old.clone() };
+        let refused = world.acquire(again).await;
+        assert!(matches!(&refused, Err(LeaseError::Held { holder, .. }) if holder == "a/1"), "it is free");
+    }
+    // Who is named by nobody takes no part in it.
+    world.acquire(config()).await.unwrap().release().await.unwrap();
+    // Named anew, it is the one.
+    old.claim.announce(&world.cluster, "ns", "writer").await.unwrap();
+    world.acquire(old).await.unwrap().check().unwrap();
 }
 
 #[tokio::test]

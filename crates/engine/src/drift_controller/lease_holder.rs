@@ -7,10 +7,13 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use trainerd_causes::one_line;
 use trainerd_cluster::Cluster;
-use trainerd_cluster::lease::{Fence, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard};
+use trainerd_cluster::lease::{
+    Claim, Fence, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost,
+};
 use trainerd_cluster::retry::Backoff;
 use trainerd_plan::applyset;
-use trainerd_plan::desired::Installation;
+
+use crate::engine::Engine;
 
 /// How long the lease is kept after the last write: a burst takes it once.
 const LINGER: Duration = Duration::from_secs(10);
@@ -43,6 +46,7 @@ pub(super) struct LeaseHolder {
     cluster: Cluster,
     namespace: String,
     name: String,
+    claim: Claim,
     state: LeaseState,
     /// The last tenure that is known of.
     last: Option<FencingToken>,
@@ -55,11 +59,12 @@ pub(super) struct LeaseHolder {
 }
 
 impl LeaseHolder {
-    pub(super) fn new(cluster: &Cluster, installation: &Installation) -> Self {
+    pub(super) fn new(engine: &Engine) -> Self {
         Self {
-            cluster: cluster.clone(),
-            namespace: installation.namespace.clone(),
-            name: applyset::parent_name(installation),
+            cluster: engine.cluster().clone(),
+            namespace: engine.installation().namespace.clone(),
+            name: applyset::parent_name(engine.installation()),
+            claim: engine.lease_claim().clone(),
             state: LeaseState::Free,
             last: None,
             known: None,
@@ -83,10 +88,16 @@ impl LeaseHolder {
         let LeaseState::Held { guard, .. } = &self.state else { return None };
         let fence = guard.fence();
         if fence.check().is_err() {
-            self.state = LeaseState::Free;
+            self.lose();
             return None;
         }
         Some(fence)
+    }
+
+    /// Whether somebody else asked for the lease, who gets it as soon as no write is in flight.
+    pub(super) fn is_yielding(&self) -> bool {
+        let LeaseState::Held { guard, .. } = &self.state else { return false };
+        matches!(guard.check(), Err(LeaseLost::Yielded { .. }))
     }
 
     /// Starts taking the lease, unless that is in progress or somebody else shall be left to it.
@@ -100,6 +111,7 @@ impl LeaseHolder {
         let mut config = LeaseConfig {
             renew: RENEW,
             after: self.last.take(),
+            claim: self.claim.clone(),
             ..LeaseConfig::new(Identity::of_this_process())
         };
         if self.refused == 0 {
@@ -144,7 +156,8 @@ impl LeaseHolder {
 
     /// It was found lost.
     pub(super) fn lose(&mut self) {
-        if self.is_held() {
+        // One that is yielded is given back.
+        if self.is_held() && !self.is_yielding() {
             self.state = LeaseState::Free;
         }
     }
@@ -152,6 +165,7 @@ impl LeaseHolder {
     /// When something is due: the end of the lingering where nothing is to do, else the next try to take it.
     pub(super) fn due(&self, idle: bool, wanted: bool) -> Option<Instant> {
         match &self.state {
+            LeaseState::Held { .. } if idle && self.is_yielding() => Some(Instant::now()),
             LeaseState::Held { used, .. } if idle => Some(*used + LINGER),
             LeaseState::Foreign { again } if wanted => Some(*again),
             _ => None,
@@ -161,7 +175,7 @@ impl LeaseHolder {
     /// Gives the lease back where it has lingered for long enough.
     pub(super) fn end(&mut self, now: Instant) -> Option<impl Future<Output = ()> + Send + use<>> {
         let LeaseState::Held { used, .. } = &self.state else { return None };
-        if *used + LINGER > now {
+        if *used + LINGER > now && !self.is_yielding() {
             return None;
         }
         let LeaseState::Held { guard, .. } = std::mem::replace(&mut self.state, LeaseState::Releasing) else {

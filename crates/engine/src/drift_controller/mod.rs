@@ -116,7 +116,7 @@ impl DriftController {
             busy: BTreeSet::new(),
             again: BTreeMap::new(),
             work: FuturesUnordered::new(),
-            lease: LeaseHolder::new(engine.cluster(), engine.installation()),
+            lease: LeaseHolder::new(engine),
             checking: false,
             late: None,
             news: VecDeque::new(),
@@ -246,7 +246,8 @@ impl DriftController {
     fn wake(&self) -> Option<Instant> {
         let again = self.again.values().filter_map(|(at, _)| *at);
         let wanted = !self.queue.is_empty() || !self.to_reconnect().is_empty();
-        let lease = self.lease.due(!wanted && self.busy.is_empty(), wanted);
+        let idle = self.busy.is_empty() && (!wanted || self.lease.is_yielding());
+        let lease = self.lease.due(idle, wanted);
         again.chain(lease).min()
     }
 
@@ -267,7 +268,7 @@ impl DriftController {
             }
             self.look(&key);
         }
-        if self.queue.is_empty()
+        if (self.queue.is_empty() || self.lease.is_yielding())
             && self.busy.is_empty()
             && let Some(release) = self.lease.end(now)
         {
