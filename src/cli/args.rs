@@ -229,7 +229,12 @@ pub(crate) struct AllowArgs {
 impl AllowArgs {
     /// What is allowed.
     pub(crate) fn allowed(&self) -> Allowed {
-        Allowed { lossy: self.allow.contains(&Allow::Lossy), in_use: self.allow.contains(&Allow::InUse) }
+        let allows = |rule| self.allow.contains(&rule);
+        Allowed {
+            lossy: allows(Allow::Lossy),
+            in_use: allows(Allow::InUse),
+            recreate: allows(Allow::Recreate),
+        }
     }
 
     /// Whether the version of a component that is left to others may be unknown.
@@ -247,6 +252,8 @@ pub(crate) enum Allow {
     UnknownVersion,
     /// Training runtimes that TrainJobs use may be deleted
     InUse,
+    /// Objects with a field that no update may change are deleted and made again
+    Recreate,
 }
 
 /// How data is printed.

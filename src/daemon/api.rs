@@ -264,7 +264,7 @@ fn answer(view: &StatusView, wanted: Option<&str>, jobs: Option<Jobs>, now: Time
         generation: view.generation.clone(),
         settled: view.settled && is_wanted,
         phase: view.phase.word(),
-        reason: reason(view, Timestamp::now()),
+        reason,
         revision: snapshot.map(|snapshot| snapshot.status.revision),
         versions: snapshot
             .into_iter()
@@ -391,6 +391,14 @@ struct Asking {
     /// `upgrade`, `rollback`: CRD changes may drop what is stored.
     #[serde(default)]
     allow_lossy: bool,
+    /// `force-reconcile`: what no update may change is deleted and made again.
+    #[serde(default)]
+    recreate: bool,
+    /// `force-reconcile`: the only component that is looked at.
+    component: Option<String>,
+    /// `pause`: why.
+    #[serde(default)]
+    reason: String,
 }
 
 /// Who asks, as revisions, notes and Events name them.
@@ -406,11 +414,12 @@ async fn act(
 ) -> Result<Response, Problem> {
     let view = api.status.view();
     let asked_by = named(caller);
-    let revision = view.snapshot.as_ref().map(|snapshot| snapshot.status.revision);
+    let snapshot = view.snapshot.as_ref();
+    let revision = snapshot.map(|snapshot| snapshot.status.revision);
     let done = Json(json!({"revision": revision})).into_response();
     let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
     let asking = if body.is_empty() { Ok(Asking::default()) } else { serde_json::from_slice(&body) };
-    let Asking { to, allow_lossy } =
+    let Asking { to, allow_lossy, recreate, component, reason } =
         asking.map_err(|error| bad("BadAction", format!("what is asked makes no sense: {error}")))?;
     let asked = match name.as_str() {
         // What is declared, and not the phase: a watch that is down hides it there.
@@ -420,7 +429,7 @@ async fn act(
             return Err(conflict("Standby", "On standby: another daemon acts; ask that one"));
         }
         "pause" => {
-            let is_new = ask(&api, |answer| Command::Pause { asked_by, answer }).await?;
+            let is_new = ask(&api, |answer| Command::Pause { reason, asked_by, answer }).await?;
             return is_new.then_some(done).ok_or_else(|| conflict("AlreadyPaused", "Already paused"));
         }
         "resume" => {
@@ -438,7 +447,15 @@ async fn act(
         "force-reconcile" | "upgrade" | "rollback" if view.paused.is_some() => {
             return Err(conflict("Paused", "Paused"));
         }
-        "force-reconcile" => Asked::Reconcile,
+        "force-reconcile" => {
+            let known = snapshot.into_iter().flat_map(|snapshot| snapshot.status.components.keys());
+            let known: Vec<&str> = known.map(String::as_str).collect();
+            if let Some(name) = component.as_deref().filter(|name| !known.contains(name)) {
+                let message = format!("no component {name}; there are: {}", known.join(", "));
+                return Err(bad("UnknownComponent", message));
+            }
+            Asked::Reconcile { recreate, component }
+        }
         "upgrade" => Asked::Upgrade { allow_lossy },
         "rollback" => Asked::Rollback { to, allow_lossy },
         other => {

@@ -19,6 +19,10 @@ pub(crate) enum Operation {
     Done {
         /// The revision that the cluster is at.
         revision: Option<u64>,
+        /// Objects that were written for it.
+        changed: usize,
+        /// How many of them were deleted and made again.
+        recreated: usize,
     },
     /// It was not done.
     Refused {
@@ -35,8 +39,8 @@ pub(crate) struct Ticket(watch::Sender<Operation>);
 
 impl Ticket {
     /// It is done.
-    pub(crate) fn done(self, revision: Option<u64>) {
-        self.0.send_replace(Operation::Done { revision });
+    pub(crate) fn done(self, revision: Option<u64>, changed: usize, recreated: usize) {
+        self.0.send_replace(Operation::Done { revision, changed, recreated });
     }
 
     /// It is not, and why.
@@ -97,8 +101,8 @@ mod tests {
         assert_ne!(one, other);
         let now = |id| operations.find(id).unwrap().borrow().clone();
         assert_eq!(now(one), Operation::InProgress);
-        ticket.done(Some(3));
-        assert_eq!(now(one), Operation::Done { revision: Some(3) });
+        ticket.done(Some(3), 2, 1);
+        assert_eq!(now(one), Operation::Done { revision: Some(3), changed: 2, recreated: 1 });
         drop(lost);
         assert!(matches!(now(other), Operation::Refused { reason: "GivenUp", .. }));
         assert!(operations.find(99).is_none());

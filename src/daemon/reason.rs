@@ -7,6 +7,7 @@ use trainerd_engine::ObjectStatus;
 use trainerd_engine::drift_controller::{DriftState, StatusSnapshot};
 use trainerd_juju::status::{Progress, Reason};
 use trainerd_plan::drift::Leave;
+use trainerd_plan::order::{Role, role};
 use trainerd_plan::plan::{Counts, Purpose};
 use trainerd_plan::readiness::{PodFault, Workload};
 use trainerd_plan::reason::WaitingOn;
@@ -59,6 +60,12 @@ fn ready(view: &StatusView) -> Reason {
     let first = |drift: &trainerd_engine::drift_controller::DriftStatus| {
         format!("{}/{}", drift.object.kind, drift.object.name)
     };
+    let immutable = |state: &DriftState| matches!(state, DriftState::Left { why: Leave::Immutable { .. } });
+    if let Some(object) = drift().find(|drift| immutable(&drift.state)).map(|drift| &drift.object)
+        && role(object) != Role::Crd
+    {
+        return Reason::Immutable { kind: object.kind.clone(), name: object.name.clone() };
+    }
     match drift().next() {
         Some(drifted) => Reason::DriftSeen { objects: drift().count(), first: first(drifted) },
         None => Reason::Settled,

@@ -10,9 +10,10 @@ mod retry;
 mod rights;
 mod run;
 mod show;
+mod written;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -25,9 +26,7 @@ use trainerd_cluster::retry::Backoff;
 use trainerd_engine::drift_controller::{DriftController, News, RecordSeen, RepairMode};
 use trainerd_engine::{Cancel, Engine, RunOptions, RunPolicy, State};
 use trainerd_juju::desired::Intent;
-use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::Desired;
-use trainerd_plan::plan::Purpose;
 
 pub(crate) use self::asked::Asked;
 use self::blocked::{Blocked, Stop, blocked};
@@ -37,6 +36,7 @@ use self::ownership::{Ownership, is_news};
 use self::retry::Retrying;
 use self::rights::Rights;
 use self::show::revisions;
+use self::written::Written;
 use super::declared::Declared;
 use super::hosting::HostedReconciler;
 use super::operations::Ticket;
@@ -105,6 +105,8 @@ pub(crate) struct Reconciler {
     blocked: Option<Blocked>,
     /// What people asked for, and the next pass does.
     asked_for: Option<(Asked, Ticket)>,
+    /// What was written since.
+    written: Arc<Mutex<Written>>,
     standby: bool,
     ownership: Ownership,
     retrying: Retrying,
@@ -139,6 +141,7 @@ impl Reconciler {
             asked_by: None,
             blocked: None,
             asked_for: None,
+            written: Arc::default(),
             standby: false,
             ownership: Ownership::new(force_ownership),
             retrying: Retrying::default(),
@@ -230,6 +233,9 @@ impl Reconciler {
             return Ok(());
         }
         self.status.write(|view| view.staged = None);
+        if let Some((Asked::Reconcile { .. }, _)) = &self.asked_for {
+            self.repair = Some("somebody asked for it".to_owned());
+        }
         if let Declared::Options(spec) = &declared {
             crate::log::set_level(spec.log_level());
         }
@@ -318,9 +324,7 @@ impl Reconciler {
             let is_stop = wanted.is_stop;
             let heading = version(&wanted.desired);
             self.status.write(|view| view.heading = heading);
-            let lossy = matches!(self.asked_for, Some((Asked::Upgrade { allow_lossy: true }, _)));
-            let allow = Allowed { lossy, ..Allowed::default() };
-            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, allow);
+            let prepared = engine.prepare(&state, wanted.desired, wanted.purpose, self.allowed());
             let prepared = match self.aside(prepared).await? {
                 Ok(prepared) => prepared,
                 Err(error) => return Err(self.stopped(error)),
@@ -336,24 +340,6 @@ impl Reconciler {
             run.await.map_err(|stop| stop.looked_at_again(&policy))?;
             self.claim().await?;
         }
-    }
-
-    /// A plan over the current revision: for what one write does not repair.
-    async fn repair_now(&mut self) -> Result<(), Stop> {
-        let engine = Arc::clone(&self.engine);
-        let Some(state) = self.state.clone() else { return Ok(()) };
-        let Some(current) = &state.current else { return Ok(()) };
-        let desired = Arc::clone(&current.desired);
-        let prepared =
-            match self.aside(engine.prepare(&state, desired, Purpose::Change, Allowed::default())).await? {
-                Ok(prepared) => prepared,
-                Err(error) => return Err(self.stopped(error)),
-            };
-        let asked_by = self.asked_by.take();
-        self.drive(asked_by, async move |options: &mut RunOptions<'_>| {
-            Box::pin(engine.run(state, prepared, options)).await
-        })
-        .await
     }
 
     /// Awaits something, unless the process is asked to end, or it is another daemon's turn to act.
@@ -464,12 +450,7 @@ impl Reconciler {
                     return Wake::Pass;
                 }
                 Happened::Command(Command::Ask { asked, asked_by, ticket }) => {
-                    if matches!(asked, Asked::Reconcile) {
-                        self.recorder.asked("Reconciling", asked_by.as_deref());
-                        self.repair = Some("somebody asked for it".to_owned());
-                    }
-                    self.asked_by = asked_by;
-                    self.asked_for = Some((asked, ticket));
+                    self.take_ask(asked, asked_by, ticket);
                     return Wake::Pass;
                 }
                 Happened::Command(Command::Retry { asked_by, answer }) => {

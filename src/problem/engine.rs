@@ -5,6 +5,7 @@ use trainerd_engine::EngineError;
 use trainerd_engine::error::{Failure, StoredError};
 use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
+use trainerd_plan::order::{Role, role};
 use trainerd_plan::refused::Refused;
 
 use super::Problem;
@@ -77,6 +78,14 @@ impl From<EngineError> for Problem {
                     .because(why)
                     .hint("`trainerd history` lists them")
             }
+            EngineError::NoSuchComponent { name, known } => {
+                Problem::new(Exit::Input, "no-such-component", format!("no component {name}"))
+                    .because(format!("the components are {}", known.join(", ")))
+                    .hint("name one of them, or leave it out for all")
+            }
+            EngineError::NotDeployed { .. } => of(Exit::Refused, "not-deployed")
+                .because("a part of it would leave it half done; nothing was changed")
+                .hint("run it for all components"),
             EngineError::NotInstalled { .. } => of(Exit::Failed, "not-installed")
                 .because("trainerd has no record of one there")
                 .hint("install it with `trainerd up`, or name another with --namespace and --name"),
@@ -135,7 +144,8 @@ fn reason_of(refused: &Refused) -> Option<Reason> {
             let owner = format!("{}/{}", installation.namespace, installation.name);
             Some(Reason::OwnedByOther { kind, name, owner })
         }
-        Refused::ImmutableField { object, .. } => {
+        // A CRD is never deleted to be made again.
+        Refused::ImmutableField { object, .. } if role(object) != Role::Crd => {
             let (kind, name) = kind_and_name(object);
             Some(Reason::Immutable { kind, name })
         }
@@ -328,6 +338,12 @@ mod tests {
                 "not-installed",
             ),
             (EngineError::NothingBefore(1), Exit::Input, "nothing-before"),
+            (
+                EngineError::NoSuchComponent { name: "x".into(), known: vec!["trainer".into()] },
+                Exit::Input,
+                "no-such-component",
+            ),
+            (EngineError::NotDeployed { revision: 1 }, Exit::Refused, "not-deployed"),
             (EngineError::Permissions(vec![message()]), Exit::Cluster, "permission-missing"),
         ];
         for (error, exit, code) in cases {

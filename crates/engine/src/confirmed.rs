@@ -23,7 +23,8 @@ impl Engine {
             return Ok(prepared);
         }
         let (desired, purpose) = (Arc::clone(&prepared.desired), prepared.plan.purpose);
-        let again = self.prepare(state, desired, purpose, prepared.allow).await?;
+        let only = prepared.only.as_deref();
+        let again = self.prepare_only(state, desired, purpose, prepared.allow, only).await?;
         let added = again.plan.beyond(&prepared.plan);
         if !added.is_empty() || (again.revision, again.persist) != (prepared.revision, prepared.persist) {
             return Err(EngineError::ChangedMeanwhile { added });

@@ -7,16 +7,16 @@ use crate::error::EngineError;
 use crate::store::{Control, Marker, MarkerKind};
 
 impl Engine {
-    /// Suspends reconciliation by daemons until [`Engine::resume`]; whether it was not suspended before. `asked_by`: who
-    /// asked a daemon for it over its API.
+    /// Suspends reconciliation by daemons until [`Engine::resume`]; whether it was not suspended before. `reason`: why, for
+    /// those who find it so; `asked_by`: who asked a daemon for it over its API.
     ///
     /// # Errors
     /// [`EngineError::NotInstalled`] where nothing is installed.
-    pub async fn pause(&self, asked_by: Option<String>) -> Result<bool, EngineError> {
+    pub async fn pause(&self, reason: String, asked_by: Option<String>) -> Result<bool, EngineError> {
         if self.store.record().await?.version.is_none() {
             return Err(self.not_installed());
         }
-        let note = Marker { asked_by, ..self.noted(String::new()) };
+        let note = Marker { asked_by, ..self.noted(reason) };
         self.store.note(MarkerKind::Paused, note).await.map(|note| note.is_some())
     }
 

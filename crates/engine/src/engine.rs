@@ -122,9 +122,29 @@ impl Engine {
         purpose: Purpose,
         allow: Allowed,
     ) -> Result<Prepared, EngineError> {
+        self.prepare_only(state, desired, purpose, allow, None).await
+    }
+
+    /// As [`Engine::prepare`], of one component alone where one is named: what else there is stays as it is.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchComponent`]; [`EngineError::NotDeployed`] where `desired` is not what the installation was
+    /// brought to: a part of that would leave it half done.
+    pub async fn prepare_only(
+        &self,
+        state: &State,
+        desired: impl Into<Arc<Desired>>,
+        purpose: Purpose,
+        allow: Allowed,
+        only: Option<&str>,
+    ) -> Result<Prepared, EngineError> {
         let (last, record) = (state.current.as_ref(), state.record());
         let leftover = self.leftover(record).await?;
         let mut desired: Arc<Desired> = desired.into();
+        if let Some(only) = only.filter(|only| !desired.components.contains_key(*only)) {
+            let known = desired.components.keys().cloned().collect();
+            return Err(EngineError::NoSuchComponent { name: only.to_owned(), known });
+        }
         let packing = self.store.packing(record.current, Arc::clone(&desired)).await?;
         // Its objects are those that cannot be read: what was sent last is known after all.
         let again =
@@ -137,6 +157,7 @@ impl Engine {
         let before = last.map(|revision| &*revision.desired).or(again.map(|_| &*desired));
         let policy = RunPolicy::of(&desired.options);
         let request = self.request(purpose, &desired, before, &observed, &policy, allow);
+        let request = Request { only, ..request };
         let plan = planner::plan(&request);
         let plan = plan.map_err(|refused| EngineError::Refused(elsewhere::gathered(refused, &observed)))?;
         let mut package = packing.done().await?;
@@ -153,6 +174,9 @@ impl Engine {
             }
             None => (self.free_number(state, &package), Persist::Revision),
         };
+        if only.is_some() && persist != Persist::Nothing {
+            return Err(EngineError::NotDeployed { revision });
+        }
         let is_missing = matches!(state.damage, Some(Damage::Objects { .. } | Damage::Revision { .. }));
         let restored = same.filter(|_| is_missing).cloned();
         let from = record.current;
@@ -166,6 +190,7 @@ impl Engine {
             persist,
             restored,
             allow,
+            only: only.map(str::to_owned),
             observed_at,
         })
     }
@@ -206,6 +231,7 @@ impl Engine {
             conflicts: policy.conflicts,
             ignored: &policy.drift_ignore,
             allow,
+            only: None,
             field_manager: self.cluster.field_manager(),
         }
     }
@@ -322,10 +348,10 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (purpose, revision) = (prepared.plan.purpose, prepared.revision);
         loop {
-            let Prepared { plan, observed, desired, allow, .. } = prepared;
+            let Prepared { plan, observed, desired, allow, only, .. } = prepared;
             match self.walk(&plan, observed, Some(guard), &desired, options).await? {
                 Ended::Failed { failure, .. } if options.may_plan_again(&failure).await => {
-                    prepared = self.prepare(state, desired, purpose, allow).await?;
+                    prepared = self.prepare_only(state, desired, purpose, allow, only.as_deref()).await?;
                 }
                 ended => return ended.into_result(purpose, revision, options),
             }
@@ -353,6 +379,7 @@ impl Engine {
             extent: None,
             allow_lossy: allow.lossy,
             allow_in_use: allow.in_use,
+            allow_recreate: allow.recreate,
             started: Timestamp::now(),
             by: self.by.clone(),
             asked_by: options.asked_by.clone(),

@@ -113,6 +113,20 @@ pub enum EngineError {
         /// Its namespace.
         namespace: String,
     },
+    /// The installation has no such component.
+    #[error("no component {name}; there are: {}", known.join(", "))]
+    NoSuchComponent {
+        /// Its name.
+        name: String,
+        /// Those that it has.
+        known: Vec<String>,
+    },
+    /// A part of a revision cannot be repaired before the whole was once brought about.
+    #[error("revision {revision} was not brought to its end")]
+    NotDeployed {
+        /// Its number.
+        revision: u64,
+    },
     /// There is no earlier revision to go back to.
     #[error("revision {0} has no revision before it")]
     NothingBefore(u64),

@@ -138,17 +138,21 @@ impl Live {
             Event::Applied(value) => {
                 ObjectKey::of(&value).map(|key| self.accept(key, value)).into_iter().collect()
             }
-            Event::Deleted(value) => {
-                let key = ObjectKey::of(&value);
-                if let Some(key) = &key {
-                    self.forget(key);
-                    self.deleted.insert(key.clone(), version(&value));
-                }
-                key.into_iter().collect()
-            }
+            Event::Deleted(value) => self.was_told_deleted(&value).into_iter().collect(),
             Event::Restarted(list) => self.restart(&resource, &scope, list),
             Event::Resumed => Vec::new(),
         })
+    }
+
+    /// Takes in that an object was deleted; `None` where it was made again since, by a plan that did both.
+    fn was_told_deleted(&mut self, value: &Value) -> Option<ObjectKey> {
+        let key = ObjectKey::of(value)?;
+        if self.objects.get(&key).is_some_and(|known| version(known) > version(value)) {
+            return None;
+        }
+        self.forget(&key);
+        self.deleted.insert(key.clone(), version(value));
+        Some(key)
     }
 
     /// Takes a fresh list of a watch's objects; those it no longer has are gone, as if their deletion had been told.

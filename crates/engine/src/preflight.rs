@@ -241,6 +241,7 @@ mod tests {
             conflicts: Conflicts::Refuse,
             ignored: &[],
             allow: Allowed::default(),
+            only: None,
             field_manager: "trainerd",
         };
         let texts = texts(&planner::plan(&request).unwrap());

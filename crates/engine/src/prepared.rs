@@ -35,6 +35,9 @@ pub struct Prepared {
     pub(crate) restored: Option<Header>,
     #[serde(skip)]
     pub(crate) allow: Allowed,
+    /// The only component that the plan is about, where it is not about all.
+    #[serde(skip)]
+    pub(crate) only: Option<String>,
     /// When the cluster was observed.
     #[serde(skip)]
     pub(crate) observed_at: Instant,

@@ -60,6 +60,9 @@ pub struct Journal {
     /// Whether what is in use may be deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_in_use: bool,
+    /// Whether what no update may change is deleted and made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_recreate: bool,
     /// When it was opened.
     pub started: Timestamp,
     /// Which command opened it.
@@ -282,6 +285,7 @@ mod tests {
             extent: None,
             allow_lossy: false,
             allow_in_use: false,
+            allow_recreate: false,
             started: Timestamp::UNIX_EPOCH,
             by: "test".into(),
             asked_by: None,

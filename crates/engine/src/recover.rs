@@ -90,6 +90,7 @@ impl Engine {
                 if let Some(journal) = &mut state.stored.record.journal {
                     journal.allow_lossy |= allow.lossy;
                     journal.allow_in_use |= allow.in_use;
+                    journal.allow_recreate |= allow.recreate;
                 }
                 Box::pin(self.go_on(state, None, Start::Interrupted, &guard.fence(), options)).await
             }
@@ -260,7 +261,7 @@ impl Engine {
         let observed = self.observe(&states).await?;
         // An automatic rollback was allowed by its option when the plan began.
         let lossy = matches!(journal.phase, Phase::Undo { .. }) || journal.allow_lossy;
-        let allow = Allowed { lossy, in_use: journal.allow_in_use };
+        let allow = Allowed { lossy, in_use: journal.allow_in_use, recreate: journal.allow_recreate };
         let policy = RunPolicy::of(&target.desired.options);
         let request = self.request(purpose, &target.desired, Some(&last), &observed, &policy, allow);
         let plan = planner::resume(&request);

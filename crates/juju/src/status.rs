@@ -209,7 +209,7 @@ impl Reason {
                 format!("Downgrade refused: {from} to {to}; use action rollback")
             }
             Self::Immutable { kind, name } => {
-                format!("{kind} {name} must be recreated; set the option back that changed it")
+                format!("{kind} {name} must be recreated; run force-reconcile recreate=true")
             }
             Self::UpgradeFailed { to, back, cause } => {
                 format!("Upgrade to {to} failed, rolled back to {back}: {cause}")

@@ -7,12 +7,18 @@ pub struct Allowed {
     pub lossy: bool,
     /// What is in use may be deleted: it goes once its users let go of it.
     pub in_use: bool,
+    /// What no update may change is deleted and made again.
+    pub recreate: bool,
 }
 
 impl Allowed {
     /// Whether either of them allows it.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self { lossy: self.lossy || other.lossy, in_use: self.in_use || other.in_use }
+        Self {
+            lossy: self.lossy || other.lossy,
+            in_use: self.in_use || other.in_use,
+            recreate: self.recreate || other.recreate,
+        }
     }
 }

@@ -217,7 +217,7 @@ pub fn judge(
     let by = managers(rules, &live.value, &judgement.changes);
     let violated =
         judgement.changes.iter().find(|change| immutable::violates(&key, &live.value, change).is_some());
-    let remedy = if let Some(change) = violated {
+    let remedy = if let Some(change) = violated.filter(|_| policy != Policy::Report) {
         Remedy::Leave(Leave::Immutable { path: change.path.to_string() })
     } else if judgement.holds() {
         return match (left, admitted.first()) {

@@ -22,6 +22,7 @@ pub mod planner;
 pub mod prune;
 pub mod readiness;
 pub mod reason;
+mod recreate;
 pub mod refused;
 pub mod removal;
 pub mod request;

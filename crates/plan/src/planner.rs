@@ -17,6 +17,7 @@ use crate::order::{self, Edges, Role, role};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
 use crate::prune;
+use crate::recreate;
 use crate::refused::Refused;
 use crate::request::{Conflicts, Request};
 use crate::{admission, applyset};
@@ -53,6 +54,9 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
     let mut blocked = false;
     for index in topological(&edges) {
         let object = &request.desired.objects[index];
+        if request.only.is_some_and(|only| only != object.component) {
+            continue;
+        }
         stuck[index] = edges[index].iter().any(|&before| stuck[before]);
         let before: Vec<usize> = edges[index].iter().filter_map(|&before| position[before]).collect();
         let replaces = |&before: &usize| {
@@ -64,11 +68,15 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         match step(request, object, last.get(&object.key()).copied(), resuming, has_new_pods) {
             // It cannot be written before what is held has been created again.
             Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
-            Ok(Planned::Step(wait, mut step)) => {
+            Ok(Planned::Step(first, mut step)) => {
                 step.after = before;
-                if let Some(wait) = wait {
+                if let Some(mut first) = first {
+                    // What is deleted goes no earlier than what takes its place could come.
+                    if first.verb.writes() {
+                        first.after.clone_from(&step.after);
+                    }
                     step.after.push(steps.len());
-                    steps.push(*wait);
+                    steps.push(*first);
                 }
                 position[index] = Some(steps.len());
                 steps.push(*step);
@@ -84,14 +92,18 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         refused.extend(held.iter().map(terminating));
     }
     refused.extend(stored_data(request, &steps));
-    let mut pruned = prune::prune(request, resuming).unwrap_or_else(|reasons| {
-        refused.extend(reasons);
-        prune::Pruned::default()
-    });
+    let mut pruned = match request.only {
+        Some(_) => prune::Pruned::default(),
+        None => prune::prune(request, resuming).unwrap_or_else(|reasons| {
+            refused.extend(reasons);
+            prune::Pruned::default()
+        }),
+    };
     if !refused.is_empty() {
         return Err(refused);
     }
     pruned.notes.extend(taken_over(request));
+    pruned.notes.extend(recreate::notes(&steps));
     steps.extend(prune::deletes(pruned.objects, steps.len(), prune::sinks(&steps)));
     let last = prune::sinks(&steps);
     steps.extend(prune::releases(pruned.released, &last));
@@ -124,7 +136,7 @@ fn replaces_pods(step: &Step) -> bool {
 
 /// What is to be done about one object.
 enum Planned {
-    /// This, after the wait where it is being deleted.
+    /// This; before it the wait where it is being deleted, or the delete where it has to be made again.
     Step(Option<Box<Step>>, Box<Step>),
     /// Nothing: it is being deleted, and something holds it.
     Held(Held),
@@ -160,9 +172,7 @@ fn step(
         verb: Verb::Create,
         manifest: applyset::labelled(request.desired, object),
         why: why.to_owned(),
-        changes: Vec::new(),
-        yielded: Vec::new(),
-        taken: Vec::new(),
+        ..Decision::default()
     };
     let mut waits = false;
     let decision = match request.observed.objects.get(&key) {
@@ -198,7 +208,7 @@ fn step(
         }
         Some(live) => existing(request, object, last, live, replaced)?,
     };
-    let Decision { verb, manifest, why, changes, yielded, taken } = decision;
+    let Decision { verb, manifest, why, changes, yielded, taken, instead_of } = decision;
     let step = Step {
         component: object.component.clone(),
         until: until(&key, &manifest),
@@ -212,33 +222,56 @@ fn step(
         yielded,
         taken,
     };
-    let wait = waits.then(|| Step {
-        verb: Verb::Keep,
+    let gone = |verb: Verb, why: String| Step {
+        verb,
         manifest: None,
         until: Until::Gone,
-        why: "is being deleted".to_owned(),
+        why,
+        changes: Vec::new(),
+        yielded: Vec::new(),
+        taken: Vec::new(),
         ..step.clone()
-    });
-    Ok(Planned::Step(wait.map(Box::new), Box::new(step)))
+    };
+    let first = match instead_of {
+        Some(live) => Some(gone(prune::delete(live), step.why.clone())),
+        None => waits.then(|| gone(Verb::Keep, "is being deleted".to_owned())),
+    };
+    Ok(Planned::Step(first.map(Box::new), Box::new(step)))
 }
 
 /// What is done to one object.
-struct Decision {
+struct Decision<'a> {
     verb: Verb,
     manifest: Value,
     why: String,
     changes: Vec<FieldChange>,
     yielded: Vec<FieldPath>,
     taken: Vec<Taken>,
+    /// What has to be deleted before it is made.
+    instead_of: Option<&'a LiveObject>,
 }
 
-fn existing(
+impl Default for Decision<'_> {
+    fn default() -> Self {
+        Self {
+            verb: Verb::Keep,
+            manifest: Value::Null,
+            why: String::new(),
+            changes: Vec::new(),
+            yielded: Vec::new(),
+            taken: Vec::new(),
+            instead_of: None,
+        }
+    }
+}
+
+fn existing<'a>(
     request: &Request<'_>,
     object: &DesiredObject,
     last: Option<&DesiredObject>,
-    live: &LiveObject,
+    live: &'a LiveObject,
     replaced: bool,
-) -> Result<Decision, Vec<Refused>> {
+) -> Result<Decision<'a>, Vec<Refused>> {
     let (key, manager) = (&object.key(), request.field_manager);
     let mut manifest = applyset::owned(request.desired, object);
     let previous = last.zip(request.last).map(|(object, desired)| applyset::owned(desired, object));
@@ -283,14 +316,25 @@ fn existing(
         drift::keep_seal(&mut manifest, &live.value);
         judgement = judge(&manifest);
     }
-    let refused = against(request, key, &live.value, &judgement);
+    let mut refused = against(request, key, &live.value, &judgement);
+    let recreated = recreate::taken_out(&mut refused, request, key, live);
     if !refused.is_empty() {
         return Err(refused);
     }
+    if let Some(why) = recreated {
+        let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
+        return Ok(Decision {
+            verb: Verb::Create,
+            manifest: applyset::labelled(request.desired, object),
+            why,
+            changes: changes.map(|change| mask::masked(key, change)).collect(),
+            instead_of: Some(live),
+            ..Decision::default()
+        });
+    }
     if judgement.changes.is_empty() && !judgement.never_applied {
         let why = "is as it should be".to_owned();
-        let (changes, taken) = (Vec::new(), Vec::new());
-        return Ok(Decision { verb: Verb::Keep, manifest, why, changes, yielded, taken });
+        return Ok(Decision { verb: Verb::Keep, manifest, why, yielded, ..Decision::default() });
     }
     let why = match live.installation() {
         Some(other) if other != request.desired.installation => format!("left by {}", live.owner()),
@@ -309,7 +353,7 @@ fn existing(
     // Refused ones were returned above, and yielded ones are no longer in the manifest.
     let taken = judgement.conflicts.into_iter();
     let taken = taken.map(|conflict| Taken { path: conflict.path, from: conflict.manager }).collect();
-    Ok(Decision { verb, manifest, why, changes, yielded, taken })
+    Ok(Decision { verb, manifest, why, changes, yielded, taken, instead_of: None })
 }
 
 fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Judgement) -> Vec<Refused> {

@@ -179,11 +179,7 @@ pub(crate) fn deletes(
             component: applyset::label(&live.value, applyset::COMPONENT).unwrap_or_default().to_owned(),
             object: key.clone(),
             resource: live.resource.clone(),
-            verb: Verb::Delete {
-                uid: live.uid().to_owned(),
-                resource_version: live.resource_version().to_owned(),
-                part_of: applyset::label(&live.value, applyset::PART_OF).map(str::to_owned),
-            },
+            verb: delete(live),
             manifest: None,
             after: previous.clone(),
             until: Until::Gone,
@@ -194,6 +190,15 @@ pub(crate) fn deletes(
         });
     }
     steps
+}
+
+/// The delete of an object as it was observed.
+pub(crate) fn delete(live: &LiveObject) -> Verb {
+    Verb::Delete {
+        uid: live.uid().to_owned(),
+        resource_version: live.resource_version().to_owned(),
+        part_of: applyset::label(&live.value, applyset::PART_OF).map(str::to_owned),
+    }
 }
 
 /// The steps that release objects, each after `after`.

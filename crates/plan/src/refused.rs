@@ -119,7 +119,8 @@ impl Refused {
                 "name that one with --namespace and --name; or remove it there first, with `trainerd remove`"
             }
             Self::ImmutableField { .. } => {
-                "change the option back, or remove the installation and install it again"
+                "change the option back; or add --allow recreate to have the object deleted and made again, \
+                 where nothing is stored in it or holds it"
             }
             Self::FieldConflict { .. } => {
                 "set option conflicts=force to take the field, or conflicts=yield to leave it to them"

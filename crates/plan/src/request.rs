@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub ignored: &'a [Ignored],
     /// What a person has allowed that is refused otherwise.
     pub allow: Allowed,
+    /// The only component that is looked at: everything else stays as it is, and nothing is pruned.
+    pub only: Option<&'a str>,
     /// The field manager that writes.
     pub field_manager: &'a str,
 }

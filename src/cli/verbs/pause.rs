@@ -15,9 +15,14 @@ use crate::problem::Problem;
 #[command(after_help = "\
 Examples:
   trainerd pause                                    suspend reconciliation
+  trainerd pause --reason 'node maintenance'        and say why
   trainerd status                                   shows that it is paused, and by whom
   trainerd resume                                   reconcile again")]
-pub(crate) struct PauseArgs {}
+pub(crate) struct PauseArgs {
+    /// Why, for those who find it paused
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+}
 
 /// Resume reconciliation after `pause`
 #[derive(Clone, Debug, Args)]
@@ -27,9 +32,9 @@ Examples:
 pub(crate) struct ResumeArgs {}
 
 /// Runs `pause`.
-pub(crate) async fn pause(context: &Context, _: &PauseArgs) -> Result<Exit, Problem> {
+pub(crate) async fn pause(context: &Context, args: &PauseArgs) -> Result<Exit, Problem> {
     let engine = context.engine().await?;
-    let said = if context.interrupt.or(engine.pause(None)).await? {
+    let said = if context.interrupt.or(engine.pause(args.reason.clone(), None)).await? {
         "paused: no daemon changes this installation until `trainerd resume`"
     } else {
         "paused already"

@@ -30,11 +30,17 @@ use crate::target::rendered_again;
 Examples:
   trainerd repair                                   show what differs, ask, and repair it
   trainerd repair --dry-run                         only show what differs
+  trainerd repair --component jobset                only what belongs to JobSet
+  trainerd repair --allow recreate                  makes again what cannot be changed in place
   trainerd repair --yes --timeout 5m                for a script")]
 pub(crate) struct RepairArgs {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+
+    /// Repair only what belongs to trainer, runtimes, jobset or lws
+    #[arg(long, value_name = "COMPONENT")]
+    component: Option<String>,
 
     #[command(flatten)]
     allow: AllowArgs,
@@ -54,7 +60,8 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
     let desired = desired(context, &catalog, &engine, &state).await?;
     let number = state.header().map(|header| header.number).unwrap_or_default();
     let allow = args.allow.allowed();
-    let prepare = engine.prepare(&state, desired, Purpose::Change, allow);
+    let only = args.component.as_deref();
+    let prepare = engine.prepare_only(&state, desired, Purpose::Change, allow, only);
     let prepared = context.interrupt.or(prepare).await?;
     if prepared.revision != number {
         // Another version of trainerd renders it differently: that would be a change.
@@ -74,7 +81,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
     let is_whole = prepared.is_empty() && !writes_record && older.is_empty();
     if args.dry_run {
         if is_whole {
-            context.printer.note(&format!("everything is as revision {number} says"));
+            context.printer.note(&everything(only, number));
         }
         return Ok(Exit::Done);
     }
@@ -90,8 +97,13 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
         write_revisions(context, &catalog, &engine, &state, older).await?;
     }
     progress.last(&Last::Finished { revision: Some(number) });
-    context.printer.note(&format!("everything is as revision {number} says"));
+    context.printer.note(&everything(only, number));
     Ok(Exit::Done)
+}
+
+fn everything(only: Option<&str>, revision: u64) -> String {
+    let of = only.map(|component| format!(" of {component}")).unwrap_or_default();
+    format!("everything{of} is as revision {revision} says")
 }
 
 /// Earlier revisions of which something is lost.

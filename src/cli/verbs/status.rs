@@ -300,11 +300,12 @@ fn train_jobs_text(jobs: &TrainJobs) -> String {
 fn control_text(control: &Control, daemon: Option<&DaemonStatus>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    if let Some(Marker { by, asked_by, since, .. }) = &control.paused {
+    if let Some(Marker { what, by, asked_by, since, .. }) = &control.paused {
+        let why = if what.is_empty() { String::new() } else { format!(": {what}") };
         let who = asked_by.as_ref().map(|who| format!("{who}, over the API of ")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "paused by {who}`trainerd {by}` since {since:.0}; `trainerd resume` resumes reconciliation"
+            "paused by {who}`trainerd {by}` since {since:.0}{why}; `trainerd resume` resumes reconciliation"
         );
     }
     if let Some(Marker { what, since, .. }) = &control.owner {

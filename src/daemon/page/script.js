@@ -154,9 +154,9 @@ function headline() {
 }
 
 function paused(note) {
-  const { by, askedBy, since } = note ?? {};
+  const { what, by, askedBy, since } = note ?? {};
   const time = when(since, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
-  return { tone: "idle", mark: "‖", text: `Paused by ${askedBy ?? by} since ${time}`, lead: "Nothing is changed until `trainerd resume`; the installation is still observed." };
+  return { tone: "idle", mark: "‖", text: `Paused by ${askedBy ?? by} since ${time}${what ? `: ${what}` : ""}`, lead: "Nothing is changed until `trainerd resume`; the installation is still observed." };
 }
 
 function readyLead() {

@@ -1,20 +1,27 @@
 //! What people ask for beside options: putting right, letting an upgrade through, going back.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use trainerd_engine::{RunOptions, State, revision};
+use trainerd_engine::{EngineError, RunOptions, State};
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 
 use super::Reconciler;
 use super::blocked::Stop;
+use super::written::Written;
+use crate::daemon::operations::Ticket;
 use crate::target::Target;
 
 /// What people ask for beside options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Plan over the current revision, whatever is known of it.
-    Reconcile,
+    Reconcile {
+        /// What no update may change is deleted and made again.
+        recreate: bool,
+        /// The only component that is looked at, where it is not all.
+        component: Option<String>,
+    },
     /// Let through what is staged.
     Upgrade {
         /// CRD changes may drop what is stored.
@@ -30,6 +37,29 @@ pub(crate) enum Asked {
 }
 
 impl Reconciler {
+    /// The next pass does that; what is written from now on is told with what came of it.
+    pub(super) fn take_ask(&mut self, asked: Asked, asked_by: Option<String>, ticket: Ticket) {
+        if matches!(asked, Asked::Reconcile { .. }) {
+            self.recorder.asked("Reconciling", asked_by.as_deref());
+        }
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Written::default();
+        self.asked_by = asked_by;
+        self.asked_for = Some((asked, ticket));
+    }
+
+    /// What the next plan is allowed by whoever asked for it.
+    pub(super) fn allowed(&self) -> Allowed {
+        match &self.asked_for {
+            Some((Asked::Upgrade { allow_lossy }, _)) => {
+                Allowed { lossy: *allow_lossy, ..Allowed::default() }
+            }
+            Some((Asked::Reconcile { recreate, component: None }, _)) => {
+                Allowed { recreate: *recreate, ..Allowed::default() }
+            }
+            _ => Allowed::default(),
+        }
+    }
+
     /// Tells whoever asked what came of it, once a pass has ended. One that is to be made again goes on trying.
     pub(super) fn answer(&mut self, ended: &Result<(), Stop>) {
         if matches!(ended, Err(Stop::Requeue)) {
@@ -37,7 +67,11 @@ impl Reconciler {
         }
         let Some((_, ticket)) = self.asked_for.take() else { return };
         match ended {
-            Ok(()) => ticket.done(self.status.view().revisions.first().map(|revision| revision.number)),
+            Ok(()) => {
+                let revision = self.status.view().revisions.first().map(|revision| revision.number);
+                let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                ticket.done(revision, written.changed(), written.recreated());
+            }
             Err(Stop::Blocked(blocked)) => {
                 let problem = &blocked.problem;
                 let why = problem.why().join("; ");
@@ -53,23 +87,40 @@ impl Reconciler {
         }
     }
 
-    /// Whether what is wanted waits for a person: another version under the policy `manual`, or what somebody went back
-    /// from, which would undo what he did.
+    /// Whether what is wanted waits for a person who has not asked for it.
     pub(super) fn is_staged(&self, state: &State, wanted: &Target) -> bool {
-        if matches!(self.asked_for, Some((Asked::Upgrade { .. }, _))) {
-            return false;
-        }
-        let Some(current) = &state.current else { return false };
-        let by_hand = wanted.desired.options.get("upgrade-policy").is_some_and(|policy| policy == "manual");
-        if by_hand && wanted.purpose == Purpose::Upgrade {
-            return true;
-        }
-        let (Purpose::Rollback, Some(parent)) = (current.header.purpose, current.header.parent) else {
-            return false;
+        let is_asked_for = matches!(self.asked_for, Some((Asked::Upgrade { .. }, _)));
+        !is_asked_for && wanted.is_staged(&self.engine, state)
+    }
+
+    /// A plan over the current revision: for what one write does not repair, and where somebody asks for it.
+    pub(super) async fn repair_now(&mut self) -> Result<(), Stop> {
+        let engine = Arc::clone(&self.engine);
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let Some(current) = &state.current else { return Ok(()) };
+        let desired = Arc::clone(&current.desired);
+        let (only, recreate) = match &self.asked_for {
+            Some((Asked::Reconcile { recreate, component }, _)) => (component.clone(), *recreate),
+            _ => (None, false),
         };
-        let digest = revision::digest(&wanted.desired);
-        let left = self.engine.known_history(state).into_iter().find(|(header, _)| header.number == parent);
-        left.is_some_and(|(header, _)| header.digest == digest)
+        let allow = Allowed { recreate, ..Allowed::default() };
+        let prepare = engine.prepare_only(&state, desired, Purpose::Change, allow, only.as_deref());
+        let prepared = match self.aside(prepare).await? {
+            Ok(prepared) => prepared,
+            // That is about what was asked for, and nothing stands in the installation's own way.
+            Err(error @ (EngineError::NoSuchComponent { .. } | EngineError::NotDeployed { .. })) => {
+                if let Some((_, ticket)) = self.asked_for.take() {
+                    ticket.refused("refused", trainerd_causes::one_line(&error));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(self.stopped(error)),
+        };
+        let asked_by = self.asked_by.take();
+        self.drive(asked_by, async move |options: &mut RunOptions<'_>| {
+            Box::pin(engine.run(state, prepared, options)).await
+        })
+        .await
     }
 
     /// Goes back to an earlier revision, over what is in progress.

@@ -15,7 +15,7 @@ pub(crate) enum Command {
     /// Something that a pass does.
     Ask { asked: Asked, asked_by: Option<String>, ticket: Ticket },
     /// See [`Engine::pause`].
-    Pause { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
+    Pause { reason: String, asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
     /// See [`Engine::resume`].
     Resume { asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
     /// Look whether everything may still be done that keeps the installation as it is.
@@ -27,8 +27,8 @@ pub(crate) enum Command {
 /// Pauses or resumes; what takes a pass was handed to one.
 pub(super) async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Command) {
     let (what, who, done, answer) = match command {
-        Command::Pause { asked_by, answer } => {
-            ("Paused", asked_by.clone(), engine.pause(asked_by).await, answer)
+        Command::Pause { reason, asked_by, answer } => {
+            ("Paused", asked_by.clone(), engine.pause(reason, asked_by).await, answer)
         }
         Command::Resume { asked_by, answer } => ("Resumed", asked_by, engine.resume().await, answer),
         // Nothing has failed while a plan runs.

@@ -35,17 +35,20 @@ impl Reconciler {
         let recorder = self.recorder.clone();
         let moved = Arc::new(Mutex::new(Instant::now()));
         let last_move = Arc::clone(&moved);
+        let written = Arc::clone(&self.written);
         let sink = move |event: Event| {
             if event.is_progress() {
                 *last_move.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             recorder.event(&event);
+            written.lock().unwrap_or_else(PoisonError::into_inner).see(&event);
             status.event(event);
         };
         self.status.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
         let mut options = RunOptions::new(None, &sink, cancelled);
         options.asked_by.clone_from(&asked_by);
         let (mut asked, mut anew, mut told) = (false, false, false);
+        let mut came = None;
         let ended = {
             let mut run = pin!(run(&mut options));
             loop {
@@ -82,8 +85,7 @@ impl Reconciler {
                                     anew = true;
                                     cancel.send_replace(true);
                                 }
-                                self.asked_by = asked_by;
-                                self.asked_for = Some((asked, ticket));
+                                came = Some((asked, asked_by, ticket));
                             }
                             command => self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), self.recorder.clone(), command))),
                         }
@@ -109,6 +111,9 @@ impl Reconciler {
         };
         if told {
             self.declared.mark_changed();
+        }
+        if let Some((asked, asked_by, ticket)) = came {
+            self.take_ask(asked, asked_by, ticket);
         }
         self.record_end(&ended, asked_by.as_deref());
         match ended {

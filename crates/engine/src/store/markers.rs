@@ -17,7 +17,7 @@ use crate::retry::patiently;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Marker {
-    /// What it says: the source of options that rules.
+    /// What it says: the source of options that rules; why reconciliation is suspended, where that was said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub what: String,
     /// Which command, or which daemon, wrote it.

@@ -180,7 +180,7 @@ fn a_runtime_in_use_is_deleted_only_where_that_is_allowed() {
     let request = request(&new, Some(&old), &observed);
     let refused = plan(&request).unwrap_err();
     assert_eq!(refused, [Refused::InUse { object: runtime.clone(), users: vec![user] }]);
-    let allowed = Request { allow: Allowed { in_use: true, lossy: false }, ..request };
+    let allowed = Request { allow: Allowed { in_use: true, ..Allowed::default() }, ..request };
     let planned = plan(&allowed).unwrap();
     assert_eq!(fate(&planned, &runtime), "deleted");
     assert!(planned.steps.iter().any(|step| step.object == runtime && step.why.contains("TrainJob long")));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that finds nothing fails its test")]
 #![expect(clippy::needless_pass_by_value, reason = "the tests read better without ampersands")]
 
+mod again;
 mod going;
 mod identifying;
 mod stack;

@@ -156,6 +156,7 @@ pub(crate) fn request<'a>(
         conflicts: Conflicts::Refuse,
         ignored: &[],
         allow: Allowed::default(),
+        only: None,
         field_manager: MANAGER,
     }
 }
