@@ -1,6 +1,7 @@
 //! Actions: what a person asks a unit for. They always end with 0: Juju would replace the message of one that failed.
 
 mod changes;
+mod standalone;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use trainerd_juju::pebble::layer;
 use trainerd_juju::tools::shortened;
 use trainerd_plan::desired::{Installation, Naming};
 
-use super::daemon::DaemonError;
+use super::daemon::{DaemonError, DaemonStatus};
 use super::dispatch::Dispatch;
 use super::options::validate;
 
@@ -68,17 +69,6 @@ impl Parameters {
 }
 
 async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result<Results, String> {
-    /// What each is on the command line, where there is no daemon to ask.
-    const ASKED: [(&str, &str); 8] = [
-        ("status", "status"),
-        ("history", "history"),
-        ("diff", "plan"),
-        ("pause", "pause"),
-        ("resume", "resume"),
-        ("force-reconcile", "repair"),
-        ("upgrade", "up"),
-        ("rollback", "rollback"),
-    ];
     const MUTATING: [&str; 5] = ["upgrade", "rollback", "pause", "resume", "force-reconcile"];
     if MUTATING.contains(&name) {
         let leader = dispatch.tools.is_leader().await.map_err(|error| error.to_string())?;
@@ -87,21 +77,16 @@ async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result
             return Err(format!("Run on the leader: juju run {application}/leader {name}"));
         }
     }
-    if let Some((_, verb)) = ASKED.iter().find(|(asked, _)| *asked == name && !dispatch.shared.exists()) {
-        let environment = &dispatch.environment;
-        return Err(format!(
-            "This charm has no workload container; use the command line: \
-             trainerd {verb} --naming charm --namespace {} --name {}",
-            environment.model, environment.unit.application
-        ));
-    }
     match name {
         "status" => status(dispatch, parameters).await,
         "history" => history(dispatch, parameters).await,
         "diff" => diff(dispatch, parameters).await,
-        "pause" | "resume" | "force-reconcile" => {
-            changes::ask(dispatch, name, &json!({}), parameters.wait()).await
+        "pause" => {
+            let body = json!({"reason": parameters.text("reason")});
+            changes::ask(dispatch, name, &body, parameters.wait()).await
         }
+        "resume" => changes::ask(dispatch, name, &json!({}), parameters.wait()).await,
+        "force-reconcile" => changes::force_reconcile(dispatch, parameters).await,
         "upgrade" => changes::upgrade(dispatch, parameters).await,
         "rollback" => changes::rollback(dispatch, parameters).await,
         "get-images" => get_images(dispatch, parameters).await,
@@ -120,8 +105,24 @@ fn refused(error: &DaemonError) -> String {
     }
 }
 
+/// How the installation is: as the daemon knows, or as it is found where there is none.
+async fn told(dispatch: &Dispatch) -> Result<DaemonStatus, String> {
+    if !dispatch.shared.exists() {
+        return standalone::told(dispatch).await;
+    }
+    dispatch.daemon.status(None, Duration::ZERO).await.map_err(|error| refused(&error))
+}
+
+/// Everything that is known of the installation.
+async fn view(dispatch: &Dispatch) -> Result<Value, String> {
+    if !dispatch.shared.exists() {
+        return standalone::view(dispatch).await;
+    }
+    dispatch.daemon.view().await.map_err(|error| refused(&error))
+}
+
 async fn status(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
-    let told = dispatch.daemon.status(None, Duration::ZERO).await.map_err(|error| refused(&error))?;
+    let told = told(dispatch).await?;
     let mut results = Results::from([
         ("phase".to_owned(), told.phase.clone()),
         ("reason".to_owned(), told.reason.message(&dispatch.environment.unit.application)),
@@ -142,14 +143,14 @@ async fn status(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results,
     }
     results.insert("drift".to_owned(), drift["count"].to_string());
     if parameters.text("format") == "json" {
-        let view = dispatch.daemon.view().await.map_err(|error| refused(&error))?;
+        let view = view(dispatch).await?;
         results.insert("json".to_owned(), shortened(&view.to_string(), LONGEST));
     }
     Ok(results)
 }
 
 async fn history(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
-    let view = dispatch.daemon.view().await.map_err(|error| refused(&error))?;
+    let view = view(dispatch).await?;
     let limit = usize::try_from(parameters.number("limit", 10)).unwrap_or(10);
     let revisions = view["revisions"].as_array().into_iter().flatten().take(limit);
     let mut lines = String::new();
@@ -174,7 +175,7 @@ async fn history(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results
 }
 
 async fn diff(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
-    let view = dispatch.daemon.view().await.map_err(|error| refused(&error))?;
+    let view = view(dispatch).await?;
     let Some(snapshot) = view["outlook"].as_object() else { return Err("No desired state yet".to_owned()) };
     let kind = parameters.text("kind");
     let is_meant = |object: &Value| kind.is_empty() || object["kind"] == kind;
@@ -302,7 +303,7 @@ async fn export_manifests(dispatch: &Dispatch, parameters: &Parameters) -> Resul
 async fn collect_diagnostics(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
     let told = |result: Result<Value, String>| result.unwrap_or_else(|error| json!({"unavailable": error}));
     let lines = u32::try_from(parameters.number("logs", 2000)).unwrap_or(2000);
-    let view = dispatch.daemon.view().await.map_err(|error| refused(&error));
+    let view = view(dispatch).await;
     let checks = dispatch.pebble.checks().await.map_err(|error| error.to_string());
     let plan = dispatch.pebble.plan().await.map(Value::from).map_err(|error| error.to_string());
     let logs = dispatch.pebble.logs(layer::SERVICE, lines).await.map_err(|error| error.to_string());

@@ -13,6 +13,8 @@ use super::dispatch::warn;
 /// How a run of the command line ended.
 pub(super) struct Run {
     pub(super) code: Option<i32>,
+    /// What kind of problem, where it ended with one and was asked for JSON.
+    pub(super) problem: String,
     /// What it printed: the data of a verb that has any.
     pub(super) output: String,
     /// What it says is wrong.
@@ -51,23 +53,27 @@ pub(super) async fn run(
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
             warn(&error);
-            return Some(Run { code: None, output: String::new(), cause: error.to_string() });
+            let (output, problem) = (String::new(), String::new());
+            return Some(Run { code: None, problem, output, cause: error.to_string() });
         }
         Err(_) => return None,
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let cause = if format == Format::Json { json_cause(&stderr) } else { text_cause(&stderr) };
+    let (problem, cause) = match format {
+        Format::Json => json_cause(&stderr),
+        Format::Text => (String::new(), text_cause(&stderr)),
+    };
     let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(Run { code: output.status.code(), output: output_text, cause })
+    Some(Run { code: output.status.code(), problem, output: output_text, cause })
 }
 
-/// The last line that is a problem as JSON is why.
-fn json_cause(stderr: &str) -> String {
+/// The last line that is a problem as JSON: its kind, and why.
+fn json_cause(stderr: &str) -> (String, String) {
     let problem = stderr.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
     let problem = problem.unwrap_or_default();
     let causes = problem["causes"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let texts: Vec<&str> = problem["message"].as_str().into_iter().chain(causes).collect();
-    texts.join(": ")
+    (problem["code"].as_str().unwrap_or_default().to_owned(), texts.join(": "))
 }
 
 /// What is wrong and why, without what a person at a terminal could do about it.
@@ -83,8 +89,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_found_in_either_format() {
-        let json = "{\"event\":\"x\"}\n{\"message\":\"no plan\",\"causes\":[\"no host\",\"errno 2\"]}\n";
-        assert_eq!(json_cause(json), "no plan: no host: errno 2");
+        let json = "{\"event\":\"x\"}\n\
+                    {\"code\":\"c\",\"message\":\"no plan\",\"causes\":[\"no host\",\"errno 2\"]}\n";
+        assert_eq!(json_cause(json), ("c".to_owned(), "no plan: no host: errno 2".to_owned()));
         let text = "error: no plan\n  why: no host\n  why: errno 2\n hint: look at it\n";
         assert_eq!(text_cause(text), "no plan: no host: errno 2");
         assert_eq!(text_cause("revision 2 is current\n"), "");

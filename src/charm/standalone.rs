@@ -24,8 +24,8 @@ pub(super) async fn bring(
     options: &BTreeMap<String, Value>,
     left: Duration,
 ) -> Reason {
-    match run(environment, &["up", "--yes"], options, Format::Json, left).await {
-        Some(Run { code: Some(0), .. }) => Reason::Settled,
+    match run(environment, &["up", "--yes", "--unasked"], options, Format::Json, left).await {
+        Some(Run { code: Some(0), output, .. }) => left_to_people(&output).unwrap_or(Reason::Settled),
         // Its journal stays open, and the next hook goes on.
         Some(Run { code: Some(6), .. }) | None => Reason::Starting,
         Some(Run { code: Some(3), cause, .. }) => Reason::Refused { cause },
@@ -33,6 +33,12 @@ pub(super) async fn bring(
         Some(Run { code: Some(7), cause, .. }) => Reason::LeaseHeld { holder: cause },
         Some(Run { cause, .. }) => Reason::Failed { cause },
     }
+}
+
+/// Why nothing was done, where a person has a word to say first: the last document says so.
+fn left_to_people(output: &str) -> Option<Reason> {
+    let mut last: Value = serde_json::from_str(output.lines().last()?).ok()?;
+    (last["event"] == "left").then(|| serde_json::from_value(last["reason"].take()).ok()).flatten()
 }
 
 /// Takes the installation away.
@@ -95,5 +101,19 @@ fn tell(run: Option<Run>) {
         Some(Run { code: Some(0), .. }) => {}
         Some(Run { cause, .. }) => warn_of!("not everything went: {cause}"),
         None => warn_of!("not everything went in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_person_is_read_from_the_last_document() {
+        let left = r#"{"event":"left","reason":{"code":"Staged","args":{"version":"2.3.0"}}}"#;
+        let text = format!("{{\"event\":\"planned\"}}\n{left}\n");
+        assert_eq!(left_to_people(&text), Some(Reason::Staged { version: "2.3.0".to_owned() }));
+        assert_eq!(left_to_people("{\"event\":\"finished\",\"revision\":1}\n"), None);
+        assert_eq!(left_to_people(""), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Bringing an installation to what the options want: what `up` and `upgrade` have in common.
 
 use trainerd_engine::{Engine, EngineError, Prepared, State, revision};
+use trainerd_juju::status::Reason;
 use trainerd_plan::allowed::Allowed;
 
 use super::ask::{Risk, confirm};
@@ -21,6 +22,8 @@ pub(crate) struct Change {
     pub(crate) allow: Allowed,
     /// Whether to print the versions, and why they are these, before the plan.
     pub(crate) show_way: bool,
+    /// Nobody asks for it just now: what is paused, or waits for a person, stays as it is.
+    pub(crate) unasked: bool,
 }
 
 /// A plan of an earlier run that was finished first, and did not end well.
@@ -51,6 +54,10 @@ pub(crate) async fn change_after(
     let progress = Progress::new(&context.printer);
     let mut state = context.open_damaged(engine).await?;
     check_owner(context, &state)?;
+    if asked.unasked && state.control().paused.is_some() {
+        let revision = state.record().current.unwrap_or_default();
+        return left(context, &progress, Reason::Paused { revision });
+    }
     let mut stopped = None;
     if state.journal().is_some() {
         let newer = Box::pin(context.interrupt.or(replacement(engine, &state, &resolve))).await?;
@@ -73,6 +80,10 @@ pub(crate) async fn change_after(
             }
             context.printer.note(&format!("{error}; continuing with what is asked for now"));
         }
+        if asked.unasked && wanted.is_staged(engine, &state) {
+            let version = wanted.resolution.versions().get("trainer").map(ToString::to_string);
+            return left(context, &progress, Reason::Staged { version: version.unwrap_or_default() });
+        }
         if asked.show_way {
             show_way(context, &state, &wanted);
         }
@@ -85,6 +96,13 @@ pub(crate) async fn change_after(
     let revision = state.record().current;
     progress.last(&Last::Finished { revision });
     context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
+    Ok(Exit::Done)
+}
+
+/// Says that nothing is done before a person says so.
+fn left(context: &Context, progress: &Progress, reason: Reason) -> Result<Exit, Problem> {
+    context.printer.note(&format!("nothing is changed: {}", reason.message(&context.cluster.name)));
+    progress.last(&Last::Left { reason });
     Ok(Exit::Done)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use trainerd_engine::Event;
+use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::reason::WaitingOn;
 
@@ -42,6 +43,11 @@ pub(crate) enum Last {
     Finished {
         /// The revision that is installed now; `None` after a removal.
         revision: Option<u64>,
+    },
+    /// Nothing was done: a person has a word to say first.
+    Left {
+        /// Why, as a status has it.
+        reason: Reason,
     },
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 use trainerd_catalog::{Catalog, Current, Options, Resolution};
 use trainerd_engine::revision::Header;
-use trainerd_engine::{Engine, State};
+use trainerd_engine::{Engine, State, revision};
 use trainerd_plan::desired::{Desired, Installation, Naming};
 use trainerd_plan::plan::Purpose;
 
@@ -37,6 +37,24 @@ pub(crate) struct Target {
     pub(crate) options: Vec<OptionChange>,
     /// The patches, and what they change.
     pub(crate) patched: Vec<Patched>,
+}
+
+impl Target {
+    /// Whether it waits for a person: another version under the policy `manual`, or what somebody went back from, which
+    /// would undo what he did.
+    pub(crate) fn is_staged(&self, engine: &Engine, state: &State) -> bool {
+        let Some(current) = &state.current else { return false };
+        let by_hand = self.desired.options.get("upgrade-policy").is_some_and(|policy| policy == "manual");
+        if by_hand && self.purpose == Purpose::Upgrade {
+            return true;
+        }
+        let (Purpose::Rollback, Some(parent)) = (current.header.purpose, current.header.parent) else {
+            return false;
+        };
+        let digest = revision::digest(&self.desired);
+        let left = engine.known_history(state).into_iter().find(|(header, _)| header.number == parent);
+        left.is_some_and(|(header, _)| header.digest == digest)
+    }
 }
 
 /// Works out what the options want of this cluster, or the first stop on the way there.

@@ -9,7 +9,7 @@ use trainerd_catalog::{Catalog, Current, Options};
 use trainerd_juju::status::Reason;
 use trainerd_juju::tools::shortened;
 
-use super::{LONGEST, Parameters, Results, options_of, refused, values, write};
+use super::{LONGEST, Parameters, Results, options_of, refused, standalone, told, values, view, write};
 use crate::charm::command_line::{self, Format};
 use crate::charm::daemon::DaemonStatus;
 use crate::charm::dispatch::Dispatch;
@@ -21,7 +21,21 @@ pub(super) async fn ask(
     body: &Value,
     wait: Duration,
 ) -> Result<Results, String> {
-    let answer = dispatch.daemon.act(name, body, wait).await.map_err(|error| refused(&error))?;
+    Ok(ask_and_answer(dispatch, name, body, wait).await?.0)
+}
+
+/// As [`ask`], with the answer itself.
+async fn ask_and_answer(
+    dispatch: &Dispatch,
+    name: &str,
+    body: &Value,
+    wait: Duration,
+) -> Result<(Results, Value), String> {
+    let answer = if dispatch.shared.exists() {
+        dispatch.daemon.act(name, body, wait).await.map_err(|error| refused(&error))?
+    } else {
+        standalone::act(dispatch, name, body, wait).await?
+    };
     let mut results = Results::new();
     match answer["state"].as_str() {
         Some("refused") => {
@@ -29,13 +43,24 @@ pub(super) async fn ask(
         }
         Some("in-progress") => {
             results.insert("state".to_owned(), "in-progress".to_owned());
-            results
-                .insert("operation".to_owned(), answer["operation"].as_str().unwrap_or_default().to_owned());
+            let operation = answer["operation"].as_str().map(str::to_owned);
+            results.extend(operation.map(|operation| ("operation".to_owned(), operation)));
         }
         _ => {}
     }
     if let Some(revision) = answer["revision"].as_u64() {
         results.insert("revision".to_owned(), revision.to_string());
+    }
+    Ok((results, answer))
+}
+
+/// Plans over the current revision, of all components or of one, and tells what that wrote.
+pub(super) async fn force_reconcile(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
+    let component = Some(parameters.text("component")).filter(|component| !component.is_empty());
+    let body = json!({"recreate": parameters.is("recreate"), "component": component});
+    let (mut results, answer) = ask_and_answer(dispatch, "force-reconcile", &body, parameters.wait()).await?;
+    for key in ["changed", "recreated"] {
+        results.extend(answer[key].as_u64().map(|count| (key.to_owned(), count.to_string())));
     }
     Ok(results)
 }
@@ -68,7 +93,11 @@ pub(super) async fn upgrade(dispatch: &Dispatch, parameters: &Parameters) -> Res
             "Refused: the options lead to {configured}; set trainer-version={version} first"
         ));
     }
-    let is_done = matches!(told.reason, Reason::Settled | Reason::DriftSeen { .. } | Reason::Degraded { .. });
+    let is_done = if dispatch.shared.exists() {
+        matches!(told.reason, Reason::Settled | Reason::DriftSeen { .. } | Reason::Degraded { .. })
+    } else {
+        !standalone::is_pending(dispatch, &wanted).await?
+    };
     if is_done && to == from {
         return Err(format!("Already at {to}"));
     }
@@ -84,7 +113,7 @@ pub(super) async fn rollback(dispatch: &Dispatch, parameters: &Parameters) -> Re
         number => Some(number.parse::<u64>().map_err(|_| format!("No revision {number}"))?),
     };
     if let Some(to) = to {
-        let view = dispatch.daemon.view().await.map_err(|error| refused(&error))?;
+        let view = view(dispatch).await?;
         let mut known = view["revisions"].as_array().into_iter().flatten();
         if !known.any(|revision| revision["number"] == to) {
             return Err(format!("No revision {to}; the action history lists them"));

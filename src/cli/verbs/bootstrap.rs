@@ -104,7 +104,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
 
     let engine = context.engine_of(cluster.clone(), own);
     let wanted = async |state: &State| wanted(&catalog, &engine, state, &given, &keeps).await;
-    let asks = Change { allow: Allowed::default(), show_way: false };
+    let asks = Change { allow: Allowed::default(), show_way: false, unasked: false };
     if args.dry_run {
         return plan::show(context, &engine, asks, wanted).await.map(|_| Exit::Done);
     }

@@ -60,7 +60,8 @@ pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Prob
     given.parse(&catalog)?;
     let engine = context.engine().await?;
     let target = async |state: &State| resolve(&catalog, &engine, state, &given).await;
-    show(context, &engine, Change { allow: args.allow.allowed(), show_way: false }, target).await
+    show(context, &engine, Change { allow: args.allow.allowed(), show_way: false, unasked: false }, target)
+        .await
 }
 
 /// Plans and prints; also what --dry-run of the verbs that plan a change does.

@@ -29,6 +29,10 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     dry_run: bool,
 
+    /// As a daemon does by itself: nothing while it is paused, or where the change waits for a person
+    #[arg(long, hide = true)]
+    unasked: bool,
+
     #[command(flatten)]
     options: OptionArgs,
 
@@ -43,7 +47,7 @@ pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Proble
     // Bad options are told before a cluster is looked for.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
-    let asked = Change { allow: args.allow.allowed(), show_way: false };
+    let asked = Change { allow: args.allow.allowed(), show_way: false, unasked: args.unasked };
     let target = async |state: &_| resolve(&catalog, &engine, state, &given).await;
     if args.dry_run {
         return plan::show(context, &engine, asked, target).await.map(|_| Exit::Done);

@@ -98,7 +98,7 @@ pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, P
         let given = changed(&catalog, args, given)?;
         resolve(&catalog, &engine, state, &given).await
     };
-    let asked = Change { allow: args.allow.allowed(), show_way: true };
+    let asked = Change { allow: args.allow.allowed(), show_way: true, unasked: false };
     if args.dry_run {
         return plan::show(context, &engine, asked, target).await.map(|_| Exit::Done);
     }
