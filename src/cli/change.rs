@@ -56,7 +56,7 @@ pub(crate) async fn change_after(
     check_owner(context, &state)?;
     if asked.unasked && state.control().paused.is_some() {
         let revision = state.record().current.unwrap_or_default();
-        return left(context, &progress, Reason::Paused { revision });
+        return Ok(left(context, &progress, Reason::Paused { revision }));
     }
     let mut stopped = None;
     if state.journal().is_some() {
@@ -82,7 +82,7 @@ pub(crate) async fn change_after(
         }
         if asked.unasked && wanted.is_staged(engine, &state) {
             let version = wanted.resolution.versions().get("trainer").map(ToString::to_string);
-            return left(context, &progress, Reason::Staged { version: version.unwrap_or_default() });
+            return Ok(left(context, &progress, Reason::Staged { version: version.unwrap_or_default() }));
         }
         if asked.show_way {
             show_way(context, &state, &wanted);
@@ -100,10 +100,10 @@ pub(crate) async fn change_after(
 }
 
 /// Says that nothing is done before a person says so.
-fn left(context: &Context, progress: &Progress, reason: Reason) -> Result<Exit, Problem> {
+fn left(context: &Context, progress: &Progress, reason: Reason) -> Exit {
     context.printer.note(&format!("nothing is changed: {}", reason.message(&context.cluster.name)));
     progress.last(&Last::Left { reason });
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 /// Runs what is wanted in the place of the plan in progress.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::{FlightData, Ticket};
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -34,7 +33,7 @@ impl Role for Lists {
         Ok(stream::iter(list.into_iter().map(Ok)).boxed())
     }
 
-    async fn action(&self, _name: &str) -> Result<Bytes, Status> {
+    async fn action(&self, _name: &str) -> Result<Vec<serde_json::Value>, Status> {
         Err(Status::unimplemented("messages, and nothing else"))
     }
 }

@@ -274,15 +274,14 @@ impl Head {
             down.map(|seen| format!("{}: {}", seen.address, seen.reason.clone().unwrap_or_default()))
         };
         let (state, reason, planned) = match &*locked(&self.now) {
-            Now::Resolving(reason) => match self.counting.progress() {
-                Some((counted, units)) => {
+            Now::Resolving(reason) => {
+                if let Some((counted, units)) = self.counting.progress() {
                     ("Counting", Some(format!("CountingRows({counted}/{units})")), None)
-                }
-                None => {
+                } else {
                     let reason = reason.clone().unwrap_or_else(|| "the source is being opened".to_owned());
                     ("Resolving", Some(reason), None)
                 }
-            },
+            }
             Now::Failed(reason) => ("Failed", Some(reason.clone()), None),
             Now::Planned(planned) => {
                 let (state, reason) = match (was_ready, is_whole) {

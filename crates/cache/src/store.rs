@@ -172,9 +172,10 @@ impl Stores {
         match scheme {
             ObjectStoreScheme::AmazonS3 => {
                 let builder = AmazonS3Builder::new().with_url(url.as_str());
-                match &self.amazon {
-                    Some(credentials) => remote!(builder.with_credentials(Arc::clone(credentials))),
-                    None => remote!(builder),
+                if let Some(credentials) = &self.amazon {
+                    remote!(builder.with_credentials(Arc::clone(credentials)))
+                } else {
+                    remote!(builder)
                 }
             }
             ObjectStoreScheme::GoogleCloudStorage => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::{Value, json};
-use trainerd_cluster::lease::{Identity, LeaseConfig, LeaseError, LeaseGuard};
+use trainerd_cluster::lease::{Claim, Identity, LeaseConfig, LeaseError, LeaseGuard};
 use trainerd_cluster::permissions::{Rule, missing};
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{
@@ -251,6 +251,7 @@ async fn a_lease_has_one_holder() {
         identity: Identity::of_this_process(),
         holder: None,
         after: None,
+        claim: Claim::default(),
     };
     let take =
         async |config| LeaseGuard::acquire(&world.cluster, &world.namespace, "writer", config, |_| {}).await;

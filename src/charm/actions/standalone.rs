@@ -42,9 +42,8 @@ pub(super) async fn act(
     match (name, is_paused) {
         ("pause", true) => return Err("Already paused".to_owned()),
         ("resume", false) => return Err("Not paused".to_owned()),
-        ("pause" | "resume", _) => {}
+        ("resume", true) | (_, false) => {}
         (_, true) => return Err("Paused".to_owned()),
-        (_, false) => {}
     }
     let words = words(name, body);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -65,7 +65,7 @@ pub(super) fn answer(
         end: positions.last().map_or(0, |range| range.end),
     };
     let shuffle = shuffle(options);
-    let scheme = if config.tls.is_some() { "grpc+tls" } else { "grpc" };
+    let protocol = if config.tls.is_some() { "grpc+tls" } else { "grpc" };
     let mut info = FlightInfo::new()
         .try_with_schema(&schema)
         .map_err(|error| Status::internal(format!("failed to encode the schema: {error}")))?
@@ -99,14 +99,14 @@ pub(super) fn answer(
         access.sign(&mut ticket);
         let mut endpoint = FlightEndpoint::new()
             .with_ticket(FlightTicket::new(ticket.encode()))
-            .with_location(format!("{scheme}://{address}"))
+            .with_location(format!("{protocol}://{address}"))
             .with_app_metadata(range_bytes(whole));
         // Every worker has the plan, and can serve any of its rows. Clients of upstream would read each location.
         let others = workers.iter().zip(up).enumerate();
         for (_, (other, _)) in
             others.filter(|(other, (_, is_up))| options.alternatives && **is_up && *other != number)
         {
-            endpoint = endpoint.with_location(format!("{scheme}://{other}"));
+            endpoint = endpoint.with_location(format!("{protocol}://{other}"));
         }
         info = info.with_endpoint(endpoint);
     }

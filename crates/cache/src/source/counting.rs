@@ -41,17 +41,15 @@ mod tests {
         let units = [("a", None), ("b", Some(3)), ("c", None), ("d", None)];
         let units = units.map(|(path, rows)| (unit(path), rows)).to_vec();
         let counting = Counting::default();
-        let mut told = Vec::new();
+        let told = std::cell::RefCell::new(Vec::new());
         let counts = ([unit("d")], &counting);
         let read = |_: Unit| {
-            told.push(counting.progress());
+            told.borrow_mut().push(counting.progress());
             async { Ok(5) }
         };
-        let read = std::cell::RefCell::new(read);
-        let all = counted(units, (&counts.0, counts.1), 1, |unit| (read.borrow_mut())(unit)).await.unwrap();
+        let all = counted(units, (&counts.0, counts.1), 1, read).await.unwrap();
         assert_eq!(all.iter().map(|unit| unit.rows).collect::<Vec<_>>(), [5, 3, 5, 7]);
-        drop(read);
-        assert_eq!(told, [Some((0, 2)), Some((1, 2))]);
+        assert_eq!(told.take(), [Some((0, 2)), Some((1, 2))]);
         assert_eq!(counting.progress(), None);
     }
 }

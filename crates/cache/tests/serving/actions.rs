@@ -69,7 +69,7 @@ async fn rows_are_forgotten_and_loaded_again_when_that_is_asked_for() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), loaded).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_mins(1), loaded).await.unwrap();
     assert_eq!(status("status").await["cachedBytes"], before["cachedBytes"]);
 }
 

@@ -352,9 +352,9 @@ async fn a_holder_yields_to_whoever_shall_have_the_lease_and_does_not_take_it_ba
     assert_eq!(world.record().holder.as_deref(), Some("a/0"));
     let token = guard.fence().token().clone();
     guard.release().await.unwrap();
-    let taken = world.acquire(LeaseConfig { wait: Duration::ZERO, ..new.clone() }).await.unwrap();
+    let newer = world.acquire(LeaseConfig { wait: Duration::ZERO, ..new.clone() }).await.unwrap();
     assert_eq!(world.record().holder.as_deref(), Some("a/1"));
-    taken.release().await.unwrap();
+    newer.release().await.unwrap();
     for after in [None, Some(token)] {
         let again = LeaseConfig { after, wait: Duration::ZERO, ..old.clone() };
         let refused = world.acquire(again).await;

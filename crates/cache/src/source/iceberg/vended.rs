@@ -83,16 +83,12 @@ impl CredentialProvider for Vended {
         let now = SystemTime::now();
         if now + MARGIN >= held.until {
             match (self.ask)().await {
-                Ok(properties) => match Held::read(&properties, now) {
-                    Some(renewed) => *held = renewed,
-                    None => {
+                Ok(properties) => {
+                    *held = Held::read(&properties, now).ok_or_else(|| {
                         let source = "the catalog hands out no credentials any more".into();
-                        return Err(object_store::Error::PermissionDenied {
-                            path: "the table".to_owned(),
-                            source,
-                        });
-                    }
-                },
+                        object_store::Error::PermissionDenied { path: "the table".to_owned(), source }
+                    })?;
+                }
                 // They are good for a moment, and the next request asks again.
                 Err(error) if now < held.until => {
                     let error = trainerd_causes::one_line(&error);
