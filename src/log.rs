@@ -11,19 +11,19 @@ type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
 /// What changes it. Absent where somebody else chose it: by `RUST_LOG`, or by the command line.
 static CHANGE: OnceLock<Change> = OnceLock::new();
 
-/// Whose log it is.
+/// What sets the log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// A daemon's, whose option says how much is logged.
+pub(crate) enum LogLevelSource {
+    /// The option of a daemon, which may change.
     Daemon,
-    /// Somebody's who said it once and for all.
+    /// The command line or the environment, once and for all.
     Fixed,
 }
 
 /// Begins to log. `RUST_LOG` counts more than `level`.
-pub(crate) fn begin(whose: Whose, level: &str, colors: bool, json: bool) {
+pub(crate) fn begin(source: LogLevelSource, level: &str, colors: bool, json: bool) {
     let from_environment = EnvFilter::try_from_default_env().ok();
-    let may_change = whose == Whose::Daemon && from_environment.is_none();
+    let may_change = source == LogLevelSource::Daemon && from_environment.is_none();
     let filter = from_environment.unwrap_or_else(|| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours in a file are noise; NO_COLOR is heeded besides.

@@ -6,12 +6,11 @@
 //! * [`product`] runs the binary under test, [`stack`] knows what it installs.
 //! * [`daemon`] runs it as a daemon, [`managed`] is an installation that one reconciles.
 //! * [`reconciler`] runs it as the Trainer controller.
-//! * [`account`] is what a service account can do: its token, its kubeconfig, and the daemon's API over TLS.
+//! * [`service_account`] is what a service account can do: its token, its kubeconfig, and the daemon's API over TLS.
 //! * [`charm`] is a unit of the charm as Juju runs it: hook tools, Pebble, dispatch; its scenarios are text files.
 //! * [`torture`] kills it at every request boundary.
 
-pub mod account;
-pub mod admission;
+pub mod admission_load;
 pub mod charm;
 pub mod cluster;
 pub mod daemon;
@@ -20,6 +19,7 @@ pub mod managed;
 pub mod product;
 pub mod proxy;
 pub mod reconciler;
+pub mod service_account;
 pub mod stack;
 pub mod standin;
 pub mod torture;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::admission::{Call, Tally};
+use trainerd_integration::admission_load::{Call, Tally};
 use trainerd_integration::stack::{NAMESPACE, QUICK, deployment, node};
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;

@@ -15,7 +15,7 @@ type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 const JOBSET: &str = "jobset-controller-manager";
 const CONFIG: &str = "jobset-manager-config";
 const CPU: &str = ".spec.template.spec.containers[name=manager].resources.requests.cpu";
-const NAMED: &str = "changed by the API server's admission";
+const NAMED: &str = "changed by admission control";
 /// As long as a repair would take, many times over.
 const PEACE: Duration = Duration::from_secs(3);
 const BOUND: Duration = Duration::from_mins(1);

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trainerd_cluster::CreateParams;
 use trainerd_integration::TestCluster;
-use trainerd_integration::account::TokenListener;
-use trainerd_integration::cluster::Asked;
+use trainerd_integration::cluster::AuditedRequest;
 use trainerd_integration::daemon::Daemon;
 use trainerd_integration::managed::BOUND;
+use trainerd_integration::service_account::TokenListener;
 use trainerd_integration::stack::{self, NAMESPACE, QUICK};
 use trainerd_integration::standin::Behaviour;
 use trainerd_plan::object::Resource;
@@ -125,7 +125,7 @@ fn what_people_edit_is_theirs_whatever_becomes_of_the_daemon() -> Result {
     let bad = ["--image", "registry.test/trainerd:bad"];
     let failed =
         cluster.run(&[&["bootstrap", "--yes", "--timeout", "3m"][..], &bad].concat())?.expect_code(1)?;
-    assert!(failed.stderr.contains("brought back"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("rolled back to revision"), "{}", failed.stderr);
     assert_eq!(declared(&cluster)?, edited);
     cluster.behave(Behaviour::default());
     cluster.run(&["rollback", "--name", "trainerd", "--yes", "--timeout", "3m"])?.expect_code(4)?;
@@ -345,10 +345,10 @@ fn the_rights_of_the_daemon_are_what_it_uses_and_what_it_grants() -> Result {
     settled_at(&mut daemon, 3)?;
     drop(daemon);
 
-    let asked: BTreeSet<Asked> = audit.asked_since(mark, USER)?;
-    let refused: Vec<&Asked> = asked.iter().filter(|asked| asked.forbidden).collect();
+    let asked: BTreeSet<AuditedRequest> = audit.audited_requests_since(mark, USER)?;
+    let refused: Vec<&AuditedRequest> = asked.iter().filter(|asked| asked.forbidden).collect();
     assert!(refused.is_empty(), "the daemon lacks a right: {refused:#?}");
-    let of = |asked: &Asked, verb: &str| {
+    let of = |asked: &AuditedRequest, verb: &str| {
         (asked.namespace.clone(), asked.group.clone(), asked.resource.clone(), verb.to_owned())
     };
     let created = asked.iter().filter(|asked| asked.created).map(|asked| of(asked, "create"));

@@ -24,7 +24,7 @@ fn a_dry_run_shows_and_writes_nothing() -> Result<(), Box<dyn Error>> {
         (&["remove"], "delete Deployment kubeflow-system/jobset-controller-manager"),
         (&["remove", "--purge", "--delete-jobs"], "delete CustomResourceDefinition jobsets.jobset.x-k8s.io"),
         (&["bootstrap"], "create Deployment kubeflow-system/trainerd"),
-        (&[&["up"][..], &QUICK].concat(), "trainer-version: 2.2.1 → auto (default; nothing gives it now)"),
+        (&[&["up"][..], &QUICK].concat(), "trainer-version: 2.2.1 → auto (default; it is no longer set)"),
     ] {
         let run = cluster.run(&[line, &["--dry-run"]].concat())?.expect_code(0)?;
         assert!(run.stdout.contains(shown), "{line:?}: {}\n{}", run.stdout, run.stderr);

@@ -155,7 +155,7 @@ fn a_hosted_reconciler_comes_back_from_whatever_happens_to_it() -> Result {
     let told = world.daemon.read("/v1/status")?;
     assert_eq!(told["reason"]["code"], "HostedDegraded", "{told:#}");
     let text = world.status()?;
-    assert!(text.contains("check alive failed 3 times in a row: no answer within 2 s"), "{text}");
+    assert!(text.contains("check alive failed 3 times in a row: no response within 2 s"), "{text}");
     assert!(text.contains(": not ready, revision 1"), "{text}");
     println!("while it hangs, `trainerd status` says:\n{text}");
     world.wait_for_job_set("hung")?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainerd_cluster::builtin::{pod, secret};
 use trainerd_cluster::{LogParams, RequestError};
 use trainerd_integration::TestCluster;
-use trainerd_integration::admission::{Call, Tally};
+use trainerd_integration::admission_load::{Call, Tally};
 use trainerd_integration::stack::{
     NAMESPACE, QUICK, a_train_job, config_map, deployment, job_set, runtime, train_job,
     webhook_configurations,

@@ -169,7 +169,7 @@ fn train_jobs_are_suspended_resumed_and_deleted() -> Result {
     std::thread::sleep(Duration::from_secs(1));
     cluster.patch(&train_job(), NS, "a", &json!({"metadata": {"finalizers": null}}))?;
     let deleted = wait(deleting.0, deleting.1, std::time::Instant::now())?.expect_code(0)?;
-    assert!(deleted.stderr.contains("held by example.com/held"), "{}", deleted.stderr);
+    assert!(deleted.stderr.contains("finalizers example.com/held"), "{}", deleted.stderr);
     assert_eq!(cluster.get(&train_job(), NS, "a")?, None);
     for verb in ["get", "watch", "logs", "resume"] {
         assert_eq!(error_code(&trainjob(&cluster, &[verb, "a", "-o", "json"], 1)?)?, "not-found", "{verb}");

@@ -13,7 +13,7 @@ use trainerd_juju::desired::Mesh;
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::Resource;
 
-use super::Kept;
+use super::ApplicationObjects;
 use crate::options::declared::OptionsSpec;
 
 /// The controllers that the policies let callers reach, as the label `app.kubernetes.io/name` calls them.
@@ -48,7 +48,7 @@ pub(crate) struct MeshObjects {
     pub(crate) installation: Installation,
 }
 
-impl Kept for MeshObjects {
+impl ApplicationObjects for MeshObjects {
     type Spec = Mesh;
     type Error = MeshError;
     const WHAT: &'static str = "the service mesh is";
@@ -59,7 +59,7 @@ impl Kept for MeshObjects {
         spec.mesh.clone()
     }
 
-    async fn bring(&self, mesh: &Mesh) -> Result<(), MeshError> {
+    async fn ensure(&self, mesh: &Mesh) -> Result<(), MeshError> {
         self.join(mesh).await
     }
 

@@ -16,28 +16,28 @@ use self::mesh::MeshObjects;
 use self::pull_secret::PullSecret;
 use crate::options::declared::OptionsSpec;
 
-/// Objects of that sort.
-pub(crate) trait Kept {
-    /// What makes them what they are.
+/// Objects of a Juju application.
+pub(crate) trait ApplicationObjects {
+    /// What the objects are built from.
     type Spec: Clone + PartialEq + Send + Sync;
-    /// Why they are not as they should be.
+    /// Why they cannot be written or removed.
     type Error: Error + Send;
-    /// What they are, as a log says that they are not as they should be.
+    /// The subject of the log line that says that they are not up to date.
     const WHAT: &'static str;
-    /// How often it is looked whether they are still there; nothing where nobody else touches them.
+    /// How often to check that they still exist; `None` if nobody else touches them.
     const LOOK: Option<Duration>;
 
-    /// What they shall be; nothing where they shall not be.
+    /// Their desired state; `None` if there should be none.
     fn spec(spec: &OptionsSpec) -> Option<Self::Spec>;
 
-    /// Brings them about.
-    fn bring(&self, spec: &Self::Spec) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Creates or updates them.
+    fn ensure(&self, spec: &Self::Spec) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Takes them away, where they are there.
+    /// Deletes them if they exist.
     fn remove(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// Takes all of it away, as far as it is there; what stood in the way.
+/// Deletes all of them; returns the errors.
 pub(crate) async fn remove(cluster: &Cluster, installation: &Installation) -> Vec<String> {
     let secret = PullSecret { cluster: cluster.clone(), installation: installation.clone() };
     let mesh = MeshObjects { cluster: cluster.clone(), installation: installation.clone() };

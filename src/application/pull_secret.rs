@@ -10,7 +10,7 @@ use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, RequestError, builtin
 use trainerd_juju::desired::Image;
 use trainerd_plan::desired::Installation;
 
-use super::Kept;
+use super::ApplicationObjects;
 use crate::options::declared::OptionsSpec;
 
 /// The option that names Secrets of this kind.
@@ -40,7 +40,7 @@ pub(crate) struct PullSecret {
     pub(crate) installation: Installation,
 }
 
-impl Kept for PullSecret {
+impl ApplicationObjects for PullSecret {
     type Spec = Image;
     type Error = RequestError;
     const WHAT: &'static str = "the Secret by which nodes pull trainerd is";
@@ -50,7 +50,7 @@ impl Kept for PullSecret {
         spec.image.clone()
     }
 
-    async fn bring(&self, image: &Image) -> Result<(), RequestError> {
+    async fn ensure(&self, image: &Image) -> Result<(), RequestError> {
         let params = ApplyParams { force: true, metadata_only: true, ..ApplyParams::default() };
         let manifest = secret(&self.installation, image);
         self.cluster.apply(&builtin::secret(), &manifest, &params).await.map(drop)

@@ -78,7 +78,7 @@ pub(crate) async fn change_after(
             if failed.header.digest == revision::digest(&wanted.desired) {
                 return Err(error.into());
             }
-            context.printer.note(&format!("{error}; continuing with what is asked for now"));
+            context.printer.note(&format!("{error}; continuing with the options that are given now"));
         }
         if asked.unasked && wanted.is_staged(engine, &state) {
             let version = wanted.resolution.versions().get("trainer").map(ToString::to_string);

@@ -15,7 +15,7 @@ use crate::problem::{Problem, damage_text, remedy};
 pub(crate) struct Context {
     /// Which verb it is, for the user agent.
     pub(crate) verb: &'static str,
-    /// The command line, for the account that revisions keep.
+    /// The command line, as revisions record it.
     pub(crate) by: String,
     pub(crate) cluster: ClusterArgs,
     /// The namespace where the command line itself names one: TrainJobs are elsewhere than the installation.
@@ -31,7 +31,7 @@ impl Context {
         let printer = self.printer.clone();
         let told = Waits::new(move |wait| {
             let (error, seconds) = (wait.error, wait.wait.as_secs_f32());
-            printer.note(&format!("the API server is busy ({error}); asking again in {seconds:.1} s"));
+            printer.note(&format!("the API server is busy ({error}); retrying in {seconds:.1} s"));
         });
         let options = ConnectOptions { waits: Some(told), ..self.connect_options(None) };
         self.interrupt.or(Cluster::connect(options)).await
@@ -90,7 +90,7 @@ pub(crate) fn check_owner(context: &Context, state: &State) -> Result<(), Proble
     match (&state.control().owner, &state.control().paused) {
         (Some(owner), None) if context.cluster.for_daemon && owner.what == Source::Api.to_string() => Ok(()),
         (Some(owner), None) => Err(Problem::other_source(owner)
-            .hint("change the options there; or suspend reconciliation first, with `trainerd pause`")),
+            .hint("change the options there, or suspend reconciliation first with `trainerd pause`")),
         _ => Ok(()),
     }
 }

@@ -82,12 +82,11 @@ impl DaemonClient {
         let (what, hint) = match self {
             Self::Socket(path) => (
                 format!("failed to reach the daemon at {}", path.display()),
-                "start it with `trainerd daemon --socket PATH`, and name that path",
+                "start it with `trainerd daemon --socket PATH`, and pass the same path",
             ),
             Self::Pod(pod) => (
                 format!("failed to reach the daemon in pod {}/{}", pod.namespace, pod.name),
-                "it takes the permission to create pods/portforward and serviceaccounts/token there; \
-                 `trainerd status` without --web goes without the daemon",
+                "this needs permission to create pods/portforward and serviceaccounts/token there; `trainerd status` without --web does not need the daemon",
             ),
         };
         Problem::new(Exit::Failed, "daemon-unreachable", what).because(one_line(error)).hint(hint)
@@ -114,8 +113,12 @@ impl DaemonClient {
         if code.is_success() {
             Ok(value)
         } else {
-            Err(format!("it answers {}: {}", code.as_u16(), value["message"].as_str().unwrap_or_default())
-                .into())
+            Err(format!(
+                "it responded with {}: {}",
+                code.as_u16(),
+                value["message"].as_str().unwrap_or_default()
+            )
+            .into())
         }
     }
 }

@@ -93,7 +93,7 @@ impl DaemonStatus {
     /// In one line.
     pub(crate) fn text(&self) -> String {
         let DaemonView { phase, reason, plan, newer, .. }: &DaemonView = match self {
-            Self::Unreachable(why) => return format!("it cannot be asked: {why}"),
+            Self::Unreachable(why) => return format!("it cannot be reached: {why}"),
             Self::Known(knows) => knows,
         };
         let running = plan.as_ref().filter(|plan| plan.ended.is_none());
@@ -102,7 +102,7 @@ impl DaemonStatus {
             .unwrap_or_default();
         let why = reason.as_ref().map(Reason::text).unwrap_or_default();
         let newer = if newer.is_some() && running.is_some() {
-            "; newer options wait, and replace that plan once nothing moves for 30 s"
+            "; newer options are waiting and replace that plan if it makes no progress for 30 s"
         } else {
             ""
         };
@@ -143,7 +143,10 @@ impl DaemonStatus {
             _ => return None,
         };
         let source = source.as_ref().map(|source| format!(" in {source}")).unwrap_or_default();
-        Some(format!("the options declared{source} {what}; those of before stay in force{}", reason.text()))
+        Some(format!(
+            "the options declared{source} {what}; the previous ones stay in effect{}",
+            reason.text()
+        ))
     }
 }
 
@@ -178,7 +181,7 @@ impl DaemonProbe {
                 }
                 Some(DaemonStatus::Unreachable(one_line(&*error)))
             }
-            Err(_) => Some(DaemonStatus::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Some(DaemonStatus::Unreachable(format!("no response within {} s", PATIENCE.as_secs()))),
         }
     }
 
@@ -197,7 +200,7 @@ impl DaemonProbe {
             match DaemonClient::into_cluster(engine.cluster(), engine.installation()).await? {
                 Some(client) => self.client = Some(client),
                 // It is said to rule, and is not there.
-                None if owner.is_some() => return Err("its pod is not there".into()),
+                None if owner.is_some() => return Err("its pod does not exist".into()),
                 None => return Ok(None),
             }
         }
@@ -237,10 +240,10 @@ mod tests {
         assert_eq!(
             knows(view).options_not_in_force().as_deref(),
             Some(
-                "the options declared in ConfigMap ns/o are invalid; those of before stay in force: invalid option settle"
+                "the options declared in ConfigMap ns/o are invalid; the previous ones stay in effect: invalid option settle"
             )
         );
         let word = DaemonStatus::Unreachable("no pod".to_owned());
-        assert_eq!(word.text(), "it cannot be asked: no pod");
+        assert_eq!(word.text(), "it cannot be reached: no pod");
     }
 }

@@ -66,7 +66,7 @@ impl HostedStatus {
     fn state_text(&self) -> String {
         match (&self.waiting, self.ready, self.wanted) {
             (_, true, _) => format!("{}, ready", self.state),
-            (Some(waiting), ..) => format!("{}, waits for {waiting}", self.state),
+            (Some(waiting), ..) => format!("{}, waiting for {waiting}", self.state),
             (None, _, false) => format!("{}, not wanted", self.state),
             (None, ..) => self.state.clone(),
         }

@@ -35,7 +35,7 @@ use self::verbs::{
     upgrade, version,
 };
 use crate::interrupt::Interrupt;
-use crate::log::Whose;
+use crate::log::LogLevelSource;
 use crate::problem::{Exit, Problem};
 
 /// Columns beyond which help is not stretched, however wide the terminal.
@@ -287,7 +287,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
         Verb::Reconciler(_) => Err(Problem::new(
             Exit::Input,
             "usage",
-            "reconciler takes flags of its own, and comes first: trainerd reconciler --config FILE"
+            "reconciler has flags of its own and must come first: trainerd reconciler --config FILE"
                 .to_owned(),
         )),
         Verb::Trainjob(args) => trainjob::run(context, args).await,
@@ -303,16 +303,19 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit, Problem> {
 /// people, so there it is on, unless `--quiet` leaves the warnings.
 fn log(cli: &Cli) {
     let is_daemon = matches!(cli.verb, Verb::Daemon(_));
-    let (whose, level) = match cli.output.verbose {
-        0 if is_daemon && cli.output.quiet => (Whose::Fixed, "warn,kube_client=off".to_owned()),
-        0 if is_daemon => (Whose::Daemon, crate::log::of_daemon("info")),
-        0 => (Whose::Fixed, "off".to_owned()),
-        1 if is_daemon => (Whose::Fixed, "info,trainerd=debug,trainerd_engine=debug".to_owned()),
-        1 => (Whose::Fixed, "warn".to_owned()),
-        _ => (Whose::Fixed, "warn,trainerd=debug,trainerd_cluster=debug,trainerd_engine=debug".to_owned()),
+    let (source, level) = match cli.output.verbose {
+        0 if is_daemon && cli.output.quiet => (LogLevelSource::Fixed, "warn,kube_client=off".to_owned()),
+        0 if is_daemon => (LogLevelSource::Daemon, crate::log::of_daemon("info")),
+        0 => (LogLevelSource::Fixed, "off".to_owned()),
+        1 if is_daemon => (LogLevelSource::Fixed, "info,trainerd=debug,trainerd_engine=debug".to_owned()),
+        1 => (LogLevelSource::Fixed, "warn".to_owned()),
+        _ => (
+            LogLevelSource::Fixed,
+            "warn,trainerd=debug,trainerd_cluster=debug,trainerd_engine=debug".to_owned(),
+        ),
     };
     let json = matches!(cli.output.output, Some(Format::Json));
-    crate::log::begin(whose, &level, !cli.output.no_color, json);
+    crate::log::begin(source, &level, !cli.output.no_color, json);
 }
 
 /// How errors are to be printed, of a command line that does not parse.

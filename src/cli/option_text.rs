@@ -114,7 +114,7 @@ mod tests {
             (
                 Some(&[("small-footprint", "true")][..]),
                 &[][..],
-                "options:\n    small-footprint: true → false (default; nothing gives it now)\n",
+                "options:\n    small-footprint: true → false (default; it is no longer set)\n",
             ),
             (
                 Some(&[]),
@@ -130,7 +130,7 @@ mod tests {
             (
                 Some(&[("image-registry", "r.io")]),
                 &[],
-                "options:\n    image-registry: r.io → \"\" (default; nothing gives it now)\n",
+                "options:\n    image-registry: r.io → \"\" (default; it is no longer set)\n",
             ),
         ] {
             assert_eq!(told(from, to), expected);
@@ -146,7 +146,7 @@ mod tests {
         let changes = explained(Some(&older), &desired, &Given::default());
         assert_eq!(
             text(&changes, Verbosity::Normal),
-            "options:\n    gone: x → (none) (there is no such option any more)\n"
+            "options:\n    gone: x → (none) (this option no longer exists)\n"
         );
     }
 

@@ -27,8 +27,8 @@ pub(crate) fn plan_text(plan: &Plan, printer: &Printer) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "point of no return: {} {}", verb(&step.verb), step.object);
     }
-    for held in &plan.held {
-        let _ = writeln!(text, "held: {held}: left out, and created again once it is gone");
+    for pending in &plan.pending_deletions {
+        let _ = writeln!(text, "pending: {pending}; left out of this plan and created again once it is gone");
     }
     for note in &plan.notes {
         let _ = writeln!(text, "note: {note}");
@@ -56,7 +56,7 @@ fn step_text(text: &mut String, step: &Step, printer: &Printer) {
         let _ = writeln!(text, "    {}", change_text(change, printer.verbosity));
     }
     for taken in &step.taken {
-        let _ = writeln!(text, "    takes {} from {}", taken.path, taken.from);
+        let _ = writeln!(text, "    takes over {} from {}", taken.path, taken.from);
     }
     if step.changes.len() > FIELDS {
         let _ = writeln!(text, "    and {} more fields", step.changes.len() - FIELDS);
@@ -102,7 +102,7 @@ pub(crate) fn outcome_text(prepared: &Prepared) -> String {
     let revision = prepared.revision;
     match prepared.from {
         _ if prepared.is_empty() => format!("nothing to do: the installation is at revision {revision}"),
-        _ if !prepared.makes_revision() => format!("brings the cluster back to revision {revision}"),
+        _ if !prepared.makes_revision() => format!("returns the cluster to revision {revision}"),
         Some(from) if prepared.plan.is_empty() => {
             format!("creates revision {revision} from revision {from}: options change, objects do not")
         }

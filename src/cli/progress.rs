@@ -125,10 +125,10 @@ fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
         Event::Started { object, verb, .. } => return closer.then(|| format!("{verb} {object}")),
         Event::Waiting { on, .. } => format!("waiting for {on}"),
         Event::Retrying { object, error, after_ms } => {
-            format!("trying {object} again in {}: {error}", seconds(*after_ms))
+            format!("retrying {object} in {}: {error}", seconds(*after_ms))
         }
         Event::ChangedByAdmission { object, fields } => {
-            format!("{object}: changed by the API server's admission, and left so: {}", fields.join(", "))
+            format!("{object}: changed by admission control and left as it is: {}", fields.join(", "))
         }
         Event::Done { verb: "keep", .. } if !closer => return None,
         Event::Done { object, verb, millis, done, total } => {
@@ -137,7 +137,7 @@ fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
         Event::Overtaken { why, .. } => format!("planning again: {why}"),
         Event::Failed { object: Some(object), error } => format!("failed: {object}: {error}"),
         Event::Failed { object: None, error } => format!("failed: {error}"),
-        Event::RollingBack { to, reason } => format!("going back to revision {to}: {reason}"),
+        Event::RollingBack { to, reason } => format!("rolling back to revision {to}: {reason}"),
     })
 }
 
@@ -302,7 +302,7 @@ mod tests {
             ),
             (
                 Event::RollingBack { to: 1, reason: "no room".to_owned() },
-                Some("going back to revision 1: no room"),
+                Some("rolling back to revision 1: no room"),
             ),
             (
                 Event::Overtaken { object: object(), why: "a was deleted".to_owned() },

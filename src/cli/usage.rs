@@ -25,10 +25,10 @@ pub(crate) fn usage(
             (format!("unknown verb {name:?}"), "trainerd has no such verb".to_owned())
         }
         ErrorKind::UnknownArgument => {
-            (format!("unknown argument {:?}", argument()), "this verb does not take it".to_owned())
+            (format!("unknown argument {:?}", argument()), "this verb does not have it".to_owned())
         }
         ErrorKind::MissingRequiredArgument => {
-            (format!("missing {}", argument()), "the verb cannot do without it".to_owned())
+            (format!("missing {}", argument()), "the verb requires it".to_owned())
         }
         ErrorKind::InvalidValue if value().is_empty() => {
             (format!("missing value for {}", argument()), allowed(error))
@@ -42,15 +42,18 @@ pub(crate) fn usage(
         }
         ErrorKind::ArgumentConflict => {
             let prior = name(ContextKind::PriorArg) + &origin(ContextKind::PriorArg).unwrap_or_default();
-            (format!("{} does not go with {prior}", argument()), "only one of them can be given".to_owned())
+            (
+                format!("{} cannot be used with {prior}", argument()),
+                "only one of them can be given".to_owned(),
+            )
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            ("no verb is given".to_owned(), "trainerd needs to be told what to do".to_owned())
+            ("no verb is given".to_owned(), "a verb is required".to_owned())
         }
         _ => {
             let rendered = error.render().to_string();
             let first = rendered.lines().next().unwrap_or_default();
-            (first.trim_start_matches("error: ").to_owned(), "the command line does not parse".to_owned())
+            (first.trim_start_matches("error: ").to_owned(), "the command line cannot be parsed".to_owned())
         }
     };
     Problem::new(Exit::Input, "usage", message).because(why).hint(hint(error, verb))
@@ -59,7 +62,7 @@ pub(crate) fn usage(
 fn allowed(error: &clap::Error) -> String {
     match error.get(ContextKind::ValidValue).and_then(shown) {
         Some(values) => format!("must be one of {values}"),
-        None => "a value must follow".to_owned(),
+        None => "a value is required".to_owned(),
     }
 }
 

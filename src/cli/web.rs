@@ -55,7 +55,7 @@ pub(crate) async fn show(context: &Context, client: DaemonClient, browse: bool) 
         axum::serve::Listener::local_addr(&listener).map_err(|error| failed("listen on loopback", &error))?;
     let address = format!("http://{address}/#token={token}");
     context.printer.data(&format!("{address}\n"))?;
-    let note = "the daemon's page, for as long as this command runs; Ctrl-C ends it";
+    let note = "the daemon's page, available while this command runs; stop it with Ctrl-C";
     context.printer.note(note);
     // Kept until the end: the browser may take its time.
     let _way = if browse { open_browser(&address) } else { None };
@@ -85,7 +85,7 @@ async fn forward(State(client): State<DaemonClient>, mut request: Request) -> Re
     match client.send(request).await {
         Ok(response) => response.map(Body::new),
         Err(error) => {
-            let message = format!("the daemon does not answer: {error}");
+            let message = format!("the daemon does not respond: {error}");
             Answer::new(StatusCode::BAD_GATEWAY, "Unreachable", message).into_response()
         }
     }

@@ -25,10 +25,10 @@ use trainerd_serve::{Event, Problem, auth, events, problem};
 
 use super::auth::Reviewer;
 use super::declared::Declared;
-use super::operations::{Operation, Operations};
+use super::installation_controller::{Command, Operation};
+use super::operations::{OperationState, Operations};
 use super::page;
 use super::reason::reason;
-use super::reconciler::{Asked, Command};
 use super::status_store::{Phase, StatusStore, StatusView};
 use crate::application::pull_secret;
 use crate::options::Given;
@@ -240,7 +240,7 @@ fn is_of(view: &StatusView, generation: Option<&str>) -> bool {
 async fn train_jobs(State(api): State<ApiState>) -> Result<Json<TrainJobs>, Problem> {
     let unavailable = |why: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", why);
     let listed = api.train_jobs.now().await;
-    let listed = listed.ok_or_else(|| unavailable("TrainJobs are being listed; ask again".to_owned()))?;
+    let listed = listed.ok_or_else(|| unavailable("TrainJobs are being listed; try again".to_owned()))?;
     match &*listed {
         Ok(listed) => Ok(Json(listed.clone().unwrap_or_default())),
         Err(why) => Err(unavailable(format!("failed to list TrainJobs: {why}"))),
@@ -302,7 +302,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
     let refuse = |problem: Problem| Box::new(problem.into_response());
     let digest = desired::generation(&body);
     let mut wanted: Desired = serde_json::from_value(body)
-        .map_err(|error| refuse(bad("BadDesired", format!("the desired state makes no sense: {error}"))))?;
+        .map_err(|error| refuse(bad("BadDesired", format!("invalid desired state: {error}"))))?;
     if wanted.schema != desired::SCHEMA {
         let message = format!("schema {} is not {API}", wanted.schema);
         return Err(refuse(Problem::new(StatusCode::CONFLICT, "ApiMismatch", message)));
@@ -318,7 +318,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
     let own = api.status.view();
     for (what, named, own) in [("app", &wanted.app, &own.name), ("model", &wanted.model, &own.namespace)] {
         if let Some(named) = named.as_ref().filter(|named| *named != own) {
-            let message = format!("{what} is {named}, but this daemon keeps {own}");
+            let message = format!("{what} is {named}, but this daemon manages {own}");
             return Err(refuse(Problem::new(StatusCode::CONFLICT, "OtherInstallation", message)));
         }
     }
@@ -385,7 +385,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
 /// What an action is given.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Asking {
+struct ActionRequest {
     /// `rollback`: the revision to go back to; the one before the current where none is named.
     to: Option<u64>,
     /// `upgrade`, `rollback`: CRD changes may drop what is stored.
@@ -418,15 +418,18 @@ async fn act(
     let revision = snapshot.map(|snapshot| snapshot.status.revision);
     let done = Json(json!({"revision": revision})).into_response();
     let conflict = |reason, message| Problem::new(StatusCode::CONFLICT, reason, message);
-    let asking = if body.is_empty() { Ok(Asking::default()) } else { serde_json::from_slice(&body) };
-    let Asking { to, allow_lossy, recreate, component, reason } =
-        asking.map_err(|error| bad("BadAction", format!("what is asked makes no sense: {error}")))?;
-    let asked = match name.as_str() {
+    let asking = if body.is_empty() { Ok(ActionRequest::default()) } else { serde_json::from_slice(&body) };
+    let ActionRequest { to, allow_lossy, recreate, component, reason } =
+        asking.map_err(|error| bad("BadAction", format!("invalid request: {error}")))?;
+    let operation = match name.as_str() {
         // What is declared, and not the phase: a watch that is down hides it there.
         "pause" | "resume" | "force-reconcile" | "upgrade" | "rollback"
             if api.declared.borrow().is_standby() =>
         {
-            return Err(conflict("Standby", "On standby: another daemon acts; ask that one"));
+            return Err(conflict(
+                "Standby",
+                "on standby: another daemon is active; send the request to that one",
+            ));
         }
         "pause" => {
             let is_new = ask(&api, |answer| Command::Pause { reason, asked_by, answer }).await?;
@@ -454,10 +457,10 @@ async fn act(
                 let message = format!("no component {name}; there are: {}", known.join(", "));
                 return Err(bad("UnknownComponent", message));
             }
-            Asked::Reconcile { recreate, component }
+            Operation::Reconcile { recreate, component }
         }
-        "upgrade" => Asked::Upgrade { allow_lossy },
-        "rollback" => Asked::Rollback { to, allow_lossy },
+        "upgrade" => Operation::Upgrade { allow_lossy },
+        "rollback" => Operation::Rollback { to, allow_lossy },
         other => {
             let message = format!(
                 "no action {other}; there are pause, resume, retry, force-reconcile, upgrade and rollback"
@@ -465,8 +468,10 @@ async fn act(
             return Err(Problem::new(StatusCode::NOT_FOUND, "UnknownAction", message));
         }
     };
-    let (id, ticket) = api.operations.open();
-    match tokio::time::timeout(ANSWER, api.commands.send(Command::Ask { asked, asked_by, ticket })).await {
+    let (id, handle) = api.operations.open();
+    match tokio::time::timeout(ANSWER, api.commands.send(Command::Start { operation, asked_by, handle }))
+        .await
+    {
         Ok(sent) => sent.map_err(|_| ending())?,
         Err(_) => return Err(unanswered()),
     }
@@ -478,19 +483,19 @@ async fn operation(
     State(api): State<ApiState>,
     Path(id): Path<u64>,
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Operation>, Problem> {
+) -> Result<Json<OperationState>, Problem> {
     let Query(query) = query?;
     let wait = query.wait()?;
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "UnknownOperation", format!("no operation {id}"));
     let mut operation = api.operations.find(id).ok_or_else(unknown)?;
-    let over = operation.wait_for(|operation| *operation != Operation::InProgress);
+    let over = operation.wait_for(|operation| *operation != OperationState::InProgress);
     // The deadline, or the end of the daemon: what is known is the answer.
     let _ = tokio::time::timeout(wait, over).await.is_ok();
     let now = operation.borrow().clone();
     Ok(Json(now))
 }
 
-/// Asks the reconciler, and waits for its answer.
+/// Asks the controller, and waits for its answer.
 async fn ask(
     api: &ApiState,
     command: impl FnOnce(oneshot::Sender<Result<bool, EngineError>>) -> Command,
@@ -505,8 +510,7 @@ async fn ask(
 
 fn unanswered() -> Problem {
     let message = format!(
-        "the API server did not answer within {} s: what was asked for may still be done when it does; look at the \
-         status, or ask again",
+        "the API server did not respond within {} s: the request may still be carried out; check the status, or try again",
         ANSWER.as_secs_f32()
     );
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unanswered", message)

@@ -86,8 +86,8 @@ impl Reviewer {
 /// What kind of error it was, without a word of the server's.
 fn wordless(kind: &str, error: &RequestError) -> String {
     let what = match error {
-        RequestError::Forbidden { .. } => "the daemon may not create one",
-        RequestError::Unreachable { .. } => "the API server does not answer",
+        RequestError::Forbidden { .. } => "the daemon is not permitted to create one",
+        RequestError::Unreachable { .. } => "the API server does not respond",
         _ => "the API server refused it",
     };
     format!("failed to create a {kind}: {what}")

@@ -69,7 +69,7 @@ pub(crate) enum SourceError {
         source: notify::Error,
     },
     /// The system stopped telling.
-    #[error("no longer told of changes of {}", .0.display())]
+    #[error("no longer notified of changes of {}", .0.display())]
     Ended(PathBuf),
 }
 

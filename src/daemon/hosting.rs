@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use trainerd_catalog::{LoadError, ProcessCheck};
 use trainerd_engine::Cancel;
-use trainerd_supervise::{Check, Guard, LaunchError, OnFailure, Policy, Report, Supervisor, Word};
+use trainerd_supervise::{Check, Guard, LaunchError, OnFailure, Policy, Report, ServiceState, Supervisor};
 
 pub(crate) use self::reconciler::HostedReconciler;
 use self::view::HostedView;
@@ -28,7 +28,7 @@ use super::status_store::StatusStore;
 
 /// What a daemon can host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Workload {
+pub(crate) enum HostedWorkload {
     /// The native reconciler, while the option `reconciler` is `hosted`
     Reconciler,
     /// The data cache: a head and two workers for the dataset in the daemon's environment
@@ -39,10 +39,10 @@ pub(crate) enum Workload {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostingError {
     /// There is nowhere to put what processes need.
-    #[error("failed to make a folder for hosted workloads")]
+    #[error("failed to create a folder for hosted workloads")]
     Folder(#[source] std::io::Error),
     /// The build is broken.
-    #[error("failed to read what the catalog says of hosted workloads")]
+    #[error("failed to read hosted workloads from the catalog")]
     Catalog(#[from] LoadError),
     /// The catalog describes no such process.
     #[error("failed to find the process {0} in the catalog")]
@@ -90,7 +90,7 @@ pub(crate) struct Hosting {
 impl Hosting {
     /// The workloads, none of which runs yet.
     pub(crate) fn new(
-        workloads: &BTreeSet<Workload>,
+        workloads: &BTreeSet<HostedWorkload>,
         access: &Access,
         is_quiet: bool,
         reconciler: watch::Receiver<Option<HostedReconciler>>,
@@ -103,11 +103,11 @@ impl Hosting {
         let (mut services, mut hosted) = (Vec::new(), BTreeMap::new());
         for workload in workloads {
             let (component, always, more) = match workload {
-                Workload::Reconciler => {
+                HostedWorkload::Reconciler => {
                     let service = reconciler::service(access, reconciler.clone(), folder.path());
                     ("trainer", false, vec![service])
                 }
-                Workload::Cache => ("data-cache", true, cache::services()?),
+                HostedWorkload::Cache => ("data-cache", true, cache::services()?),
             };
             for service in more {
                 hosted.insert(service.name.clone(), Hosted { component, always });
@@ -115,7 +115,7 @@ impl Hosting {
             }
         }
         let supervisor = Supervisor::new(&services, Some(&Guard::of_this_program()))?;
-        let may_be_here = workloads.contains(&Workload::Reconciler);
+        let may_be_here = workloads.contains(&HostedWorkload::Reconciler);
         status.write(|view| view.reconciler_place.may_be_here = may_be_here);
         Ok(Self {
             supervisor,
@@ -171,7 +171,7 @@ impl Hosting {
         let component = |name: &str| self.hosted.get(name).map(|hosted| hosted.component).unwrap_or_default();
         let views: Vec<HostedView> = reports
             .iter()
-            .filter(|report| !self.is_quiet || report.wanted || report.state != Word::Initial)
+            .filter(|report| !self.is_quiet || report.wanted || report.state != ServiceState::Initial)
             .map(|report| HostedView { component: component(&report.name), report: report.clone() })
             .collect();
         self.status.write(|view| view.hosted = views);

@@ -19,67 +19,62 @@ pub(crate) const DURATIONS: &[f64] =
 pub(crate) const BUILD: Definition<Info, 1> =
     Definition::info("trainerd_build", "The running binary", ["version"]);
 pub(crate) const PASSES: Definition<Counter, 1> =
-    Definition::counter("trainerd_reconciles", "Passes of the loop by how they ended", ["result"]);
-pub(crate) const PASS_SECONDS: Definition<Histogram, 0> =
-    Definition::histogram("trainerd_reconcile_duration_seconds", "Time of a pass of the loop", [], DURATIONS)
-        .unit(Unit::Seconds);
+    Definition::counter("trainerd_reconciles", "Reconciliation passes by result", ["result"]);
+pub(crate) const PASS_SECONDS: Definition<Histogram, 0> = Definition::histogram(
+    "trainerd_reconcile_duration_seconds",
+    "Duration of a reconciliation pass",
+    [],
+    DURATIONS,
+)
+.unit(Unit::Seconds);
 pub(crate) const REQUESTS: Definition<Counter, 3> = Definition::counter(
     "trainerd_kubernetes_requests",
-    "Requests to the API server by verb, resource and status code; code 0 stands for no answer",
+    "Requests to the API server by verb, resource and status code; code 0 means no response",
     ["verb", "resource", "code"],
 );
-pub(crate) const DRIFT_FOUND: Definition<Counter, 1> = Definition::counter(
-    "trainerd_drift_detected",
-    "Objects found to be changed by others, by kind",
-    ["kind"],
-);
-pub(crate) const DRIFT_REPAIRED: Definition<Counter, 2> = Definition::counter(
-    "trainerd_drift_repaired",
-    "Objects repaired, by kind and by what was done",
-    ["kind", "verb"],
-);
+pub(crate) const DRIFT_FOUND: Definition<Counter, 1> =
+    Definition::counter("trainerd_drift_detected", "Objects that others changed, by kind", ["kind"]);
+pub(crate) const DRIFT_REPAIRED: Definition<Counter, 2> =
+    Definition::counter("trainerd_drift_repaired", "Repaired objects, by kind and verb", ["kind", "verb"]);
 pub(crate) const REPAIR_SECONDS: Definition<Histogram, 0> = Definition::histogram(
     "trainerd_drift_repair_duration_seconds",
-    "Time from noticing a change to the answer of the write that repaired it",
+    "Time from detecting a change to the response of the write that repaired it",
     [],
     DURATIONS,
 )
 .unit(Unit::Seconds);
 pub(crate) const DRIFTED: Definition<Gauge, 1> = Definition::gauge(
     "trainerd_drifted_objects",
-    "Objects that differ from the revision now, by what is done about them",
+    "Objects that differ from the revision now, by state",
     ["state"],
 );
 pub(crate) const PLANS: Definition<Counter, 2> =
-    Definition::counter("trainerd_plans", "Plans that ended, by purpose and result", ["purpose", "result"]);
+    Definition::counter("trainerd_plans", "Finished plans, by purpose and result", ["purpose", "result"]);
 pub(crate) const HOSTED_UP: Definition<Gauge, 1> = Definition::gauge(
     "trainerd_hosted_up",
-    "Whether a workload that this daemon hosts runs and its checks are up",
+    "Whether a hosted workload is running and its checks succeed",
     ["workload"],
 );
 pub(crate) const HOSTED_RESTARTS: Definition<Counter, 1> = Definition::counter(
     "trainerd_hosted_restarts",
-    "Restarts of a hosted workload that nobody asked for",
+    "Unrequested restarts of a hosted workload",
     ["workload"],
 );
 pub(crate) const REVISION: Definition<Gauge, 0> =
-    Definition::gauge("trainerd_revision", "Number of the revision that the installation is at", []);
+    Definition::gauge("trainerd_revision", "Number of the current revision", []);
 pub(crate) const REVISIONS: Definition<Gauge, 0> =
-    Definition::gauge("trainerd_revisions", "Number of revisions that are kept", []);
+    Definition::gauge("trainerd_revisions", "Number of stored revisions", []);
 pub(crate) const WAITS: Definition<Gauge, 1> =
-    Definition::gauge("trainerd_waits", "Things that the plan in progress waits for, by reason", ["reason"]);
+    Definition::gauge("trainerd_waits", "Waits of the current plan, by reason", ["reason"]);
 pub(crate) const LEADER: Definition<Gauge, 0> =
     Definition::gauge("trainerd_leader", "Whether this process holds the lease of the installation", []);
 pub(crate) const PHASE: Definition<Gauge, 1> =
     Definition::gauge("trainerd_phase", "1 for the phase that the installation is in", ["phase"]);
-pub(crate) const SETTLED: Definition<Gauge, 0> = Definition::gauge(
-    "trainerd_settled",
-    "Whether the installation is what the options want, and all of it ready",
-    [],
-);
+pub(crate) const SETTLED: Definition<Gauge, 0> =
+    Definition::gauge("trainerd_settled", "Whether the installation matches the options and is ready", []);
 pub(crate) const OBJECTS: Definition<Gauge, 2> = Definition::gauge(
     "trainerd_objects",
-    "Objects of the revision by component, ready and in all",
+    "Objects of the revision by component: ready ones and total",
     ["component", "state"],
 );
 pub(crate) const WATCHES: Definition<Gauge, 1> = Definition::gauge(

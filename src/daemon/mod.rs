@@ -1,18 +1,18 @@
 //! The daemon: a loop that keeps an installation as its options say, and tells everybody how it is.
 
 mod api;
+mod application_objects;
 mod auth;
-mod beside;
 mod declared;
 mod health;
 pub(crate) mod hosting;
+mod installation_controller;
 pub(crate) mod metrics;
 mod operations;
 mod page;
 mod pebble;
 mod published;
 mod reason;
-mod reconciler;
 mod recorder;
 pub(crate) mod status_store;
 mod webhook_call;
@@ -39,10 +39,10 @@ use trainerd_serve::{Certificates, Metrics, Probes, ServeError};
 
 use self::api::ApiState;
 use self::declared::{Declared, SourceError};
-pub(crate) use self::hosting::Workload;
+pub(crate) use self::hosting::HostedWorkload;
 use self::hosting::{Access, HostedReconciler, Hosting, HostingError};
+use self::installation_controller::{Config, InstallationController};
 use self::operations::Operations;
-use self::reconciler::{Config, Reconciler};
 use self::recorder::Recorder;
 use self::status_store::{MeshApi, Phase, StatusStore, StatusView};
 use crate::application::mesh::{MeshError, MeshObjects};
@@ -63,7 +63,7 @@ const SOCKET_MODE: u32 = 0o600;
 pub(crate) struct Setup {
     /// How to connect.
     pub(crate) connect: ConnectOptions,
-    /// The command line, for the account that revisions keep.
+    /// The command line, as revisions record it.
     pub(crate) by: String,
     /// Where the options are declared.
     pub(crate) source: Source,
@@ -82,7 +82,7 @@ pub(crate) struct Setup {
     /// Whether to claim the options from another source.
     pub(crate) force_ownership: bool,
     /// What is hosted.
-    pub(crate) host: BTreeSet<Workload>,
+    pub(crate) host: BTreeSet<HostedWorkload>,
 }
 
 /// The API over the network.
@@ -110,7 +110,7 @@ pub(crate) enum Crash {
     #[error("failed to listen")]
     Listen(#[from] ListenError),
     /// There is no certificate to show.
-    #[error("failed to have a certificate")]
+    #[error("failed to obtain a certificate")]
     Certificate(#[from] CertificateError),
     /// A server ended.
     #[error("a server ended")]
@@ -280,7 +280,7 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
 
     let (hosting, hosted) = watch::channel(None);
     let stopped = host(&mut tasks, interrupt, &setup, hosted, &status, &recorder).map_err(crashed)?;
-    let reconciler = Reconciler::new(Config {
+    let controller = InstallationController::new(Config {
         engine,
         source: setup.source,
         declared,
@@ -289,11 +289,11 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
         recorder,
         force_ownership: setup.force_ownership,
         hosting,
-        asked: interrupt.cancel(),
+        shutdown: interrupt.cancel(),
     });
     tracing::info!(health = %health_address, socket = ?setup.socket, "the daemon runs");
     let ended = tokio::select! {
-        () = reconciler.run() => Ok(Exit::Done),
+        () = controller.run() => Ok(Exit::Done),
         crash = tasks.crash(asked.clone()) => Err(crashed(crash)),
     };
     if ended.is_ok() {
@@ -346,7 +346,7 @@ fn keep_what_relations_bring(
     let (cluster, installation) = (cluster.clone(), setup.installation.clone());
     let mesh = MeshObjects { cluster: cluster.clone(), installation: installation.clone() };
     let status = status.clone();
-    let mesh = beside::keep(mesh, declared.clone(), move |came_of_it| {
+    let mesh = application_objects::reconcile(mesh, declared.clone(), move |came_of_it| {
         let is_missing = matches!(came_of_it, Err(MeshError::NotServed));
         let api = if is_missing { MeshApi::Missing } else { MeshApi::Served };
         status.write(|view| view.mesh_api = api);
@@ -355,7 +355,8 @@ fn keep_what_relations_bring(
         mesh.await;
         Ok(())
     });
-    let secret = beside::keep(PullSecret { cluster, installation }, declared.clone(), |_| {});
+    let secret =
+        application_objects::reconcile(PullSecret { cluster, installation }, declared.clone(), |_| {});
     tasks.spawn("the Secret of the image", async move {
         secret.await;
         Ok(())
@@ -473,7 +474,7 @@ fn probes(status: &StatusStore) -> Probes {
     let own = status.clone();
     let observed = move || match own.view() {
         view if view.observed => Ok(()),
-        _ => Err("not everything was seen yet".to_owned()),
+        _ => Err("not everything has been observed yet".to_owned()),
     };
     let own = status.clone();
     let reached = move || {

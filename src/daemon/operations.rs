@@ -12,7 +12,7 @@ const KEPT: usize = 64;
 /// What came of something that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub(crate) enum Operation {
+pub(crate) enum OperationState {
     /// It is in progress, or waits for what is.
     InProgress,
     /// It is done.
@@ -35,28 +35,28 @@ pub(crate) enum Operation {
 
 /// Whoever does it says here what came of it. Dropped without a word, it was not done.
 #[derive(Debug)]
-pub(crate) struct Ticket(watch::Sender<Operation>);
+pub(crate) struct OperationHandle(watch::Sender<OperationState>);
 
-impl Ticket {
+impl OperationHandle {
     /// It is done.
     pub(crate) fn done(self, revision: Option<u64>, changed: usize, recreated: usize) {
-        self.0.send_replace(Operation::Done { revision, changed, recreated });
+        self.0.send_replace(OperationState::Done { revision, changed, recreated });
     }
 
     /// It is not, and why.
     pub(crate) fn refused(self, reason: &'static str, message: impl Into<String>) {
-        self.0.send_replace(Operation::Refused { reason, message: message.into() });
+        self.0.send_replace(OperationState::Refused { reason, message: message.into() });
     }
 }
 
-impl Drop for Ticket {
+impl Drop for OperationHandle {
     fn drop(&mut self) {
         self.0.send_if_modified(|operation| {
-            let lost = *operation == Operation::InProgress;
+            let lost = *operation == OperationState::InProgress;
             if lost {
                 let message =
-                    "it was given up: the daemon is ending, or something else was asked for".to_owned();
-                *operation = Operation::Refused { reason: "GivenUp", message };
+                    "it was abandoned: the daemon is stopping, or another request replaced it".to_owned();
+                *operation = OperationState::Refused { reason: "GivenUp", message };
             }
             lost
         });
@@ -66,13 +66,13 @@ impl Drop for Ticket {
 /// All that is remembered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Operations {
-    known: Arc<Mutex<BTreeMap<u64, watch::Receiver<Operation>>>>,
+    known: Arc<Mutex<BTreeMap<u64, watch::Receiver<OperationState>>>>,
 }
 
 impl Operations {
-    /// A new one: its number, and the ticket for whoever does it.
-    pub(crate) fn open(&self) -> (u64, Ticket) {
-        let (sender, receiver) = watch::channel(Operation::InProgress);
+    /// A new one: its number, and the handle for whoever does it.
+    pub(crate) fn open(&self) -> (u64, OperationHandle) {
+        let (sender, receiver) = watch::channel(OperationState::InProgress);
         // Nothing is left half-done by a panic under this lock.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let id = known.last_key_value().map_or(1, |(id, _)| id + 1);
@@ -80,11 +80,11 @@ impl Operations {
         while known.len() > KEPT {
             known.pop_first();
         }
-        (id, Ticket(sender))
+        (id, OperationHandle(sender))
     }
 
     /// The one of that number.
-    pub(crate) fn find(&self, id: u64) -> Option<watch::Receiver<Operation>> {
+    pub(crate) fn find(&self, id: u64) -> Option<watch::Receiver<OperationState>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 }
@@ -94,17 +94,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_of_it_is_told_and_a_ticket_that_is_lost_says_so() {
+    fn what_came_of_it_is_told_and_a_handle_that_is_lost_says_so() {
         let operations = Operations::default();
-        let (one, ticket) = operations.open();
+        let (one, handle) = operations.open();
         let (other, lost) = operations.open();
         assert_ne!(one, other);
         let now = |id| operations.find(id).unwrap().borrow().clone();
-        assert_eq!(now(one), Operation::InProgress);
-        ticket.done(Some(3), 2, 1);
-        assert_eq!(now(one), Operation::Done { revision: Some(3), changed: 2, recreated: 1 });
+        assert_eq!(now(one), OperationState::InProgress);
+        handle.done(Some(3), 2, 1);
+        assert_eq!(now(one), OperationState::Done { revision: Some(3), changed: 2, recreated: 1 });
         drop(lost);
-        assert!(matches!(now(other), Operation::Refused { reason: "GivenUp", .. }));
+        assert!(matches!(now(other), OperationState::Refused { reason: "GivenUp", .. }));
         assert!(operations.find(99).is_none());
     }
 

@@ -7,9 +7,9 @@ use trainerd_engine::ObjectStatus;
 use trainerd_engine::drift_controller::{DriftState, StatusSnapshot};
 use trainerd_juju::status::{Progress, Reason};
 use trainerd_plan::drift::Leave;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Counts, Purpose};
-use trainerd_plan::readiness::{PodFault, Workload};
+use trainerd_plan::readiness::{PodFault, WorkloadStatus};
 use trainerd_plan::reason::WaitingOn;
 
 use super::status_store::{MeshApi, Phase, PlanView, StatusView};
@@ -62,7 +62,7 @@ fn ready(view: &StatusView) -> Reason {
     };
     let immutable = |state: &DriftState| matches!(state, DriftState::Left { why: Leave::Immutable { .. } });
     if let Some(object) = drift().find(|drift| immutable(&drift.state)).map(|drift| &drift.object)
-        && role(object) != Role::Crd
+        && object_class(object) != ObjectClass::Crd
     {
         return Reason::Immutable { kind: object.kind.clone(), name: object.name.clone() };
     }
@@ -95,15 +95,15 @@ fn waits(on: &WaitingOn, component: Option<&str>, now: Timestamp) -> Option<Reas
             let component = component.unwrap_or(&object.name).to_owned();
             let (deployment, name) = (object.name.clone(), object.name.clone());
             match workload {
-                Some(Workload { fault: Some(PodFault::CrashLoop { restarts }), .. }) => {
+                Some(WorkloadStatus { fault: Some(PodFault::CrashLoop { restarts }), .. }) => {
                     Reason::CrashLoop { component, restarts: *restarts }
                 }
-                Some(Workload { fault: Some(PodFault::ImagePull { image, since }), .. })
+                Some(WorkloadStatus { fault: Some(PodFault::ImagePull { image, since }), .. })
                     if since.is_some_and(|since| now.duration_since(since) > PULL) =>
                 {
                     Reason::ImagePull { component, image: image.clone() }
                 }
-                Some(Workload { ready, wanted, .. }) => {
+                Some(WorkloadStatus { ready, wanted, .. }) => {
                     Reason::DeploymentReady { deployment, ready: *ready, wanted: *wanted }
                 }
                 None => Reason::ObjectReady { name, message: message.clone() },
@@ -194,7 +194,7 @@ fn in_the_way(phase: Phase, problem: &Problem) -> Reason {
 mod tests {
     use trainerd_plan::object::ObjectKey;
 
-    use super::super::status_store::{Back, Waiting};
+    use super::super::status_store::{RollingBack, Waiting};
     use super::*;
     use crate::problem::Exit;
 
@@ -232,7 +232,7 @@ mod tests {
     }
 
     fn on(ready: i64, wanted: i64, fault: Option<PodFault>) -> WaitingOn {
-        let workload = Some(Workload { ready, wanted, fault });
+        let workload = Some(WorkloadStatus { ready, wanted, fault });
         WaitingOn::Ready { object: deployment("a-lws"), message: "Available: 0/2".into(), workload }
     }
 
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn the_way_back_says_where_it_goes() {
         let mut plan = plan(Purpose::Upgrade);
-        plan.back = Some(Back { to: 1, reason: "r".into() });
+        plan.back = Some(RollingBack { to: 1, reason: "r".into() });
         let progress = Progress { done: 3, total: 10 };
         assert_eq!(reason_at(&running(plan), 0), Reason::RollingBack { revision: 1, progress });
     }

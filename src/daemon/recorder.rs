@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trainerd_causes::one_line;
 use trainerd_cluster::event_recorder::{EventRecorder, EventType, NewEvent};
-use trainerd_engine::drift_controller::{DriftState, DriftStatus, News};
+use trainerd_engine::drift_controller::{DriftEvent, DriftState, DriftStatus};
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::Installation;
@@ -98,7 +98,7 @@ impl Recorder {
     }
 
     /// Somebody asked for something over the API, and it was done.
-    pub(crate) fn asked(&self, what: &'static str, who: Option<&str>) {
+    pub(crate) fn command(&self, what: &'static str, who: Option<&str>) {
         let who = who.unwrap_or("somebody unknown");
         tracing::info!(who, what, "requested over the API");
         let note = format!("{} by {who}, over the API of the daemon", what.to_lowercase());
@@ -127,7 +127,7 @@ impl Recorder {
 
     fn plan_done(&self, purpose: Purpose, revision: Option<u64>, asked_by: Option<&str>) {
         self.counts.plans.with([&purpose.to_string(), "done"]).inc();
-        let who = asked_by.map(|who| format!(", asked for by {who}")).unwrap_or_default();
+        let who = asked_by.map(|who| format!(", requested by {who}")).unwrap_or_default();
         let note = format!("the {purpose}{} is done{who}", to(revision));
         self.tell(EventType::Normal, "PlanDone", "Execute", note);
     }
@@ -163,7 +163,7 @@ impl Recorder {
                 tracing::info!(%object, error, after_ms, "trying again");
             }
             Event::ChangedByAdmission { object, fields } => {
-                tracing::warn!(%object, ?fields, "changed by the API server's admission, and left so");
+                tracing::warn!(%object, ?fields, "changed by admission control and left as it is");
             }
             Event::Overtaken { why, .. } => {
                 tracing::warn!(why, "planning again");
@@ -179,7 +179,7 @@ impl Recorder {
                     EventType::Warning,
                     "RollingBack",
                     "Execute",
-                    format!("back to revision {to}: {reason}"),
+                    format!("rolling back to revision {to}: {reason}"),
                 );
             }
             Event::Started { object, verb, .. } => tracing::debug!(%object, verb, "started"),
@@ -187,12 +187,12 @@ impl Recorder {
         }
     }
 
-    /// News of the drift controller.
-    pub(crate) fn news(&self, news: &News) {
-        self.traces.news(news);
-        match news {
-            News::Drifted(drift) => self.drifted(drift),
-            News::Repaired { object, verb, by, took, .. } => {
+    /// An event of the drift controller.
+    pub(crate) fn drift_event(&self, event: &DriftEvent) {
+        self.traces.drift_event(event);
+        match event {
+            DriftEvent::Drifted(drift) => self.drifted(drift),
+            DriftEvent::Repaired { object, verb, by, took, .. } => {
                 self.counts.drift_repaired.with([&object.kind, verb]).inc();
                 self.counts.repair_seconds.with([]).observe(took.as_secs_f64());
                 tracing::info!(%object, verb, ?by, ?took, "repaired");
@@ -200,9 +200,9 @@ impl Recorder {
                 let note = format!("{object} was changed by {who} and repaired");
                 self.tell(EventType::Normal, "DriftRepaired", "Repair", note);
             }
-            News::Gone(object) => tracing::info!(%object, "no longer differs"),
-            News::NeedsPlan { why } => tracing::info!(why, "a plan is needed"),
-            News::Changed | News::Record(_) | News::Paused(_) | News::Owner(_) => {}
+            DriftEvent::Gone(object) => tracing::info!(%object, "no longer differs"),
+            DriftEvent::NeedsPlan { why } => tracing::info!(why, "a plan is needed"),
+            DriftEvent::Changed | DriftEvent::Record(_) | DriftEvent::Paused(_) | DriftEvent::Owner(_) => {}
         }
     }
 
@@ -212,9 +212,9 @@ impl Recorder {
         let paths: Vec<String> = changes.iter().map(|change| change.path.to_string()).collect();
         tracing::info!(%object, ?paths, ?by, ?state, "changed by somebody");
         let note = match state {
-            DriftState::Contended { path, manager, seconds } => format!(
-                "{object}: {path} is changed back by {manager} again and again; left alone for {seconds} s"
-            ),
+            DriftState::Contended { path, manager, seconds } => {
+                format!("{object}: {manager} keeps changing {path} back; not repaired for {seconds} s")
+            }
             DriftState::Left { why } => format!("{object}: {} differs: {why}", paths.join(", ")),
             DriftState::Failed { error } => format!("{object} cannot be repaired: {error}"),
             DriftState::Repairing | DriftState::Waiting { .. } | DriftState::Paused => return,
@@ -285,8 +285,12 @@ fn to(revision: Option<u64>) -> String {
 /// nothing about the options.
 fn options_event(phase: Phase) -> Option<(&'static str, &'static str)> {
     match phase {
-        Phase::Invalid => Some(("OptionsInvalid", "these options are invalid, what was in force stays so")),
-        Phase::Refused => Some(("OptionsRefused", "these options are refused, what was in force stays so")),
+        Phase::Invalid => {
+            Some(("OptionsInvalid", "these options are invalid; the previous ones stay in effect"))
+        }
+        Phase::Refused => {
+            Some(("OptionsRefused", "these options are refused; the previous ones stay in effect"))
+        }
         Phase::Failed => Some(("OptionsFailed", "these options failed to be applied")),
         Phase::Starting
         | Phase::Absent

@@ -113,14 +113,14 @@ pub(crate) struct PlanView {
     /// What it waits for.
     pub(crate) waiting: Vec<Waiting>,
     /// Where it goes back to, and why, if it does.
-    pub(crate) back: Option<Back>,
+    pub(crate) back: Option<RollingBack>,
 }
 
-/// A plan failed and goes back.
+/// A plan failed and is being rolled back.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Back {
-    /// The revision that is brought back.
+pub(crate) struct RollingBack {
+    /// The revision to return to.
     pub(crate) to: u64,
     /// What failed.
     pub(crate) reason: String,
@@ -338,7 +338,7 @@ fn take(view: &mut StatusView, event: &Event) {
         }
         Event::RollingBack { to, reason } => {
             if let Some(plan) = &mut view.plan {
-                plan.back = Some(Back { to: *to, reason: reason.clone() });
+                plan.back = Some(RollingBack { to: *to, reason: reason.clone() });
             }
         }
         // The plan that is made instead is told next.

@@ -37,7 +37,7 @@ impl From<LookupError> for Problem {
                 ("unknown-version", format!("the catalog has {known}"))
             }
         };
-        Self::of(Exit::Input, code, &error).because(known).hint("name one of these")
+        Self::of(Exit::Input, code, &error).because(known).hint("use one of these")
     }
 }
 
@@ -45,7 +45,7 @@ impl From<OptionsFileError> for Problem {
     fn from(error: OptionsFileError) -> Self {
         match &error {
             OptionsFileError::Read { .. } => Self::of(Exit::Input, "bad-options-file", &error)
-                .hint("a file of options has one `name: value` a line, each name once"),
+                .hint("an options file has one `name: value` per line, each name once"),
             OptionsFileError::Documents { file } => {
                 Self::new(Exit::Input, "bad-options-file", format!("failed to read options from {file}"))
                     .because("it has more than one YAML document")
@@ -72,8 +72,8 @@ impl From<UnmetNeed> for Problem {
                 component: component.clone(),
                 range: needed.range.to_string(),
             })
-            .because(format!("option components leaves {component} to others"))
-            .hint(format!("install a version that fits, or add {component} to option components"))
+            .because(format!("{component} is not in the option components"))
+            .hint(format!("install a compatible version, or add {component} to option components"))
     }
 }
 
@@ -102,7 +102,7 @@ impl From<UpgradeError> for Problem {
             UpgradeError::Unknown(unknown) => unknown.into(),
             UpgradeError::Downgrade { from, to, .. } => refused("downgrade", message)
                 .with_reason(Reason::DowngradeRefused { from: from.to_string(), to: to.to_string() })
-                .because("an older version does not understand what the newer one stored")
+                .because("an older version cannot read what the newer one stored")
                 .hint("to go back to an earlier revision: trainerd rollback (see `trainerd history`)"),
             UpgradeError::NoPath { component, from, to, upgrades_from } => {
                 refused("no-upgrade-path", message)
@@ -124,7 +124,7 @@ impl From<TemplateError> for Problem {
         let input = |code| Self::of(Exit::Input, code, &error);
         match &error {
             TemplateError::UnknownVariable { .. } => input("unknown-variable")
-                .because("the template is given no such variable")
+                .because("there is no such variable")
                 .hint("correct the name in the template, or list the option in component.yaml"),
             TemplateError::Render { .. } | TemplateError::Parse { .. } => bad_template(&error),
         }
@@ -143,7 +143,7 @@ impl From<RenderError> for Problem {
             RenderError::Manifest { .. } => bad_template(&error),
             RenderError::Object { .. } | RenderError::Twice { .. } => {
                 Self::of(Exit::Input, "bad-object", &error)
-                    .because("a template renders what cannot be applied")
+                    .because("a template renders an object that cannot be applied")
                     .hint("correct the template")
             }
             RenderError::Crd { .. } | RenderError::Table(_) | RenderError::Dangling(_) => defect(&error),

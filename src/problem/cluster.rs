@@ -35,7 +35,7 @@ impl From<&ConnectError> for Problem {
                 "give one with --context, or choose one with `kubectl config use-context NAME`",
             ),
             ConnectError::BadProxy { .. } => {
-                (Exit::Input, "bad-proxy", "correct it; NO_PROXY names the servers that need none")
+                (Exit::Input, "bad-proxy", "correct it; NO_PROXY lists the servers that need no proxy")
             }
             ConnectError::BadUserAgent { .. } => (Exit::Failed, "user-agent", "please report this defect"),
             ConnectError::Credentials { .. } => {
@@ -44,12 +44,12 @@ impl From<&ConnectError> for Problem {
             ConnectError::Unreachable { proxy: None, .. } => (
                 Exit::Cluster,
                 "unreachable",
-                "check that the server runs and that its address can be reached",
+                "check that the server is running and that its address is reachable",
             ),
             ConnectError::Unreachable { proxy: Some(_), .. } => (
                 Exit::Cluster,
                 "unreachable",
-                "check that the proxy runs and lets through; NO_PROXY names the servers that need none",
+                "check that the proxy is running and allows the connection; NO_PROXY lists the servers that need no proxy",
             ),
             ConnectError::Busy { .. } => {
                 (Exit::Cluster, "server-busy", "run the command again when the API server is less busy")
@@ -102,17 +102,19 @@ pub(super) fn of_request(error: &RequestError) -> (Exit, &'static str, &'static 
     const REPORT: &str = "please report this with the output of -vv";
     match error {
         RequestError::NotFound { .. } | RequestError::NotServed { .. } => {
-            (Exit::Failed, "not-found", "somebody deleted it meanwhile: run the command again")
+            (Exit::Failed, "not-found", "somebody deleted it in the meantime: run the command again")
         }
         RequestError::AlreadyExists { .. } | RequestError::Conflict { .. } | RequestError::Expired { .. } => {
-            (Exit::Failed, "conflict", "somebody else changes the same objects: run the command again")
+            (Exit::Failed, "conflict", "somebody else is changing the same objects: run the command again")
         }
         RequestError::Invalid { .. } => {
-            (Exit::Failed, "invalid", "the API server refuses the object: check the options that shape it")
+            (Exit::Failed, "invalid", "the API server rejected the object: check the options that affect it")
         }
-        RequestError::AdmissionDenied { .. } => {
-            (Exit::Failed, "admission-denied", "ask who runs the policy or webhook that is named")
-        }
+        RequestError::AdmissionDenied { .. } => (
+            Exit::Failed,
+            "admission-denied",
+            "ask the owner of the policy or webhook that the message names",
+        ),
         RequestError::Forbidden { .. } => (
             Exit::Cluster,
             "forbidden",
@@ -132,12 +134,14 @@ pub(super) fn of_request(error: &RequestError) -> (Exit, &'static str, &'static 
             (Exit::Cluster, "server-busy", "run the command again when the API server is less busy")
         }
         RequestError::Internal { .. } => (Exit::Failed, "server-error", AGAIN),
-        RequestError::Unexplained { .. } => {
-            (Exit::Failed, "server-error", "check the webhooks that are named, then run the command again")
-        }
+        RequestError::Unexplained { .. } => (
+            Exit::Failed,
+            "server-error",
+            "check the webhooks that the message names, then run the command again",
+        ),
         RequestError::Unreachable { failure, .. } => match failure {
             TransportFailure::Connect | TransportFailure::Broken => {
-                (Exit::Cluster, "unreachable", "check that the server runs, then run the command again")
+                (Exit::Cluster, "unreachable", "check that the server is running, then run the command again")
             }
             TransportFailure::Tls => {
                 (Exit::Cluster, "tls", "check certificates and the clock of this machine")
@@ -171,5 +175,5 @@ pub(super) fn of_lost_lease(error: &LeaseLost) -> (Exit, &'static str, &'static 
         }
         LeaseLost::Expired { .. } => "lease-expired",
     };
-    (Exit::Held, code, "the plan is journalled: run the same command again to go on")
+    (Exit::Held, code, "the plan is journalled: run the same command again to continue it")
 }

@@ -9,8 +9,7 @@ use super::Problem;
 use crate::problem::Exit;
 
 /// What to do about objects of an installation of which no record is left.
-pub(crate) const LEFT_REMEDY: &str = "`trainerd up` takes over what is left, and keeps the versions that run unless you name \
-                                      others; `trainerd remove --purge` deletes it";
+pub(crate) const LEFT_REMEDY: &str = "`trainerd up` takes over what is left, and keeps the running versions unless you set others; `trainerd remove --purge` deletes it";
 
 /// What is left of an installation without a record.
 pub(crate) fn left_text(left: &[ObjectKey]) -> String {
@@ -42,11 +41,10 @@ pub(crate) fn counted(objects: &[ObjectKey]) -> String {
 pub(crate) fn damage_text(damage: &Damage) -> String {
     match damage {
         Damage::Record { revision, exact: true } => format!(
-            "the Secret with the record is lost; by its objects the installation is at revision {revision}"
+            "the Secret with the record is lost; judging by its objects, the installation is at revision {revision}"
         ),
         Damage::Record { revision, exact: false } => format!(
-            "the Secret with the record is lost; by its objects the installation is about at revision {revision}, from \
-             which some of them differ"
+            "the Secret with the record is lost; judging by its objects, the installation is close to revision {revision}, but some objects differ"
         ),
         Damage::Revision { revision } => {
             format!("the Secret of revision {revision} is lost; the record holds a copy of it")
@@ -61,10 +59,10 @@ pub(crate) fn damage_text(damage: &Damage) -> String {
 pub(crate) fn remedy(damage: &Damage) -> String {
     match damage {
         Damage::Record { exact: false, revision } => {
-            format!("`trainerd repair` writes it again and brings every object to revision {revision}")
+            format!("`trainerd repair` restores it, and every object of revision {revision}")
         }
         Damage::Record { exact: true, .. } | Damage::Revision { .. } => {
-            "`trainerd repair` writes it again".to_owned()
+            "`trainerd repair` restores it".to_owned()
         }
         Damage::Objects { renderable, readable, .. } => remedy_of_objects(*renderable, *readable),
     }
@@ -73,7 +71,7 @@ pub(crate) fn remedy(damage: &Damage) -> String {
 /// What heals a revision whose objects cannot be read.
 pub(super) fn remedy_of_objects(renderable: bool, readable: Option<u64>) -> String {
     match (renderable, readable) {
-        (true, _) => "`trainerd repair` writes it again from its options".to_owned(),
+        (true, _) => "`trainerd repair` restores it from its options".to_owned(),
         (false, Some(number)) => {
             format!("`trainerd rollback {number}` goes to the newest revision that can be read")
         }

@@ -5,7 +5,7 @@ use trainerd_engine::EngineError;
 use trainerd_engine::error::{Failure, StoredError};
 use trainerd_juju::status::Reason;
 use trainerd_plan::object::ObjectKey;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::refused::Refused;
 
 use super::Problem;
@@ -14,9 +14,9 @@ use super::damage::remedy_of_objects;
 use crate::problem::Exit;
 
 /// The code of a plan that has left out what is being deleted.
-pub(crate) const HELD: &str = "held";
+pub(crate) const PENDING_DELETION: &str = "held";
 
-const GO_ON: &str = "the plan is journalled: run the same command again to go on, or with other options to replace it; `trainerd rollback` goes back (`trainerd status` shows where it is)";
+const GO_ON: &str = "the plan is journalled: run the same command again to continue it, or run it with other options to replace it; `trainerd rollback` goes back (`trainerd status` shows the progress)";
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
@@ -31,7 +31,7 @@ impl From<EngineError> for Problem {
             EngineError::Failed { cause, .. } => failed(&error, cause),
             EngineError::RolledBack { reason, .. } => of(Exit::Failed, "rolled-back")
                 .because(reason.clone())
-                .hint("the installation is as it was before: fix the cause, then `trainerd retry` tries the same options again; other options are tried as soon as they are set"),
+                .hint("the installation is as it was before: fix the cause, then retry the same options with `trainerd retry`; other options are applied as soon as they are set"),
             EngineError::TimedOut { seconds, waiting } => {
                 Problem::new(Exit::TimedOut, "timed-out", format!("timed out after {seconds} s"))
                     .because(format!("still waiting for {waiting}"))
@@ -87,10 +87,10 @@ impl From<EngineError> for Problem {
                 .because("a part of it would leave it half done; nothing was changed")
                 .hint("run it for all components"),
             EngineError::NotInstalled { .. } => of(Exit::Failed, "not-installed")
-                .because("trainerd has no record of one there")
+                .because("trainerd has no record of it")
                 .hint("install it with `trainerd up`, or name another with --namespace and --name"),
             EngineError::NothingBefore(_) => of(Exit::Input, "nothing-before")
-                .because("it is the first, or those before it are no longer kept")
+                .because("it is the first one, or earlier ones are no longer kept")
                 .hint("`trainerd history` lists the revisions; a first install is finished by `up` or deleted by `remove`"),
             EngineError::Journal(_) => of(Exit::Failed, "journal")
                 .hint("somebody else changed the installation in the meantime: run the command again"),
@@ -100,9 +100,9 @@ impl From<EngineError> for Problem {
                     .because_all(added.collect())
                     .hint("run the command again to see what would be done now")
             }
-            EngineError::Held { held } => of(Exit::Failed, HELD)
-                .because_all(held.iter().map(ToString::to_string).collect())
-                .hint("everything else is done; run the command again when nothing blocks it any more (a daemon does so automatically)"),
+            EngineError::PendingDeletion { pending } => of(Exit::Failed, PENDING_DELETION)
+                .because_all(pending.iter().map(ToString::to_string).collect())
+                .hint("everything else is done; run the command again once the deletion is complete (a daemon does so automatically)"),
             EngineError::ChangedMeanwhile { .. } => of(Exit::Failed, "changed-meanwhile")
                 .because("another command changed it between this plan and its first write; nothing was written")
                 .hint("run the command again to plan from the current state"),
@@ -110,7 +110,7 @@ impl From<EngineError> for Problem {
                 let are = if missing.len() == 1 { "permission is" } else { "permissions are" };
                 Problem::new(Exit::Cluster, "permission-missing", format!("{} {are} missing", missing.len()))
                     .because_all(missing.clone())
-                    .hint("ask an administrator for what is missing, then run the command again; nothing was changed")
+                    .hint("ask an administrator for the missing permissions, then run the command again; nothing was changed")
             }
         }
     }
@@ -145,7 +145,7 @@ fn reason_of(refused: &Refused) -> Option<Reason> {
             Some(Reason::OwnedByOther { kind, name, owner })
         }
         // A CRD is never deleted to be made again.
-        Refused::ImmutableField { object, .. } if role(object) != Role::Crd => {
+        Refused::ImmutableField { object, .. } if object_class(object) != ObjectClass::Crd => {
             let (kind, name) = kind_and_name(object);
             Some(Reason::Immutable { kind, name })
         }
@@ -211,13 +211,12 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             Problem { code, ..problem.about(object).hint(hint) }
         }
         Failure::ChangedHands { object } => {
-            let hint =
-                "somebody changed its labels meanwhile: run the command again to plan from what is there now";
+            let hint = "somebody changed its labels in the meantime: run the command again to plan from the current state";
             Problem { code: "changed-hands", ..problem.about(object).hint(hint) }
         }
         Failure::Overtaken { object, .. } => {
             let hint =
-                "it was left as it is: remove it with the tool that made it, then run the command again";
+                "it was not changed: delete it with the tool that created it, then run the command again";
             Problem { code: "collision", ..problem.about(object).hint(hint) }
         }
         Failure::NotGivenBack { object, .. } => {
@@ -232,8 +231,7 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             }
         }
         Failure::NeverReady { object, .. } => {
-            let hint =
-                "fix the cause and run the command again; `trainerd status` shows what each object waits for";
+            let hint = "fix the cause and run the command again; `trainerd status` shows what each object is waiting for";
             Problem { code: "never-ready", ..problem.about(object).hint(hint) }
         }
         Failure::Deleted { object } => {
@@ -241,7 +239,7 @@ fn failed(error: &EngineError, cause: &Failure) -> Problem {
             Problem { code: "deleted-meanwhile", ..problem.about(object).hint(hint) }
         }
         Failure::NoProgress { seconds, waiting } => {
-            let hint = "`trainerd status` shows what each object waits for; option progress-deadline sets how long to wait";
+            let hint = "`trainerd status` shows what each object is waiting for; option progress-deadline sets how long to wait";
             let reason = Reason::Deadline { seconds: *seconds, cause: waiting.clone() };
             Problem { code: "no-progress", ..problem.hint(hint).with_reason(reason) }
         }

@@ -18,7 +18,7 @@ pub(crate) enum InputError {
         source: io::Error,
     },
     /// A daemon that is to follow standard input, which ends.
-    #[error("no daemon can follow standard input")]
+    #[error("a daemon cannot watch standard input")]
     FollowStdin,
     /// The ConfigMap that a daemon is to follow does not exist.
     #[error("failed to find the ConfigMap {namespace}/{name}")]
@@ -29,7 +29,7 @@ pub(crate) enum InputError {
         name: String,
     },
     /// `bootstrap` for an installation that is called as the daemon's own is.
-    #[error("no daemon can keep an installation called trainerd")]
+    #[error("a daemon cannot manage an installation called trainerd")]
     NameOfDaemon,
     /// An entry of `TRAINERD_SET` that is no assignment.
     #[error("invalid entry {entry:?} in TRAINERD_SET")]
@@ -60,7 +60,7 @@ pub(crate) enum InputError {
         installed: Vec<String>,
     },
     /// `upgrade` without anything to change.
-    #[error("nothing to upgrade to is named")]
+    #[error("no upgrade target is given")]
     NothingNamed,
     /// An option that there is not.
     #[error("unknown option {name}")]
@@ -96,7 +96,7 @@ impl From<InputError> for Problem {
                 .hint("check the path and its permissions"),
             InputError::FollowStdin => input("follow-stdin")
                 .because("a daemon watches its file for changes")
-                .hint("write the options into a file, and name it with --config"),
+                .hint("write the options to a file, and pass it with --config"),
             InputError::NoConfigMap { .. } => input("no-config-map")
                 .because("it does not exist, or may not be read")
                 .hint("create it with one key for each option that you want to set; it may be empty"),
@@ -108,16 +108,16 @@ impl From<InputError> for Problem {
                 .hint("correct or unset TRAINERD_SET"),
             InputError::UnknownComponent { known, .. } => input("unknown-component")
                 .because(format!("the components are {}", known.join(", ")))
-                .hint("name one of these"),
+                .hint("use one of these"),
             InputError::NotChosen { .. } => input("version-not-chosen")
-                .because("it has the version that goes with the trainer")
+                .because("it has the version that matches the trainer")
                 .hint("use --to trainer=VERSION"),
             InputError::NotInstalledHere { installed, .. } => input("component-not-installed")
                 .because(format!("the options install {}", installed.join(", ")))
                 .hint("add it with --set components=… or, for data-cache, --set data-cache=true"),
             InputError::NothingNamed => input("nothing-named")
                 .because("neither --to, nor --latest, nor --set is given")
-                .hint("for the newest versions: trainerd upgrade --latest"),
+                .hint("to upgrade to the newest versions: trainerd upgrade --latest"),
             InputError::UnknownOption { nearest, .. } => {
                 let hint = match nearest {
                     Some(nearest) => {

@@ -21,7 +21,7 @@ use trainerd_plan::object::ObjectKey;
 
 pub(crate) use self::catalog::{DEFECT, given_somewhere};
 pub(crate) use self::damage::{LEFT_REMEDY, counted, damage_text, left_text, lost, remedy};
-pub(crate) use self::engine::HELD;
+pub(crate) use self::engine::PENDING_DELETION;
 pub(crate) use self::exit::{Exit, MEANINGS};
 pub(crate) use self::input::InputError;
 pub(crate) use self::trainjob::TrainJobError;
@@ -116,9 +116,8 @@ impl Problem {
 
     /// A process that the daemon hosts did not become what it was to be.
     pub(crate) fn not_hosted(error: &dyn Error) -> Self {
-        Self::of(Exit::Failed, "not-hosted", error).hint(
-            "only a daemon makes this command line; `trainerd daemon --host reconciler` is the way there",
-        )
+        Self::of(Exit::Failed, "not-hosted", error)
+            .hint("only a daemon starts this command; use `trainerd daemon --host reconciler`")
     }
 
     /// Broken off before anything was changed.
@@ -152,7 +151,7 @@ impl Problem {
     /// Nobody can be asked.
     pub(crate) fn unconfirmed() -> Self {
         Self::new(Exit::Input, "unconfirmed", "this needs a confirmation; nothing was changed")
-            .because("it deletes what does not come back, and stdin or stderr is no terminal to ask on")
+            .because("it deletes data that cannot be restored, and stdin or stderr is not a terminal")
             .hint("give --yes to continue without being asked")
     }
 

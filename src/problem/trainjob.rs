@@ -10,7 +10,7 @@ use crate::problem::Exit;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrainJobError {
     /// The cluster has no TrainJobs.
-    #[error("the cluster has no TrainJobs")]
+    #[error("the cluster does not support TrainJobs")]
     NotServed,
     /// There is none of that name.
     #[error("failed to find the TrainJob {namespace}/{name}")]
@@ -53,7 +53,7 @@ pub(crate) enum TrainJobError {
         state: String,
     },
     /// It has no pod that a log could be read of.
-    #[error("the TrainJob {namespace}/{name} has no pods to read a log of")]
+    #[error("the TrainJob {namespace}/{name} has no pods to read logs from")]
     NoPods {
         /// Its namespace.
         namespace: String,
@@ -63,7 +63,7 @@ pub(crate) enum TrainJobError {
         why: String,
     },
     /// Nothing says what to submit.
-    #[error("nothing to submit is named")]
+    #[error("nothing to submit is given")]
     NothingToSubmit,
     /// A runtime that is named in no known way.
     #[error("unknown kind of runtime {kind:?}")]
@@ -81,8 +81,8 @@ impl From<TrainJobError> for Problem {
                 .because("it does not serve trainjobs of trainer.kubeflow.org/v1alpha1")
                 .hint("`trainerd up` installs the stack; or name another cluster with --context"),
             TrainJobError::NotFound { .. } => of(Exit::Failed, "not-found")
-                .because("there is none of this name in this namespace")
-                .hint("`trainerd trainjob list -A` shows where there are any; -n names the namespace"),
+                .because("there is no TrainJob of this name in this namespace")
+                .hint("`trainerd trainjob list -A` lists those in all namespaces; -n selects a namespace"),
             TrainJobError::Request { source, .. } => {
                 let (exit, code, hint) = of_request(source);
                 let hint = match source {
@@ -99,9 +99,9 @@ impl From<TrainJobError> for Problem {
             }
             TrainJobError::Failed { namespace, name, why } => of(Exit::Failed, "job-failed")
                 .because(why.clone())
-                .hint(format!("`trainerd trainjob logs {name} -n {namespace}` shows what its pods wrote")),
+                .hint(format!("`trainerd trainjob logs {name} -n {namespace}` shows the output of its pods")),
             TrainJobError::Ended { state, .. } => of(Exit::Refused, "job-ended")
-                .because(format!("it is {state}: nothing of it runs, and nothing will"))
+                .because(format!("it is {state} and will not run again"))
                 .hint("submit it again under another name"),
             TrainJobError::NoPods { namespace, name, why } => of(Exit::Failed, "no-pods")
                 .because(why.clone())

@@ -17,7 +17,7 @@ pub(crate) struct OptionChange {
     pub(crate) option: String,
     /// Its value in what is installed; none where nothing is, or it had no such option.
     pub(crate) from: Option<Value>,
-    /// The value that it gets; none where there is no such option any more.
+    /// The value that it gets; none where this option no longer exists.
     pub(crate) to: Option<Value>,
     /// Why it has this value now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,8 +75,8 @@ pub(crate) fn explained(from: Option<&Header>, to: &Desired, given: &Given) -> V
     for change in &mut changes {
         let was_given = from.is_some_and(|from| Values::from(from).gives(&change.option));
         change.why = Some(match given.source(&change.option) {
-            _ if change.to.is_none() => "there is no such option any more".to_owned(),
-            Source::Default if was_given => "default; nothing gives it now".to_owned(),
+            _ if change.to.is_none() => "this option no longer exists".to_owned(),
+            Source::Default if was_given => "default; it is no longer set".to_owned(),
             Source::Default => "default of this version".to_owned(),
             Source::Flag => "given on the command line".to_owned(),
             Source::Environment => format!("given by {}", variable(&change.option)),

@@ -201,7 +201,7 @@ fn problem(component: &str, needed: &Needed, found: Found, is_lenient: bool) -> 
         Found::Absent => Some(unmet(None)),
         Found::Unfit { place, version } => Some(
             unmet(Some(version))
-                .because(format!("Deployment {place} runs it, and option components leaves it to others")),
+                .because(format!("Deployment {place} runs it, and it is not in the option components")),
         ),
         Found::Stopped(places) => Some(
             Problem::new(
@@ -231,7 +231,7 @@ fn problem(component: &str, needed: &Needed, found: Found, is_lenient: bool) -> 
                     ),
                 )
                 .because(why)
-                .hint(format!("where you know that it fits: {UNKNOWN_VERSION}")),
+                .hint(format!("if you know that it is compatible: {UNKNOWN_VERSION}")),
             )
         }
     }

@@ -31,9 +31,9 @@ pub(crate) async fn running(
                 let what = "failed to tell which version of the trainer runs";
                 return Err(Problem::new(Exit::Refused, "version-unknown", what)
                     .because(
-                        "nothing is written down of this installation, and the image's tag is no version",
+                        "there is no record of this installation, and the tag of the image is not a version",
                     )
-                    .hint("name it with --set trainer-version=VERSION, or in the declared options"));
+                    .hint("set it with --set trainer-version=VERSION, or in the declared options"));
             }
             None => {}
         }

@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnvironmentError {
     /// The endpoint is to be spoken to in a way that we do not know.
-    #[error("{variable} is {value}, and only http/protobuf is spoken (port 4318 of most collectors)")]
+    #[error("{variable} is {value}, and only http/protobuf is supported (port 4318 of most collectors)")]
     Protocol {
         /// Which variable says so.
         variable: &'static str,
@@ -46,7 +46,7 @@ pub(super) enum EnvironmentError {
         value: String,
     },
     /// Somebody else than an OTLP endpoint is to have the traces.
-    #[error("{TRACES_EXPORTER} is {0}, and only otlp and none are known")]
+    #[error("{TRACES_EXPORTER} is {0}, and only otlp and none are supported")]
     Exporter(String),
     /// The system's certificates cannot be read.
     #[error("failed to read the system's certificates")]

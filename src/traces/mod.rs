@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use trainerd_engine::drift_controller::News;
+use trainerd_engine::drift_controller::DriftEvent;
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::desired::Installation;
 
@@ -69,10 +69,10 @@ impl Traces {
         }
     }
 
-    /// News of the drift controller.
-    pub(crate) fn news(&self, news: &News) {
+    /// An event of the drift controller.
+    pub(crate) fn drift_event(&self, event: &DriftEvent) {
         if let Some(spans) = self.spans() {
-            spans.news(news);
+            spans.drift_event(event);
         }
     }
 
@@ -84,7 +84,7 @@ impl Traces {
         // It blocks until the sender's thread is done, which needs this runtime to send.
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH)).await;
         if !matches!(flushed, Ok(Ok(()))) {
-            tracing::debug!("the last traces were not taken in time");
+            tracing::debug!("the last traces were not exported in time");
         }
     }
 

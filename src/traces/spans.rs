@@ -13,7 +13,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 use trainerd_causes::one_line;
-use trainerd_engine::drift_controller::{DriftState, News};
+use trainerd_engine::drift_controller::{DriftEvent, DriftState};
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::ObjectKey;
@@ -36,7 +36,7 @@ const NAMESPACE: &str = "k8s.namespace.name";
 const MESSAGE: &str = "message";
 
 /// What is said in place of words that may quote a Secret.
-const UNTOLD: &str = "it is about a Secret: the words are withheld, for they may quote what it holds";
+const UNTOLD: &str = "it is about a Secret: the message is withheld because it may quote the data";
 
 /// How a plan, a step or a repair came to its end.
 #[derive(Clone, Copy)]
@@ -133,29 +133,29 @@ impl Spans {
         }
     }
 
-    /// News of the drift controller: a repair, once it was tried.
-    pub(super) fn news(&self, news: &News) {
+    /// An event of the drift controller: a repair, once it was tried.
+    pub(super) fn drift_event(&self, event: &DriftEvent) {
         let now = SystemTime::now();
-        match news {
-            News::Repaired { object, verb, by, took } => {
+        match event {
+            DriftEvent::Repaired { object, verb, by, took } => {
                 let by = by.iter().map(|manager| StringValue::from(manager.clone())).collect::<Vec<_>>();
                 let mut span = self.repair(object, now.checked_sub(*took).unwrap_or(now));
                 span.set_attribute(KeyValue::new(VERB, *verb));
                 span.set_attribute(KeyValue::new(CHANGED_BY, Value::Array(by.into())));
                 end(span, Outcome::Done, None);
             }
-            News::Drifted(drift) => {
+            DriftEvent::Drifted(drift) => {
                 if let DriftState::Failed { error } = &drift.state {
                     let span = self.repair(&drift.object, now);
                     end(span, Outcome::Failed, Some(&words(is_secret(&drift.object), error)));
                 }
             }
-            News::Changed
-            | News::Record(_)
-            | News::Paused(_)
-            | News::Owner(_)
-            | News::Gone(_)
-            | News::NeedsPlan { .. } => {}
+            DriftEvent::Changed
+            | DriftEvent::Record(_)
+            | DriftEvent::Paused(_)
+            | DriftEvent::Owner(_)
+            | DriftEvent::Gone(_)
+            | DriftEvent::NeedsPlan { .. } => {}
         }
     }
 

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An answer; nothing where it could not be had.
 #[derive(Clone, Debug)]
-struct Answered<T> {
+struct CachedResponse<T> {
     value: Option<T>,
     ended: Instant,
     good_until: Instant,
@@ -28,14 +28,14 @@ struct Answered<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct OnDemand<T> {
     wanted: Arc<Notify>,
-    answered: watch::Receiver<Option<Answered<T>>>,
+    answered: watch::Receiver<Option<CachedResponse<T>>>,
 }
 
 /// Finds answers when an [`OnDemand`] asks for one.
 #[derive(Debug)]
 pub(crate) struct Finder<T> {
     wanted: Arc<Notify>,
-    answered: watch::Sender<Option<Answered<T>>>,
+    answered: watch::Sender<Option<CachedResponse<T>>>,
 }
 
 /// A way to ask, and what answers.
@@ -78,7 +78,7 @@ impl<T: Clone> OnDemand<T> {
     #[cfg(test)]
     pub(crate) fn known(value: T) -> Self {
         let ended = Instant::now();
-        let answer = Answered { value: Some(value), ended, good_until: ended + TOLD };
+        let answer = CachedResponse { value: Some(value), ended, good_until: ended + TOLD };
         Self { wanted: Arc::default(), answered: watch::channel(Some(answer)).1 }
     }
 }
@@ -96,7 +96,7 @@ impl<T> Finder<T> {
             let value = find().await;
             let ended = Instant::now();
             let good_until = ended + KEPT.max((ended - began) * SHARE);
-            self.answered.send_replace(Some(Answered { value, ended, good_until }));
+            self.answered.send_replace(Some(CachedResponse { value, ended, good_until }));
         }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn node_down(node: &Value) -> Option<(String, NodeDown)> {
     Some((name.to_owned(), NodeDown { why: text(&ready["message"]), since }))
 }
 
-/// What keeps the pod from running by its own account, `None` where nothing does.
+/// What the pod itself says keeps it from running, `None` where nothing does.
 fn trouble(pod: &Value) -> Option<Trouble> {
     let waits = |reason, why: String| Some(Trouble { reason, why });
     if let Some(target) = condition(pod, "DisruptionTarget").filter(|target| target["status"] == "True") {

@@ -30,7 +30,7 @@ pub(crate) struct Watched {
 #[derive(Debug)]
 pub(crate) enum Change {
     /// What is told of TrainJobs may be another than before.
-    News,
+    Updated,
     /// A watch is interrupted; it goes on by itself.
     Interrupted(RequestError),
     /// They cannot be watched.
@@ -40,7 +40,7 @@ pub(crate) enum Change {
 impl Change {
     fn of(taken: Result<(), RequestError>) -> Self {
         match taken {
-            Ok(()) => Self::News,
+            Ok(()) => Self::Updated,
             Err(
                 error @ (RequestError::NotServed { .. }
                 | RequestError::Forbidden { .. }

@@ -20,7 +20,7 @@ pub const INVALID_INPUT: u8 = 4;
 pub const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "What people repeat in this checkout")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Developer commands of this repository")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

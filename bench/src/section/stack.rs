@@ -8,7 +8,7 @@ use trainerd_cluster::{ApplyParams, RequestError};
 use trainerd_engine::EngineError;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, Installation};
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Purpose, Step};
 
 use crate::contender::run;
@@ -91,7 +91,7 @@ async fn complete(world: &World, desired: &Desired) -> Result<(), Error> {
     let prepared = engine.prepare(&state, desired.clone(), Purpose::Change, Allowed::default()).await;
     let mut steps = prepared.map_err(Error::engine("plan"))?.plan.steps;
     steps.retain(|step| step.verb.writes());
-    steps.sort_by_key(|step| role(&step.object) == Role::Webhook);
+    steps.sort_by_key(|step| object_class(&step.object) == ObjectClass::Webhook);
     for step in &steps {
         write(world, step).await?;
     }
@@ -124,6 +124,6 @@ mod tests {
             pairs.filter(|(before, after)| before != after).map(|(before, _)| before.key()).collect();
         assert_eq!(first.objects.len(), changed.objects.len());
         assert_eq!(differing.len(), 1, "{differing:?}");
-        assert_eq!(role(&differing[0]), Role::Workload);
+        assert_eq!(object_class(&differing[0]), ObjectClass::Workload);
     }
 }

@@ -4,7 +4,7 @@ use semver::Version;
 use serde_json::Value;
 use trainerd_schema::{Conversion, ParseError, SchemaError};
 
-pub use crate::releases::Edition;
+pub use crate::releases::CrdChannel;
 use crate::releases::{RELEASES, Release};
 use crate::roots::{ROOTS, Root};
 use crate::types::table;
@@ -70,11 +70,11 @@ pub fn versions(component: &str) -> impl Iterator<Item = &'static Version> {
 }
 
 /// Names of the CRDs that `component` has at `version`, sorted. Empty when the version is unknown.
-pub fn names(component: &str, version: &Version, edition: Edition) -> Vec<&'static str> {
+pub fn names(component: &str, version: &Version, channel: CrdChannel) -> Vec<&'static str> {
     if release(component, version).is_none() {
         return Vec::new();
     }
-    let is_meant = |root: &&Root| root.component == component && root.is_of(edition);
+    let is_meant = |root: &&Root| root.component == component && root.is_of(channel);
     ROOTS.iter().filter(is_meant).map(|root| root.name).collect()
 }
 
@@ -88,14 +88,14 @@ pub fn names(component: &str, version: &Version, edition: Edition) -> Vec<&'stat
 pub fn emit(
     component: &str,
     version: &Version,
-    edition: Edition,
+    channel: CrdChannel,
     name: &str,
     conversion: Option<ServiceRef<'_>>,
 ) -> Result<Value, UnknownCrd> {
     let release = release(component, version)
         .ok_or_else(|| UnknownCrd::Version { component: component.to_owned(), version: version.clone() })?;
     let root = root(component, name)
-        .filter(|root| root.is_of(edition))
+        .filter(|root| root.is_of(channel))
         .ok_or_else(|| UnknownCrd::Name { component: component.to_owned(), name: name.to_owned() })?;
     let generator = ("controller-gen.kubebuilder.io/version", release.controller_gen);
     let annotations = root.annotations.iter().copied().chain([generator]);
@@ -106,7 +106,7 @@ pub fn emit(
     });
     let table = table().map_err(UnknownCrd::Table)?;
     root.crd
-        .manifest(table, &release.levels(edition), annotations, conversion)
+        .manifest(table, &release.levels(channel), annotations, conversion)
         .map_err(|source| UnknownCrd::Schema { name: root.name, source })
 }
 
@@ -136,7 +136,7 @@ mod tests {
             ("lws", Version::new(2, 3, 0), &[]),
             ("kueue", Version::new(0, 8, 0), &[]),
         ] {
-            assert_eq!(names(component, &version, Edition::Release), expected, "{component} {version}");
+            assert_eq!(names(component, &version, CrdChannel::Release), expected, "{component} {version}");
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
     fn every_known_crd_of_every_known_version_can_be_made() {
         for id in all() {
             for version in versions(id.component) {
-                let crd = emit(id.component, version, Edition::Release, id.name, None).unwrap();
+                let crd = emit(id.component, version, CrdChannel::Release, id.name, None).unwrap();
                 assert_eq!(crd["metadata"]["name"], id.name, "{} {version}", id.component);
             }
         }
@@ -170,7 +170,7 @@ mod tests {
             ),
             ("lws", &known, "a.b", UnknownCrd::Name { component: "lws".into(), name: "a.b".into() }),
         ] {
-            assert_eq!(emit(component, version, Edition::Release, name, None), Err(expected));
+            assert_eq!(emit(component, version, CrdChannel::Release, name, None), Err(expected));
         }
     }
 
@@ -182,10 +182,10 @@ mod tests {
             ("lws", Version::new(0, 8, 0), "leaderworkersets.leaderworkerset.x-k8s.io", true),
             ("trainer", Version::new(2, 3, 0), "trainjobs.trainer.kubeflow.org", false),
         ] {
-            let with = emit(component, &version, Edition::Release, name, service).unwrap();
+            let with = emit(component, &version, CrdChannel::Release, name, service).unwrap();
             let at = &with["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["namespace"];
             assert_eq!(at.as_str(), converts.then_some("here"), "{name}");
-            let without = emit(component, &version, Edition::Release, name, None).unwrap();
+            let without = emit(component, &version, CrdChannel::Release, name, None).unwrap();
             assert_eq!(without["spec"].get("conversion"), None, "{name}");
         }
     }

@@ -3,7 +3,7 @@
 use semver::Version;
 use trainerd_schema::Levels;
 
-use crate::releases::{Edition, RELEASES, Release};
+use crate::releases::{CrdChannel, RELEASES, Release};
 use crate::roots::ROOTS;
 
 /// Groups and kinds of Kubernetes that the table describes; the type has the name of the kind.
@@ -47,7 +47,7 @@ pub fn describe(group: &str, kind: &str) -> Option<Described> {
 pub fn levels(component: &str, version: &Version) -> Option<Levels> {
     let release =
         RELEASES.iter().find(|release| release.component == component && release.version == *version);
-    release.map(|release| release.levels(Edition::Native))
+    release.map(|release| release.levels(CrdChannel::Native))
 }
 
 /// The levels of Kubernetes' own kinds at a version of it; without one the newest that some component was built with.

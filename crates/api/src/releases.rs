@@ -6,9 +6,9 @@ use trainerd_schema::Levels;
 /// The level at which the table has what Trainer's main branch tightens after the newest release.
 const MAIN: Version = v(2, 4, 0);
 
-/// Whose CRDs of a version are meant.
+/// A release channel of CRDs, as the Gateway API has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Edition {
+pub enum CrdChannel {
     /// Those that upstream released.
     Release,
     /// Those of the native reconciler: with what it adds, and with what upstream's main branch has since.
@@ -34,12 +34,12 @@ impl Release {
     }
 
     /// Where gates of the table stand for this release.
-    pub(crate) fn levels(&self, edition: Edition) -> Levels {
+    pub(crate) fn levels(&self, channel: CrdChannel) -> Levels {
         let jobset = self.jobset.iter().map(|version| ("jobset", version.clone()));
-        let (native, version) = match edition {
-            Edition::Native if self.component == "trainer" => (1, MAIN),
-            Edition::Native => (1, self.version.clone()),
-            Edition::Release => (0, self.version.clone()),
+        let (native, version) = match channel {
+            CrdChannel::Native if self.component == "trainer" => (1, MAIN),
+            CrdChannel::Native => (1, self.version.clone()),
+            CrdChannel::Release => (0, self.version.clone()),
         };
         let own = [("k8s", self.kubernetes.clone()), (self.component, version), ("native", v(native, 0, 0))];
         Levels::new(jobset.chain(own))

@@ -2,7 +2,7 @@
 
 use trainerd_schema::{Column, Crd, CrdVersion, Scale, Scope};
 
-use crate::releases::Edition;
+use crate::releases::CrdChannel;
 
 /// A CRD of a component.
 pub(crate) struct Root {
@@ -19,9 +19,9 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Whether that edition has it.
-    pub(crate) fn is_of(&self, edition: Edition) -> bool {
-        !self.native || edition == Edition::Native
+    /// Whether that channel has it.
+    pub(crate) fn is_of(&self, channel: CrdChannel) -> bool {
+        !self.native || channel == CrdChannel::Native
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use semver::Version;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use trainerd_api::crds::{self, Edition, ServiceRef};
+use trainerd_api::crds::{self, CrdChannel, ServiceRef};
 
 /// Component, version, CRD, SHA-256 of its canonical JSON (keys sorted, no blanks) as upstream installs it:
 /// without descriptions, with the labels and the conversion service of the component's own release.
@@ -45,7 +45,7 @@ fn released(component: &str, version: &Version, name: &str) -> Value {
         "lws" => Some(ServiceRef { namespace: "lws-system", name: "lws-webhook-service" }),
         _ => None,
     };
-    let mut crd = crds::emit(component, version, Edition::Release, name, service).unwrap();
+    let mut crd = crds::emit(component, version, CrdChannel::Release, name, service).unwrap();
     if component == "jobset" && *version >= Version::new(0, 11, 0) {
         crd["metadata"]["labels"] = json!({
             "app.kubernetes.io/instance": "jobset",
@@ -150,9 +150,9 @@ fn equal_the_reference_data() {
 fn the_native_edition_is_a_superset() {
     let version = Version::new(2, 3, 0);
     let mut added = Vec::new();
-    for name in crds::names("trainer", &version, Edition::Native) {
-        let native = crds::emit("trainer", &version, Edition::Native, name, None).unwrap();
-        match crds::emit("trainer", &version, Edition::Release, name, None) {
+    for name in crds::names("trainer", &version, CrdChannel::Native) {
+        let native = crds::emit("trainer", &version, CrdChannel::Native, name, None).unwrap();
+        match crds::emit("trainer", &version, CrdChannel::Release, name, None) {
             Ok(release) => {
                 let (short, _) = name.split_once('.').unwrap();
                 let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
@@ -188,7 +188,7 @@ fn the_native_edition_is_a_superset() {
         ]
     );
     let unreleased = "optimizationjobs.trainer.kubeflow.org";
-    assert!(crds::emit("trainer", &version, Edition::Release, unreleased, None).is_err());
+    assert!(crds::emit("trainer", &version, CrdChannel::Release, unreleased, None).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use semver::Version;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use trainerd_api::crds::{self, Edition, ServiceRef};
+use trainerd_api::crds::{self, CrdChannel, ServiceRef};
 use trainerd_plan::desired::{self, Desired, DesiredObject, Installation, Naming};
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::plan::Probe;
@@ -165,9 +165,9 @@ impl Render<'_> {
 
     /// The CRDs, from the type table, with the labels that upstream's install gives them.
     fn crds(&self) -> Result<Vec<Value>, RenderError> {
-        let edition = match self.options.reconciler {
-            Reconciler::Upstream => Edition::Release,
-            Reconciler::Native | Reconciler::Hosted => Edition::Native,
+        let channel = match self.options.reconciler {
+            Reconciler::Upstream => CrdChannel::Release,
+            Reconciler::Native | Reconciler::Hosted => CrdChannel::Native,
         };
         let crd =
             |entry: &crate::component::CrdEntry| {
@@ -175,7 +175,7 @@ impl Render<'_> {
                 let service = conversion
                     .as_deref()
                     .map(|name| ServiceRef { namespace: &self.installation.namespace, name });
-                let mut crd = crds::emit(self.name(), self.version(), edition, &entry.name, service)
+                let mut crd = crds::emit(self.name(), self.version(), channel, &entry.name, service)
                     .map_err(|source| RenderError::Crd {
                         name: entry.name.clone(),
                         component: self.name().to_owned(),
@@ -189,7 +189,7 @@ impl Render<'_> {
                 Ok(crd)
             };
         let crds = self.component.manifest.crds.iter();
-        crds.filter(|entry| !entry.native || edition == Edition::Native).map(crd).collect()
+        crds.filter(|entry| !entry.native || channel == CrdChannel::Native).map(crd).collect()
     }
 
     fn objects(&self, crds: Vec<Value>, kinds: &[Resource]) -> Result<Vec<DesiredObject>, RenderError> {

@@ -42,7 +42,7 @@ pub struct Current<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The option names it.
-    Asked {
+    Requested {
         /// The option.
         option: String,
     },
@@ -70,7 +70,7 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Asked { option } => write!(f, "option {option}"),
+            Self::Requested { option } => write!(f, "option {option}"),
             Self::Tag { option, tag } => write!(f, "tag {tag} of option {option}"),
             Self::Installed => f.write_str("installed"),
             Self::Newest => f.write_str("newest"),
@@ -249,7 +249,7 @@ impl Catalog {
         let newest_patch = |major, minor| {
             self.versions(component).into_iter().rfind(|known| (known.major, known.minor) == (major, minor))
         };
-        let asked = || Why::Asked { option: version_option.to_owned() };
+        let asked = || Why::Requested { option: version_option.to_owned() };
         match options.versions.get(component)? {
             VersionChoice::Exact(version) => Some(Resolved { version: version.clone(), why: asked() }),
             VersionChoice::Minor(major, minor) => {

@@ -26,7 +26,7 @@ pub enum UpgradeError {
         to: Version,
     },
     /// No sequence of upgrades leads from one version to the other.
-    #[error("no way to upgrade {component} from {from} to {to}")]
+    #[error("no upgrade path for {component} from {from} to {to}")]
     NoPath {
         /// The component.
         component: String,

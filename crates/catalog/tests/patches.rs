@@ -215,7 +215,7 @@ fn every_bad_patch_is_named_with_its_entry_and_cause() {
         (deployment("[{op: replace, path: /metadata/namespace, value: x}]"), format!("entry 1: {JOBSET}: metadata.namespace cannot be patched"), None),
         (manager("image: evil.example.com/x:1"), format!("entry 1: {JOBSET}: image evil.example.com/x:1 cannot be set by a patch"), None),
         (manager("").replace("manager,", "mangaer,"), format!("entry 1: {JOBSET}: there is no container mangaer (there is manager)"), None),
-        (deployment("{spec: {template: {metadata: {labels: {control-plane: null}}}}}"), format!("entry 1: {JOBSET}: the pods lose label control-plane"), None),
+        (deployment("{spec: {template: {metadata: {labels: {control-plane: null}}}}}"), format!("entry 1: {JOBSET}: the pods would lose label control-plane"), None),
         (deployment("{metadata: {labels: {applyset.kubernetes.io/part-of: x}}}"), format!("entry 1: {JOBSET}: applyset.kubernetes.io/part-of is trainerd's own"), None),
         ("- {target: {kind: Secret, name: jobset-webhook-server-cert}, patch: {data: {a: Yg==}}}".to_owned(),
             "entry 1: Secret kubeflow-system/jobset-webhook-server-cert: only labels and annotations can be patched of a Secret".to_owned(), None),
@@ -292,7 +292,7 @@ fn a_target_that_a_newer_version_no_longer_has_is_said() {
     let found = wrong(bad_patches(change(&installed)));
     assert_eq!(
         found[0].0,
-        "entry 1: no target any more: trainer 1.0.0 has ConfigMap b, trainer 1.1.0 has not"
+        "entry 1: the target no longer exists: trainer 1.0.0 has ConfigMap b, trainer 1.1.0 does not"
     );
     // Where no installed version has it either, nothing is gone.
     let never = BTreeMap::from([("trainer".to_owned(), "1.1.0".parse().unwrap())]);

@@ -10,7 +10,7 @@ use semver::Version;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{catalog, chosen, given, render_with, rendered};
-use trainerd_api::crds::{Edition, names};
+use trainerd_api::crds::{CrdChannel, names};
 use trainerd_catalog::{Catalog, Dangling, ObjectFault, RenderError, Schema, yaml};
 use trainerd_plan::desired::{Desired, DesiredObject, Installation};
 
@@ -547,12 +547,12 @@ fn the_crds_are_those_of_the_type_table() {
                 object.component == *name && object.resource.kind == "CustomResourceDefinition"
             });
             let crds: Vec<String> = crds.map(|object| object.key().name).collect();
-            assert_eq!(crds, names(name, &component.version, Edition::Release));
+            assert_eq!(crds, names(name, &component.version, CrdChannel::Release));
         }
     }
     let native = render_with("2.3.0", "kubeflow-system", &[("reconciler", "native")]);
     let crds = native.objects.iter().filter(|it| it.component == "trainer").map(DesiredObject::key);
     let crds: Vec<String> =
         crds.filter(|key| key.kind == "CustomResourceDefinition").map(|key| key.name).collect();
-    assert_eq!(crds, names("trainer", &Version::new(2, 3, 0), Edition::Native));
+    assert_eq!(crds, names("trainer", &Version::new(2, 3, 0), CrdChannel::Native));
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 use kube::core::Status;
 
 use crate::error::{Cause, ConflictKind, FieldConflict, RequestError, Verb};
-use crate::withheld::without_words;
+use crate::redaction::redacted;
 
 /// `StatusCause` type of a server-side apply conflict.
 const FIELD_MANAGER_CONFLICT: &str = "FieldManagerConflict";
 /// `StatusCause` type of a create in a namespace that is being deleted (`NamespaceTerminatingCause`).
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
-/// What was asked, as far as it tells answers apart.
+/// What a request was about, as far as it tells responses apart.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestInfo {
     pub(crate) verb: Verb,
     pub(crate) path: String,
     /// The request carried a uid precondition.
@@ -27,11 +27,16 @@ pub(crate) struct Asked {
 ///
 /// `code` is the HTTP status, `retry_after` the header of that name. A body that is no `Status`, from a proxy
 /// or a path that is not served, is classified by its code. Words about a Secret that was sent are left out.
-pub(crate) fn classify(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
-    without_words(asked.verb, &asked.path, code, classify_body(asked, code, retry_after, body))
+pub(crate) fn classify(
+    info: &RequestInfo,
+    code: u16,
+    retry_after: Option<Duration>,
+    body: &[u8],
+) -> RequestError {
+    redacted(info.verb, &info.path, code, classify_body(info, code, retry_after, body))
 }
 
-fn classify_body(asked: &Asked, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
+fn classify_body(info: &RequestInfo, code: u16, retry_after: Option<Duration>, body: &[u8]) -> RequestError {
     let status = serde_json::from_slice::<Status>(body).ok().filter(Status::is_failure);
     let status = match (status, code) {
         (Some(status), _) => status,
@@ -40,7 +45,7 @@ fn classify_body(asked: &Asked, code: u16, retry_after: Option<Duration>, body: 
         }
         (None, _) => Status { code, message: plain(code, body), ..Status::default() },
     };
-    classify_status(asked, code, retry_after, status)
+    classify_status(info, code, retry_after, status)
 }
 
 /// The first line of a body that is no `Status`. The page of a load balancer is for browsers: its code says as much.
@@ -61,7 +66,7 @@ fn answered(code: u16) -> String {
 
 /// Reads a `Status`, from an answer or from a watch.
 pub(crate) fn classify_status(
-    asked: &Asked,
+    info: &RequestInfo,
     code: u16,
     retry_after: Option<Duration>,
     status: Status,
@@ -93,17 +98,13 @@ pub(crate) fn classify_status(
     }
 
     match (code, reason.as_str()) {
-        (404, _) if kind.is_empty() || name.is_empty() => {
-            RequestError::NotServed { path: asked.path.clone() }
-        }
+        (404, _) if kind.is_empty() || name.is_empty() => RequestError::NotServed { path: info.path.clone() },
         (404, _) => RequestError::NotFound { resource: kind, name, message },
         (_, "AlreadyExists") => RequestError::AlreadyExists { message },
-        (409, _) => RequestError::Conflict { kind: conflict(asked, causes), message },
+        (409, _) => RequestError::Conflict { kind: conflict(info, causes), message },
         // A patch that names another uid than the object has.
         (422, _)
-            if asked.uid
-                && !causes.is_empty()
-                && causes.iter().all(|cause| cause.field == "metadata.uid") =>
+            if info.uid && !causes.is_empty() && causes.iter().all(|cause| cause.field == "metadata.uid") =>
         {
             RequestError::Conflict { kind: ConflictKind::Uid, message }
         }
@@ -111,7 +112,7 @@ pub(crate) fn classify_status(
         (403, _) if causes.iter().any(|cause| cause.reason == NAMESPACE_TERMINATING) => {
             RequestError::NamespaceTerminating { message }
         }
-        (403, _) => RequestError::Forbidden { verb: asked.verb, group, resource: kind, name, message },
+        (403, _) => RequestError::Forbidden { verb: info.verb, group, resource: kind, name, message },
         (400, _) => RequestError::BadRequest { message },
         (401, _) => RequestError::Unauthorized { message },
         (410, _) => RequestError::Expired { message },
@@ -124,7 +125,7 @@ pub(crate) fn classify_status(
     }
 }
 
-fn conflict(asked: &Asked, causes: Vec<Cause>) -> ConflictKind {
+fn conflict(info: &RequestInfo, causes: Vec<Cause>) -> ConflictKind {
     let fields: Vec<FieldConflict> = causes
         .into_iter()
         .filter(|cause| cause.reason == FIELD_MANAGER_CONFLICT)
@@ -133,7 +134,7 @@ fn conflict(asked: &Asked, causes: Vec<Cause>) -> ConflictKind {
     if !fields.is_empty() {
         return ConflictKind::FieldManager { fields };
     }
-    match (asked.uid, asked.resource_version) {
+    match (info.uid, info.resource_version) {
         (true, true) => ConflictKind::UidOrResourceVersion,
         (true, false) => ConflictKind::Uid,
         (false, true) => ConflictKind::ResourceVersion,

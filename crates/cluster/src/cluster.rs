@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use crate::classify::Asked;
+use crate::classify::RequestInfo;
 use crate::observer::Observer;
 use crate::proxy::Proxy;
 use crate::rate::Rate;
@@ -82,10 +82,10 @@ impl Cluster {
     }
 
     /// Logs a request, and tells the observer. Code 0: there was no answer.
-    pub(crate) fn note(&self, asked: &Asked, code: u16) {
-        tracing::debug!(verb = %asked.verb, path = %asked.path, code, "request");
+    pub(crate) fn note(&self, info: &RequestInfo, code: u16) {
+        tracing::debug!(verb = %info.verb, path = %info.path, code, "request");
         if let Some(observer) = &self.shared.observer {
-            observer.tell(asked.verb, &asked.path, code);
+            observer.tell(info.verb, &info.path, code);
         }
     }
 

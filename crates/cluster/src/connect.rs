@@ -395,7 +395,7 @@ fn not_built(server: &str, plugin: Option<&str>, source: kube::Error) -> Connect
 
 /// An answer that is no review.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer to an access review is none")]
+#[error("the response is not an access review")]
 struct NoReview;
 
 impl Cluster {

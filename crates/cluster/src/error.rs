@@ -251,7 +251,7 @@ pub enum RequestError {
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The server answered success with something that is not what was asked for.
-    #[error("failed to decode the answer to {verb} {path}")]
+    #[error("failed to decode the response to {verb} {path}")]
     Decode {
         /// What was asked for.
         verb: Verb,

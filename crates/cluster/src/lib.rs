@@ -29,12 +29,12 @@ mod path;
 pub mod permissions;
 mod proxy;
 mod rate;
+mod redaction;
 pub mod retry;
 mod transport;
 mod verbs;
 mod version;
 pub mod watch;
-mod withheld;
 
 pub use cluster::Cluster;
 pub use connect::{ConnectError, ConnectOptions, Waits};

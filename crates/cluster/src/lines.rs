@@ -3,30 +3,30 @@
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 
-use crate::classify::{Asked, classify};
+use crate::classify::{RequestInfo, classify};
 use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::transport::{Call, retry_after};
 
 impl Cluster {
     /// Sends a request whose answer comes line by line. The time limit is for the head of the answer.
-    pub(crate) async fn open(&self, call: Call) -> Result<(Asked, Lines), RequestError> {
-        let (asked, request) = call.into_request()?;
+    pub(crate) async fn open(&self, call: Call) -> Result<(RequestInfo, Lines), RequestError> {
+        let (info, request) = call.into_request()?;
         let exchange = async {
             let answer =
                 self.client().send(request.map(Body::from)).await.map_err(|error| self.unreachable(error))?;
             let code = answer.status().as_u16();
-            self.note(&asked, code);
+            self.note(&info, code);
             if answer.status().is_success() {
                 return Ok(Lines { body: answer.into_body(), buffer: Vec::new(), searched: 0 });
             }
             let retry_after = retry_after(answer.headers());
             let body = answer.into_body().collect_bytes().await.map_err(|error| self.unreachable(error))?;
-            Err(classify(&asked, code, retry_after, &body))
+            Err(classify(&info, code, retry_after, &body))
         };
         let limit = self.request_timeout();
         match tokio::time::timeout(limit, exchange).await {
-            Ok(lines) => lines.map(|lines| (asked, lines)),
+            Ok(lines) => lines.map(|lines| (info, lines)),
             Err(_) => Err(self.no_answer(limit)),
         }
     }

@@ -30,13 +30,13 @@ pub enum NamedBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAProxy {
     /// It is no URL.
-    #[error("it is no URL of the form http://HOST:PORT")]
+    #[error("it is not a URL of the form http://HOST:PORT")]
     Url,
     /// Its scheme is another.
-    #[error("its scheme is none of http, https and socks5")]
+    #[error("its scheme is not http, https or socks5")]
     Scheme,
     /// The servers that are exempt from it are not named so that they can be read.
-    #[error("it is no list of host names, addresses and networks, separated by commas")]
+    #[error("it is not a list of host names, addresses and networks, separated by commas")]
     Exemptions,
 }
 

@@ -10,7 +10,7 @@ use kube::client::{AuthError, Body};
 use serde_json::Value;
 use trainerd_causes::causes;
 
-use crate::classify::{Asked, classify};
+use crate::classify::{RequestInfo, classify};
 use crate::cluster::Cluster;
 use crate::credentials;
 use crate::error::{RequestError, TransportFailure, Verb};
@@ -22,7 +22,7 @@ const GREAT: usize = 256 * 1024;
 
 /// A request before it is sent.
 pub(crate) struct Call {
-    pub(crate) asked: Asked,
+    pub(crate) info: RequestInfo,
     method: Method,
     accept: &'static str,
     content: Option<(&'static str, Vec<u8>)>,
@@ -31,8 +31,8 @@ pub(crate) struct Call {
 impl Call {
     /// `path` holds the query.
     pub(crate) fn new(verb: Verb, method: Method, path: String) -> Self {
-        let asked = Asked { verb, path, uid: false, resource_version: false };
-        Self { asked, method, accept: JSON, content: None }
+        let info = RequestInfo { verb, path, uid: false, resource_version: false };
+        Self { info, method, accept: JSON, content: None }
     }
 
     pub(crate) fn get(verb: Verb, path: String) -> Self {
@@ -56,14 +56,14 @@ impl Call {
 
     /// Notes the preconditions that the request carries, which name a conflict.
     pub(crate) fn preconditions(mut self, uid: bool, resource_version: bool) -> Self {
-        self.asked.uid = uid;
-        self.asked.resource_version = resource_version;
+        self.info.uid = uid;
+        self.info.resource_version = resource_version;
         self
     }
 
-    pub(crate) fn into_request(self) -> Result<(Asked, Request<Vec<u8>>), RequestError> {
+    pub(crate) fn into_request(self) -> Result<(RequestInfo, Request<Vec<u8>>), RequestError> {
         let mut builder =
-            Request::builder().method(self.method).uri(&self.asked.path).header(ACCEPT, self.accept);
+            Request::builder().method(self.method).uri(&self.info.path).header(ACCEPT, self.accept);
         let body = match self.content {
             Some((media_type, body)) => {
                 builder = builder.header(CONTENT_TYPE, media_type);
@@ -74,7 +74,7 @@ impl Call {
         // Paths are percent-encoded, so that this fails only for a path beyond the 64 kB that a URI may have.
         let request =
             builder.body(body).map_err(|_| RequestError::Address { what: "a path of bounded length" })?;
-        Ok((self.asked, request))
+        Ok((self.info, request))
     }
 }
 
@@ -86,7 +86,7 @@ impl Cluster {
 
     /// As [`Self::call`], with the status code of the answer.
     pub(crate) async fn call_with_code(&self, call: Call) -> Result<(u16, Value), RequestError> {
-        let (asked, request) = call.into_request()?;
+        let (info, request) = call.into_request()?;
         self.turn().await;
         let limit = self.request_timeout();
         let exchange = async {
@@ -100,30 +100,30 @@ impl Cluster {
         let (code, retry_after, body) = match tokio::time::timeout(limit, exchange).await {
             Ok(Ok(exchanged)) => exchanged,
             Ok(Err(error)) => {
-                self.note(&asked, 0);
+                self.note(&info, 0);
                 return Err(error);
             }
             Err(_) => {
-                self.note(&asked, 0);
+                self.note(&info, 0);
                 return Err(self.no_answer(limit));
             }
         };
-        self.note(&asked, code);
+        self.note(&info, code);
         if (200..300).contains(&code) {
             let answer = decoded(body).await.map_err(|source| RequestError::Decode {
-                verb: asked.verb,
-                path: asked.path,
+                verb: info.verb,
+                path: info.path,
                 source: Arc::new(source),
             });
             answer.map(|answer| (code, answer))
         } else {
-            Err(classify(&asked, code, retry_after, &body))
+            Err(classify(&info, code, retry_after, &body))
         }
     }
 
     /// The error when our own time limit is over.
     pub(crate) fn no_answer(&self, limit: Duration) -> RequestError {
-        let message = format!("no answer from {} within {limit:?}", self.server());
+        let message = format!("no response from {} within {limit:?}", self.server());
         RequestError::Timeout { retry_after: None, answered: false, message }
     }
 

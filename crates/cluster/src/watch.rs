@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use trainerd_object::Resource;
 
-use crate::classify::{Asked, classify_status};
+use crate::classify::{RequestInfo, classify_status};
 use crate::cluster::Cluster;
 use crate::error::{RequestError, Verb};
 use crate::lines::Lines;
@@ -92,7 +92,7 @@ enum Phase {
     /// Open a watch at this resourceVersion.
     Open(String),
     /// Read a watch; the version is that of its last event.
-    Read(String, Asked, Lines),
+    Read(String, RequestInfo, Lines),
 }
 
 struct Watcher {
@@ -138,8 +138,8 @@ impl Watcher {
                     let version = version.clone();
                     self.pause().await;
                     match self.open(&version).await {
-                        Ok((asked, lines)) => {
-                            self.phase = Phase::Read(version, asked, lines);
+                        Ok((info, lines)) => {
+                            self.phase = Phase::Read(version, info, lines);
                             if std::mem::take(&mut self.told) {
                                 return Ok(Event::Resumed);
                             }
@@ -147,7 +147,7 @@ impl Watcher {
                         Err(error) => self.interrupted(error)?,
                     }
                 }
-                Phase::Read(version, asked, lines) => {
+                Phase::Read(version, info, lines) => {
                     let line = tokio::time::timeout(SILENCE, lines.next()).await.ok().flatten();
                     let Some(line) = line else {
                         // Closed by the server after its time, broken, or silent for too long.
@@ -156,7 +156,7 @@ impl Watcher {
                         self.failed = true;
                         continue;
                     };
-                    match read_line(asked, &self.resource, &line) {
+                    match read_line(info, &self.resource, &line) {
                         Ok((seen, event)) => {
                             *version = seen;
                             self.failed = false;
@@ -200,7 +200,7 @@ impl Watcher {
     }
 
     // `&mut`, though it changes nothing: a body is not `Sync`, and a shared reference would not be `Send`.
-    async fn open(&mut self, version: &str) -> Result<(Asked, Lines), RequestError> {
+    async fn open(&mut self, version: &str) -> Result<(RequestInfo, Lines), RequestError> {
         // Spread, so that watches opened together are not reopened together.
         let open_for = OPEN_FOR.as_secs() + fastrand::u64(0..OPEN_FOR.as_secs() / 3);
         let mut query = Query::default();
@@ -222,19 +222,19 @@ impl Watcher {
 
 /// Reads a line: the resourceVersion it brings the watch to, and the change unless it is a bookmark.
 fn read_line(
-    asked: &Asked,
+    info: &RequestInfo,
     resource: &Resource,
     line: &[u8],
 ) -> Result<(String, Option<Event>), RequestError> {
     let decode = |source| RequestError::Decode {
         verb: Verb::Watch,
-        path: asked.path.clone(),
+        path: info.path.clone(),
         source: std::sync::Arc::new(source),
     };
     let Line { r#type, mut object } = serde_json::from_slice(line).map_err(decode)?;
     if r#type == "ERROR" {
         let status: Status = serde_json::from_value(object).map_err(decode)?;
-        return Err(classify_status(asked, status.code, None, status));
+        return Err(classify_status(info, status.code, None, status));
     }
     let version =
         object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();

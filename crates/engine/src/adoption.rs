@@ -10,10 +10,10 @@ use trainerd_plan::object::Resource;
 use trainerd_plan::observed::LiveObject;
 use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
-use trainerd_plan::{applyset, ownership, seal};
+use trainerd_plan::{applyset, intent_digest, ownership};
 
 use crate::retry::PATIENCE;
-use crate::write::WriteError;
+use crate::write_error::WriteError;
 
 /// How often an object that keeps changing is looked at again before letting go of it is given up.
 const LOOKS: usize = 10;
@@ -121,7 +121,7 @@ fn releasing(found: &Value, manager: &str) -> Value {
             applyset::NAMESPACE: null,
             applyset::COMPONENT: null,
         },
-        "annotations": {seal::SEAL: null},
+        "annotations": {intent_digest::ANNOTATION: null},
     }})
 }
 

@@ -56,7 +56,7 @@ pub enum ChunkError {
         found: String,
     },
     /// The content is no list of objects.
-    #[error("chunk {digest} holds something else than objects")]
+    #[error("chunk {digest} contains something other than objects")]
     Content {
         /// Digest by name.
         digest: String,

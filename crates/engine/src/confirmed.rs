@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trainerd_plan::in_use::Held;
+use trainerd_plan::in_use::PendingDeletion;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -34,6 +34,6 @@ impl Engine {
 }
 
 /// The state that a plan has led to, unless something was left out of it.
-pub(crate) fn but_for(held: Vec<Held>, state: State) -> Result<State, EngineError> {
-    if held.is_empty() { Ok(state) } else { Err(EngineError::Held { held }) }
+pub(crate) fn but_for(pending: Vec<PendingDeletion>, state: State) -> Result<State, EngineError> {
+    if pending.is_empty() { Ok(state) } else { Err(EngineError::PendingDeletion { pending }) }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use trainerd_causes::one_line;
 use trainerd_cluster::lease::{LeaseError, LeaseLost};
 use trainerd_cluster::{ConflictKind, ConnectError, RequestError};
-use trainerd_plan::in_use::Held;
+use trainerd_plan::in_use::PendingDeletion;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::refused::Refused;
 
@@ -45,7 +45,7 @@ pub enum EngineError {
         cause: Box<Failure>,
     },
     /// The plan failed, and the revision before it is back.
-    #[error("the {purpose} to revision {revision} failed and revision {back} was brought back")]
+    #[error("the {purpose} to revision {revision} failed and was rolled back to revision {back}")]
     RolledBack {
         /// What the plan was for.
         purpose: trainerd_plan::plan::Purpose,
@@ -68,10 +68,10 @@ pub enum EngineError {
     #[error("interrupted")]
     Interrupted,
     /// The lease could not be had.
-    #[error("failed to become the one writer of this installation")]
+    #[error("failed to acquire the lease of this installation")]
     Lease(#[from] LeaseError),
     /// The lease was lost; the journal stays open.
-    #[error("no longer the one writer of this installation")]
+    #[error("lost the lease of this installation")]
     LeaseLost(#[from] LeaseLost),
     /// A stored record, revision or chunk cannot be believed.
     #[error("failed to read {what}")]
@@ -140,11 +140,11 @@ pub enum EngineError {
         /// What would be done now and was not planned; empty where the record was written.
         added: Vec<ObjectKey>,
     },
-    /// The plan is done but for objects that are being deleted and are held by that.
-    #[error("{} cannot be created again yet", held.iter().map(|held| held.object.to_string()).collect::<Vec<_>>().join(", "))]
-    Held {
+    /// The plan is done but for objects whose deletion is pending.
+    #[error("{} cannot be created again yet", pending.iter().map(|pending| pending.object.to_string()).collect::<Vec<_>>().join(", "))]
+    PendingDeletion {
         /// Them.
-        held: Vec<Held>,
+        pending: Vec<PendingDeletion>,
     },
     /// Permissions are missing.
     #[error("permission missing: {}", .0.join("; "))]
@@ -200,7 +200,7 @@ pub enum Failure {
         object: ObjectKey,
     },
     /// An object that the plan was to make was made by somebody else meanwhile; it is as they made it.
-    #[error("{object} was made by {owner} while the plan ran")]
+    #[error("{object} was created by {owner} while the plan was running")]
     Overtaken {
         /// Which.
         object: ObjectKey,
@@ -208,7 +208,7 @@ pub enum Failure {
         owner: String,
     },
     /// As [`Self::Overtaken`], and what was added to it could not be taken back.
-    #[error("failed to take back what was added to {object}, which somebody else made while the plan ran")]
+    #[error("failed to undo the changes to {object}, which somebody else created while the plan was running")]
     NotGivenBack {
         /// Which.
         object: ObjectKey,
@@ -228,7 +228,7 @@ pub enum Failure {
         message: String,
     },
     /// An object that the plan counts on is gone.
-    #[error("{object} was deleted by somebody else while the plan ran")]
+    #[error("{object} was deleted by somebody else while the plan was running")]
     Deleted {
         /// Which.
         object: ObjectKey,

@@ -14,19 +14,20 @@ use trainerd_cluster::lease::{Fence, LeaseLost};
 use trainerd_cluster::retry::Backoff;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Plan, Step, Until, Verb};
 use trainerd_plan::readiness::{self, Status};
 use trainerd_plan::reason::WaitingOn;
 
-use crate::admission;
 use crate::error::{EngineError, Failure};
 use crate::event::{Event, Sink, millis};
 use crate::live::Live;
 use crate::observe::IN_FLIGHT;
 use crate::step_graph::{StepGraph, StepState};
 use crate::waits::Waits;
-use crate::write::{WriteError, Written, verb_name, write};
+use crate::webhook_probe;
+use crate::write::{Written, verb_name, write};
+use crate::write_error::WriteError;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -95,17 +96,18 @@ pub(crate) async fn execute(
         follows_all: false,
         ending: None,
         yielded: None,
-        admissions: BTreeMap::new(),
+        webhook_probes: BTreeMap::new(),
         probing: FuturesUnordered::new(),
         settled: None,
-        patience: admission::SHORTEST,
+        patience: webhook_probe::SHORTEST,
     };
     for note in &plan.notes {
         tracing::info!("{note}");
     }
     // What goes is followed where it does not go at once.
-    let stays =
-        |step: &&Step| !matches!(step.verb, Verb::Delete { .. }) && role(&step.object) == Role::Workload;
+    let stays = |step: &&Step| {
+        !matches!(step.verb, Verb::Delete { .. }) && object_class(&step.object) == ObjectClass::Workload
+    };
     for step in plan.steps.iter().filter(|_| !plan.is_empty()).filter(stays) {
         run.live.follow(&step.resource);
     }
@@ -191,7 +193,7 @@ struct Run<'a> {
     ending: Option<Ended>,
     /// To whom the lease goes then.
     yielded: Option<LeaseLost>,
-    admissions: BTreeMap<usize, Admission>,
+    webhook_probes: BTreeMap<usize, ProbeState>,
     probing: FuturesUnordered<BoxFuture<'a, (usize, Result<(), String>)>>,
     settled: Option<Instant>,
     /// How long the next dry-run create may take.
@@ -203,9 +205,9 @@ struct Run<'a> {
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Where the dry-run creates of a webhook configuration are.
-enum Admission {
-    /// Asked, not yet answered; with the refusal before, if there was one.
-    Asked(Option<Refusal>),
+enum ProbeState {
+    /// Sent, not yet answered; with the refusal before, if there was one.
+    Pending(Option<Refusal>),
     /// Did not get through; asked again at that time.
     Again { at: Instant, refusal: Refusal },
     /// Got through.
@@ -357,7 +359,7 @@ impl Run<'_> {
                     self.progressed = Instant::now();
                 }
                 let now = Instant::now();
-                self.waits.note(index, reason, role(&step.object) == Role::Webhook, now);
+                self.waits.note(index, reason, object_class(&step.object) == ObjectClass::Webhook, now);
                 self.tell(now);
             }
             Err(failure) => self.fail(Some(step.object.clone()), failure),
@@ -366,7 +368,7 @@ impl Run<'_> {
 
     /// Tells what steps wait for, where that is due.
     fn tell(&mut self, now: Instant) {
-        for (index, on) in self.waits.news(now) {
+        for (index, on) in self.waits.due_to_report(now) {
             let object = Some(self.plan.steps[index].object.clone());
             (self.sink)(Event::Waiting { object, on });
         }
@@ -418,10 +420,10 @@ impl Run<'_> {
             }
             Status::InProgress | Status::Terminating => {
                 self.live.follow(&step.resource);
-                if role(key) == Role::Crd {
+                if object_class(key) == ObjectClass::Crd {
                     return Ok(Some(WaitingOn::CrdEstablished { crd: key.name.clone() }));
                 }
-                if role(key) == Role::Workload {
+                if object_class(key) == ObjectClass::Workload {
                     self.live.follow_pods(key.namespace.as_deref());
                 }
                 let workload = self.live.workload(key);
@@ -449,10 +451,10 @@ impl Run<'_> {
         let waiting = |message: &str| {
             Ok(Some(WaitingOn::Admission { object: step.object.clone(), message: message.to_owned() }))
         };
-        match self.admissions.get(&index) {
-            Some(Admission::Through) => Ok(None),
+        match self.webhook_probes.get(&index) {
+            Some(ProbeState::Through) => Ok(None),
             // Routes to a new endpoint take a moment to be laid; only what lasts is worth its words.
-            Some(Admission::Again { refusal, .. } | Admission::Asked(Some(refusal)))
+            Some(ProbeState::Again { refusal, .. } | ProbeState::Pending(Some(refusal)))
                 if refusal.since.elapsed() > QUIET =>
             {
                 waiting(&refusal.message)
@@ -467,29 +469,30 @@ impl Run<'_> {
 
     fn ask(&mut self, index: usize, refusal: Option<Refusal>) {
         let configuration = self.live.get(&self.plan.steps[index].object).cloned().unwrap_or_default();
-        let probes = admission::probes(&configuration, self.plan);
-        self.admissions.insert(index, Admission::Asked(refusal));
+        let probes = webhook_probe::probes(&configuration, self.plan);
+        self.webhook_probes.insert(index, ProbeState::Pending(refusal));
         let cluster = self.cluster;
         let patience = self.patience;
         // A webhook may be slow rather than unreachable: the next look waits longer.
-        self.patience = (patience * 2).min(admission::LONGEST);
-        self.probing.push(Box::pin(async move { (index, admission::ask(cluster, &probes, patience).await) }));
+        self.patience = (patience * 2).min(webhook_probe::LONGEST);
+        self.probing
+            .push(Box::pin(async move { (index, webhook_probe::ask(cluster, &probes, patience).await) }));
     }
 
     fn probed(&mut self, index: usize, answer: Result<(), String>) {
         let state = match answer {
-            Ok(()) => Admission::Through,
+            Ok(()) => ProbeState::Through,
             Err(message) => {
                 let now = Instant::now();
-                let (since, mut backoff) = match self.admissions.remove(&index) {
-                    Some(Admission::Asked(Some(refusal))) => (refusal.since, refusal.backoff),
+                let (since, mut backoff) = match self.webhook_probes.remove(&index) {
+                    Some(ProbeState::Pending(Some(refusal))) => (refusal.since, refusal.backoff),
                     _ => (now, Backoff::new(Duration::from_millis(100), Duration::from_secs(2))),
                 };
                 let at = now + backoff.next_wait();
-                Admission::Again { at, refusal: Refusal { since, backoff, message } }
+                ProbeState::Again { at, refusal: Refusal { since, backoff, message } }
             }
         };
-        self.admissions.insert(index, state);
+        self.webhook_probes.insert(index, state);
         if self.graph.state(index) == StepState::Waiting {
             self.evaluate(index);
         }
@@ -541,9 +544,9 @@ impl Run<'_> {
     }
 
     fn next_deadline(&self) -> Instant {
-        let again = self.admissions.values().filter_map(|admission| match admission {
-            Admission::Again { at, .. } => Some(*at),
-            Admission::Asked(_) | Admission::Through => None,
+        let again = self.webhook_probes.values().filter_map(|admission| match admission {
+            ProbeState::Again { at, .. } => Some(*at),
+            ProbeState::Pending(_) | ProbeState::Through => None,
         });
         let patience = if self.follows_all { self.limits.progress_deadline } else { QUIET };
         let own = self.settled.unwrap_or(self.progressed + patience.min(self.limits.progress_deadline));
@@ -557,9 +560,9 @@ impl Run<'_> {
         }
         self.tell(now);
         let due: Vec<usize> = self
-            .admissions
+            .webhook_probes
             .iter()
-            .filter(|(_, admission)| matches!(admission, Admission::Again { at, .. } if *at <= now))
+            .filter(|(_, admission)| matches!(admission, ProbeState::Again { at, .. } if *at <= now))
             .map(|(index, _)| *index)
             .collect();
         for index in due {
@@ -571,7 +574,8 @@ impl Run<'_> {
         if now >= self.progressed + QUIET && !std::mem::replace(&mut self.follows_all, true) {
             // What is waited for may wait itself for something that was left as it was, and that somebody deleted
             // since: a Service, a Secret of a pod.
-            let steps = self.plan.steps.iter().filter(|step| role(&step.object) != Role::Namespace);
+            let steps =
+                self.plan.steps.iter().filter(|step| object_class(&step.object) != ObjectClass::Namespace);
             steps.for_each(|step| self.live.follow_by_the_way(&step.resource));
         }
         if now >= self.progressed + self.limits.progress_deadline {
@@ -583,7 +587,7 @@ impl Run<'_> {
 
     /// Asks once more, keeping the backoff.
     fn again(&mut self, index: usize) {
-        if let Some(Admission::Again { refusal, .. }) = self.admissions.remove(&index) {
+        if let Some(ProbeState::Again { refusal, .. }) = self.webhook_probes.remove(&index) {
             self.ask(index, Some(refusal));
         }
     }

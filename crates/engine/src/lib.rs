@@ -1,11 +1,11 @@
 //! Observing, executing, waiting, journal and revisions.
 //!
-//! [`Engine`] brings an installation to a desired state and keeps the account of it. What is decided is
+//! [`Engine`] brings an installation to a desired state and records it. What is decided is
 //! decided by `trainerd-plan`; here it is acted on. A process may be killed between any two requests: the
 //! next one finds the journal open and finishes what was begun.
 
-mod admission;
 mod adoption;
+mod assessment;
 pub mod chunk;
 mod confirmed;
 mod control;
@@ -21,14 +21,17 @@ mod namespace;
 mod observe;
 mod pods;
 mod preflight;
+mod prepare;
 mod prepared;
 pub mod record;
 mod recover;
 pub mod removal;
+mod restore;
 mod retry;
 pub mod revision;
 pub mod rights;
 mod rollback;
+mod run;
 mod run_options;
 mod run_policy;
 mod state;
@@ -38,7 +41,9 @@ mod store;
 mod supersede;
 mod waits;
 mod watches;
+mod webhook_probe;
 mod write;
+mod write_error;
 
 pub use damage::Damage;
 pub use engine::Engine;

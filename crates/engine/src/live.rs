@@ -9,8 +9,8 @@ use trainerd_cluster::{Cluster, ObjectList, RequestError, builtin, endpoints};
 use trainerd_plan::desired::Installation;
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::Observed;
-use trainerd_plan::order::{Role, role};
-use trainerd_plan::readiness::Workload;
+use trainerd_plan::order::{ObjectClass, object_class};
+use trainerd_plan::readiness::WorkloadStatus;
 use trainerd_plan::readiness::waits::{pod_trouble, workload};
 
 use crate::error::Failure;
@@ -45,7 +45,7 @@ impl Live {
 
     /// Takes the answer to a write. Workloads are followed from now on: their state is what settling is about.
     pub(crate) fn put(&mut self, key: &ObjectKey, resource: &Resource, value: Value) {
-        if role(key) == Role::Workload {
+        if object_class(key) == ObjectClass::Workload {
             self.follow(resource);
         }
         self.accept(key.clone(), value);
@@ -109,7 +109,7 @@ impl Live {
     }
 
     /// How many of a workload's pods are ready, and what is wrong with one of them.
-    pub(crate) fn workload(&self, key: &ObjectKey) -> Option<Workload> {
+    pub(crate) fn workload(&self, key: &ObjectKey) -> Option<WorkloadStatus> {
         let pods = self.objects.iter().filter(|(key, _)| key.kind == "Pod");
         workload(key, self.get(key)?, pods)
     }

@@ -6,7 +6,7 @@ use trainerd_cluster::lease::{FencingToken, Identity, LeaseConfig, LeaseGuard};
 use trainerd_cluster::{CreateParams, RequestError, builtin};
 use trainerd_plan::applyset;
 use trainerd_plan::observed::{Observed, true_conditions};
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::reason::WaitingOn;
 use trainerd_plan::refused::Refused;
 
@@ -17,6 +17,14 @@ use crate::observe;
 use crate::retry::patiently;
 
 impl Engine {
+    /// The namespace of the installation, made if it is absent.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] where it is being deleted.
+    pub async fn prepare_namespace(&self) -> Result<(), EngineError> {
+        self.ensure_namespace().await
+    }
+
     /// The namespace of the installation, made if it is absent and marked as ours then.
     pub(crate) async fn ensure_namespace(&self) -> Result<(), EngineError> {
         let name = &self.installation().namespace;
@@ -52,7 +60,7 @@ impl Engine {
     /// Whether the namespace was there when the plan was made: one that was going would have been refused.
     pub(crate) fn has_seen_namespace(&self, observed: &Observed) -> bool {
         let name = &self.installation().namespace;
-        observed.objects.keys().any(|key| role(key) == Role::Namespace && key.name == *name)
+        observed.objects.keys().any(|key| object_class(key) == ObjectClass::Namespace && key.name == *name)
     }
 
     /// Says in the lease that this process shall have it, where somebody has told it so ([`Engine::lease_claim`]).

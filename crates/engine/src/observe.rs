@@ -10,7 +10,7 @@ use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::in_use;
 use trainerd_plan::object::{ObjectKey, Resource, kinds};
 use trainerd_plan::observed::{LiveObject, Observed};
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::ownership;
 use trainerd_plan::planner;
 use trainerd_plan::prune;
@@ -195,7 +195,7 @@ pub(crate) async fn custom_objects(
     observed: &Observed,
 ) -> Result<BTreeMap<ObjectKey, LiveObject>, EngineError> {
     let manager = cluster.field_manager();
-    let crds = observed.objects.iter().filter(|(key, _)| role(key) == Role::Crd);
+    let crds = observed.objects.iter().filter(|(key, _)| object_class(key) == ObjectClass::Crd);
     let crds = crds.map(|(_, crd)| crd).filter(|crd| ownership::applied_by(&crd.value, manager));
     stored_under(cluster, &crds.collect::<Vec<_>>()).await
 }

@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt};
 use trainerd_cluster::permissions::{self, Rule};
 use trainerd_cluster::{ApplyParams, Cluster, RequestError, builtin};
 use trainerd_plan::object::Resource;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Plan, Purpose, Step, Until, Verb};
 
 use crate::error::EngineError;
@@ -69,8 +69,8 @@ impl Rules {
 
     fn step(&mut self, step: &Step, home: &str) {
         let namespace = step.object.namespace.as_deref();
-        let role = role(&step.object);
-        if role == Role::Namespace {
+        let class = object_class(&step.object);
+        if class == ObjectClass::Namespace {
             match &step.verb {
                 // The installation's own is made before the lease is taken, and not applied.
                 Verb::Create if step.object.name == home => self.need("create", &step.resource, None),
@@ -85,8 +85,8 @@ impl Rules {
         }
         // Objects are found by their label wherever they are, and watched the same way.
         self.need("list", &step.resource, None);
-        let waited_for = matches!(role, Role::Workload | Role::Crd | Role::Webhook)
-            || (step.until == Until::Gone && role == Role::Custom);
+        let waited_for = matches!(class, ObjectClass::Workload | ObjectClass::Crd | ObjectClass::Webhook)
+            || (step.until == Until::Gone && class == ObjectClass::Custom);
         if waited_for {
             self.need("watch", &step.resource, None);
         }

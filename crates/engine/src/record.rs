@@ -209,7 +209,10 @@ impl Record {
                 if let Some(from) = journal.from {
                     self.results.insert(from, Outcome::Failed { reason: also.clone() });
                 }
-                (journal.from, Outcome::Failed { reason: format!("{reason}; going back failed too: {also}") })
+                (
+                    journal.from,
+                    Outcome::Failed { reason: format!("{reason}; the rollback failed too: {also}") },
+                )
             }
         };
         self.leftover.clear();

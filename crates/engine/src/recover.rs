@@ -7,12 +7,12 @@ use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::desired::{Desired, DesiredObject};
-use trainerd_plan::in_use::Held;
+use trainerd_plan::in_use::PendingDeletion;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
-use trainerd_plan::yielding;
+use trainerd_plan::yielded_fields;
 
 use crate::confirmed::but_for;
 use crate::engine::Engine;
@@ -126,14 +126,14 @@ impl Engine {
                 None => self.store.load(heading).await?,
             };
             let others = std::mem::take(&mut known);
-            let (ended, held) =
+            let (ended, pending) =
                 Box::pin(self.walk_to(&target, &journal, others, start, guard, options)).await?;
             let purpose = purpose(&journal);
             let failure = match ended {
                 Ended::Done => {
                     let state = self.close(state, target.desired, None).await?;
                     return match journal.phase {
-                        Phase::Forward => but_for(held, state),
+                        Phase::Forward => but_for(pending, state),
                         Phase::Undo { reason } => Err(EngineError::RolledBack {
                             purpose: journal.purpose,
                             revision: journal.target,
@@ -173,7 +173,7 @@ impl Engine {
         start: Start,
         guard: &Fence,
         options: &mut RunOptions<'_>,
-    ) -> Result<(Ended, Vec<Held>), EngineError> {
+    ) -> Result<(Ended, Vec<PendingDeletion>), EngineError> {
         let purpose = purpose(journal);
         let mut overtaken = match start {
             Start::Walked(ended) => match *ended {
@@ -203,7 +203,7 @@ impl Engine {
             let failure = match (plan, overtaken.take()) {
                 // Refused because of what somebody else did: that is what made the plan fail, and is undone.
                 (Err(refused), Some(failure)) => {
-                    tracing::warn!(refused = %Failure::Refused(refused), "the plan is not made again");
+                    tracing::warn!(refused = %Failure::Refused(refused), "the plan cannot be made again");
                     failure
                 }
                 // Nothing of a revision that exists says which fields it leaves to others since.
@@ -229,7 +229,7 @@ impl Engine {
                             overtaken = Some(failure);
                             continue;
                         }
-                        ended => return Ok((ended, plan.held)),
+                        ended => return Ok((ended, plan.pending_deletions)),
                     }
                 }
             };
@@ -307,7 +307,7 @@ fn taken(known: &mut Vec<Revision>, number: u64) -> Option<Revision> {
 
 /// Whether a plan leaves fields to others that the state it leads to does not.
 fn leaves_more(plan: &Plan, desired: &Desired) -> bool {
-    yielding::is_yielding(desired, plan) && yielding::with_yielded(desired.clone(), plan) != *desired
+    yielded_fields::are_any(desired, plan) && yielded_fields::with_yielded(desired.clone(), plan) != *desired
 }
 
 fn is_lossy(refused: &Refused) -> bool {

@@ -13,7 +13,7 @@ use trainerd_cluster::lease::{Fence, FencingToken};
 use trainerd_plan::desired::Desired;
 use trainerd_plan::object::{GroupKind, ObjectKey};
 use trainerd_plan::observed::{LiveObject, Observed};
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Plan, Purpose, Verb};
 use trainerd_plan::removal;
 
@@ -381,7 +381,7 @@ fn opened(record: &Record, extent: Removal, by: &str) -> Result<Option<Record>, 
 /// The part of a removal that comes before its CRDs, which are its last rank; `None` where it has none, or
 /// nothing else.
 fn before_crds(plan: &Plan) -> Option<Plan> {
-    let crd = plan.steps.iter().position(|step| role(&step.object) == Role::Crd)?;
+    let crd = plan.steps.iter().position(|step| object_class(&step.object) == ObjectClass::Crd)?;
     (crd > 0).then(|| Plan { steps: plan.steps[..crd].to_vec(), ..plan.clone() })
 }
 

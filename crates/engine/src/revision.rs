@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use trainerd_plan::desired::{Component, Desired, Installation, Naming};
 use trainerd_plan::object::ObjectKey;
-use trainerd_plan::plan::{Plan, Purpose, Step, Taken};
+use trainerd_plan::plan::{Plan, Purpose, Step, TakenField};
 
 use crate::chunk::ChunkUse;
 
@@ -58,7 +58,7 @@ pub struct Forced {
     pub object: ObjectKey,
     /// Which field, and whose it was.
     #[serde(flatten)]
-    pub taken: Taken,
+    pub taken: TakenField,
 }
 
 /// The fields that a plan takes by force.

@@ -18,7 +18,7 @@ pub struct RunOptions<'a> {
     pub sink: Sink<'a>,
     /// Turns true when the run shall stop.
     pub cancel: Cancel,
-    /// Who asked a daemon for it over its API, for the account that revisions keep.
+    /// Who asked a daemon for it over its API, as revisions record it.
     pub asked_by: Option<String>,
     /// When the patience is over: one deadline for all that a command runs.
     pub(crate) deadline: Option<Instant>,

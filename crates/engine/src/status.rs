@@ -1,4 +1,4 @@
-//! Where an installation is: versions, readiness, what each object waits for, what the cluster changed.
+//! Where an installation is: versions, readiness, what each object is waiting for, what the cluster changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use semver::Version;
 use serde::Serialize;
 use trainerd_cluster::lease::{Identity, LeaseRecord};
 use trainerd_cluster::{ListParams, builtin, endpoints};
-use trainerd_plan::admission::{self, Judged};
+use trainerd_plan::admission_changes::{self, Judged};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Component, Desired, DesiredObject};
-use trainerd_plan::in_use::{self, Held};
+use trainerd_plan::in_use::{self, PendingDeletion};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::ownership::FieldChange;
 use trainerd_plan::readiness;
 use trainerd_plan::readiness::waits::{services, waits};
@@ -52,7 +52,7 @@ pub struct Status {
     pub missing: Vec<String>,
     /// Objects of the installation that are being deleted, wanted or not, and what holds them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub deleting: Vec<Held>,
+    pub deleting: Vec<PendingDeletion>,
     /// The plan in progress, if any.
     pub journal: Option<Journal>,
     /// The holder of the lease, where a plan is in progress: who runs it. Without one it was interrupted.
@@ -157,9 +157,9 @@ impl Engine {
         })
     }
 
-    fn deleting(&self, observed: &Observed) -> Vec<Held> {
+    fn deleting(&self, observed: &Observed) -> Vec<PendingDeletion> {
         let own = observed.objects.iter().filter(|(_, live)| live.belongs_to(self.installation()));
-        own.filter_map(|(key, live)| in_use::held(observed, key, live)).collect()
+        own.filter_map(|(key, live)| in_use::pending_deletion(observed, key, live)).collect()
     }
 
     /// What can be told of an installation whose current revision cannot be read: what carries its label.
@@ -240,16 +240,16 @@ impl Engine {
         let pods = observed.objects.iter().filter(|(key, _)| key.kind == "Pod");
         let pods = pods.map(|(key, live)| (key, &live.value));
         let waiting_on = waits(&key, &live.value, |service| answering.contains(service), pods, now);
-        let judged = if role(&key) == Role::Namespace {
+        let judged = if object_class(&key) == ObjectClass::Namespace {
             Judged::default()
         } else {
             let intent = applyset::owned(&current.desired, object);
-            admission::judge(&intent, Some(&intent), &live.value, self.cluster.field_manager(), &[])
+            admission_changes::judge(&intent, Some(&intent), &live.value, self.cluster.field_manager(), &[])
         };
         let paths = |changes: &[FieldChange]| {
             changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>()
         };
-        let (drift, admission) = (paths(&judged.judgement.changes), paths(&judged.admitted));
+        let (drift, admission) = (paths(&judged.judgement.changes), paths(&judged.by_admission));
         ObjectStatus {
             component: object.component.clone(),
             object: key,
@@ -284,7 +284,7 @@ impl Engine {
     async fn add_pods(&self, observed: &mut Observed) -> Result<(), EngineError> {
         let now = Timestamp::now();
         let troubled = observed.objects.iter().any(|(key, live)| {
-            role(key) == Role::Workload
+            object_class(key) == ObjectClass::Workload
                 && readiness::compute(&live.value, now).status != readiness::Status::Current
         });
         if !troubled {

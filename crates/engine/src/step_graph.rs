@@ -146,7 +146,7 @@ mod tests {
             steps: after.iter().enumerate().map(step).collect(),
             probes: Vec::new(),
             point_of_no_return: None,
-            held: Vec::new(),
+            pending_deletions: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -252,7 +252,7 @@ impl Store {
             None => create().await,
             Some(_) => match self.cluster.replace(&builtin::secret(), secret, QUIETLY).await {
                 Err(error) if error.is_absent() && fence.is_some() => {
-                    tracing::warn!(secret = name, "the record was deleted by somebody; it is written again");
+                    tracing::warn!(secret = name, "somebody deleted the record; it is being written again");
                     create().await
                 }
                 answer => answer,

@@ -35,13 +35,13 @@ impl Waits {
     }
 
     /// What is to be told now; it is told once.
-    pub(crate) fn news(&mut self, now: Instant) -> Vec<(usize, WaitingOn)> {
-        let mut news = Vec::new();
+    pub(crate) fn due_to_report(&mut self, now: Instant) -> Vec<(usize, WaitingOn)> {
+        let mut due = Vec::new();
         for (step, wait) in self.0.iter_mut().filter(|(_, wait)| !wait.told && wait.due <= now) {
             wait.told = true;
-            news.push((*step, wait.on.clone()));
+            due.push((*step, wait.on.clone()));
         }
-        news
+        due
     }
 
     /// When something is to be told next.
@@ -79,11 +79,11 @@ mod tests {
         let mut waits = Waits::default();
         waits.note(0, endpoint(), true, start);
         waits.note(1, bundle(), false, start);
-        assert_eq!(waits.news(start), [(1, bundle())]);
+        assert_eq!(waits.due_to_report(start), [(1, bundle())]);
         assert_eq!(waits.due(), Some(start + MOMENT));
         assert_eq!(waits.text(), format!("{}; {}", endpoint(), bundle()));
         assert!(!waits.end(0) && waits.end(1));
-        assert_eq!((waits.news(start + MOMENT), waits.due()), (vec![], None));
+        assert_eq!((waits.due_to_report(start + MOMENT), waits.due()), (vec![], None));
     }
 
     #[test]
@@ -93,11 +93,11 @@ mod tests {
         waits.note(0, endpoint(), true, start);
         let later = start + MOMENT;
         waits.note(0, endpoint(), true, later);
-        assert_eq!(waits.news(later), [(0, endpoint())]);
-        assert_eq!(waits.news(later), []);
+        assert_eq!(waits.due_to_report(later), [(0, endpoint())]);
+        assert_eq!(waits.due_to_report(later), []);
         waits.note(0, bundle(), true, later);
         assert_eq!(waits.due(), Some(later), "at once");
-        assert_eq!(waits.news(later), [(0, bundle())]);
+        assert_eq!(waits.due_to_report(later), [(0, bundle())]);
         assert!(waits.end(0));
     }
 }

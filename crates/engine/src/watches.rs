@@ -30,8 +30,8 @@ pub(crate) enum Scope {
     Services(String, BTreeSet<String>),
     /// One, by namespace and name.
     One(Option<String>, String),
-    /// The Secrets that say where an installation is, and who has the say: its record, and the notes beside it.
-    Account { namespace: String, installation: String },
+    /// The Secrets that say where an installation is, and who controls it: its record and its markers.
+    Record { namespace: String, installation: String },
 }
 
 impl Scope {
@@ -55,7 +55,7 @@ impl Scope {
                     && endpoints::service_of(value).is_some_and(|name| names.contains(name))
             }
             Self::One(namespace, name) => key.namespace == *namespace && key.name == *name,
-            Self::Account { namespace, installation } => {
+            Self::Record { namespace, installation } => {
                 key.namespace.as_ref() == Some(namespace)
                     && applyset::label(value, applyset::INSTALLATION) == Some(installation)
                     && applyset::label(value, RECORD).is_some()
@@ -140,7 +140,7 @@ impl Watches {
                 params.list.namespace.clone_from(namespace);
                 params.list.field_selector = Some(format!("metadata.name={name}"));
             }
-            Scope::Account { namespace, installation } => {
+            Scope::Record { namespace, installation } => {
                 params.list.namespace = Some(namespace.clone());
                 let ours = applyset::INSTALLATION;
                 params.list.label_selector =

@@ -6,15 +6,16 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use trainerd_causes::one_line;
-use trainerd_cluster::lease::{Fence, LeaseLost};
+use trainerd_cluster::lease::Fence;
 use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::{ApplyParams, Cluster, DeleteParams, Deletion, RequestError};
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Step, Verb};
-use trainerd_plan::{admission, applyset};
+use trainerd_plan::{admission_changes, applyset};
 
 use crate::adoption;
 use crate::event::{Event, Sink, millis};
+use crate::write_error::WriteError;
 
 /// How long an answer that may be final is asked again: a CRD's new fields are served a moment after the
 /// CRD itself says so, and until then an apply that uses them is answered like a fault of the server.
@@ -27,29 +28,6 @@ const LOOKS: usize = 10;
 pub(crate) struct Written {
     pub(crate) index: usize,
     pub(crate) answer: Result<Option<Value>, WriteError>,
-}
-
-/// Why a step's request was given up.
-pub(crate) enum WriteError {
-    /// The last answer.
-    Request(RequestError),
-    /// The object that was to go is no longer the installation's.
-    ChangedHands,
-    /// The object that was to be made was made by somebody else, and is as they made it.
-    Overtaken {
-        /// By whom.
-        owner: String,
-    },
-    /// As [`Self::Overtaken`], and what was added to it could not be taken back.
-    NotGivenBack(RequestError),
-    /// The right to write was lost before it was sent.
-    LeaseLost(LeaseLost),
-}
-
-impl From<RequestError> for WriteError {
-    fn from(error: RequestError) -> Self {
-        Self::Request(error)
-    }
 }
 
 /// Sends a step's request, again and again while that is worth it, until `halt` turns true.
@@ -109,10 +87,12 @@ async fn proven(
         Verb::Create => false,
         Verb::Keep | Verb::Release { .. } | Verb::Delete { .. } => return answer,
     };
-    let Some(manifest) = step.manifest.as_ref().filter(|_| role(&step.object) != Role::Namespace) else {
+    let Some(manifest) =
+        step.manifest.as_ref().filter(|_| object_class(&step.object) != ObjectClass::Namespace)
+    else {
         return answer;
     };
-    let Some((again, differ)) = admission::proven(manifest, &answer, cluster.field_manager()) else {
+    let Some((again, differ)) = admission_changes::proven(manifest, &answer, cluster.field_manager()) else {
         return answer;
     };
     if !differ.is_empty() {
@@ -127,7 +107,7 @@ async fn proven(
         Ok(answer) => answer,
         Err(error) => {
             // The next apply proves it again.
-            tracing::debug!(object = %step.object, %error, "not noted what admission changed");
+            tracing::debug!(object = %step.object, %error, "failed to record what admission changed");
             answer
         }
     }
@@ -155,7 +135,7 @@ async fn send(
     let key = &step.object;
     match (&step.verb, &step.manifest) {
         // The namespace of the installation was made before the lease was taken.
-        (Verb::Create, _) if role(key) == Role::Namespace && key.name == *namespace => {
+        (Verb::Create, _) if object_class(key) == ObjectClass::Namespace && key.name == *namespace => {
             Ok(Some(cluster.get(&step.resource, None, &key.name).await?))
         }
         (Verb::Create, Some(manifest)) => {
@@ -214,7 +194,7 @@ async fn delete(
         if applyset::label(&now, applyset::PART_OF) != part_of {
             return Err(WriteError::ChangedHands);
         }
-        tracing::debug!(object = %step.object, %conflict, "changed since it was planned; looked again");
+        tracing::debug!(object = %step.object, %conflict, "changed since it was planned; looking again");
         now["metadata"]["resourceVersion"].as_str().unwrap_or_default().clone_into(&mut version);
     }
     Ok(None)

@@ -15,7 +15,7 @@ use serde_json::Value;
 pub use self::duration::{format_duration, parse_duration};
 pub use self::gates::{FeatureGates, GateError};
 pub use self::tls::{TlsOptions, TlsWarning};
-use crate::Mode;
+use crate::Compatibility;
 use crate::value::{at, int32, is_true, text, texts};
 
 /// Group and version of the file.
@@ -102,8 +102,12 @@ impl Config {
     }
 
     /// Whose behaviour is asked for.
-    pub fn mode(&self) -> Mode {
-        if self.text(&["compatibility"]) == "upstream" { Mode::Upstream } else { Mode::Extended }
+    pub fn compatibility(&self) -> Compatibility {
+        if self.text(&["compatibility"]) == "upstream" {
+            Compatibility::Upstream
+        } else {
+            Compatibility::Extended
+        }
     }
 
     /// Where webhooks listen: host, empty for every address, and port.

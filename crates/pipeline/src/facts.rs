@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// Whose behaviour is shown.
+/// Whose behaviour the controller has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum Compatibility {
     /// Upstream's, to the letter.
     Upstream,
     /// Ours: upstream's, with its known bugs fixed.
@@ -18,7 +18,7 @@ pub enum Mode {
 /// Whose content the objects of one TrainJob have. It is pinned at the first build, because JobSet refuses to change
 /// the content of a suspended JobSet: a job that one controller made must be resumable by the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Profile {
+pub enum BuildProfile {
     /// Upstream's.
     Upstream,
     /// With the fixed content.
@@ -26,7 +26,7 @@ pub enum Profile {
     Extended,
 }
 
-impl Profile {
+impl BuildProfile {
     /// As the snapshot's annotation spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Profile {
     }
 }
 
-impl fmt::Display for Profile {
+impl fmt::Display for BuildProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -76,9 +76,9 @@ pub trait SshKeySource {
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts<'a> {
     /// Whose behaviour is asked for.
-    pub mode: Mode,
+    pub compatibility: Compatibility,
     /// Whose content this TrainJob's objects have; [`crate::snapshot::profile`] tells it.
-    pub profile: Profile,
+    pub profile: BuildProfile,
     /// Namespace of this program.
     pub operator_namespace: &'a str,
     /// Name of the Service of webhooks and status server (`certManagement.webhookServiceName`).

@@ -9,7 +9,7 @@ use crate::build::BuildError;
 use crate::names::{ANCESTOR, NODE, TRAINER, name};
 use crate::requests::{Resources, of_pod};
 use crate::value::{Object, at, int32, is_true, items, object_mut, text, texts};
-use crate::{Profile, patches, wire};
+use crate::{BuildProfile, patches, wire};
 
 /// What plugins read and change.
 pub(crate) struct Info {
@@ -34,7 +34,7 @@ pub(crate) struct Info {
     /// Processes of a node, as MPI decides.
     pub(crate) slots: i32,
     /// Whose content is built.
-    pub(crate) profile: Profile,
+    pub(crate) profile: BuildProfile,
 }
 
 /// The pods of a replicated Job.
@@ -83,7 +83,7 @@ pub(crate) fn ancestor(job: &Value) -> Option<&str> {
 
 impl Info {
     /// Merges patches and resources, without running any plugin.
-    pub(crate) fn new(runtime: &Value, train_job: &Value, profile: Profile) -> Result<Self, BuildError> {
+    pub(crate) fn new(runtime: &Value, train_job: &Value, profile: BuildProfile) -> Result<Self, BuildError> {
         let ml_policy = at(runtime, &["spec", "mlPolicy"]).clone();
         let original = wire::normal("JobSetTemplateSpec", at(runtime, &["spec", "template"]));
         let trainer = at(train_job, &["spec", "trainer"]).clone();
@@ -123,7 +123,7 @@ impl Info {
 
     /// Whether what a framework needs is injected: upstream does so only when the TrainJob has a `trainer`.
     pub(crate) fn injects(&self) -> bool {
-        self.has_trainer() || self.profile == Profile::Extended
+        self.has_trainer() || self.profile == BuildProfile::Extended
     }
 
     /// Whether MPI's launcher is a training node too.

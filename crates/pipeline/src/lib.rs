@@ -8,7 +8,7 @@
 //! snapshot of a runtime ([`snapshot`]), the configuration file ([`config`]) and the requests of the status server
 //! ([`status_server`]).
 //!
-//! Behaviour is that of Kubeflow Trainer 2.3 in [`Mode::Upstream`]; [`Mode::Extended`] fixes what its users report.
+//! Behaviour is that of Kubeflow Trainer 2.3 in [`Compatibility::Upstream`]; [`Compatibility::Extended`] fixes what its users report.
 //! Nothing here reads a clock, an environment or a cluster: the same arguments give the same answer.
 
 pub mod api_server;
@@ -39,7 +39,7 @@ mod wire;
 mod yaml;
 
 pub use build::{BuildError, build};
-pub use facts::{Facts, Lookup, Mode, Profile, SshKey, SshKeySource};
+pub use facts::{BuildProfile, Compatibility, Facts, Lookup, SshKey, SshKeySource};
 pub use field_error::{Cause, FieldError, aggregate};
 pub use plugins::volcano::priority_classes;
 pub use runtime_ref::{

@@ -7,12 +7,12 @@ use crate::info::{POD_SPEC, ancestor, deprecation, is_deprecated};
 use crate::names::{CLUSTER_TRAINING_RUNTIME, DATASET_INITIALIZER, MODEL_INITIALIZER, NODE, TRAINER};
 use crate::validate::Verdict;
 use crate::value::{at, items, text};
-use crate::{Mode, wire};
+use crate::{Compatibility, wire};
 
 /// Judges the creation of a runtime, or its update. Upstream does not look at updates of namespaced runtimes.
-pub fn validate(runtime: &Value, is_update: bool, mode: Mode) -> Verdict {
+pub fn validate(runtime: &Value, is_update: bool, compatibility: Compatibility) -> Verdict {
     let is_cluster = text(runtime, &["kind"]) == Some(CLUSTER_TRAINING_RUNTIME);
-    if !is_cluster && is_update && mode == Mode::Upstream {
+    if !is_cluster && is_update && compatibility == Compatibility::Upstream {
         return Verdict::default();
     }
     let mut verdict = Verdict::default();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::names::{EXTENDED, name, owned, uid};
 use crate::runtime_ref::RuntimeKind;
 use crate::value::{at, items, text};
-use crate::{Mode, Profile, go, wire};
+use crate::{BuildProfile, Compatibility, go, wire};
 
 const KEY: &str = "runtime";
 
@@ -44,16 +44,21 @@ fn annotation() -> String {
 }
 
 /// The ConfigMap with the snapshot of a live runtime. A profile is written where one is given.
-pub fn config_map(runtime: &Value, kind: RuntimeKind, train_job: &Value, profile: Option<Profile>) -> Value {
+pub fn config_map(
+    runtime: &Value,
+    kind: RuntimeKind,
+    train_job: &Value,
+    profile: Option<BuildProfile>,
+) -> Value {
     with_text(&to_yaml(&typed(runtime, kind)), train_job, profile)
 }
 
 /// An existing snapshot with its profile written into it; to be applied as a whole.
-pub fn with_profile(config_map: &Value, train_job: &Value, profile: Profile) -> Value {
+pub fn with_profile(config_map: &Value, train_job: &Value, profile: BuildProfile) -> Value {
     with_text(text(config_map, &["data", KEY]).unwrap_or_default(), train_job, Some(profile))
 }
 
-fn with_text(runtime: &str, train_job: &Value, profile: Option<Profile>) -> Value {
+fn with_text(runtime: &str, train_job: &Value, profile: Option<BuildProfile>) -> Value {
     let mut config_map = owned("v1", "ConfigMap", &config_map_name(train_job), train_job);
     if let Some(profile) = profile {
         config_map["metadata"]["annotations"] = json!({ annotation(): profile.as_str() });
@@ -106,18 +111,18 @@ fn check_reference(runtime: &Value, train_job: &Value) -> Result<(), SnapshotErr
 /// Whose content a TrainJob's objects have, and the profile to write into its snapshot, if any. A snapshot without a
 /// profile beside a JobSet was taken by upstream.
 pub fn profile(
-    mode: Mode,
+    compatibility: Compatibility,
     snapshot: Option<&Value>,
     job_set: Option<&Value>,
     train_job: &Value,
-) -> (Profile, Option<Profile>) {
-    if mode == Mode::Upstream {
-        return (Profile::Upstream, None);
+) -> (BuildProfile, Option<BuildProfile>) {
+    if compatibility == Compatibility::Upstream {
+        return (BuildProfile::Upstream, None);
     }
     let pinned = snapshot.and_then(|snapshot| text(snapshot, &["metadata", "annotations", &annotation()]));
     match pinned {
-        Some("upstream") => (Profile::Upstream, None),
-        Some("extended") => (Profile::Extended, None),
+        Some("upstream") => (BuildProfile::Upstream, None),
+        Some("extended") => (BuildProfile::Extended, None),
         _ => {
             let is_ours = |job_set: &Value| {
                 items(job_set, &["metadata", "ownerReferences"]).iter().any(|owner| {
@@ -125,7 +130,8 @@ pub fn profile(
                         && text(owner, &["uid"]) == Some(uid(train_job))
                 })
             };
-            let profile = if job_set.is_some_and(is_ours) { Profile::Upstream } else { Profile::Extended };
+            let profile =
+                if job_set.is_some_and(is_ours) { BuildProfile::Upstream } else { BuildProfile::Extended };
             (profile, Some(profile))
         }
     }
@@ -178,12 +184,12 @@ mod tests {
     #[test]
     fn a_snapshot_gives_back_the_runtime() {
         let train_job = train_job();
-        let snapshot = config_map(&live(), RuntimeKind::Cluster, &train_job, Some(Profile::Extended));
+        let snapshot = config_map(&live(), RuntimeKind::Cluster, &train_job, Some(BuildProfile::Extended));
         let runtime = runtime(&snapshot, &train_job).unwrap();
         assert_eq!(runtime, typed(&live(), RuntimeKind::Cluster));
         assert_eq!(text(&runtime, &["kind"]), Some("ClusterTrainingRuntime"));
         assert_eq!(
-            at(&with_profile(&snapshot, &train_job, Profile::Upstream), &["data"]),
+            at(&with_profile(&snapshot, &train_job, BuildProfile::Upstream), &["data"]),
             at(&snapshot, &["data"])
         );
     }
@@ -230,16 +236,16 @@ mod tests {
         let train_job = train_job();
         let snapshot = |profile| config_map(&live(), RuntimeKind::Cluster, &train_job, profile);
         let ours = owned("jobset.x-k8s.io/v1alpha2", "JobSet", "a", &train_job);
-        let (upstream, extended) = (Profile::Upstream, Profile::Extended);
-        for (mode, pinned, job_set, expected) in [
-            (Mode::Upstream, Some(extended), None, (upstream, None)),
-            (Mode::Extended, Some(extended), Some(&ours), (extended, None)),
-            (Mode::Extended, Some(upstream), None, (upstream, None)),
-            (Mode::Extended, None, None, (extended, Some(extended))),
-            (Mode::Extended, None, Some(&ours), (upstream, Some(upstream))),
-            (Mode::Extended, None, Some(&json!({})), (extended, Some(extended))),
+        let (upstream, extended) = (BuildProfile::Upstream, BuildProfile::Extended);
+        for (compatibility, pinned, job_set, expected) in [
+            (Compatibility::Upstream, Some(extended), None, (upstream, None)),
+            (Compatibility::Extended, Some(extended), Some(&ours), (extended, None)),
+            (Compatibility::Extended, Some(upstream), None, (upstream, None)),
+            (Compatibility::Extended, None, None, (extended, Some(extended))),
+            (Compatibility::Extended, None, Some(&ours), (upstream, Some(upstream))),
+            (Compatibility::Extended, None, Some(&json!({})), (extended, Some(extended))),
         ] {
-            assert_eq!(profile(mode, Some(&snapshot(pinned)), job_set, &train_job), expected);
+            assert_eq!(profile(compatibility, Some(&snapshot(pinned)), job_set, &train_job), expected);
         }
     }
 }

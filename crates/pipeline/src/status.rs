@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use self::events::{Event, EventKind};
-use crate::Mode;
+use crate::Compatibility;
 use crate::names::{CONTROLLER, name};
 use crate::runtime_ref::{not_found, runtime_kind};
 use crate::value::{at, items, text};
@@ -56,7 +56,7 @@ pub struct Pass<'a> {
     /// The time.
     pub now: Timestamp,
     /// Whose behaviour is asked for.
-    pub mode: Mode,
+    pub compatibility: Compatibility,
 }
 
 /// What is to be done beside writing the status.
@@ -104,11 +104,11 @@ pub fn is_finished(train_job: &Value) -> bool {
 
 /// Whether a pass builds and applies objects: not of an unsupported runtime, not for a TrainJob that has ended, and not,
 /// unlike upstream, for one that is being deleted.
-pub fn builds_objects(train_job: &Value, mode: Mode) -> bool {
+pub fn builds_objects(train_job: &Value, compatibility: Compatibility) -> bool {
     is_ours(train_job)
         && runtime_kind(train_job).is_ok()
         && !is_finished(train_job)
-        && !(mode == Mode::Extended && is_deleting(train_job))
+        && !(compatibility == Compatibility::Extended && is_deleting(train_job))
 }
 
 fn is_deleting(train_job: &Value) -> bool {
@@ -159,7 +159,7 @@ pub fn reconcile(pass: &Pass<'_>) -> Outcome {
         outcome.requeue = deadline::check(&mut conditions, pass, &mut outcome.actions);
         search::check(&mut conditions, pass, &mut outcome.actions);
     }
-    if pass.mode == Mode::Extended {
+    if pass.compatibility == Compatibility::Extended {
         optional::creation_failed(&mut conditions, pass);
         optional::times(&mut status, &conditions, pass);
         optional::phases(&mut conditions, pass);
@@ -207,7 +207,11 @@ fn copy_job_set(
         JobSetLookup::Found(job_set) => job_set,
         JobSetLookup::Absent if conditions.is_finished() => return Ok(()),
         // A TrainJob that is being deleted is not built again.
-        JobSetLookup::Absent if pass.mode == Mode::Extended && is_deleting(pass.train_job) => return Ok(()),
+        JobSetLookup::Absent
+            if pass.compatibility == Compatibility::Extended && is_deleting(pass.train_job) =>
+        {
+            return Ok(());
+        }
         JobSetLookup::Absent => return Err(not_found("jobsets.jobset.x-k8s.io", name(pass.train_job))),
         JobSetLookup::Failed(answer) => return Err(answer.to_owned()),
     };
@@ -218,7 +222,10 @@ fn copy_job_set(
             items(job_set, &["status", "conditions"]).iter().find(|one| text(one, &["type"]) == Some(theirs));
         let Some(found) = found.filter(|one| text(one, &["status"]) == Some("True")) else { continue };
         // Of two ends the first counts; upstream copies both.
-        if pass.mode == Mode::Extended && conditions.is_finished() && !conditions.is_true(ours) {
+        if pass.compatibility == Compatibility::Extended
+            && conditions.is_finished()
+            && !conditions.is_true(ours)
+        {
             continue;
         }
         conditions.copy(found, ours, pass.now);

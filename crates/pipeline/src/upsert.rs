@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Profile;
+use crate::BuildProfile;
 use crate::value::{at, text};
 
 /// Whether two items are meant to be one.
@@ -55,7 +55,7 @@ pub(crate) fn field_variable(name: &str, path: &str) -> Value {
 
 /// A variable of a TrainJob as it goes into a container: rebuilt from the sources that upstream knows. It degrades
 /// others to an empty `valueFrom`, and drops the API version of a field; our profile copies both.
-pub(crate) fn of_train_job(given: &Value, profile: Profile) -> Value {
+pub(crate) fn of_train_job(given: &Value, profile: BuildProfile) -> Value {
     let name = text(given, &["name"]).unwrap_or_default();
     let from = at(given, &["valueFrom"]);
     if !from.is_object() {
@@ -65,7 +65,7 @@ pub(crate) fn of_train_job(given: &Value, profile: Profile) -> Value {
     let word = |kind: &str, key: &str| text(from, &[kind, key]).unwrap_or_default();
     if from.get("fieldRef").is_some_and(Value::is_object) {
         source["fieldRef"] = json!({ "fieldPath": word("fieldRef", "fieldPath") });
-        if let (Profile::Extended, Some(version)) = (profile, text(from, &["fieldRef", "apiVersion"])) {
+        if let (BuildProfile::Extended, Some(version)) = (profile, text(from, &["fieldRef", "apiVersion"])) {
             source["fieldRef"]["apiVersion"] = version.into();
         }
     }
@@ -84,7 +84,8 @@ pub(crate) fn of_train_job(given: &Value, profile: Profile) -> Value {
             source[kind]["optional"] = optional.into();
         }
     }
-    if let (Profile::Extended, Some(file)) = (profile, from.get("fileKeyRef").filter(|file| file.is_object()))
+    if let (BuildProfile::Extended, Some(file)) =
+        (profile, from.get("fileKeyRef").filter(|file| file.is_object()))
     {
         source["fileKeyRef"] = crate::wire::normal("FileKeySelector", file);
     }
@@ -153,8 +154,8 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(of_train_job(&given, Profile::Upstream), upstream);
-            assert_eq!(of_train_job(&given, Profile::Extended), extended.unwrap_or(upstream));
+            assert_eq!(of_train_job(&given, BuildProfile::Upstream), upstream);
+            assert_eq!(of_train_job(&given, BuildProfile::Extended), extended.unwrap_or(upstream));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::info::{Info, deprecation, is_deprecated};
 use crate::plugins::{flux, jobset, mpi, torch, volcano, xgboost};
 use crate::runtime_ref::{RuntimeError, RuntimeKind, runtime_kind};
 use crate::value::at;
-use crate::{Facts, Mode, wire};
+use crate::{Compatibility, Facts, wire};
 
 /// What admission says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ impl Verdict {
 
 /// Whether the runtime must be looked up to judge this request. An update that changes nothing but `suspend` is
 /// admitted without: finalizers must go and jobs be suspended also when the runtime is gone.
-pub fn needs_runtime(mode: Mode, old: Option<&Value>, new: &Value) -> bool {
-    let Some(old) = old.filter(|_| mode == Mode::Extended) else { return true };
+pub fn needs_runtime(compatibility: Compatibility, old: Option<&Value>, new: &Value) -> bool {
+    let Some(old) = old.filter(|_| compatibility == Compatibility::Extended) else { return true };
     let spec = |train_job: &Value| {
         let mut spec = wire::normal_object("TrainJobSpec", at(train_job, &["spec"]));
         spec.remove("suspend");
@@ -52,7 +52,7 @@ pub fn validate(
         Ok(kind) => kind,
         Err(unsupported) => return Verdict::denied(&unsupported),
     };
-    if !needs_runtime(facts.mode, old, new) {
+    if !needs_runtime(facts.compatibility, old, new) {
         return Verdict::default();
     }
     let runtime = match runtime {
@@ -67,9 +67,11 @@ pub fn validate(
     let mut errors = Vec::new();
     match Info::new(runtime, new, facts.profile) {
         Ok(mut info) => {
-            let original = match facts.mode {
-                Mode::Upstream => info.template.clone(),
-                Mode::Extended => wire::normal("JobSetSpec", at(runtime, &["spec", "template", "spec"])),
+            let original = match facts.compatibility {
+                Compatibility::Upstream => info.template.clone(),
+                Compatibility::Extended => {
+                    wire::normal("JobSetSpec", at(runtime, &["spec", "template", "spec"]))
+                }
             };
             // In byte order of the plugins' names.
             flux::validate(&mut info, &mut errors);

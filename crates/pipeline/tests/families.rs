@@ -1,4 +1,4 @@
-//! The pipeline by families of input, in both modes: what each decides, and that our mode never changes what quota and
+//! The pipeline by families of input, with both kinds of compatibility: what each decides, and that `extended` never changes what quota and
 //! scheduling depend on.
 
 #![allow(
@@ -23,16 +23,20 @@ mod shape;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use trainerd_pipeline::{BuildError, Facts, FixedSshKey, Lookup, Mode, Profile, build};
+use trainerd_pipeline::{BuildError, BuildProfile, Compatibility, Facts, FixedSshKey, Lookup, build};
 
 /// No PriorityClasses.
 static NO_CLASSES: BTreeMap<String, Lookup> = BTreeMap::new();
 
 /// An empty cluster.
-fn facts(mode: Mode) -> Facts<'static> {
+fn facts(compatibility: Compatibility) -> Facts<'static> {
     Facts {
-        mode,
-        profile: if mode == Mode::Upstream { Profile::Upstream } else { Profile::Extended },
+        compatibility,
+        profile: if compatibility == Compatibility::Upstream {
+            BuildProfile::Upstream
+        } else {
+            BuildProfile::Extended
+        },
         operator_namespace: "kubeflow-system",
         service_name: "kubeflow-trainer-controller-manager",
         status_port: Some(10443),
@@ -78,12 +82,12 @@ fn train_job(spec: Value) -> Value {
     json!({ "metadata": { "name": "a", "namespace": "n", "uid": "u" }, "spec": all })
 }
 
-fn built(runtime: &Value, train_job: &Value, mode: Mode) -> Result<Vec<Value>, BuildError> {
-    build(runtime, train_job, &facts(mode))
+fn built(runtime: &Value, train_job: &Value, compatibility: Compatibility) -> Result<Vec<Value>, BuildError> {
+    build(runtime, train_job, &facts(compatibility))
 }
 
-fn job_set(runtime: &Value, train_job: &Value, mode: Mode) -> Value {
-    let objects = built(runtime, train_job, mode).unwrap();
+fn job_set(runtime: &Value, train_job: &Value, compatibility: Compatibility) -> Value {
+    let objects = built(runtime, train_job, compatibility).unwrap();
     objects.into_iter().find(|object| object["kind"] == "JobSet").unwrap()
 }
 

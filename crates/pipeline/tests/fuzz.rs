@@ -23,14 +23,14 @@ mod texts;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use trainerd_pipeline::{Facts, FixedSshKey, Lookup, Mode, Profile};
+use trainerd_pipeline::{BuildProfile, Compatibility, Facts, FixedSshKey, Lookup};
 
 /// No PriorityClasses.
 static NO_CLASSES: BTreeMap<String, Lookup> = BTreeMap::new();
 
-fn facts(mode: Mode, profile: Profile, job_set: Option<&Value>) -> Facts<'_> {
+fn facts(compatibility: Compatibility, profile: BuildProfile, job_set: Option<&Value>) -> Facts<'_> {
     Facts {
-        mode,
+        compatibility,
         profile,
         operator_namespace: "kubeflow-system",
         service_name: "kubeflow-trainer-controller-manager",

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::desired::{Desired, DesiredObject, Installation};
-use crate::{seal, yielding};
+use crate::{intent_digest, yielded_fields};
 
 /// Label of every member object; its value is the ApplySet id of the installation.
 pub const PART_OF: &str = "applyset.kubernetes.io/part-of";
@@ -40,13 +40,13 @@ pub fn id(installation: &Installation) -> String {
 pub fn owned(desired: &Desired, object: &DesiredObject) -> Value {
     let mut manifest = labelled(desired, object);
     for path in &object.yielded {
-        yielding::remove(&mut manifest, path);
+        yielded_fields::remove(&mut manifest, path);
     }
-    seal::seal(&mut manifest);
+    intent_digest::annotate(&mut manifest);
     manifest
 }
 
-/// The manifest as it is sent where no other manager has a say: with the labels that say whose it is, sealed, and
+/// The manifest as it is sent where no other manager has a say: with the labels that say whose it is, with the digest of the intent, and
 /// without the fields that belong to somebody else by their nature (the rules of an aggregated ClusterRole).
 pub fn labelled(desired: &Desired, object: &DesiredObject) -> Value {
     let mut manifest = object.manifest.clone();
@@ -62,7 +62,7 @@ pub fn labelled(desired: &Desired, object: &DesiredObject) -> Value {
     {
         root.remove("rules");
     }
-    seal::seal(&mut manifest);
+    intent_digest::annotate(&mut manifest);
     manifest
 }
 

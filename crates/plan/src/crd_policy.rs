@@ -31,7 +31,7 @@ impl CrdPolicy {
 
 /// What a plan does with a CRD of ours that is no longer desired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum CrdOutcome {
     /// It stays ours.
     Stays,
     /// It stays, and is no longer ours: somebody else relies on it.
@@ -40,20 +40,20 @@ pub(crate) enum Fate {
     Deleted,
 }
 
-/// Decides the fate of a CRD of ours that `desired` does not have.
+/// Decides the outcome for a CRD of ours that `desired` does not have.
 ///
 /// Who else applied it relies on it, and so does whoever provides a component that an installed one needs and that
 /// is not installed here: such a CRD is never deleted, whatever the policy.
-pub(crate) fn fate(desired: &Desired, crd: &LiveObject, field_manager: &str) -> Fate {
+pub(crate) fn outcome(desired: &Desired, crd: &LiveObject, field_manager: &str) -> CrdOutcome {
     if ownership::is_shared(&crd.value, field_manager) {
-        return Fate::Released("another field manager has applied it too");
+        return CrdOutcome::Released("another field manager has applied it too");
     }
     let component = applyset::label(&crd.value, applyset::COMPONENT).unwrap_or_default();
     if desired.leaves_to_others(component) {
-        return Fate::Released("the option components leaves its component to others");
+        return CrdOutcome::Released("its component is not in the option components");
     }
     match CrdPolicy::of(&desired.options) {
-        CrdPolicy::Keep => Fate::Stays,
-        CrdPolicy::Delete => Fate::Deleted,
+        CrdPolicy::Keep => CrdOutcome::Stays,
+        CrdPolicy::Delete => CrdOutcome::Deleted,
     }
 }

@@ -63,7 +63,7 @@ pub struct DesiredObject {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ObjectKey>,
     /// Fields of the manifest that were left to other managers when this state was planned: not part of what
-    /// was sent, so not enforced. Empty as rendered; see [`crate::yielding::with_yielded`].
+    /// was sent, so not enforced. Empty as rendered; see [`crate::yielded_fields::with_yielded`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub yielded: Vec<FieldPath>,
 }

@@ -14,19 +14,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::contention::{Contended, Contention, Fight};
+pub use self::contention::{Contended, ContendedField, Contention};
 pub use self::ignored::{Ignored, NotAnEntry};
-use crate::admission::Judged;
+use crate::admission_changes::Judged;
 use crate::desired::{Desired, DesiredObject, Installation};
 use crate::immutable;
 use crate::mask;
 use crate::object::ObjectKey;
 use crate::observed::LiveObject;
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
 use crate::plan::{Step, Until, Verb};
 use crate::request::Conflicts;
-use crate::{admission, applyset, seal, webhook_port, yielding};
+use crate::{admission_changes, applyset, intent_digest, webhook_port, yielded_fields};
 
 /// Annotation of a live object: how drift of this one object is treated, whatever the installation's option says.
 pub const POLICY: &str = "trainerd.dev/drift-policy";
@@ -101,8 +101,8 @@ pub struct Drifted {
 }
 
 impl Drifted {
-    /// Who fights over what, if this is repaired and comes again: one for each field and manager.
-    pub fn fights(&self, object: &ObjectKey) -> Vec<Fight> {
+    /// The fields that become contended if this repair has to be repeated: one for each field and manager.
+    pub fn contendable_fields(&self, object: &ObjectKey) -> Vec<ContendedField> {
         let unknown = if self.changes.is_empty() { "somebody who deletes it" } else { "somebody unknown" };
         let managers = if self.by.is_empty() { vec![unknown.to_owned()] } else { self.by.clone() };
         let paths: Vec<String> = if self.changes.is_empty() {
@@ -110,12 +110,12 @@ impl Drifted {
         } else {
             self.changes.iter().map(|change| change.path.to_string()).collect()
         };
-        let fight = |path: &String, manager: &String| Fight {
+        let field = |path: &String, manager: &String| ContendedField {
             object: object.clone(),
             path: path.clone(),
             manager: manager.clone(),
         };
-        paths.iter().flat_map(|path| managers.iter().map(move |manager| fight(path, manager))).collect()
+        paths.iter().flat_map(|path| managers.iter().map(move |manager| field(path, manager))).collect()
     }
 }
 
@@ -173,10 +173,10 @@ impl fmt::Display for Leave {
             Self::Reported => f.write_str("reported only (drift-policy)"),
             Self::Yielded { path, manager } => write!(f, "{path} is left to {manager} (conflicts=yield)"),
             Self::Refused { path, manager } => {
-                write!(f, "{path} was applied by {manager} and is not taken by force (conflicts=refuse)")
+                write!(f, "{path} was applied by {manager} and is not overwritten (conflicts=refuse)")
             }
             Self::Immutable { path } => write!(f, "{path} cannot be changed back"),
-            Self::Admission { path } => write!(f, "{path} is changed by the API server's admission"),
+            Self::Admission { path } => write!(f, "{path} is changed by admission control"),
             Self::Foreign { owner } => write!(f, "replaced by an object of {owner}"),
         }
     }
@@ -202,7 +202,7 @@ pub fn judge(
     }
     let key = object.key();
     let Some(live) = live else { return absent(desired, object, &key, policy) };
-    if role(&key) == Role::Namespace {
+    if object_class(&key) == ObjectClass::Namespace {
         return if live.terminating() { Verdict::Leaving } else { Verdict::Holds };
     }
     if live.terminating() {
@@ -213,19 +213,19 @@ pub fn judge(
         return drifted(Vec::new(), Vec::new(), Remedy::Leave(leave));
     }
     let mut intent = applyset::owned(desired, object);
-    let (Judged { judgement, admitted }, left) = judge_ours(rules, &key, &mut intent, &live.value);
+    let (Judged { judgement, by_admission }, left) = judge_ours(rules, &key, &mut intent, &live.value);
     let by = managers(rules, &live.value, &judgement.changes);
     let violated =
         judgement.changes.iter().find(|change| immutable::violates(&key, &live.value, change).is_some());
     let remedy = if let Some(change) = violated.filter(|_| policy != Policy::Report) {
         Remedy::Leave(Leave::Immutable { path: change.path.to_string() })
     } else if judgement.holds() {
-        return match (left, admitted.first()) {
+        return match (left, by_admission.first()) {
             (Some((path, by, leave)), _) => drifted(vec![path], by, Remedy::Leave(leave)),
             (None, Some(first)) => {
                 let leave = Leave::Admission { path: first.path.to_string() };
-                let admitted = admitted.into_iter().map(|change| mask::masked(&key, change));
-                drifted(admitted.collect(), Vec::new(), Remedy::Leave(leave))
+                let by_admission = by_admission.into_iter().map(|change| mask::masked(&key, change));
+                drifted(by_admission.collect(), Vec::new(), Remedy::Leave(leave))
             }
             (None, None) => Verdict::Holds,
         };
@@ -234,7 +234,7 @@ pub fn judge(
     } else {
         Remedy::Repair(Box::new(repair(object, &key, intent, &judgement, Some((live, rules.field_manager)))))
     };
-    let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
+    let changes = judgement.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
     drifted(changes.map(|change| mask::masked(&key, change)).collect(), by, remedy)
 }
 
@@ -279,7 +279,7 @@ fn drifted(changes: Vec<FieldChange>, by: Vec<String>, remedy: Remedy) -> Verdic
 fn absent(desired: &Desired, object: &DesiredObject, key: &ObjectKey, policy: Policy) -> Verdict {
     let remedy = if policy == Policy::Report {
         Remedy::Leave(Leave::Reported)
-    } else if role(key) == Role::Namespace {
+    } else if object_class(key) == ObjectClass::Namespace {
         Remedy::Plan
     } else {
         let intent = applyset::owned(desired, object);
@@ -302,7 +302,7 @@ fn judge_ours(
 ) -> (Judged, Option<Left>) {
     let manager = rules.field_manager;
     let ignored = ignored_paths(rules.ignored, key, intent);
-    let judged = admission::judge(intent, Some(intent), live, manager, &ignored);
+    let judged = admission_changes::judge(intent, Some(intent), live, manager, &ignored);
     let mut left: Option<Left> = None;
     let mut leaves = false;
     for change in &judged.judgement.changes {
@@ -315,14 +315,14 @@ fn judge_ours(
             }
             _ => continue,
         }
-        yielding::remove(intent, &theirs.at);
+        yielded_fields::remove(intent, &theirs.at);
         leaves = true;
     }
     if !leaves {
         return (judged, None);
     }
     keep_seal(intent, live);
-    (admission::judge(intent, Some(intent), live, manager, &ignored), left)
+    (admission_changes::judge(intent, Some(intent), live, manager, &ignored), left)
 }
 
 /// The fields of an object that the option `drift-ignore` names.
@@ -336,12 +336,12 @@ pub(crate) fn is_among(paths: &[FieldPath], path: &FieldPath) -> bool {
     paths.iter().any(|above| path.segments().starts_with(above.segments()))
 }
 
-/// The seal speaks of the whole intent: as long as a field is left to others, it stays as it is.
+/// The digest is of the whole intent: as long as a field is left to others, it stays as it is.
 pub(crate) fn keep_seal(intent: &mut Value, live: &Value) {
     if let Some(annotations) = intent.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
-        && let Some(seal) = live["metadata"]["annotations"].get(seal::SEAL)
+        && let Some(digest) = live["metadata"]["annotations"].get(intent_digest::ANNOTATION)
     {
-        annotations.insert(seal::SEAL.to_owned(), seal.clone());
+        annotations.insert(intent_digest::ANNOTATION.to_owned(), digest.clone());
     }
 }
 
@@ -375,7 +375,7 @@ fn repair(
     let (verb, why) = match live {
         None => (Verb::Create, "was deleted"),
         Some((live, manager)) => {
-            manifest = admission::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
+            manifest = admission_changes::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
             manifest["metadata"]["uid"] = json!(live.uid());
             (Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested }, "changed in the cluster")
         }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::admission;
+use crate::admission_changes;
 use crate::applyset;
 use crate::desired::Desired;
 use crate::object::ObjectKey;
 use crate::observed::Observed;
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 
 /// The state that the cluster is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,9 @@ pub fn identify(states: &[&Desired], observed: &Observed, field_manager: &str) -
     let members: BTreeSet<&ObjectKey> = observed
         .objects
         .iter()
-        .filter(|(key, live)| role(key) != Role::Namespace && live.is_member(installation, field_manager))
+        .filter(|(key, live)| {
+            object_class(key) != ObjectClass::Namespace && live.is_member(installation, field_manager)
+        })
         .map(|(key, _)| key)
         .collect();
     if members.is_empty() {
@@ -40,7 +42,7 @@ pub fn identify(states: &[&Desired], observed: &Observed, field_manager: &str) -
         members.contains(key)
             && observed.objects.get(key).is_some_and(|live| {
                 let judgement =
-                    admission::judge(intent, Some(intent), &live.value, field_manager, &[]).judgement;
+                    admission_changes::judge(intent, Some(intent), &live.value, field_manager, &[]).judgement;
                 judgement.changes.is_empty() && !judgement.never_applied
             })
     };
@@ -67,5 +69,5 @@ pub fn identify(states: &[&Desired], observed: &Observed, field_manager: &str) -
 
 fn intents(state: &Desired) -> BTreeMap<ObjectKey, Value> {
     let objects = state.objects.iter().map(|object| (object.key(), applyset::owned(state, object)));
-    objects.filter(|(key, _)| role(key) != Role::Namespace).collect()
+    objects.filter(|(key, _)| object_class(key) != ObjectClass::Namespace).collect()
 }

@@ -1,4 +1,4 @@
-//! Objects that others use, and objects that are being deleted and are held by that.
+//! Objects that others use, and objects whose deletion is pending.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 
 /// Finalizers of Kubernetes itself, which goes on by itself: what has no others is about to be gone.
 const PASSING: [&str; 4] =
     ["foregroundDeletion", "orphan", "kubernetes", "customresourcecleanup.apiextensions.k8s.io"];
 
-/// An object that is being deleted and that something keeps from being gone.
+/// An object whose deletion is pending: finalizers have not been removed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
+pub struct PendingDeletion {
     /// The object.
     pub object: ObjectKey,
     /// The finalizers that it waits for.
@@ -28,13 +28,13 @@ pub struct Held {
 }
 
 /// `ClusterTrainingRuntime torch is being deleted (finalizers a/b; used by TrainJob x/y)`.
-impl fmt::Display for Held {
+impl fmt::Display for PendingDeletion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is being deleted ({})", self.object, self.by())
     }
 }
 
-impl Held {
+impl PendingDeletion {
     /// What holds it: `finalizers a/b; used by TrainJob x/y`.
     pub fn by(&self) -> String {
         let mut parts = Vec::new();
@@ -94,13 +94,15 @@ fn is_finished(job: &Value) -> bool {
 }
 
 /// What holds an object of the cluster that is being deleted; `None` where it is not, or is about to be gone.
-pub fn held(observed: &Observed, key: &ObjectKey, live: &LiveObject) -> Option<Held> {
+pub fn pending_deletion(observed: &Observed, key: &ObjectKey, live: &LiveObject) -> Option<PendingDeletion> {
     let mut finalizers = live.finalizers();
     finalizers.retain(|name| !PASSING.contains(&name.as_str()));
-    (live.terminating() && role(key) != Role::Namespace && !finalizers.is_empty()).then(|| Held {
-        object: key.clone(),
-        finalizers,
-        users: observed.users.get(key).cloned().unwrap_or_default(),
+    (live.terminating() && object_class(key) != ObjectClass::Namespace && !finalizers.is_empty()).then(|| {
+        PendingDeletion {
+            object: key.clone(),
+            finalizers,
+            users: observed.users.get(key).cloned().unwrap_or_default(),
+        }
     })
 }
 

@@ -2,16 +2,17 @@
 //!
 //! Pure: no client, no clock, no randomness. Time and observations are arguments.
 
-pub mod admission;
+pub mod admission_changes;
 pub mod allowed;
 pub mod applyset;
 pub mod crd_policy;
 pub mod desired;
 pub mod drift;
-pub mod elsewhere;
 pub mod identify;
 pub mod immutable;
 pub mod in_use;
+pub mod installed_elsewhere;
+pub mod intent_digest;
 pub mod lint;
 pub mod mask;
 pub mod observed;
@@ -26,8 +27,7 @@ mod recreate;
 pub mod refused;
 pub mod removal;
 pub mod request;
-pub mod seal;
 mod webhook_port;
-pub mod yielding;
+pub mod yielded_fields;
 
 pub use trainerd_object as object;

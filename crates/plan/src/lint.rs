@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::object::ObjectKey;
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 use crate::plan::{Plan, Step, Until, Verb};
 
 /// How bad a finding is.
@@ -79,7 +79,7 @@ fn apply_without_uid(_: &Plan, step: &Step) -> Option<String> {
 }
 
 fn crd_deleted_before_its_objects(plan: &Plan, step: &Step) -> Option<String> {
-    if role(&step.object) != Role::Crd || !matches!(step.verb, Verb::Delete { .. }) {
+    if object_class(&step.object) != ObjectClass::Crd || !matches!(step.verb, Verb::Delete { .. }) {
         return None;
     }
     let early = plan.steps.iter().enumerate().find(|(index, other)| {
@@ -96,7 +96,7 @@ fn webhook_before_endpoints(plan: &Plan, step: &Step) -> Option<String> {
         return None;
     }
     let workload = plan.steps.iter().enumerate().any(|(index, other)| {
-        role(&other.object) == Role::Workload
+        object_class(&other.object) == ObjectClass::Workload
             && other.component == step.component
             && precedes(plan, index, step)
     });
@@ -104,7 +104,7 @@ fn webhook_before_endpoints(plan: &Plan, step: &Step) -> Option<String> {
 }
 
 fn workload_before_service_account(plan: &Plan, step: &Step) -> Option<String> {
-    if role(&step.object) != Role::Workload || !step.verb.writes() {
+    if object_class(&step.object) != ObjectClass::Workload || !step.verb.writes() {
         return None;
     }
     let account = step.manifest.as_ref()?["spec"]["template"]["spec"]["serviceAccountName"].as_str()?;

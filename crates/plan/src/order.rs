@@ -15,9 +15,9 @@ pub type Edges = Vec<BTreeSet<usize>>;
 #[error("objects wait for one another: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" -> "))]
 pub struct Cycle(pub Vec<ObjectKey>);
 
-/// The part an object plays in the order of things.
+/// What an object is to the order of a plan; the order of deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub enum ObjectClass {
     /// Calls out before a write is admitted.
     Webhook,
     /// An instance of a kind that a CRD of ours defines.
@@ -32,15 +32,17 @@ pub enum Role {
     Namespace,
 }
 
-/// The role of an object by its kind.
-pub fn role(key: &ObjectKey) -> Role {
+/// The class of an object, by its kind.
+pub fn object_class(key: &ObjectKey) -> ObjectClass {
     match (key.group.as_str(), key.kind.as_str()) {
-        ("", "Namespace") => Role::Namespace,
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => Role::Crd,
-        ("apps", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch", "Job" | "CronJob") => Role::Workload,
-        ("admissionregistration.k8s.io", _) => Role::Webhook,
-        (group, _) if is_builtin_group(group) => Role::Support,
-        _ => Role::Custom,
+        ("", "Namespace") => ObjectClass::Namespace,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => ObjectClass::Crd,
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch", "Job" | "CronJob") => {
+            ObjectClass::Workload
+        }
+        ("admissionregistration.k8s.io", _) => ObjectClass::Webhook,
+        (group, _) if is_builtin_group(group) => ObjectClass::Support,
+        _ => ObjectClass::Custom,
     }
 }
 
@@ -75,20 +77,20 @@ pub fn edges(desired: &Desired) -> Result<Edges, Cycle> {
 struct Node<'a> {
     object: &'a DesiredObject,
     key: ObjectKey,
-    role: Role,
+    class: ObjectClass,
 }
 
 impl<'a> Node<'a> {
     fn new(object: &'a DesiredObject) -> Self {
         let key = object.key();
-        Self { object, role: role(&key), key }
+        Self { object, class: object_class(&key), key }
     }
 }
 
 /// The nodes by what others wait for them by: looking every pair over takes seconds with thousands of objects.
 struct Index<'n> {
     by_key: BTreeMap<&'n ObjectKey, usize>,
-    by_part: BTreeMap<(Role, &'n str), Vec<usize>>,
+    by_part: BTreeMap<(ObjectClass, &'n str), Vec<usize>>,
     crds: Vec<usize>,
     /// Webhook configurations with the (group, plural) pairs that they admit.
     webhooks: Vec<(usize, Vec<(String, String)>)>,
@@ -104,10 +106,10 @@ impl<'n> Index<'n> {
         };
         for (i, node) in nodes.iter().enumerate() {
             index.by_key.insert(&node.key, i);
-            index.by_part.entry((node.role, &node.object.component)).or_default().push(i);
-            match node.role {
-                Role::Crd => index.crds.push(i),
-                Role::Webhook => index.webhooks.push((i, admitted(&node.object.manifest))),
+            index.by_part.entry((node.class, &node.object.component)).or_default().push(i);
+            match node.class {
+                ObjectClass::Crd => index.crds.push(i),
+                ObjectClass::Webhook => index.webhooks.push((i, admitted(&node.object.manifest))),
                 _ => {}
             }
         }
@@ -119,27 +121,27 @@ impl<'n> Index<'n> {
         let own = later.object.component.as_str();
         let needs =
             || desired.components.get(own).into_iter().flat_map(|c| c.needs.iter().map(String::as_str));
-        let part = |role, component| self.by_part.get(&(role, component)).into_iter().flatten().copied();
+        let part = |class, component| self.by_part.get(&(class, component)).into_iter().flatten().copied();
         let mut before: BTreeSet<usize> = self.namespace_of(&later.key).into_iter().collect();
-        match later.role {
-            Role::Workload => {
-                before.extend(part(Role::Support, own));
+        match later.class {
+            ObjectClass::Workload => {
+                before.extend(part(ObjectClass::Support, own));
                 before.extend(
-                    [own].into_iter().chain(needs()).flat_map(|component| part(Role::Crd, component)),
+                    [own].into_iter().chain(needs()).flat_map(|component| part(ObjectClass::Crd, component)),
                 );
             }
-            Role::Webhook => before.extend(part(Role::Workload, own)),
-            Role::Custom => {
+            ObjectClass::Webhook => before.extend(part(ObjectClass::Workload, own)),
+            ObjectClass::Custom => {
                 let defining = |crd: &usize| defines(&nodes[*crd].object.manifest, &later.key);
                 before.extend(self.crds.iter().copied().filter(defining));
-                before.extend([own].into_iter().chain(needs()).flat_map(|c| part(Role::Workload, c)));
-                before.extend(needs().flat_map(|component| part(Role::Webhook, component)));
+                before.extend([own].into_iter().chain(needs()).flat_map(|c| part(ObjectClass::Workload, c)));
+                before.extend(needs().flat_map(|component| part(ObjectClass::Webhook, component)));
                 let admitting =
                     self.webhooks.iter().filter(|(_, pairs)| admits(pairs, &later.object.resource));
                 before.extend(admitting.map(|(webhook, _)| *webhook));
             }
-            Role::Support => before.extend(self.role_of(later)),
-            Role::Crd | Role::Namespace => {}
+            ObjectClass::Support => before.extend(self.role_of(later)),
+            ObjectClass::Crd | ObjectClass::Namespace => {}
         }
         before
     }

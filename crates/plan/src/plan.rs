@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::desired::Installation;
-use crate::in_use::Held;
+use crate::in_use::PendingDeletion;
 use crate::object::{ObjectKey, Resource};
 use crate::ownership::{FieldChange, FieldPath};
 
@@ -128,12 +128,12 @@ pub struct Step {
     pub yielded: Vec<FieldPath>,
     /// Fields that are taken from other managers and were never ours, because the option `conflicts` says so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub taken: Vec<Taken>,
+    pub taken: Vec<TakenField>,
 }
 
 /// A field that is taken from another manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct TakenField {
     /// Which field.
     pub path: FieldPath,
     /// Whose it was.
@@ -164,10 +164,11 @@ pub struct Plan {
     pub probes: Vec<Probe>,
     /// The step after which going back is no longer exact; `None`: all of it can be undone.
     pub point_of_no_return: Option<usize>,
-    /// Objects that are wanted but being deleted, and held by that: no step of this plan concerns them, and no step
+    /// Objects that are wanted but whose deletion is pending: no step of this plan concerns them, and no step
     /// that writes waits for them. They are created again once they are gone, by another plan.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub held: Vec<Held>,
+    #[serde(rename = "held")]
+    pub pending_deletions: Vec<PendingDeletion>,
     /// What the plan leaves as it is although it looks like ours to change, in sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use crate::desired::{Desired, DesiredObject};
 use crate::drift;
 use crate::immutable;
-use crate::in_use::{self, Held};
+use crate::in_use::{self, PendingDeletion};
 use crate::lint::{self, Severity};
 use crate::mask;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed, true_conditions};
-use crate::order::{self, Edges, Role, role};
+use crate::order::{self, Edges, ObjectClass, object_class};
 use crate::ownership::{self, FieldChange, FieldPath, Judgement};
-use crate::plan::{Plan, Probe, Purpose, Step, Taken, Until, Verb};
+use crate::plan::{Plan, Probe, Purpose, Step, TakenField, Until, Verb};
 use crate::prune;
 use crate::recreate;
 use crate::refused::Refused;
 use crate::request::{Conflicts, Request};
-use crate::{admission, applyset};
-use crate::{seal, webhook_port, yielding};
+use crate::{admission_changes, applyset};
+use crate::{intent_digest, webhook_port, yielded_fields};
 
 /// Plans the way from what is observed to what is desired.
 ///
@@ -47,9 +47,9 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
 
     let mut refused = Vec::new();
     let mut steps = Vec::with_capacity(edges.len());
-    let mut held = Vec::new();
+    let mut pending_deletions = Vec::new();
     let mut position: Vec<Option<usize>> = vec![None; edges.len()];
-    // Whether an object, or something that it waits for, is held.
+    // Whether the deletion of an object, or of something that it waits for, is pending.
     let mut stuck = vec![false; edges.len()];
     let mut blocked = false;
     for index in topological(&edges) {
@@ -66,7 +66,7 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
         };
         let has_new_pods = edges[index].iter().any(replaces);
         match step(request, object, last.get(&object.key()).copied(), resuming, has_new_pods) {
-            // It cannot be written before what is held has been created again.
+            // It cannot be written before what is being deleted has been created again.
             Ok(Planned::Step(_, step)) if stuck[index] && step.verb.writes() => blocked = true,
             Ok(Planned::Step(first, mut step)) => {
                 step.after = before;
@@ -81,15 +81,15 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
                 position[index] = Some(steps.len());
                 steps.push(*step);
             }
-            Ok(Planned::Held(object)) => {
+            Ok(Planned::PendingDeletion(object)) => {
                 stuck[index] = true;
-                held.push(object);
+                pending_deletions.push(object);
             }
             Err(reasons) => refused.extend(reasons),
         }
     }
     if blocked {
-        refused.extend(held.iter().map(terminating));
+        refused.extend(pending_deletions.iter().map(terminating));
     }
     refused.extend(stored_data(request, &steps));
     let mut pruned = match request.only {
@@ -107,14 +107,14 @@ fn planned(request: &Request<'_>, resuming: bool) -> Result<Plan, Vec<Refused>> 
     steps.extend(prune::deletes(pruned.objects, steps.len(), prune::sinks(&steps)));
     let last = prune::sinks(&steps);
     steps.extend(prune::releases(pruned.released, &last));
-    pruned.notes.extend(admission::notes(request.desired, request.observed, request.field_manager));
+    pruned.notes.extend(admission_changes::notes(request.desired, request.observed, request.field_manager));
     let plan = Plan {
         purpose: request.purpose,
         installation: request.desired.installation.clone(),
         steps,
         probes: probes(request.desired),
         point_of_no_return: None,
-        held,
+        pending_deletions,
         notes: pruned.notes,
     };
     checked(Plan { point_of_no_return: point_of_no_return(&plan), ..plan })
@@ -139,11 +139,11 @@ enum Planned {
     /// This; before it the wait where it is being deleted, or the delete where it has to be made again.
     Step(Option<Box<Step>>, Box<Step>),
     /// Nothing: it is being deleted, and something holds it.
-    Held(Held),
+    PendingDeletion(PendingDeletion),
 }
 
-fn terminating(held: &Held) -> Refused {
-    Refused::Terminating { object: held.object.clone(), finalizers: held.finalizers.clone() }
+fn terminating(pending: &PendingDeletion) -> Refused {
+    Refused::Terminating { object: pending.object.clone(), finalizers: pending.finalizers.clone() }
 }
 
 /// What is said of objects that an installation which is gone has left, and that this one takes over.
@@ -177,7 +177,7 @@ fn step(
     let mut waits = false;
     let decision = match request.observed.objects.get(&key) {
         None => create("does not exist"),
-        Some(live) if role(&key) == Role::Namespace => {
+        Some(live) if object_class(&key) == ObjectClass::Namespace => {
             if live.terminating() {
                 let conditions = true_conditions(&live.value);
                 return Err(vec![Refused::NamespaceTerminating { name: key.name, conditions }]);
@@ -192,15 +192,15 @@ fn step(
             return Err(vec![Refused::Collision { object: key, owner: live.owner() }]);
         }
         Some(live) if live.terminating() && !resuming => {
-            return match in_use::held(request.observed, &key, live) {
-                Some(held) => Ok(Planned::Held(held)),
+            return match in_use::pending_deletion(request.observed, &key, live) {
+                Some(pending) => Ok(Planned::PendingDeletion(pending)),
                 None => Err(vec![Refused::Terminating { object: key, finalizers: live.finalizers() }]),
             };
         }
         Some(live) if live.terminating() && request.observed.users.contains_key(&key) => {
             let finalizers = live.finalizers();
             let users = request.observed.users.get(&key).cloned().unwrap_or_default();
-            return Ok(Planned::Held(Held { object: key, finalizers, users }));
+            return Ok(Planned::PendingDeletion(PendingDeletion { object: key, finalizers, users }));
         }
         Some(live) if live.terminating() => {
             waits = true;
@@ -246,7 +246,7 @@ struct Decision<'a> {
     why: String,
     changes: Vec<FieldChange>,
     yielded: Vec<FieldPath>,
-    taken: Vec<Taken>,
+    taken: Vec<TakenField>,
     /// What has to be deleted before it is made.
     instead_of: Option<&'a LiveObject>,
 }
@@ -278,7 +278,7 @@ fn existing<'a>(
     let turned = webhook_port::turn(&mut manifest, &live.value, request.desired, manager, replaced);
     let mut yielded = object.yielded.clone();
     let mut leave = |manifest: &mut Value, path: &FieldPath| {
-        yielding::remove(manifest, path);
+        yielded_fields::remove(manifest, path);
         yielded.push(path.clone());
     };
     if request.conflicts == Conflicts::Yield {
@@ -287,18 +287,18 @@ fn existing<'a>(
         for path in before.filter(|path| ownership::others_own(&live.value, manager, path)) {
             leave(&mut manifest, path);
         }
-        seal::seal(&mut manifest);
+        intent_digest::annotate(&mut manifest);
     }
     let ignored = drift::ignored_paths(request.ignored, key, &manifest);
     let judge = |manifest: &Value| {
-        admission::judge(manifest, previous.as_ref(), &live.value, manager, &ignored).judgement
+        admission_changes::judge(manifest, previous.as_ref(), &live.value, manager, &ignored).judgement
     };
     let mut judgement = judge(&manifest);
     if request.conflicts == Conflicts::Yield && !judgement.conflicts.is_empty() {
         for conflict in &judgement.conflicts {
             leave(&mut manifest, &conflict.path);
         }
-        seal::seal(&mut manifest);
+        intent_digest::annotate(&mut manifest);
         judgement = judge(&manifest);
     }
     yielded.sort_by_cached_key(ToString::to_string);
@@ -311,7 +311,7 @@ fn existing<'a>(
         .collect();
     if !theirs.is_empty() {
         for path in &theirs {
-            yielding::remove(&mut manifest, path);
+            yielded_fields::remove(&mut manifest, path);
         }
         drift::keep_seal(&mut manifest, &live.value);
         judgement = judge(&manifest);
@@ -322,7 +322,7 @@ fn existing<'a>(
         return Err(refused);
     }
     if let Some(why) = recreated {
-        let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
+        let changes = judgement.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
         return Ok(Decision {
             verb: Verb::Create,
             manifest: applyset::labelled(request.desired, object),
@@ -343,16 +343,16 @@ fn existing<'a>(
         }
         _ => why(&judgement, previous.as_ref(), &manifest),
     };
-    manifest = admission::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
+    manifest = admission_changes::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
     manifest["metadata"]["uid"] = json!(live.uid());
     // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
     // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.
     let verb = Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested };
-    let changes = judgement.changes.into_iter().filter(|change| !seal::is_seal(&change.path));
+    let changes = judgement.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
     let changes = changes.map(|change| mask::masked(key, change)).collect();
     // Refused ones were returned above, and yielded ones are no longer in the manifest.
     let taken = judgement.conflicts.into_iter();
-    let taken = taken.map(|conflict| Taken { path: conflict.path, from: conflict.manager }).collect();
+    let taken = taken.map(|conflict| TakenField { path: conflict.path, from: conflict.manager }).collect();
     Ok(Decision { verb, manifest, why, changes, yielded, taken, instead_of: None })
 }
 
@@ -393,7 +393,7 @@ fn why(judgement: &Judgement, previous: Option<&Value>, manifest: &Value) -> Str
 }
 
 fn until(key: &ObjectKey, manifest: &Value) -> Until {
-    if role(key) != Role::Webhook {
+    if object_class(key) != ObjectClass::Webhook {
         return Until::Ready;
     }
     let webhooks = manifest["webhooks"].as_array().into_iter().flatten();
@@ -410,8 +410,9 @@ fn until(key: &ObjectKey, manifest: &Value) -> Until {
 fn stored_data(request: &Request<'_>, steps: &[Step]) -> Vec<Refused> {
     let mut refused = Vec::new();
     let crds = |verb: fn(&Verb) -> bool| {
-        let changed =
-            steps.iter().filter(move |s| role(&s.object) == Role::Crd && verb(&s.verb) && touches_spec(s));
+        let changed = steps
+            .iter()
+            .filter(move |s| object_class(&s.object) == ObjectClass::Crd && verb(&s.verb) && touches_spec(s));
         changed.map(|step| step.object.name.clone()).collect::<Vec<_>>()
     };
     let changed = crds(|verb| matches!(verb, Verb::Apply { .. }));
@@ -453,7 +454,7 @@ pub fn has_field(value: &Value, name: &str) -> bool {
 
 /// What the dry-run creates send: the probes of the components, and the custom objects of the plan itself.
 fn probes(desired: &Desired) -> Vec<Probe> {
-    let custom = desired.objects.iter().filter(|object| role(&object.key()) == Role::Custom);
+    let custom = desired.objects.iter().filter(|object| object_class(&object.key()) == ObjectClass::Custom);
     let custom =
         custom.map(|object| Probe { resource: object.resource.clone(), manifest: object.manifest.clone() });
     desired.components.values().flat_map(|component| component.probes.iter().cloned()).chain(custom).collect()
@@ -462,7 +463,9 @@ fn probes(desired: &Desired) -> Vec<Probe> {
 /// The first step that changes a CRD under which objects may be stored.
 fn point_of_no_return(plan: &Plan) -> Option<usize> {
     plan.steps.iter().position(|step| {
-        role(&step.object) == Role::Crd && matches!(step.verb, Verb::Apply { .. }) && touches_spec(step)
+        object_class(&step.object) == ObjectClass::Crd
+            && matches!(step.verb, Verb::Apply { .. })
+            && touches_spec(step)
     })
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::applyset;
-use crate::crd_policy::{self, Fate};
+use crate::crd_policy::{self, CrdOutcome};
 use crate::desired::{Desired, DesiredObject};
 use crate::in_use;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
-use crate::order::{Role, defines, role};
+use crate::order::{ObjectClass, defines, object_class};
 use crate::plan::{Purpose, Step, Until, Verb};
 use crate::refused::Refused;
 use crate::request::Request;
@@ -43,22 +43,22 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
             pruned.notes.push(left_alone(key));
             continue;
         }
-        if let Some(held) = in_use::held(observed, key, live) {
+        if let Some(pending) = in_use::pending_deletion(observed, key, live) {
             // Nothing is left to do about it.
-            pruned.notes.push(format!("{held}: it goes once it is let go of"));
+            pruned.notes.push(format!("{pending}; it is gone once nothing blocks its deletion"));
             continue;
         }
-        if role(key) == Role::Crd {
-            match crd_policy::fate(desired, live, request.field_manager) {
-                Fate::Deleted => {
+        if object_class(key) == ObjectClass::Crd {
+            match crd_policy::outcome(desired, live, request.field_manager) {
+                CrdOutcome::Deleted => {
                     pruned.objects.push((key, live, format!("{UNWANTED}, and crd-policy is delete")));
                 }
-                Fate::Released(why) => {
+                CrdOutcome::Released(why) => {
                     pruned.notes.push(format!("{key} stays and is released: {why}"));
                     pruned.released.push((key, live, why));
                 }
-                Fate::Stays => pruned.notes.push(format!(
-                    "{key} stays, with what is stored under it: {UNWANTED}, and crd-policy is keep"
+                CrdOutcome::Stays => pruned.notes.push(format!(
+                    "{key} stays, with the objects stored under it: {UNWANTED}, and crd-policy is keep"
                 )),
             }
             continue;
@@ -84,7 +84,7 @@ pub(crate) fn prune<'a>(request: &Request<'a>, settling: bool) -> Result<Pruned<
         known.contains(key) && !wanted.contains(key) && live.is_unlabelled(request.field_manager)
     });
     pruned.notes.extend(
-        let_go.map(|(key, _)| format!("{key} stays: somebody has taken this installation's label from it")),
+        let_go.map(|(key, _)| format!("{key} stays: somebody removed this installation's label from it")),
     );
     refused.extend(keep_stored(&mut pruned, observed, settling, &known));
     if refused.is_empty() { Ok(pruned) } else { Err(refused) }
@@ -101,7 +101,7 @@ fn keep_stored(
     let going: BTreeSet<&ObjectKey> = pruned.objects.iter().map(|(key, ..)| *key).collect();
     let mut kept = BTreeSet::new();
     let mut stored = Vec::new();
-    for (crd, live, _) in pruned.objects.iter().filter(|(key, ..)| role(key) == Role::Crd) {
+    for (crd, live, _) in pruned.objects.iter().filter(|(key, ..)| object_class(key) == ObjectClass::Crd) {
         let below =
             observed.custom_objects.keys().filter(|key| defines(&live.value, key) && !going.contains(key));
         let below: Vec<_> = below.cloned().collect();
@@ -110,7 +110,9 @@ fn keep_stored(
         }
         kept.insert((*crd).clone());
         if settling || !known.contains(*crd) {
-            pruned.notes.push(format!("{crd} stays: objects are stored under it, {} among them", below[0]));
+            pruned
+                .notes
+                .push(format!("{crd} stays: objects of its kind are stored, among them {}", below[0]));
         } else {
             stored.extend(below);
         }
@@ -132,8 +134,10 @@ pub fn pruned_crds<'a>(
     field_manager: &str,
 ) -> Vec<&'a LiveObject> {
     unwanted(desired, observed)
-        .filter(|(key, live)| role(key) == Role::Crd && live.is_member(&desired.installation, field_manager))
-        .filter(|(_, live)| crd_policy::fate(desired, live, field_manager) == Fate::Deleted)
+        .filter(|(key, live)| {
+            object_class(key) == ObjectClass::Crd && live.is_member(&desired.installation, field_manager)
+        })
+        .filter(|(_, live)| crd_policy::outcome(desired, live, field_manager) == CrdOutcome::Deleted)
         .map(|(_, live)| live)
         .collect()
 }
@@ -155,7 +159,7 @@ fn unwanted<'a>(
     observed.objects.iter().filter(move |(key, live)| {
         !wanted.contains(key)
             && applyset::label(&live.value, applyset::PART_OF) == Some(&id)
-            && role(key) != Role::Namespace
+            && object_class(key) != ObjectClass::Namespace
     })
 }
 
@@ -167,11 +171,11 @@ pub(crate) fn deletes(
     first: usize,
     after: Vec<usize>,
 ) -> Vec<Step> {
-    objects.sort_by_key(|(key, ..)| (role(key), *key));
+    objects.sort_by_key(|(key, ..)| (object_class(key), *key));
     let mut steps: Vec<Step> = Vec::with_capacity(objects.len());
     let (mut previous, mut rank) = (after, Vec::new());
     for (key, live, why) in objects {
-        if steps.last().is_some_and(|last| role(&last.object) != role(key)) {
+        if steps.last().is_some_and(|last| object_class(&last.object) != object_class(key)) {
             previous = std::mem::take(&mut rank);
         }
         rank.push(first + steps.len());

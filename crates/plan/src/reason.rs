@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::object::ObjectKey;
-use crate::readiness::Workload;
+use crate::readiness::WorkloadStatus;
 
 /// What a step, or the whole plan, is waiting for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum WaitingOn {
         message: String,
         /// The same of a workload, as values.
         #[serde(skip)]
-        workload: Option<Workload>,
+        workload: Option<WorkloadStatus>,
     },
     /// A Service behind a webhook has no ready endpoint.
     #[error("an endpoint of Service {service}")]

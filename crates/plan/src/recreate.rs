@@ -4,7 +4,7 @@
 
 use crate::object::ObjectKey;
 use crate::observed::LiveObject;
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 use crate::plan::{Step, Until, Verb};
 use crate::refused::Refused;
 use crate::request::Request;
@@ -12,7 +12,8 @@ use crate::request::Request;
 /// Whether an object can be made again without a loss: it carries the installation's label, nothing is stored under it or
 /// in it, and nothing holds it.
 fn may_be(request: &Request<'_>, key: &ObjectKey, live: &LiveObject) -> bool {
-    let keeps_data = matches!(role(key), Role::Namespace | Role::Crd) || key.kind == "PersistentVolumeClaim";
+    let keeps_data = matches!(object_class(key), ObjectClass::Namespace | ObjectClass::Crd)
+        || key.kind == "PersistentVolumeClaim";
     !keeps_data && live.belongs_to(&request.desired.installation) && live.finalizers().is_empty()
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn taken_out(
 /// What whoever confirms the plan has to know.
 pub(crate) fn notes(steps: &[Step]) -> Vec<String> {
     let again = steps.iter().filter(|step| {
-        role(&step.object) == Role::Workload
+        object_class(&step.object) == ObjectClass::Workload
             && step.until == Until::Gone
             && matches!(step.verb, Verb::Delete { .. })
     });

@@ -52,7 +52,7 @@ pub enum Refused {
         ours: String,
     },
     /// Going back changes CRDs, which may drop what is stored under them.
-    #[error("going back changes CRDs, which may drop stored data: {}", crds.join(", "))]
+    #[error("the rollback changes CRDs, which may drop stored data: {}", crds.join(", "))]
     LossyRollback {
         /// The CRDs that would change.
         crds: Vec<String>,
@@ -113,10 +113,10 @@ impl Refused {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Collision { .. } => {
-                "remove it with the tool that made it, or install under another name or namespace"
+                "delete it with the tool that created it, or install under another name or namespace"
             }
             Self::InstalledElsewhere { .. } => {
-                "name that one with --namespace and --name; or remove it there first, with `trainerd remove`"
+                "select it with --namespace and --name, or remove it first with `trainerd remove`"
             }
             Self::ImmutableField { .. } => {
                 "change the option back; or add --allow recreate to have the object deleted and made again, \
@@ -136,7 +136,7 @@ impl Refused {
                 "let the controller that set the finalizers finish, then run the command again"
             }
             Self::InUse { .. } => {
-                "keep it in the options until its users are gone, or add --allow in-use to have it deleted all the same"
+                "keep it in the options until its users are gone, or add --allow in-use to delete it anyway"
             }
             Self::CustomObjectsExist { .. } => {
                 "delete them first, or keep the component that defines their kind; \

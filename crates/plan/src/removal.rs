@@ -3,7 +3,7 @@
 use crate::desired::Installation;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
-use crate::order::{Role, defines, role};
+use crate::order::{ObjectClass, defines, object_class};
 use crate::ownership;
 use crate::plan::{Plan, Purpose};
 use crate::planner::checked;
@@ -36,20 +36,20 @@ pub fn plan(
     extent: Extent,
     field_manager: &str,
 ) -> Result<Plan, Vec<Refused>> {
-    let goes = |key: &ObjectKey| match role(key) {
-        Role::Namespace => false,
-        Role::Crd | Role::Custom => extent != Extent::KeepStored,
+    let goes = |key: &ObjectKey| match object_class(key) {
+        ObjectClass::Namespace => false,
+        ObjectClass::Crd | ObjectClass::Custom => extent != Extent::KeepStored,
         _ => true,
     };
     let labelled = observed.objects.iter().filter(|(key, live)| goes(key) && live.belongs_to(installation));
     let (ours, copies): (Vec<_>, Vec<_>) =
         labelled.partition(|(_, live)| live.is_member(installation, field_manager));
     // Who else applied a CRD relies on it.
-    let (shared, ours): (Vec<_>, Vec<_>) = ours
-        .into_iter()
-        .partition(|(key, live)| role(key) == Role::Crd && ownership::is_shared(&live.value, field_manager));
+    let (shared, ours): (Vec<_>, Vec<_>) = ours.into_iter().partition(|(key, live)| {
+        object_class(key) == ObjectClass::Crd && ownership::is_shared(&live.value, field_manager)
+    });
     let crds: Vec<&LiveObject> =
-        ours.iter().filter(|(key, _)| role(key) == Role::Crd).map(|(_, live)| *live).collect();
+        ours.iter().filter(|(key, _)| object_class(key) == ObjectClass::Crd).map(|(_, live)| *live).collect();
     let stored: Vec<(&ObjectKey, &LiveObject)> = observed
         .custom_objects
         .iter()
@@ -79,7 +79,7 @@ pub fn plan(
         steps,
         probes: Vec::new(),
         point_of_no_return: Some(0),
-        held: Vec::new(),
+        pending_deletions: Vec::new(),
         notes,
     })
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::desired::{Desired, DesiredObject};
 use crate::object::ObjectKey;
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 use crate::ownership::{self, FieldChange, FieldPath, Segment};
 use crate::plan::Verb;
 
@@ -76,7 +76,7 @@ pub(crate) fn turn(
 /// Whether a write replaces pods: those that were there end.
 pub(crate) fn replaces_pods(object: &ObjectKey, verb: &Verb, changes: &[FieldChange]) -> bool {
     let of_pods = |path: String| path.starts_with(".spec");
-    role(object) == Role::Workload
+    object_class(object) == ObjectClass::Workload
         && match verb {
             Verb::Create => true,
             Verb::Apply { .. } => changes.iter().any(|change| of_pods(change.path.to_string())),
@@ -87,7 +87,7 @@ pub(crate) fn replaces_pods(object: &ObjectKey, verb: &Verb, changes: &[FieldCha
 /// Whether a plan that was interrupted may have replaced the pods of an object, and ended before it came to their webhooks:
 /// where nothing says whether it did, a port that is turned once more costs a write.
 pub(crate) fn replaced_pods(last: Option<&DesiredObject>, object: &DesiredObject) -> bool {
-    role(&object.key()) == Role::Workload
+    object_class(&object.key()) == ObjectClass::Workload
         && last.is_some_and(|last| last.manifest["spec"] != object.manifest["spec"])
 }
 

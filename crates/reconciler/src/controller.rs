@@ -119,9 +119,9 @@ pub(crate) fn record(recorder: &EventRecorder, job: &Value, event: Event) {
 
 /// The queues of all controllers, for the metrics that are computed.
 #[derive(Clone, Default)]
-pub(crate) struct Queues(Arc<std::sync::Mutex<Vec<UnderWork>>>);
+pub(crate) struct Queues(Arc<std::sync::Mutex<Vec<LongestRunning>>>);
 
-type UnderWork = (&'static str, Arc<dyn Fn() -> (Duration, Duration) + Send + Sync>);
+type LongestRunning = (&'static str, Arc<dyn Fn() -> (Duration, Duration) + Send + Sync>);
 
 impl Queues {
     /// Adds the queue of a controller.
@@ -150,7 +150,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("no luck")]
-    struct NoLuck;
+    struct AlwaysFails;
 
     #[tokio::test(start_paused = true)]
     async fn failures_and_panics_come_again_and_the_end_waits_for_work() {
@@ -164,7 +164,7 @@ mod tests {
                 let (tries, queue) = (Arc::clone(&tries), queue.clone());
                 async move {
                     match tries.fetch_add(1, Ordering::SeqCst) {
-                        0 => Err(NoLuck),
+                        0 => Err(AlwaysFails),
                         1 => panic!("on purpose"),
                         2 => Ok(Outcome::After(Duration::from_mins(1))),
                         _ => {

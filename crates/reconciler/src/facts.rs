@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use trainerd_cluster::{Cluster, RequestError, builtin};
-use trainerd_pipeline::{Facts, Lookup, Mode, Profile};
+use trainerd_pipeline::{BuildProfile, Compatibility, Facts, Lookup};
 
 use crate::cache::Name;
 use crate::keys::RandomKeys;
@@ -91,16 +91,16 @@ impl Context {
         }
     }
 
-    pub(crate) fn mode(&self) -> Mode {
-        self.build.mode
+    pub(crate) fn compatibility(&self) -> Compatibility {
+        self.build.compatibility
     }
 }
 
 impl Seen {
     /// As the pipeline takes it.
-    pub(crate) fn facts<'a>(&'a self, context: &'a Context, profile: Profile) -> Facts<'a> {
+    pub(crate) fn facts<'a>(&'a self, context: &'a Context, profile: BuildProfile) -> Facts<'a> {
         Facts {
-            mode: context.build.mode,
+            compatibility: context.build.compatibility,
             profile,
             operator_namespace: &context.namespace,
             service_name: &context.build.service,

@@ -94,7 +94,7 @@ Usage of manager:
   -kubeconfig string
     \tPath to a kubeconfig. Without it: KUBECONFIG, then the service account of the pod, then ~/.kube/config.
   -zap-devel
-    \tDevelopment mode: console output, debug level.
+    \tDevelopment compatibility: console output, debug level.
   -zap-encoder value
     \tLog encoding: json or console.
   -zap-log-level value
@@ -176,7 +176,7 @@ impl Known {
     }
 }
 
-/// What was given: the development mode only chooses what nothing else does, wherever it stands.
+/// What was given: the development compatibility only chooses what nothing else does, wherever it stands.
 #[derive(Default)]
 struct Read {
     config: Option<PathBuf>,

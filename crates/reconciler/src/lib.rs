@@ -8,7 +8,6 @@
 //! file, ports, names, certificates and lease.
 
 mod address;
-mod admission;
 mod cache;
 mod certificates;
 mod controller;
@@ -37,6 +36,7 @@ mod status_server;
 mod stores;
 mod trainjob;
 mod webhook;
+mod webhook_handlers;
 
 pub use address::AddressError;
 pub use election::ElectionError;

@@ -13,13 +13,12 @@ use trainerd_cluster::event_recorder::{EventLimits, event_recorder};
 use trainerd_cluster::lease::{Fence, LeaseGuard};
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions};
 use trainerd_object::Resource;
-use trainerd_pipeline::Mode;
+use trainerd_pipeline::Compatibility;
 use trainerd_serve::Certificates;
 use trainerd_serve::certificates::CertificateError;
 use trainerd_serve::metrics::MetricsError;
 
 use crate::address::{self, AddressError};
-use crate::admission::Admission;
 use crate::cache::{Change, Store};
 use crate::certificates::{Mount, NotMounted, Rotation, RotationError};
 use crate::controller::{self, Queues};
@@ -37,6 +36,7 @@ use crate::snapshots::Snapshots;
 use crate::status_server::StatusServer;
 use crate::stores::Stores;
 use crate::trainjob::TrainJobs;
+use crate::webhook_handlers::WebhookHandlers;
 use crate::{dial, kinds, metrics_auth, runtimes, webhook};
 
 /// How long the API server may leave a connection to the webhooks unused. It drops them after 90 s itself: whoever closes
@@ -109,7 +109,7 @@ struct Manager {
     metrics: Arc<ManagerMetrics>,
     stores: Stores,
     context: Context,
-    /// In extended mode.
+    /// In extended compatibility.
     train_job_metrics: Option<TrainJobMetrics>,
     queues: Queues,
     progress: Arc<Progress>,
@@ -129,12 +129,12 @@ pub async fn run(
     let (tell, told) = watch::channel(false);
     let cluster = unbounded.with_rate(settings.client.a_second, settings.client.burst);
     let stores = Stores::new();
-    let train_job_metrics = match settings.build.mode {
-        Mode::Extended => {
+    let train_job_metrics = match settings.build.compatibility {
+        Compatibility::Extended => {
             let registered = TrainJobMetrics::register(&metrics.registry, stores.train_jobs.clone());
             Some(registered.map_err(metrics_failed)?)
         }
-        Mode::Upstream => None,
+        Compatibility::Upstream => None,
     };
     let context = Context {
         cluster: cluster.clone(),
@@ -283,7 +283,7 @@ impl Manager {
     /// Keeps the caches, until the end.
     async fn keep(self, controllers: Controllers) -> Result<(), ManagerError> {
         let mut tasks = JoinSet::new();
-        let extended = self.settings.build.mode == Mode::Extended;
+        let extended = self.settings.build.compatibility == Compatibility::Extended;
         let tell = move |source, change: &Change| controllers.tell(source, change);
         self.stores.keep(&self.cluster, extended, &mut tasks, tell);
         stopped(self.stop).await;
@@ -349,7 +349,7 @@ fn port_failed(error: PortError) -> ManagerError {
 /// The ports and the controllers.
 impl Manager {
     fn controllers(&self) -> Controllers {
-        let extended = self.settings.build.mode == Mode::Extended;
+        let extended = self.settings.build.compatibility == Compatibility::Extended;
         Controllers::new(&self.metrics, &self.queues, &self.stores, extended)
     }
 
@@ -359,7 +359,7 @@ impl Manager {
         let port = Port {
             name: "webhook",
             address,
-            router: webhook::router(Admission::new(self.context.clone()).hooks(), &self.metrics),
+            router: webhook::router(WebhookHandlers::new(self.context.clone()).hooks(), &self.metrics),
             limits: trainerd_serve::Limits {
                 header_time: UNUSED,
                 linger: LINGER,

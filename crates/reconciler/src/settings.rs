@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trainerd_pipeline::Mode;
+use trainerd_pipeline::Compatibility;
 use trainerd_serve::TlsSettings;
 
 use crate::election::Election;
@@ -94,7 +94,7 @@ pub(crate) struct Settings {
 /// What the objects of a TrainJob depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct BuildSettings {
-    pub(crate) mode: Mode,
+    pub(crate) compatibility: Compatibility,
     /// Name of the Service of webhooks and status server.
     pub(crate) service: String,
     /// Name of the Secret with the certificate.

@@ -16,7 +16,7 @@ use trainerd_cluster::event_recorder::EventRecorder;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{CreateParams, DeleteParams, FieldValidation, Propagation, RequestError};
 use trainerd_pipeline::status::{self, Action, JobSetLookup, Pass};
-use trainerd_pipeline::{Mode, optimization, runtime_kind};
+use trainerd_pipeline::{Compatibility, optimization, runtime_kind};
 
 use crate::cache::{Name, Store, trim};
 use crate::controller::{Outcome, record};
@@ -58,16 +58,16 @@ pub(crate) enum TrainJobError {
 pub(crate) struct TrainJobs {
     pub(crate) context: Context,
     pub(crate) recorder: EventRecorder,
-    /// In extended mode.
+    /// In extended compatibility.
     pub(crate) metrics: Option<TrainJobMetrics>,
     /// Tells whether this manager leads; `None` where there is no election.
     pub(crate) fence: Option<Fence>,
-    pub(crate) told: Arc<Told>,
+    pub(crate) told: Arc<LoggedOnce>,
 }
 
-/// Permissions that are missing, each said once: what needs them is left out.
+/// Missing permissions, each logged once: what needs them is left out.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct LoggedOnce {
     pod_groups: AtomicBool,
     train_jobs: AtomicBool,
 }
@@ -90,7 +90,7 @@ impl TrainJobs {
         }
         let mut seen = self.context.see(&name, &[]).await;
         let (made, failure) = match runtime_kind(&job) {
-            Ok(kind) if status::builds_objects(&job, self.context.mode()) => {
+            Ok(kind) if status::builds_objects(&job, self.context.compatibility()) => {
                 let made = match self.see_whole(&name, &job, &mut seen).await {
                     Ok(()) => self.make(kind, &job, &seen).await,
                     Err(error) => Err(error.into()),
@@ -139,7 +139,7 @@ impl TrainJobs {
             failure,
             search_failed: search_failed.as_deref(),
             now,
-            mode: self.context.mode(),
+            compatibility: self.context.compatibility(),
         });
         let written = if outcome.is_changed { self.write(name, job, &outcome.status).await } else { Ok(()) };
         for event in outcome.events.into_iter().filter(|it| written.is_ok() || it.reason == CREATION_FAILED) {
@@ -311,7 +311,10 @@ impl TrainJobs {
         let was_suspended = job["status"]["conditions"]
             .as_array()
             .is_some_and(|all| all.iter().any(|it| it["type"] == "Suspended" && it["status"] == "False"));
-        self.context.mode() == Mode::Extended && made.job_set.is_some() && !is_suspended && !was_suspended
+        self.context.compatibility() == Compatibility::Extended
+            && made.job_set.is_some()
+            && !is_suspended
+            && !was_suspended
     }
 }
 

@@ -9,7 +9,7 @@
 //! use trainerd_serve::metrics::{Counter, Definition};
 //!
 //! const PASSES: Definition<Counter, 1> =
-//!     Definition::counter("trainerd_passes", "Passes of the loop by how they ended", ["result"]);
+//!     Definition::counter("trainerd_passes", "Reconciliation passes by result", ["result"]);
 //!
 //! let metrics = Metrics::new();
 //! let passes = metrics.register(&PASSES)?;

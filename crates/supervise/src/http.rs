@@ -20,7 +20,7 @@ pub(crate) async fn ask(check: &Check) -> Result<(), String> {
         Ok(Ok((status, said))) if said.is_empty() => Err(format!("answered {}", status.as_u16())),
         Ok(Ok((status, said))) => Err(format!("answered {}: {said}", status.as_u16())),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(format!("no answer within {} s", check.timeout.as_secs_f32())),
+        Err(_) => Err(format!("no response within {} s", check.timeout.as_secs_f32())),
     }
 }
 

@@ -27,14 +27,14 @@ pub enum State {
         /// When SIGKILL follows.
         until: Moment,
         /// What is done once it has ended.
-        then: Then,
+        then: AfterStop,
     },
     /// SIGKILL was sent.
     Killing {
         /// When the stop has failed; `None` once it has.
         until: Option<Moment>,
         /// What is done once it has ended.
-        then: Then,
+        then: AfterStop,
     },
     /// Stopped because that was asked for.
     Stopped,
@@ -49,7 +49,7 @@ pub enum State {
 
 /// What is done once a process that is being stopped has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum AfterStop {
     /// Nothing.
     Stop,
     /// It is started again at once.
@@ -173,12 +173,12 @@ impl Machine {
                 self.restarts = 0;
                 self.spawn(now)
             }
-            State::Terminating { until, then: Then::Stop } => {
-                self.state = State::Terminating { until, then: Then::Start };
+            State::Terminating { until, then: AfterStop::Stop } => {
+                self.state = State::Terminating { until, then: AfterStop::Start };
                 Vec::new()
             }
-            State::Killing { until, then: Then::Stop } => {
-                self.state = State::Killing { until, then: Then::Start };
+            State::Killing { until, then: AfterStop::Stop } => {
+                self.state = State::Killing { until, then: AfterStop::Start };
                 Vec::new()
             }
             // It runs, or will.
@@ -192,13 +192,13 @@ impl Machine {
                 self.state = State::Stopped;
                 vec![Action::Stopped]
             }
-            State::Starting { .. } | State::Running { .. } => self.terminate(now, Then::Stop),
+            State::Starting { .. } | State::Running { .. } => self.terminate(now, AfterStop::Stop),
             State::Terminating { until, .. } => {
-                self.state = State::Terminating { until, then: Then::Stop };
+                self.state = State::Terminating { until, then: AfterStop::Stop };
                 Vec::new()
             }
             State::Killing { until, .. } => {
-                self.state = State::Killing { until, then: Then::Stop };
+                self.state = State::Killing { until, then: AfterStop::Stop };
                 Vec::new()
             }
             State::Stopped => Vec::new(),
@@ -209,19 +209,19 @@ impl Machine {
         match self.state {
             State::Starting { .. } | State::Running { .. } => {
                 self.restarts = 0;
-                self.terminate(now, Then::Start)
+                self.terminate(now, AfterStop::Start)
             }
             // What kept it from running may be what has changed.
             State::Backoff { .. } => {
                 self.restarts = 0;
                 self.spawn(now)
             }
-            State::Terminating { until, then: Then::Backoff } => {
-                self.state = State::Terminating { until, then: Then::Start };
+            State::Terminating { until, then: AfterStop::Backoff } => {
+                self.state = State::Terminating { until, then: AfterStop::Start };
                 Vec::new()
             }
-            State::Killing { until, then: Then::Backoff } => {
-                self.state = State::Killing { until, then: Then::Start };
+            State::Killing { until, then: AfterStop::Backoff } => {
+                self.state = State::Killing { until, then: AfterStop::Start };
                 Vec::new()
             }
             // Not running, or the next start is the one with the change.
@@ -231,7 +231,7 @@ impl Machine {
 
     fn check_failed(&mut self, now: Moment) -> Vec<Action> {
         match self.state {
-            State::Starting { .. } | State::Running { .. } => self.terminate(now, Then::Backoff),
+            State::Starting { .. } | State::Running { .. } => self.terminate(now, AfterStop::Backoff),
             // One in backoff is left alone, and one that is being stopped ends anyway.
             _ => Vec::new(),
         }
@@ -247,9 +247,9 @@ impl Machine {
         let mut actions = vec![said];
         let on_exit = if success { self.policy.on_success } else { self.policy.on_failure };
         match (then, on_exit) {
-            (Some(Then::Stop), _) => self.state = State::Stopped,
-            (Some(Then::Start), _) => actions.extend(self.spawn(now)),
-            (Some(Then::Backoff), _) | (None, OnExit::Restart) => {
+            (Some(AfterStop::Stop), _) => self.state = State::Stopped,
+            (Some(AfterStop::Start), _) => actions.extend(self.spawn(now)),
+            (Some(AfterStop::Backoff), _) | (None, OnExit::Restart) => {
                 self.restarts = self.restarts.saturating_add(1);
                 self.state = State::Backoff { until: now + self.policy.wait(self.restarts, random) };
             }
@@ -291,7 +291,7 @@ impl Machine {
         vec![Action::Spawn]
     }
 
-    fn terminate(&mut self, now: Moment, then: Then) -> Vec<Action> {
+    fn terminate(&mut self, now: Moment, then: AfterStop) -> Vec<Action> {
         self.state = State::Terminating { until: now + self.policy.kill_delay, then };
         vec![Action::Terminate]
     }
@@ -372,7 +372,7 @@ mod tests {
         let ended: &[(u64, Event, &[Action])] = &[(7010, FAILS, &[Action::Stopped])];
         assert_eq!(with(&[killed, ended].concat()), State::Stopped);
         let refuses: &[(u64, Event, &[Action])] = &[(12_000, Due, &[StopFailed]), (99_000, Due, &[])];
-        let state = State::Killing { until: None, then: Then::Stop };
+        let state = State::Killing { until: None, then: AfterStop::Stop };
         assert_eq!(with(&[killed, refuses].concat()), state);
         // It may end after all.
         assert_eq!(with(&[killed, refuses, &[(99_999, FAILS, &[Action::Stopped])]].concat()), State::Stopped);

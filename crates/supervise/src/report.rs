@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::check::Health;
 use crate::machine::State;
 
-/// The state of a service, in Pebble's words.
+/// The state of a service, with Pebble's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Word {
+pub enum ServiceState {
     /// Never started.
     Initial,
     /// Started a moment ago.
@@ -28,7 +28,7 @@ pub enum Word {
     Exited,
 }
 
-impl Word {
+impl ServiceState {
     /// As JSON and metrics have it.
     pub fn text(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Word {
     }
 }
 
-impl From<State> for Word {
+impl From<State> for ServiceState {
     fn from(state: State) -> Self {
         match state {
             State::Initial => Self::Initial,
@@ -139,7 +139,7 @@ pub struct Report {
     /// Whether it shall run.
     pub wanted: bool,
     /// Where it is.
-    pub state: Word,
+    pub state: ServiceState,
     /// Since when.
     pub since: Timestamp,
     /// Whether it runs and every check is up.
@@ -171,7 +171,7 @@ impl Report {
         Self {
             name,
             wanted: false,
-            state: Word::Initial,
+            state: ServiceState::Initial,
             since: now,
             ready: false,
             ready_since: now,

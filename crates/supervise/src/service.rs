@@ -20,7 +20,7 @@ use crate::http;
 use crate::machine::{Action, Event, Machine, State};
 use crate::policy::Policy;
 use crate::process::{Launch, LaunchError, Process, ending};
-use crate::report::{Cause, CheckReport, Failure, Report, Word};
+use crate::report::{Cause, CheckReport, Failure, Report, ServiceState};
 use crate::ring::Ring;
 
 /// Lines of the log that a failure is told with.
@@ -329,11 +329,11 @@ impl Task {
     /// Tells how it is.
     fn publish(&mut self) {
         let told = std::mem::replace(&mut self.told, self.machine.state());
-        let state = Word::from(self.told);
+        let state = ServiceState::from(self.told);
         // A start that fails at once goes from one backoff to the next.
         let is_same = match (told, self.told) {
             (State::Backoff { until: told }, State::Backoff { until }) => told == until,
-            (told, now) => Word::from(told) == Word::from(now),
+            (told, now) => ServiceState::from(told) == ServiceState::from(now),
         };
         let next_try = match self.told {
             State::Backoff { until } => {
@@ -344,9 +344,9 @@ impl Task {
         let is_up =
             !self.checks.is_empty() && self.checks.iter().all(|(_, count)| count.health() == Health::Up);
         let ready = match state {
-            Word::Running => self.checks.is_empty() || is_up,
+            ServiceState::Running => self.checks.is_empty() || is_up,
             // Who answers need not live for a second first.
-            Word::Starting => is_up,
+            ServiceState::Starting => is_up,
             _ => false,
         };
         let wanted = self.wanted.borrow().run;

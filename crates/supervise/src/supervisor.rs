@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::graph::{After, GraphError, order};
 use crate::guard::Guard;
-use crate::report::{Report, Word};
+use crate::report::{Report, ServiceState};
 use crate::service::{Dependency, Service, Task, Wanted, any_changed};
 
 /// How a service was stopped.
@@ -120,7 +120,11 @@ impl Supervisor {
 impl Handle {
     async fn end(mut self) -> Stopped {
         let is_over = |report: &Report| {
-            !report.wanted && matches!(report.state, Word::Initial | Word::Stopped | Word::Exited)
+            !report.wanted
+                && matches!(
+                    report.state,
+                    ServiceState::Initial | ServiceState::Stopped | ServiceState::Exited
+                )
         };
         let ended = tokio::time::timeout(self.bound + SLACK, self.report.wait_for(is_over)).await;
         Stopped { name: self.name, is_gone: matches!(ended, Ok(Ok(_))) }

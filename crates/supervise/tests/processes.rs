@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
-use trainerd_supervise::{After, Cause, Check, Guard, Launch, Policy, Report, Service, Supervisor, Word};
+use trainerd_supervise::{
+    After, Cause, Check, Guard, Launch, Policy, Report, Service, ServiceState, Supervisor,
+};
 
 /// For whatever takes a moment on a busy machine.
 const BOUND: Duration = Duration::from_secs(20);
@@ -79,9 +81,9 @@ async fn one_that_is_killed_is_restarted_and_one_that_is_stopped_is_gone() {
     let mut supervisor = Supervisor::new(&[service], None).unwrap();
     supervisor.want("a", true, 0);
     let first = wait(&mut supervisor, "running", |it| it.ready).await;
-    assert_eq!((first.state, first.restarts), (Word::Running, 0));
+    assert_eq!((first.state, first.restarts), (ServiceState::Running, 0));
     kill_process(pid(first.pid.unwrap()), Signal::KILL).unwrap();
-    let down = wait(&mut supervisor, "in backoff", |it| it.state == Word::Backoff).await;
+    let down = wait(&mut supervisor, "in backoff", |it| it.state == ServiceState::Backoff).await;
     assert!(down.next_try.is_some() && down.pid.is_none(), "{down:?}");
     let failure = down.failure.unwrap();
     assert_eq!(failure.cause, Cause::Ended { how: "it was ended by signal 9".to_owned() });
@@ -137,8 +139,11 @@ async fn one_that_ignores_sigterm_is_killed_with_its_group() {
     let report = wait(&mut supervisor, "running", |it| it.ready).await;
     let began = Instant::now();
     supervisor.want("a", false, 0);
-    wait(&mut supervisor, "being killed", |it| it.state == Word::Killing || it.state == Word::Stopped).await;
-    wait(&mut supervisor, "stopped", |it| it.state == Word::Stopped).await;
+    wait(&mut supervisor, "being killed", |it| {
+        it.state == ServiceState::Killing || it.state == ServiceState::Stopped
+    })
+    .await;
+    wait(&mut supervisor, "stopped", |it| it.state == ServiceState::Stopped).await;
     let took = began.elapsed();
     assert!(took >= quick().kill_delay && took < quick().kill_delay + quick().kill_bound, "{took:?}");
     wait_until_gone(report.pid.unwrap());
@@ -185,7 +190,7 @@ async fn one_that_hangs_fails_its_check_and_is_restarted() {
     say.send_replace(None);
     let down = wait(&mut supervisor, "failed", |it| it.failure.is_some()).await;
     let Cause::CheckFailed { check, failures, why } = down.failure.unwrap().cause else { panic!("no check") };
-    assert_eq!((check.as_str(), failures, why.as_str()), ("alive", 3, "no answer within 0.1 s"));
+    assert_eq!((check.as_str(), failures, why.as_str()), ("alive", 3, "no response within 0.1 s"));
     say.send_replace(Some(503));
     let starting = wait(&mut supervisor, "waiting", |it| {
         it.restarts == 1 && it.waiting.as_ref().is_some_and(|waiting| waiting.contains("503"))
@@ -212,9 +217,13 @@ async fn one_is_started_once_the_check_of_another_is_up() {
     let mut supervisor = Supervisor::new(&services, None).unwrap();
     supervisor.want("second", true, 0);
     supervisor.want("first", true, 0);
-    wait(&mut supervisor, "first running", |it| it.name == "first" && it.state == Word::Running).await;
+    wait(&mut supervisor, "first running", |it| it.name == "first" && it.state == ServiceState::Running)
+        .await;
     let waits = wait(&mut supervisor, "waiting", |it| it.name == "second" && it.waiting.is_some()).await;
-    assert_eq!((waits.state, waits.waiting.as_deref()), (Word::Initial, Some("check alive of first")));
+    assert_eq!(
+        (waits.state, waits.waiting.as_deref()),
+        (ServiceState::Initial, Some("check alive of first"))
+    );
     say.send_replace(Some(200));
     wait(&mut supervisor, "second ready", |it| it.name == "second" && it.ready).await;
     let stopped: Vec<String> = supervisor.stop().await.into_iter().map(|it| it.name).collect();

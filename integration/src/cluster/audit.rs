@@ -42,7 +42,7 @@ pub struct Write {
 
 /// A request as RBAC sees it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked {
+pub struct AuditedRequest {
     /// Namespace; nothing for what is in none, or in all.
     pub namespace: Option<String>,
     /// API group.
@@ -174,12 +174,12 @@ impl AuditLog {
     }
 
     /// What a user asked since a mark, each once. Requests that are about no resource are left out.
-    pub fn asked_since(&self, mark: Mark, user: &str) -> Result<BTreeSet<Asked>, Error> {
+    pub fn audited_requests_since(&self, mark: Mark, user: &str) -> Result<BTreeSet<AuditedRequest>, Error> {
         let text = self.text_since(mark)?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
         let own = events.filter(|event| event.user.username == user && !event.object_ref.resource.is_empty());
         Ok(own
-            .map(|Event { verb, object_ref: object, annotations, response_status, .. }| Asked {
+            .map(|Event { verb, object_ref: object, annotations, response_status, .. }| AuditedRequest {
                 namespace: Some(object.namespace).filter(|namespace| !namespace.is_empty()),
                 group: object.api_group,
                 resource: if object.subresource.is_empty() {

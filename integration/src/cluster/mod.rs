@@ -5,7 +5,7 @@ mod discovery;
 mod etcd;
 pub(crate) mod local;
 
-pub use audit::{Asked, AuditLog, Mark, Span, Write};
+pub use audit::{AuditLog, AuditedRequest, Mark, Span, Write};
 pub use etcd::Snapshot;
 
 use std::collections::BTreeSet;

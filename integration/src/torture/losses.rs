@@ -240,7 +240,7 @@ impl Losses {
         }
         let run = self.cluster.run(&arguments)?;
         // A plan that is open is gone on with by the command itself.
-        if run.code != Some(0) && !run.stderr.contains("a plan is not done yet") {
+        if run.code != Some(0) && !run.stderr.contains("a plan is still open") {
             loss.troubles.push(format!("{named} ended {:?}: {}", run.code, run.stderr.trim_end()));
         }
         loss.healed_by.push(named.to_owned());

@@ -41,8 +41,7 @@ pub(super) async fn trusted(cluster: &Cluster, keeps: &Installation) -> Result<O
     let secret = daemon_certificate(&name);
     let Some(found) = cluster.get_opt(&builtin::secret(), Some(namespace), &secret).await? else {
         let why = format!(
-            "its pod {namespace}/{name} has not said by which certificate it is known (Secret {secret}); \
-             `trainerd bootstrap` brings an older daemon up to date"
+            "its pod {namespace}/{name} has not published the fingerprint of its certificate (Secret {secret}); `trainerd bootstrap` updates an older daemon"
         );
         return Err(why.into());
     };
@@ -61,7 +60,7 @@ fn chosen<'a>(
         && applyset::label(deployment, applyset::NAMESPACE) == Some(namespace);
     if !is_ours {
         let name = name_of(deployment);
-        return Err(format!("Deployment {namespace}/{name} was not made by `trainerd bootstrap`").into());
+        return Err(format!("Deployment {namespace}/{name} was not created by `trainerd bootstrap`").into());
     }
     let of_deployment =
         |set: &&Value| controller(set, "Deployment").is_some_and(|own| uid(deployment) == Some(own));
@@ -74,10 +73,10 @@ fn chosen<'a>(
     let why = match (ours.first(), pods.first()) {
         (Some(pod), _) => {
             let phase = pod["status"]["phase"].as_str().unwrap_or("unknown");
-            format!("its pod {namespace}/{} does not run (phase {phase})", name_of(pod))
+            format!("its pod {namespace}/{} is not running (phase {phase})", name_of(pod))
         }
         (None, Some(pod)) => {
-            format!("pod {namespace}/{} carries its label, but is not of its Deployment", name_of(pod))
+            format!("pod {namespace}/{} has its label but does not belong to its Deployment", name_of(pod))
         }
         (None, None) => return Ok(None),
     };
@@ -93,7 +92,10 @@ fn pinned(pod: &Value, secret: &Value) -> Result<String, Failure> {
     let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match text.filter(is_digest) {
         Some(fingerprint) if is_about_it => Ok(fingerprint.to_lowercase()),
-        _ => Err("the Secret with the fingerprint of its certificate is not of this pod, or damaged".into()),
+        _ => Err(
+            "the Secret with the fingerprint of its certificate does not belong to this pod, or is damaged"
+                .into(),
+        ),
     }
 }
 

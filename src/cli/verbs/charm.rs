@@ -71,8 +71,7 @@ pub(crate) fn run(context: &Context, args: &CharmArgs) -> Result<Exit, Problem> 
     write().map_err(|source| InputError::WriteFile { path: path.clone(), source })?;
     if needs_loader(&dispatch) {
         context.printer.note(
-            "this program needs the C library of the machine that it runs on; \
-             `cargo xtask charm` packs one that needs nothing",
+            "this program is linked against the C library of its machine; `cargo xtask charm` packs a static one",
         );
     }
     context.printer.data(&format!("{}\n", path.display()))?;

@@ -9,7 +9,7 @@ use clap::Args;
 use trainerd_plan::desired::{Installation, Naming};
 
 use crate::cli::context::Context;
-use crate::daemon::{self, Setup, Tls, Workload};
+use crate::daemon::{self, HostedWorkload, Setup, Tls};
 use crate::options::declared::Source;
 use crate::options::{STDIN, environment};
 use crate::problem::Exit;
@@ -80,7 +80,7 @@ pub(crate) struct DaemonArgs {
         env = "TRAINERD_HOST",
         hide_env_values = true
     )]
-    host: Vec<Workload>,
+    host: Vec<HostedWorkload>,
 
     /// Unix socket on which the API listens; only the user that the daemon runs as may use it
     #[arg(long, value_name = "PATH", env = "TRAINERD_SOCKET", hide_env_values = true)]
@@ -142,10 +142,10 @@ pub(crate) async fn run(context: &Context, args: &DaemonArgs) -> Result<Exit, Pr
         pebble = Some(shared.pebble());
         installation = of_pod(installation);
     }
-    let mut host: BTreeSet<Workload> = args.host.iter().copied().collect();
+    let mut host: BTreeSet<HostedWorkload> = args.host.iter().copied().collect();
     if args.juju {
         // Under Juju the options alone say whether there is one.
-        host.insert(Workload::Reconciler);
+        host.insert(HostedWorkload::Reconciler);
     }
     let naming = if args.juju { Naming::Charm } else { context.cluster.naming.into() };
     let setup = Setup {

@@ -155,7 +155,7 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
         Ok(prepared) => {
             checks.push(Check::ok("collisions", format!("none; {}", counts(&prepared.plan.counts()))));
             checks.push(match context.interrupt.or(engine.check_permissions(&prepared)).await {
-                Ok(()) => Check::ok("permissions", "everything that the plan needs is allowed"),
+                Ok(()) => Check::ok("permissions", "all permissions that the plan needs are granted"),
                 Err(problem) => Check::fail("permissions", &problem),
             });
             checks.push(match context.interrupt.or(engine.check_pods(&prepared)).await {
@@ -174,18 +174,18 @@ async fn checks(context: &Context, catalog: &Catalog, given: &Given) -> Result<V
 /// Whether the pods that the plan leads to would be let in.
 fn pods(checked: &PodsChecked) -> Check {
     if let Some(why) = &checked.unasked {
-        return Check::ok("pods", format!("not asked: {why}"));
+        return Check::ok("pods", format!("not checked: {why}"));
     }
     if checked.refused.is_empty() {
         let (count, noun) =
             (checked.admitted.len(), if checked.admitted.len() == 1 { "workload" } else { "workloads" });
-        return Check::ok("pods", format!("those of {count} {noun} that the plan writes would be admitted"));
+        return Check::ok("pods", format!("those of {count} {noun} in the plan would be admitted"));
     }
     let refused = checked.refused.iter().map(|(workload, why)| format!("{workload}: {why}"));
     let problem = Problem::new(Exit::Failed, "pods-refused", "pods would be refused")
         .because(refused.collect::<Vec<_>>().join("; "))
         .hint(
-            "change the label, quota, LimitRange or policy that is named, or the options that shape the pods",
+            "change the label, quota, LimitRange or policy that the message names, or the options that affect the pods",
         );
     Check::fail("pods", &problem)
 }
@@ -220,13 +220,8 @@ async fn records(context: &Context, engine: &Engine, state: &State) -> Result<Ch
         return Ok(Check::ok("records", format!("installed, at revision {}", current.number)));
     }
     let numbers = older.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let hint =
-        "nothing needs them but a rollback to there; `trainerd repair` writes them again from their options";
-    Ok(Check::warn(
-        "records",
-        format!("installed, but of earlier revisions something is lost: {numbers}"),
-        hint,
-    ))
+    let hint = "only a rollback to them needs these; `trainerd repair` restores them from their options";
+    Ok(Check::warn("records", format!("installed, but data of earlier revisions is lost: {numbers}"), hint))
 }
 
 /// Whether what is installed is ready, webhooks and their certificates included: a configuration without CA
@@ -249,5 +244,5 @@ async fn readiness(context: &Context, engine: &Engine, state: &State) -> Result<
         [first, rest @ ..] if !rest.is_empty() => format!("{first}, and {} more not ready", rest.len()),
         waiting => waiting.join(""),
     };
-    Ok(Check::warn("readiness", message, "`trainerd status` shows what each object waits for"))
+    Ok(Check::warn("readiness", message, "`trainerd status` shows what each object is waiting for"))
 }

@@ -109,7 +109,7 @@ pub(crate) async fn run(context: &Context, _: &HistoryArgs) -> Result<Exit, Prob
         context.printer.note(&format!("revision {number} cannot be read: its Secret is missing or damaged"));
     }
     for (number, names) in missing {
-        context.printer.note(&format!("of revision {number} is missing: {}", names.join(", ")));
+        context.printer.note(&format!("missing from revision {number}: {}", names.join(", ")));
     }
     Ok(Exit::Done)
 }

@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, _: &ListArgs) -> Result<Exit, Problem
 fn row(found: &Found) -> Vec<String> {
     let result = match (&found.outcome, found.plan_open) {
         _ if !found.record => "the record is lost".to_owned(),
-        (_, true) => "a plan is not done".to_owned(),
+        (_, true) => "a plan is open".to_owned(),
         (Some(outcome), false) => outcome.to_string(),
         (None, false) => "not known".to_owned(),
     };

@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: &RemoveArgs) -> Result<Exit, Pr
     if args.dry_run {
         return show_removal(context, &engine, extent).await;
     }
-    take_away(context, &engine, extent, "Take all this away?").await
+    take_away(context, &engine, extent, "Delete all of this?").await
 }
 
 /// Shows what would go.
@@ -112,8 +112,8 @@ pub(crate) async fn take_away(
 fn namespace_text(namespace: &NamespaceLeft) -> String {
     match namespace {
         NamespaceLeft::Gone => "is gone".to_owned(),
-        NamespaceLeft::Going { conditions } if conditions.is_empty() => "is going".to_owned(),
-        NamespaceLeft::Going { conditions } => format!("is going, but not yet: {}", conditions.join("; ")),
+        NamespaceLeft::Going { conditions } if conditions.is_empty() => "is being deleted".to_owned(),
+        NamespaceLeft::Going { conditions } => format!("is being deleted: {}", conditions.join("; ")),
         NamespaceLeft::Stays => "stays".to_owned(),
     }
 }
@@ -123,7 +123,7 @@ async fn left_text(context: &Context, engine: &Engine) -> Result<(), Problem> {
     let left = context.interrupt.or(engine.left_behind()).await?;
     if !left.is_empty() {
         let counted = counted(&left);
-        context.printer.note(&format!("{counted} of it are left; `trainerd remove --purge` deletes them"));
+        context.printer.note(&format!("{counted} are left; `trainerd remove --purge` deletes them"));
     }
     Ok(())
 }

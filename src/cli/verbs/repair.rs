@@ -129,12 +129,12 @@ async fn repair_under_way(
     let journal = journal_text(journal, writer.as_deref());
     let lost = context.interrupt.or(engine.damaged_revisions()).await?;
     if lost.is_empty() {
-        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is not done yet")
+        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is still open")
             .because(journal)
             .hint(GOES_ON));
     }
     for header in &lost {
-        context.printer.note(&format!("revision {} cannot be read; it is rendered again", header.number));
+        context.printer.note(&format!("revision {} cannot be read; rendering it again", header.number));
     }
     if dry_run {
         return Ok(Exit::Done);
@@ -179,10 +179,10 @@ async fn write_revisions(
     let written = written?;
     for number in numbers {
         let text = if written.contains(&number) {
-            format!("revision {number} is written again")
+            format!("revision {number} has been restored")
         } else {
             format!(
-                "this version of trainerd renders the options of revision {number} differently; it stays as it is"
+                "this version of trainerd renders the options of revision {number} differently; it was not changed"
             )
         };
         context.printer.note(&text);

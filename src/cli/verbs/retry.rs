@@ -34,7 +34,7 @@ pub(crate) async fn run(context: &Context, args: &RetryArgs) -> Result<Exit, Pro
     let state = context.open_damaged(&engine).await?;
     if let Some(journal) = state.journal() {
         let writer = context.interrupt.or(engine.writer(&state)).await?;
-        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is not done yet")
+        return Err(Problem::new(Exit::Refused, "plan-open", "a plan is still open")
             .because(journal_text(journal, writer.as_deref()))
             .hint(GOES_ON));
     }
@@ -44,7 +44,7 @@ pub(crate) async fn run(context: &Context, args: &RetryArgs) -> Result<Exit, Pro
             let (name, namespace) = (installation.name, installation.namespace);
             return Err(EngineError::NotInstalled { name, namespace }.into());
         }
-        context.printer.note("nothing to try again: the newest revision did not fail");
+        context.printer.note("nothing to retry: the newest revision did not fail");
         return Ok(Exit::Done);
     };
     context.printer.note(&format!("revision {number} failed: {reason}"));
@@ -56,10 +56,10 @@ pub(crate) async fn run(context: &Context, args: &RetryArgs) -> Result<Exit, Pro
         let said = match asked? {
             Some(number) => {
                 format!(
-                    "asked: the daemon tries revision {number} again; `trainerd status --wait` tells what comes of it"
+                    "requested: the daemon retries revision {number}; `trainerd status --wait` follows it"
                 )
             }
-            None => "nothing to try again: it was tried meanwhile".to_owned(),
+            None => "nothing to retry: it was retried in the meantime".to_owned(),
         };
         context.printer.note(&said);
         return Ok(Exit::Done);

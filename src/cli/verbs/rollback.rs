@@ -69,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
         Some(journal) => {
             let writer = context.interrupt.or(engine.writer(&state)).await?;
             context.printer.note(&journal_text(&journal, writer.as_deref()));
-            confirm(context, "Go back all the same?", Risk::of(allow)).await?;
+            confirm(context, "Roll back anyway?", Risk::of(allow)).await?;
             let wanted = args.revision.or(journal.from);
             let done = engine.replace(state, args.revision, allow, &mut context.run_options(&sink)).await;
             arrived(context, &engine, wanted, done).await?

@@ -183,7 +183,7 @@ async fn train_jobs(context: &Context, engine: &Engine) -> Result<Option<TrainJo
     let why = match context.interrupt.or(async { Ok::<_, Problem>(listed.await) }).await? {
         Ok(Ok(listed)) => return Ok(listed),
         Ok(Err(error)) => one_line(&error),
-        Err(_) => format!("it takes longer than {} s to list them", LISTED.as_secs()),
+        Err(_) => format!("listing them takes longer than {} s", LISTED.as_secs()),
     };
     context.printer.note(&format!("TrainJobs are not shown: {why}"));
     Ok(None)
@@ -254,10 +254,10 @@ fn text(report: &StatusReport, printer: &Printer) -> String {
     let admitted: Vec<Vec<String>> = admitted
         .map(|object| vec![object.component.clone(), object.object.to_string(), object.admission.join(", ")])
         .collect();
-    section(&mut text, &columns(&["COMPONENT", "OBJECT", "CHANGED BY THE API SERVER'S ADMISSION"], admitted));
+    section(&mut text, &columns(&["COMPONENT", "OBJECT", "CHANGED BY ADMISSION CONTROL"], admitted));
     let missing = status.missing.iter().map(|name| vec![name.clone()]).collect::<Vec<_>>();
     section(&mut text, &columns(&["NEEDED, AND NOT IN THE CLUSTER"], missing));
-    let deleting = status.deleting.iter().map(|held| vec![held.object.to_string(), held.by()]);
+    let deleting = status.deleting.iter().map(|pending| vec![pending.object.to_string(), pending.by()]);
     section(&mut text, &columns(&["BEING DELETED", "HELD BY"], deleting.collect::<Vec<_>>()));
     if let Some(jobs) = train_jobs {
         section(&mut text, &train_jobs_text(jobs));

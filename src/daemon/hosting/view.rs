@@ -42,7 +42,7 @@ pub(crate) fn problem(hosted: &[HostedView], place: ReconcilerPlace) -> Option<P
             .then(|| degraded("reconciler", "not started yet".to_owned()));
     };
     let (name, state) = (&report.name, report.state.text());
-    let waits = report.waiting.as_ref().map(|waiting| format!(", waits for {waiting}")).unwrap_or_default();
+    let waits = report.waiting.as_ref().map(|waiting| format!(", waiting for {waiting}")).unwrap_or_default();
     let mut cause = format!("{state}{waits}");
     if let Some(failure) = &report.failure {
         cause = format!("{cause}; {}", failure.message);

@@ -12,22 +12,19 @@ use crate::training::on_demand::OnDemand;
 use crate::training::{self, Listed, Reason, TrainJobs};
 
 pub(crate) const PHASES: Definition<Gauge, 1> =
-    Definition::gauge("trainerd_trainjobs", "TrainJobs that there are, by phase", ["phase"]);
-pub(crate) const REASONS: Definition<Gauge, 1> = Definition::gauge(
-    "trainerd_trainjobs_waiting",
-    "TrainJobs that wait or fail, by what keeps them from running",
-    ["reason"],
-);
+    Definition::gauge("trainerd_trainjobs", "TrainJobs by phase", ["phase"]);
+pub(crate) const REASONS: Definition<Gauge, 1> =
+    Definition::gauge("trainerd_trainjobs_waiting", "Waiting or failing TrainJobs, by reason", ["reason"]);
 pub(crate) const LONGEST: Definition<Gauge, 0> = Definition::gauge(
     "trainerd_trainjob_longest_wait_seconds",
-    "Time that the TrainJob which has waited longest has waited; 0 where none waits or fails",
+    "Longest time that any TrainJob has been waiting or failing; 0 if none is",
     [],
 )
 .unit(Unit::Seconds);
 // The only metric with names of TrainJobs: no more than the 50 that are told one by one, for as long as they run.
 pub(crate) const PROGRESS: Definition<Gauge, 2> = Definition::gauge(
     "trainerd_trainjob_progress_ratio",
-    "Progress that TrainJobs which run report; of 50 at most",
+    "Progress that running TrainJobs report, for at most 50 of them",
     ["namespace", "trainjob"],
 )
 .unit(Unit::Ratio);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, Status};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use trainerd_engine::drift_controller::{DriftState, DriftStatus, News};
+use trainerd_engine::drift_controller::{DriftEvent, DriftState, DriftStatus};
 use trainerd_engine::error::Failure;
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::object::ObjectKey;
@@ -40,9 +40,9 @@ fn waiting(object: ObjectKey, message: &str) -> Event {
     Event::Waiting { object: Some(object), on }
 }
 
-fn drifted(object: ObjectKey, state: DriftState) -> News {
+fn drifted(object: ObjectKey, state: DriftState) -> DriftEvent {
     let component = "trainer".to_owned();
-    News::Drifted(DriftStatus { component, object, changes: Vec::new(), by: Vec::new(), state })
+    DriftEvent::Drifted(DriftStatus { component, object, changes: Vec::new(), by: Vec::new(), state })
 }
 
 fn secret() -> ObjectKey {
@@ -155,9 +155,9 @@ fn a_repair_is_a_span_by_itself_as_long_as_it_took() {
     let (traces, kept) = traced();
     let took = Duration::from_millis(40);
     let by = vec!["kubectl".to_owned(), "helm".to_owned()];
-    traces.news(&News::Repaired { object: deployment("one"), verb: "apply", by, took });
-    traces.news(&drifted(deployment("two"), DriftState::Repairing));
-    traces.news(&drifted(deployment("two"), DriftState::Failed { error: "forbidden".to_owned() }));
+    traces.drift_event(&DriftEvent::Repaired { object: deployment("one"), verb: "apply", by, took });
+    traces.drift_event(&drifted(deployment("two"), DriftState::Repairing));
+    traces.drift_event(&drifted(deployment("two"), DriftState::Failed { error: "forbidden".to_owned() }));
     insta::assert_snapshot!(tree(&kept));
     let spans = kept.get_finished_spans().unwrap();
     let lasted = spans[0].end_time.duration_since(spans[0].start_time).unwrap();
@@ -177,7 +177,7 @@ fn of_a_secret_no_words_of_the_server_are_told() {
     traces.event(&planned(Purpose::Rollback, 3));
     let cause = Box::new(Failure::NeverReady { object: secret(), message: error.clone() });
     traces.ended(Some(&EngineError::Failed { purpose: Purpose::Upgrade, revision: 4, cause }));
-    traces.news(&drifted(secret(), DriftState::Failed { error }));
+    traces.drift_event(&drifted(secret(), DriftState::Failed { error }));
     let spans = kept.get_finished_spans().unwrap();
     assert_eq!(spans.len(), 4);
     assert!(spans.iter().all(|span| matches!(span.status, Status::Error { .. })), "{spans:?}");

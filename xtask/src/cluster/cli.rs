@@ -150,8 +150,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             if !status.ready || !status.is_whole() {
                 return Err(Failure {
                     code: FAILED,
-                    error: "the cluster does not run as it should".into(),
-                    hint: Some(format!("{} clears it and starts a new one", up_again(&status))),
+                    error: "the cluster is not healthy".into(),
+                    hint: Some(format!("{} removes it and starts a new one", up_again(&status))),
                 });
             }
         }

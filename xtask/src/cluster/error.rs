@@ -65,7 +65,7 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] image::Error),
     /// A control plane alone has no node to act on.
-    #[error("failed to act on the node of cluster {name}: it is a control plane alone")]
+    #[error("failed to act on the node of cluster {name}: it has only a control plane")]
     NoNode {
         /// Name of the cluster.
         name: Name,
@@ -99,7 +99,7 @@ pub enum Error {
         own_network: bool,
     },
     /// Namespaces, mounts and cgroups are for root.
-    #[error("failed to start a cluster with a network namespace: only root may make one")]
+    #[error("failed to start a cluster with a network namespace: only root can create one")]
     NeedsRoot,
     /// The path of the folder leaves no room for the names of sockets.
     #[error("failed to place sockets in {}: a socket's path has at most 107 bytes", folder.display())]
@@ -150,17 +150,19 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Build { source, .. } if source.is_missing_program() => {
-                "install Go 1.26 or newer, or let KUBEBUILDER_ASSETS name a folder with etcd and kube-apiserver".into()
+                "install Go 1.26 or newer, or set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver"
+                    .into()
             }
-            Self::MissingAsset { .. } => "unset KUBEBUILDER_ASSETS to have the parts built".into(),
+            Self::MissingAsset { .. } => "unset KUBEBUILDER_ASSETS to build the parts".into(),
             Self::OtherProfile { name, .. } => {
                 format!("`cargo xtask cluster down {name}` first, or choose another name")
             }
             Self::Install { source, .. } if source.is_missing_program() => {
-                "this is no Debian: install containerd, runc, the CNI plugins, iptables and iproute2 by hand".into()
+                "this is not Debian: install containerd, runc, the CNI plugins, iptables and iproute2 by hand"
+                    .into()
             }
             Self::NeedsRoot => "run as root, or start a plain control plane (no --node, no --netns)".into(),
-            Self::FolderTooLong { .. } => "let TRAINERD_CACHE name a shorter path".into(),
+            Self::FolderTooLong { .. } => "set TRAINERD_CACHE to a shorter path".into(),
             _ => return None,
         })
     }

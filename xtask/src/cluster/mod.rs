@@ -67,12 +67,12 @@ pub fn up(home: &Home, request: &Request) -> Result<Status, Error> {
                 let (name, own_network) = (request.name.clone(), state.network.is_some());
                 return Err(Error::OtherProfile { name, found: state.profile, own_network });
             }
-            say(format_args!("cluster {} runs already", request.name));
+            say(format_args!("cluster {} is already running", request.name));
             return Ok(status);
         }
     }
     if stop::clear(&folder)? {
-        say(format_args!("cleared what an earlier run left of cluster {}", request.name));
+        say(format_args!("removed leftovers of an earlier cluster {}", request.name));
     }
 
     match start(home, &folder, request) {
@@ -107,7 +107,7 @@ fn start(home: &Home, folder: &Folder, request: &Request) -> Result<State, Error
     }
     state.ready = true;
     state::save(folder, &state)?;
-    say(format_args!("cluster {} serves after {:.1} s", request.name, begin.elapsed().as_secs_f32()));
+    say(format_args!("cluster {} is ready after {:.1} s", request.name, begin.elapsed().as_secs_f32()));
     Ok(state)
 }
 
@@ -180,6 +180,6 @@ pub fn load_part(home: &Home, name: &Name, entry: &'static Entry) -> Result<(), 
 }
 
 fn take_lock(folder: &Folder) -> Result<Lock, Error> {
-    let waiting = || say("waiting for another run that has this cluster in hand");
+    let waiting = || say("waiting for another process that is using this cluster");
     Ok(Lock::take(&folder.lock(), waiting)?)
 }

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("failed to begin: the cluster has {0} already")]
     InTheWay(&'static str),
     /// The cluster is not as it should be after a step.
-    #[error("found something else than was promised: {0}")]
+    #[error("unexpected result: {0}")]
     Broken(String),
     /// A TrainJob failed.
     #[error("TrainJob {name} failed: {why}")]

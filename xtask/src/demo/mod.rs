@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: the whole of trainerd's work on a real node, told as it happens.
+//! `cargo xtask demo`: everything that trainerd does, shown step by step on a real node.
 
+mod daemon;
 mod error;
 mod job;
-mod keeping;
 mod look;
 mod scenario;
 mod scene;
@@ -25,7 +25,7 @@ use crate::image::product;
 use crate::steps::Steps;
 use crate::terminal::{print, say};
 
-/// What takes the demo away from a cluster that somebody keeps.
+/// Commands that remove the demo from a cluster that is kept.
 const CLEARING: [&str; 2] = ["`kubectl delete namespace trainerd-demo`", "`trainerd remove --purge`"];
 
 /// The arguments of `cargo xtask demo`.
@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     say(if played.is_ok() {
         "Everything passed. To look around:"
     } else {
-        "The cluster is as the failed step left it. To look around:"
+        "The cluster was left as it was when the step failed. To look around:"
     });
     say(look_around(&scene, name));
     played.map_err(failure)
@@ -73,24 +73,24 @@ fn failure(error: Error) -> Failure {
 
 fn introduce(cluster: &Name, given: Option<&OsStr>) {
     say("This demo");
-    say("  * builds trainerd and kubectl, where that was not done yet");
+    say("  * builds trainerd and kubectl, unless they are built already");
     match given {
         Some(kubeconfig) => say(format_args!(
-            "  * uses the cluster of KUBECONFIG ({}), and stops if it has an installation already",
+            "  * uses the cluster of KUBECONFIG ({}), and stops if it already has an installation",
             kubeconfig.display()
         )),
         None => say(format_args!(
-            "  * starts a Kubernetes cluster of one node, `{cluster}`, in a network namespace of its own: needs\n    \
-             root, installs Debian packages that the machine lacks (containerd, runc, network plugins,\n    \
-             iptables), and the first time builds Kubernetes and the controllers from source (minutes)"
+            "  * starts a one-node Kubernetes cluster, `{cluster}`, in its own network namespace. This needs root,\n    \
+             installs missing Debian packages (containerd, runc, network plugins, iptables), and the first\n    \
+             time builds Kubernetes and the controllers from source, which takes minutes"
         )),
     }
-    say("  * installs the stack with Trainer 2.2.1, and runs a TrainJob");
-    say("  * upgrades to Trainer 2.3.0 while a second TrainJob runs");
-    say("  * rolls back, and shows the history");
+    say("  * installs the stack with Trainer 2.2.1 and runs a TrainJob");
+    say("  * upgrades to Trainer 2.3.0 while a second TrainJob is running");
+    say("  * rolls back and shows the history");
     if given.is_none() {
         say(
-            "  * installs the daemon in the cluster, deletes a controller's Deployment, and waits for its repair",
+            "  * installs the daemon in the cluster, deletes a controller's Deployment, and waits until it is repaired",
         );
     }
 }
@@ -105,10 +105,10 @@ fn prepare(home: &Home, name: &Name, given: Option<OsString>, steps: &mut Steps)
         Ok::<_, Error>((path, note))
     })?;
     match given {
-        Some(kubeconfig) => steps.take("look at the cluster of KUBECONFIG", || {
+        Some(kubeconfig) => steps.take("check the cluster of KUBECONFIG", || {
             let scene = Scene::on_given(kubeconfig, trainerd, kubectl(home)?);
             check_nothing_is_there(&scene)?;
-            Ok((scene, "nothing of the demo is there".to_owned()))
+            Ok((scene, "it has nothing that the demo creates".to_owned()))
         }),
         None => steps.take(&format!("start cluster {name}"), || {
             Ok((open(home, name, trainerd)?, "a node that runs pods".to_owned()))
@@ -119,7 +119,7 @@ fn prepare(home: &Home, name: &Name, given: Option<OsString>, steps: &mut Steps)
 /// Starts a node that has nothing on it, in place of one that may be there from an earlier time.
 pub(crate) fn open(home: &Home, name: &Name, trainerd: PathBuf) -> Result<Scene, Error> {
     if cluster::down(home, name)? {
-        say(format_args!("removed the cluster {name} of an earlier time"));
+        say(format_args!("removed an earlier cluster {name}"));
     }
     let request = Request { name: name.clone(), profile: Profile::Node, own_network: true };
     // Built first: what cannot be built is known before a cluster is there.
@@ -140,7 +140,7 @@ fn look_around(scene: &Scene, name: &Name) -> String {
         if scene.own { format!("`cargo xtask cluster down {name}`") } else { CLEARING.join(", ") };
     format!(
         "  export KUBECONFIG={}\n  {trainerd} status\n  {trainerd} diff 1 2\n  \
-         {kubectl} get trainjobs,pods --all-namespaces\nWhen you are done: {take_away}",
+         {kubectl} get trainjobs,pods --all-namespaces\nTo clean up: {take_away}",
         scene.kubeconfig.display()
     )
 }

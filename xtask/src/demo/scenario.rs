@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Error;
+use super::daemon;
 use super::job::{Job, NAMESPACE};
-use super::keeping;
 use super::look::{self, Progress};
 use super::scene::Scene;
 use crate::steps::Steps;
@@ -42,11 +42,11 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
     let (job, before) = steps.take(&format!("start a TrainJob of {} s", time.as_secs()), || {
         let job = Job::submit(scene, "second", time)?;
         let pod = job.until_running()?;
-        let note = format!("TrainJob second runs in pod {}", pod.name);
+        let note = format!("TrainJob second is running in pod {}", pod.name);
         Ok::<_, Error>(((job, pod), note))
     })?;
 
-    steps.take(&format!("upgrade to Trainer {TO} meanwhile"), || {
+    steps.take(&format!("upgrade to Trainer {TO} while it runs"), || {
         let to = format!("trainer={TO}");
         scene.run(&["upgrade", "--to", &to, "--yes", "--timeout", TIMEOUT])?;
         Ok::<_, Error>(((), ready(scene, 2, TO)?))
@@ -55,7 +55,7 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
     steps.take("check the TrainJob after the upgrade", || {
         let went_on = |when: &str| match job.pods()?.as_slice() {
             [now] if before.went_on_as(now) => Ok(now.phase.clone()),
-            pods => Err(Error::Broken(format!("{when}, pod {before:?} has become {pods:?}"))),
+            pods => Err(Error::Broken(format!("{when}, pod {before:?} had become {pods:?}"))),
         };
         let phase = went_on("after the upgrade")?;
         job.until_complete()?;
@@ -86,7 +86,7 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
     })?;
 
     // Nodes that are not ours do not have the daemon's image.
-    if scene.own { keeping::play(scene, 3, steps) } else { Ok(()) }
+    if scene.own { daemon::play(scene, 3, steps) } else { Ok(()) }
 }
 
 /// Holds trainerd's word against the Deployments themselves, and says what they run.

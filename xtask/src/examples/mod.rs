@@ -122,7 +122,7 @@ fn on_cluster(
         Ok(())
     });
     if arguments.keep {
-        say(format_args!("cluster {name} is left running; `cargo xtask cluster down {name}` removes it"));
+        say(format_args!("cluster {name} keeps running; `cargo xtask cluster down {name}` removes it"));
     } else {
         crate::cluster::down(home, name)?;
     }
@@ -147,7 +147,7 @@ pub(crate) fn test(home: &Home, name: &Name, scene: &Scene) -> Result<String, Er
     let mut rows = Vec::new();
     let played = play(home, scene, Some((name, Controller::Upstream)), &chosen, &mut rows);
     print(format_args!("\n{}", report::table(&rows)));
-    say(format_args!("examples left out here: {}; `cargo xtask examples` runs them", names(&left)));
+    say(format_args!("examples that are not run here: {}; `cargo xtask examples` runs them", names(&left)));
     played?;
     let troubles = troubles::run(scene, &home.checkout().join("examples"))?;
     Ok(format!("{} of {} examples: {}; {troubles}", chosen.len(), table::ALL.len(), names(&chosen)))

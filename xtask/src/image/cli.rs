@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = path.display();
     print(format_args!("{path}\n{digest}"));
     say(format_args!(
-        "an OCI image layout, to be loaded under {reference}:\n  \
+        "an OCI image layout with the reference {reference}; load it with:\n  \
          kind load image-archive {path}\n  \
          microk8s images import {path}\n  \
          ctr --namespace k8s.io images import {path}"
@@ -77,7 +77,7 @@ fn of_product(
     let profile = arguments.profile.unwrap_or(Profile::Release);
     let (path, digest) = product::make_of(home, product, profile, reference, output).map_err(|error| {
         let hint = matches!(error, product::Error::Build(_)).then(|| {
-            "a static program takes the static C library: libc6-dev in Debian, glibc-static in Fedora"
+            "a static program needs the static C library: libc6-dev in Debian, glibc-static in Fedora"
                 .to_owned()
         });
         Failure { hint, ..Failure::of(error) }

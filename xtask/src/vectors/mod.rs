@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use trainerd_pipeline::{Mode, defaulting, runtime_admission};
+use trainerd_pipeline::{Compatibility, defaulting, runtime_admission};
 
 use crate::cli::{FAILED, Failure, INVALID_INPUT};
 use crate::files;
@@ -68,11 +68,11 @@ fn cases(arguments: &Arguments) -> Result<usize, Error> {
         if !id.contains(&arguments.only) {
             continue;
         }
-        let mode = match arguments.compat {
-            Compat::Upstream => Mode::Upstream,
-            Compat::Extended => Mode::Extended,
+        let compatibility = match arguments.compat {
+            Compat::Upstream => Compatibility::Upstream,
+            Compat::Extended => Compatibility::Extended,
         };
-        let actual = outcome(&case, mode);
+        let actual = outcome(&case, compatibility);
         if arguments.show {
             print(format_args!("{id}: {actual:#}"));
         }
@@ -93,14 +93,14 @@ fn cases(arguments: &Arguments) -> Result<usize, Error> {
 }
 
 /// What the pipeline makes of a case.
-fn outcome(case: &Value, mode: Mode) -> Value {
+fn outcome(case: &Value, compatibility: Compatibility) -> Value {
     let options = &case["options"];
     match options["op"].as_str() {
-        Some("trainjob") => reconcile::admit(case, mode),
-        Some("reconcile") => reconcile::pass(case, mode),
+        Some("trainjob") => reconcile::admit(case, compatibility),
+        Some("reconcile") => reconcile::pass(case, compatibility),
         Some("runtime") => {
             let is_update = options["oldRuntime"].is_object();
-            let verdict = runtime_admission::validate(&case["runtime"], is_update, mode);
+            let verdict = runtime_admission::validate(&case["runtime"], is_update, compatibility);
             json!({ "warnings": verdict.warnings, "errors": verdict.errors })
         }
         Some("default") => default(case),

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use trainerd_pipeline::status::{self, Action, JobSetLookup, Outcome, Pass};
-use trainerd_pipeline::{Mode, build, names, validate};
+use trainerd_pipeline::{Compatibility, build, names, validate};
 
 use super::world::{World, sorted};
 
 /// Admission, then building.
-pub(super) fn admit(case: &Value, mode: Mode) -> Value {
-    let world = World::of(case, mode);
+pub(super) fn admit(case: &Value, compatibility: Compatibility) -> Value {
+    let world = World::of(case, compatibility);
     let new = &case["trainJob"];
     let old = Some(&case["oldTrainJob"]).filter(|old| old.is_object());
     let runtime = world.live_runtime(new);
@@ -40,8 +40,8 @@ fn objects(world: &World, train_job: &Value) -> (Vec<Value>, Option<String>) {
 }
 
 /// One pass of the controller.
-pub(super) fn pass(case: &Value, mode: Mode) -> Value {
-    let mut world = World::of(case, mode);
+pub(super) fn pass(case: &Value, compatibility: Compatibility) -> Value {
+    let mut world = World::of(case, compatibility);
     let train_job = &case["trainJob"];
     let now = Timestamp::now();
     if !status::is_ours(train_job) {
@@ -49,8 +49,11 @@ pub(super) fn pass(case: &Value, mode: Mode) -> Value {
         return json!({ "objects": [], "deleted": [], "events": [], "requeue": false, "status": status });
     }
     let had_job_set = world.job_set(train_job).is_some();
-    let (applied, failure) =
-        if status::builds_objects(train_job, mode) { objects(&world, train_job) } else { (Vec::new(), None) };
+    let (applied, failure) = if status::builds_objects(train_job, compatibility) {
+        objects(&world, train_job)
+    } else {
+        (Vec::new(), None)
+    };
     for object in &applied {
         world.apply(object);
     }
@@ -63,7 +66,7 @@ pub(super) fn pass(case: &Value, mode: Mode) -> Value {
         failure: failure.as_deref(),
         search_failed: None,
         now,
-        mode,
+        compatibility,
     });
     shown(&outcome, applied, &world, train_job, now)
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use trainerd_pipeline::config::{Config, FeatureGates};
 use trainerd_pipeline::{
-    Facts, FixedSshKey, Lookup, Mode, Profile, RuntimeError, names, not_found, runtime_kind,
+    BuildProfile, Compatibility, Facts, FixedSshKey, Lookup, RuntimeError, names, not_found, runtime_kind,
     runtime_location, runtime_not_found, snapshot,
 };
 
@@ -17,7 +17,7 @@ const OPERATOR_NAMESPACE: &str = "kubeflow-system";
 /// Objects, configuration and gates of a case.
 pub(super) struct World {
     pub(super) objects: Vec<Value>,
-    pub(super) mode: Mode,
+    pub(super) compatibility: Compatibility,
     config: Config,
     gates: FeatureGates,
     authority: Result<String, String>,
@@ -25,7 +25,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn of(case: &Value, mode: Mode) -> Self {
+    pub(super) fn of(case: &Value, compatibility: Compatibility) -> Self {
         let options = &case["options"];
         let config = options["config"].as_str().and_then(|text| Config::read(text).ok()).unwrap_or_default();
         let mut gates = FeatureGates::default();
@@ -34,8 +34,14 @@ impl World {
         let _ = gates.set(set.filter_map(|(gate, on)| Some((gate.as_str(), on.as_bool()?))));
         let mut objects: Vec<Value> = case["existing"].as_array().cloned().unwrap_or_default();
         objects.extend(Some(&case["runtime"]).filter(|runtime| runtime.is_object()).cloned());
-        let mut world =
-            Self { objects, mode, config, gates, authority: Ok(String::new()), classes: BTreeMap::new() };
+        let mut world = Self {
+            objects,
+            compatibility,
+            config,
+            gates,
+            authority: Ok(String::new()),
+            classes: BTreeMap::new(),
+        };
         world.authority = world.read_authority();
         let classes = world.objects.iter().filter(|object| object["kind"] == "PriorityClass");
         world.classes = classes.map(|object| (names::name(object).to_owned(), Lookup::Found)).collect();
@@ -91,8 +97,8 @@ impl World {
         Ok((runtime, Some(written)))
     }
 
-    fn profile(&self, train_job: &Value) -> (Profile, Option<Profile>) {
-        snapshot::profile(self.mode, self.snapshot(train_job), self.job_set(train_job), train_job)
+    fn profile(&self, train_job: &Value) -> (BuildProfile, Option<BuildProfile>) {
+        snapshot::profile(self.compatibility, self.snapshot(train_job), self.job_set(train_job), train_job)
     }
 
     pub(super) fn facts(&self, train_job: &Value) -> Facts<'_> {
@@ -100,7 +106,7 @@ impl World {
         let has = |group: &str, kind: &str, name: &str| self.find(group, kind, namespace, name).is_some();
         let (_, service_name, _) = self.config.certificates();
         Facts {
-            mode: self.mode,
+            compatibility: self.compatibility,
             profile: self.profile(train_job).0,
             operator_namespace: OPERATOR_NAMESPACE,
             service_name,

@@ -7,8 +7,8 @@ use serde_json::Value;
 use trainerd_api::kinds::{self, Described};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::DesiredObject;
+use trainerd_plan::intent_digest;
 use trainerd_plan::object::ObjectKey;
-use trainerd_plan::seal;
 use trainerd_schema::{Levels, Table};
 
 use super::{Change, Patch, PatchFault};
@@ -23,7 +23,7 @@ const RESERVED: [&str; 7] = [
     applyset::NAMESPACE,
     applyset::COMPONENT,
     applyset::CREATED_FOR,
-    seal::SEAL,
+    intent_digest::ANNOTATION,
 ];
 
 /// What the objects that are patched belong to.
@@ -39,14 +39,14 @@ pub(crate) struct Context<'a> {
 }
 
 /// An entry, counted from one, with what is wrong and the nearest spelling.
-pub(crate) type Wrong = (usize, PatchFault, Option<String>);
+pub(crate) type InvalidPatch = (usize, PatchFault, Option<String>);
 
 /// Applies patches in their order. What is wrong is told once an entry, and the object it is wrong with stays.
 pub(crate) fn apply(
     patches: &[&Patch],
     objects: &mut BTreeMap<ObjectKey, DesiredObject>,
     context: &Context<'_>,
-) -> Vec<Wrong> {
+) -> Vec<InvalidPatch> {
     let mut wrong = Vec::new();
     for patch in patches {
         let targets: Vec<ObjectKey> = objects

@@ -47,7 +47,7 @@ pub enum PatchFault {
         known: Vec<String>,
     },
     /// Nothing that is rendered matches any more: the installed versions have it, those asked for do not.
-    #[error("no target any more: {from} has {target}, {to} has not")]
+    #[error("the target no longer exists: {from} has {target}, {to} does not")]
     TargetGone {
         /// What was looked for.
         target: Box<Target>,
@@ -84,7 +84,7 @@ pub enum PatchFault {
         cause: String,
     },
     /// What makes the object this object.
-    #[error("{object}: {field} cannot be patched: it is what the object is known by")]
+    #[error("{object}: {field} cannot be patched: it identifies the object")]
     Identity {
         /// The object.
         object: Box<ObjectKey>,
@@ -97,7 +97,7 @@ pub enum PatchFault {
         /// The object.
         object: Box<ObjectKey>,
     },
-    /// A label or annotation that trainerd keeps its account by.
+    /// A label or annotation that trainerd recognises its objects by.
     #[error("{object}: {key} is trainerd's own")]
     Reserved {
         /// The object.
@@ -126,7 +126,7 @@ pub enum PatchFault {
         image: String,
     },
     /// The pods would not be those that the workload selects.
-    #[error("{object}: the pods lose label {label}, by which the Deployment selects them")]
+    #[error("{object}: the pods would lose label {label}, by which the Deployment selects them")]
     Selector {
         /// The object.
         object: Box<ObjectKey>,

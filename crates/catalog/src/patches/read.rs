@@ -26,7 +26,7 @@ pub(crate) fn read(text: &str, components: &[&str]) -> Result<Vec<Patch>, Unread
     }
     let entries = match yaml(text) {
         Ok(Value::Array(entries)) => entries,
-        Ok(_) => return Err(Unreadable::NotAList("it is no list".to_owned())),
+        Ok(_) => return Err(Unreadable::NotAList("it is not a list".to_owned())),
         Err(error) => return Err(Unreadable::NotAList(error)),
     };
     let numbered = entries.into_iter().enumerate().map(|(at, entry)| (at + 1, entry));
@@ -36,9 +36,9 @@ pub(crate) fn read(text: &str, components: &[&str]) -> Result<Vec<Patch>, Unread
     numbered.map(patch).collect()
 }
 
-type Wrong = (PatchFault, Option<String>);
+type InvalidPatch = (PatchFault, Option<String>);
 
-fn entry(number: usize, value: Value, components: &[&str]) -> Result<Patch, Wrong> {
+fn entry(number: usize, value: Value, components: &[&str]) -> Result<Patch, InvalidPatch> {
     let mut fields = mapping(value, "it")?;
     known_only(&fields, "an entry", &ENTRY)?;
     let target = target(fields.remove("target").unwrap_or_default(), components)?;
@@ -46,7 +46,7 @@ fn entry(number: usize, value: Value, components: &[&str]) -> Result<Patch, Wron
     Ok(Patch { entry: number, target, change })
 }
 
-fn target(value: Value, components: &[&str]) -> Result<Target, Wrong> {
+fn target(value: Value, components: &[&str]) -> Result<Target, InvalidPatch> {
     let fields = mapping(value, "target")?;
     known_only(&fields, "a target", &TARGET)?;
     let text = |what: &'static str, key: &str| match fields.get(key) {
@@ -76,7 +76,7 @@ fn known_kinds() -> Vec<&'static str> {
 }
 
 /// A mapping is a strategic merge patch, a list a JSON patch; a text is either, in YAML.
-fn change(value: Value) -> Result<Change, Wrong> {
+fn change(value: Value) -> Result<Change, InvalidPatch> {
     let form = PatchFault::Form {
         what: "patch",
         expected: "a mapping (strategic merge) or a list (JSON patch, RFC 6902)",
@@ -95,7 +95,7 @@ fn change(value: Value) -> Result<Change, Wrong> {
     }
 }
 
-fn mapping(value: Value, what: &'static str) -> Result<Map<String, Value>, Wrong> {
+fn mapping(value: Value, what: &'static str) -> Result<Map<String, Value>, InvalidPatch> {
     match value {
         Value::Object(fields) => Ok(fields),
         Value::Null => Err((PatchFault::Form { what, expected: "given" }, None)),
@@ -107,7 +107,7 @@ fn known_only(
     fields: &Map<String, Value>,
     what: &'static str,
     known: &'static [&'static str],
-) -> Result<(), Wrong> {
+) -> Result<(), InvalidPatch> {
     match fields.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => {

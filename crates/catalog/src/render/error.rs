@@ -80,7 +80,7 @@ pub enum ObjectFault {
     #[error("of a kind that the catalog does not know")]
     UnknownKind,
     /// Its kind lives in a namespace and it has none, or the reverse.
-    #[error("whose kind and namespace do not go together")]
+    #[error("whose kind and namespace do not match")]
     Scope,
     /// It uses an image that the component does not declare, so nobody could enumerate or override it.
     #[error("which uses the undeclared image {0}")]

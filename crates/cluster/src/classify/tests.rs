@@ -53,8 +53,8 @@ fn status(code: u16, reason: &str, message: &str, details: Value) -> Vec<u8> {
     status.to_string().into_bytes()
 }
 
-fn asked(uid: bool, resource_version: bool) -> Asked {
-    Asked { verb: Verb::Patch, path: "/p".to_owned(), uid, resource_version }
+fn info(uid: bool, resource_version: bool) -> RequestInfo {
+    RequestInfo { verb: Verb::Patch, path: "/p".to_owned(), uid, resource_version }
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn answers_are_told_apart_without_reading_messages() {
     for (code, reason, details, expected) in cases {
         for message in ["", "not found, already exists, conflict, failed calling webhook, exceeded quota"] {
             let body = status(code, reason, message, details.clone());
-            let error = classify(&asked(false, false), code, None, &body);
+            let error = classify(&info(false, false), code, None, &body);
             assert_eq!(shape(&error), expected, "{code} {reason} {details}");
         }
     }
@@ -178,7 +178,7 @@ fn conflicts_are_named_after_the_preconditions_sent() {
         (true, true, ConflictKind::UidOrResourceVersion),
         (false, false, ConflictKind::Other),
     ] {
-        match classify(&asked(uid, version), 409, None, &body) {
+        match classify(&info(uid, version), 409, None, &body) {
             RequestError::Conflict { kind, .. } => assert_eq!(kind, expected),
             other => panic!("{other:?}"),
         }
@@ -187,9 +187,9 @@ fn conflicts_are_named_after_the_preconditions_sent() {
     let cause = |field: &str| json!({ "reason": "FieldValueInvalid", "message": "", "field": field });
     let details = |causes: Value| json!({ "name": "a", "kind": "ConfigMap", "causes": causes });
     let body = status(422, "Invalid", "", details(json!([cause("metadata.uid"), cause("metadata.uid")])));
-    assert_eq!(shape(&classify(&asked(true, false), 422, None, &body)), "Conflict Uid");
+    assert_eq!(shape(&classify(&info(true, false), 422, None, &body)), "Conflict Uid");
     let body = status(422, "Invalid", "", details(json!([cause("metadata.uid"), cause("data")])));
-    assert_eq!(shape(&classify(&asked(true, false), 422, None, &body)), "Invalid metadata.uid,data");
+    assert_eq!(shape(&classify(&info(true, false), 422, None, &body)), "Invalid metadata.uid,data");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_body_that_is_no_status_is_judged_by_its_code() {
         (401, None, "", "Unauthorized"),
     ];
     for (code, retry_after, body, expected) in cases {
-        let error = classify(&asked(false, false), code, retry_after, body.as_bytes());
+        let error = classify(&info(false, false), code, retry_after, body.as_bytes());
         assert_eq!(shape(&error), expected, "{code}");
         assert!(!error.to_string().is_empty());
     }
@@ -216,12 +216,12 @@ fn a_body_that_is_no_status_is_judged_by_its_code() {
 #[test]
 fn the_header_outweighs_the_body() {
     let body = status(429, "TooManyRequests", "", json!({ "retryAfterSeconds": 5 }));
-    let error = classify(&asked(false, false), 429, Some(Duration::from_secs(9)), &body);
+    let error = classify(&info(false, false), 429, Some(Duration::from_secs(9)), &body);
     assert_eq!(error.retry().and_then(|retry| retry.after), Some(Duration::from_secs(9)));
 }
 
 #[test]
-fn what_is_said_of_a_secret_that_was_sent_is_withheld() {
+fn what_is_said_of_a_secret_that_was_sent_is_redacted() {
     let secret = "/api/v1/namespaces/ns/secrets/a?fieldManager=x";
     let collection = "/api/v1/namespaces/ns/secrets";
     let other = "/api/v1/namespaces/ns/configmaps/secrets";
@@ -240,29 +240,30 @@ fn what_is_said_of_a_secret_that_was_sent_is_withheld() {
     ];
     for (code, reason, details) in cases {
         let body = status(code, reason, &format!("no: {word}"), details);
-        for (verb, path, withheld) in [
+        for (verb, path, is_redacted) in [
             (Verb::Patch, secret, true),
             (Verb::Create, collection, true),
             (Verb::Update, secret, true),
             (Verb::Get, secret, false),
             (Verb::Patch, other, false),
         ] {
-            let asked = Asked { verb, path: path.to_owned(), uid: false, resource_version: false };
+            let info = RequestInfo { verb, path: path.to_owned(), uid: false, resource_version: false };
             for body in [&body[..], format!("no: {word}").as_bytes()] {
-                let error = classify(&asked, code, None, body);
+                let error = classify(&info, code, None, body);
                 let told = format!("{error} {error:?}");
-                assert_eq!(!told.contains(word), withheld, "{verb} {path} {code} {reason}: {told}");
+                assert_eq!(!told.contains(word), is_redacted, "{verb} {path} {code} {reason}: {told}");
             }
         }
     }
-    let asked = Asked { verb: Verb::Patch, path: secret.to_owned(), uid: false, resource_version: false };
-    let error = classify(&asked, 422, None, &status(422, "Invalid", word, named));
+    let info =
+        RequestInfo { verb: Verb::Patch, path: secret.to_owned(), uid: false, resource_version: false };
+    let error = classify(&info, 422, None, &status(422, "Invalid", word, named));
     assert_eq!(
         error.to_string(),
-        "the API server refused the Secret (422, about data[key]); its words are withheld, for they may quote what it \
-         holds"
+        "the API server refused the Secret (422, about data[key]); its message is withheld because it may quote the \
+         data of the Secret"
     );
     // Quota and permissions are the server's own words.
     let quota = status(403, "Forbidden", "exceeded quota", json!({"name": "a", "kind": "secrets"}));
-    assert_eq!(classify(&asked, 403, None, &quota).to_string(), "exceeded quota");
+    assert_eq!(classify(&info, 403, None, &quota).to_string(), "exceeded quota");
 }

@@ -20,7 +20,7 @@ use crate::retry::Backoff;
 const RACED: Duration = Duration::from_millis(20);
 
 /// A lease that we wrote ourselves into.
-pub(super) struct Taken {
+pub(super) struct Acquired {
     /// As stored.
     pub(super) lease: Value,
     /// When the write was sent, on the lease's clock.
@@ -120,7 +120,7 @@ impl LeaseGuard {
 }
 
 enum Attempt {
-    Taken(Taken),
+    Taken(Acquired),
     /// Somebody else wrote in between: look again.
     Raced,
     Foreign {
@@ -185,11 +185,11 @@ async fn succeed(
     config: &LeaseConfig,
     me: &str,
     earlier: &FencingToken,
-) -> Result<Taken, RequestError> {
+) -> Result<Acquired, RequestError> {
     let patch = LeaseRecord::succession(earlier, me, config.duration, jiff::Timestamp::now());
     let sent = clock::now();
     let lease = cluster.patch_json(&builtin::lease(), Some(namespace), name, &patch).await?;
-    Ok(Taken { lease, sent })
+    Ok(Acquired { lease, sent })
 }
 
 /// Writes `me` into a lease: a new one, or one as it was read, at its resourceVersion.
@@ -198,7 +198,7 @@ pub(super) async fn write(
     lease: &mut Value,
     config: &LeaseConfig,
     me: &str,
-) -> Result<Taken, RequestError> {
+) -> Result<Acquired, RequestError> {
     LeaseRecord::of(lease).taken_by(me, config.duration, jiff::Timestamp::now()).write_to(lease);
     let sent = clock::now();
     let lease = if lease.pointer("/metadata/resourceVersion").is_some() {
@@ -206,5 +206,5 @@ pub(super) async fn write(
     } else {
         cluster.create(&builtin::lease(), lease, CreateParams::default()).await?
     };
-    Ok(Taken { lease, sent })
+    Ok(Acquired { lease, sent })
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use super::acquire::{Taken, write};
+use super::acquire::{Acquired, write};
 use super::record::{FencingToken, LeaseRecord};
 use super::{LeaseConfig, clock};
 use crate::builtin;
@@ -116,7 +116,7 @@ impl Fence {
 }
 
 impl Shared {
-    fn extend(&self, taken: &Taken, config: &LeaseConfig) {
+    fn extend(&self, taken: &Acquired, config: &LeaseConfig) {
         let until = taken.sent + config.duration.saturating_sub(config.margin);
         self.valid_until.store(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
     }
@@ -146,7 +146,7 @@ impl LeaseGuard {
         lease_ref: LeaseRef,
         config: LeaseConfig,
         me: String,
-        taken: Taken,
+        taken: Acquired,
     ) -> Self {
         let (sender, lost) = watch::channel(None);
         let shared = Arc::new(Shared { valid_until: AtomicU64::new(0), lost: sender });

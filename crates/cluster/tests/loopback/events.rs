@@ -26,8 +26,8 @@ async fn what_is_said_again_is_one_series_and_takes_nothing_of_the_burst() {
     tokio::time::timeout(Duration::from_secs(10), writer.run()).await.unwrap();
     let events = "/apis/events.k8s.io/v1/namespaces/ns/events";
     let log = server.log();
-    let (made, again): (Vec<_>, Vec<_>) = log.iter().partition(|asked| asked.is("POST", events));
-    assert_eq!(made.iter().map(|asked| &asked.body["note"]).collect::<Vec<_>>(), ["one", "two"]);
+    let (made, again): (Vec<_>, Vec<_>) = log.iter().partition(|request| request.is("POST", events));
+    assert_eq!(made.iter().map(|request| &request.body["note"]).collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(made[0].body["regarding"]["uid"], "u");
     assert_eq!(again.len(), 2);
     for (made, again) in made.iter().zip(again) {

@@ -123,6 +123,6 @@ async fn a_server_that_went_away_is_unreachable() {
 async fn an_answer_that_is_no_object_is_named_with_its_request() {
     let (_server, cluster) = troubled(9, || Reply::Answer(200, vec![], "{\"kind\":".to_owned())).await;
     let error = cluster.get(&configmaps(), Some("ns"), "a").await.unwrap_err();
-    assert_eq!(error.to_string(), "failed to decode the answer to get /api/v1/namespaces/ns/configmaps/a");
+    assert_eq!(error.to_string(), "failed to decode the response to get /api/v1/namespaces/ns/configmaps/a");
     assert!(error.retry().is_none());
 }

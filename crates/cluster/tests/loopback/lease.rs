@@ -10,7 +10,7 @@ use trainerd_cluster::lease::{
     Claim, FencingToken, Identity, LeaseConfig, LeaseError, LeaseGuard, LeaseLost, LeaseRecord,
 };
 
-use crate::server::{Asked, Reply, Server, ok, status};
+use crate::server::{Received, Reply, Server, ok, status};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
 const MS: Duration = Duration::from_millis(1);
@@ -52,30 +52,30 @@ impl Store {
         LeaseRecord::of(self.lease.as_ref().unwrap())
     }
 
-    fn answer(&mut self, asked: &Asked) -> Reply {
+    fn answer(&mut self, request: &Received) -> Reply {
         match self.trouble {
             Some(Trouble::Down) => return Reply::Answer(503, vec![], "down".to_owned()),
             Some(Trouble::Silence) => return Reply::Silence,
             _ => {}
         }
         let details = json!({ "name": "writer", "group": "coordination.k8s.io", "kind": "leases" });
-        let stored = match (asked.method.as_str(), &self.lease) {
+        let stored = match (request.method.as_str(), &self.lease) {
             ("GET" | "PUT" | "PATCH" | "DELETE", None) => return status(404, "NotFound", &details),
             ("GET", Some(lease)) => return ok(lease),
-            ("POST", None) => self.store(asked.body.clone()),
+            ("POST", None) => self.store(request.body.clone()),
             ("POST", Some(_)) => return status(409, "AlreadyExists", &details),
             ("PUT", Some(lease)) => {
-                if asked.body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
+                if request.body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
                     return status(409, "Conflict", &details);
                 }
-                self.store(asked.body.clone())
+                self.store(request.body.clone())
             }
-            ("PATCH", Some(lease)) => match patched(lease, &asked.body) {
+            ("PATCH", Some(lease)) => match patched(lease, &request.body) {
                 Some(lease) => self.store(lease),
                 None => return status(422, "Invalid", &details),
             },
             ("DELETE", Some(lease)) => {
-                let meant = &asked.body["preconditions"];
+                let meant = &request.body["preconditions"];
                 let differs = |key: &str| !meant[key].is_null() && meant[key] != lease["metadata"][key];
                 if differs("uid") || differs("resourceVersion") {
                     return status(409, "Conflict", &details);
@@ -126,9 +126,9 @@ impl World {
             store.lock().unwrap().store(lease);
         }
         let shared = Arc::clone(&store);
-        let server = Server::start(move |asked| {
-            assert!(asked.path.starts_with(LEASES), "{}", asked.path);
-            shared.lock().unwrap().answer(asked)
+        let server = Server::start(move |request| {
+            assert!(request.path.starts_with(LEASES), "{}", request.path);
+            shared.lock().unwrap().answer(request)
         })
         .await;
         let cluster = server.connect().await;

@@ -22,12 +22,12 @@ fn rule(verb: &str, resource: &str) -> Rule {
 async fn what_is_missing_is_listed_in_the_order_asked() {
     let requests = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&requests);
-    let server = Server::start(move |asked| {
+    let server = Server::start(move |request| {
         // A review that fails at first is asked again.
         if count.fetch_add(1, Ordering::SeqCst) == 3 {
             return Reply::Answer(503, vec![], String::new());
         }
-        let attributes = &asked.body["spec"]["resourceAttributes"];
+        let attributes = &request.body["spec"]["resourceAttributes"];
         let allowed = attributes["verb"] != "delete" && attributes["subresource"] == "";
         ok(&json!({ "status": { "allowed": allowed } }))
     })

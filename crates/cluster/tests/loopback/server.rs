@@ -13,7 +13,7 @@ use trainerd_object::Resource;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Received {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
@@ -22,7 +22,7 @@ pub(crate) struct Asked {
     pub(crate) body: Value,
 }
 
-impl Asked {
+impl Received {
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
     }
@@ -81,23 +81,23 @@ pub(crate) fn status(code: u16, reason: &str, details: &Value) -> Reply {
     Reply::Answer(code, Vec::new(), body.to_string())
 }
 
-type Handler = dyn FnMut(&Asked) -> Reply + Send;
+type Handler = dyn FnMut(&Received) -> Reply + Send;
 
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) url: String,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Server {
     /// Serves until the test's runtime ends. What a connection begins with is answered by itself, by a no, and
     /// stays out of the log.
-    pub(crate) async fn start(mut handler: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
-        Self::start_bare(move |asked| if asked.is_first() { no() } else { handler(asked) }).await
+    pub(crate) async fn start(mut handler: impl FnMut(&Received) -> Reply + Send + 'static) -> Self {
+        Self::start_bare(move |request| if request.is_first() { no() } else { handler(request) }).await
     }
 
     /// Serves also what a connection begins with by the handler.
-    pub(crate) async fn start_bare(handler: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
+    pub(crate) async fn start_bare(handler: impl FnMut(&Received) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// The requests so far.
-    pub(crate) fn log(&self) -> Vec<Asked> {
+    pub(crate) fn log(&self) -> Vec<Received> {
         self.log.lock().unwrap().clone()
     }
 
@@ -181,19 +181,19 @@ pub(crate) fn configmap(name: &str, version: u64) -> Value {
     })
 }
 
-async fn serve(mut stream: TcpStream, handler: Arc<Mutex<Box<Handler>>>, log: Arc<Mutex<Vec<Asked>>>) {
-    while let Some(asked) = read(&mut stream).await {
-        if !asked.is_first() {
-            log.lock().unwrap().push(asked.clone());
+async fn serve(mut stream: TcpStream, handler: Arc<Mutex<Box<Handler>>>, log: Arc<Mutex<Vec<Received>>>) {
+    while let Some(request) = read(&mut stream).await {
+        if !request.is_first() {
+            log.lock().unwrap().push(request.clone());
         }
-        let reply = (handler.lock().unwrap())(&asked);
+        let reply = (handler.lock().unwrap())(&request);
         if write(&mut stream, reply).await.is_none() {
             return;
         }
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Asked> {
+async fn read(stream: &mut TcpStream) -> Option<Received> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -222,7 +222,7 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    Some(Asked {
+    Some(Received {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query

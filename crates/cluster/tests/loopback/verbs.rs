@@ -33,18 +33,18 @@ async fn every_request_says_who_asks_and_what_for() {
     cluster.delete(&configmaps(), Some("ns"), "a", &DeleteParams::default()).await.unwrap();
 
     let log = server.log();
-    for asked in &log {
-        assert_eq!(asked.header("user-agent"), ["trainerd/9.9.9 (test)"]);
+    for request in &log {
+        assert_eq!(request.header("user-agent"), ["trainerd/9.9.9 (test)"]);
     }
     let sent: Vec<_> = log
         .iter()
-        .map(|asked| {
-            let query: Vec<_> = asked.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        .map(|request| {
+            let query: Vec<_> = request.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
             format!(
                 "{} {} {} {}",
-                asked.method,
-                asked.path,
-                asked.header("content-type").concat(),
+                request.method,
+                request.path,
+                request.header("content-type").concat(),
                 query.join("&")
             )
         })
@@ -69,7 +69,7 @@ async fn every_request_says_who_asks_and_what_for() {
 
 #[tokio::test]
 async fn a_delete_carries_its_preconditions_and_says_what_came_of_it() {
-    let server = Server::start(|asked| match asked.body["preconditions"]["uid"].as_str() {
+    let server = Server::start(|request| match request.body["preconditions"]["uid"].as_str() {
         Some("old") => status(409, "Conflict", &json!({ "name": "a", "kind": "ConfigMap" })),
         Some(_) => ok(&json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })),
         None => ok(&configmap("a", 2)),
@@ -114,7 +114,7 @@ fn names(items: &[Value]) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
-    let server = Server::start(|asked| match asked.query("continue") {
+    let server = Server::start(|request| match request.query("continue") {
         None => page(&["a", "b"], "9", "next=1&"),
         Some("next=1&") => page(&["c"], "9", ""),
         other => panic!("{other:?}"),
@@ -133,12 +133,12 @@ async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
     for item in &list.items {
         assert_eq!((&item["apiVersion"], &item["kind"]), (&json!("v1"), &json!("ConfigMap")));
     }
-    for asked in server.log() {
-        assert!(asked.is("GET", CONFIGMAPS));
-        assert_eq!(asked.query("limit"), Some("1000"));
-        assert_eq!(asked.query("labelSelector"), Some("app in (x,y)"));
+    for request in server.log() {
+        assert!(request.is("GET", CONFIGMAPS));
+        assert_eq!(request.query("limit"), Some("1000"));
+        assert_eq!(request.query("labelSelector"), Some("app in (x,y)"));
         assert_eq!(
-            asked.header("accept"),
+            request.header("accept"),
             ["application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"]
         );
     }
@@ -146,7 +146,7 @@ async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
 
 #[tokio::test]
 async fn a_list_whose_pages_expired_starts_again_whole() {
-    let server = Server::start(|asked| match (asked.query("continue"), asked.query("limit")) {
+    let server = Server::start(|request| match (request.query("continue"), request.query("limit")) {
         (None, Some(_)) => page(&["a", "gone"], "9", "next"),
         (Some(_), _) => status(410, "Expired", &json!(null)),
         (None, None) => page(&["a", "b"], "20", ""),
@@ -160,7 +160,7 @@ async fn a_list_whose_pages_expired_starts_again_whole() {
 
 #[tokio::test]
 async fn what_is_not_there_is_none() {
-    let server = Server::start(|asked| match asked.path.rsplit('/').next().unwrap() {
+    let server = Server::start(|request| match request.path.rsplit('/').next().unwrap() {
         "absent" => status(404, "NotFound", &json!({ "name": "absent", "kind": "configmaps" })),
         "unserved" => Reply::Answer(404, vec![], "404 page not found".to_owned()),
         "forbidden" => status(403, "Forbidden", &json!({ "name": "forbidden", "kind": "configmaps" })),
@@ -179,7 +179,7 @@ async fn what_is_not_there_is_none() {
 
 #[tokio::test]
 async fn served_kinds_are_known_by_their_group() {
-    let server = Server::start(|asked| match asked.path.as_str() {
+    let server = Server::start(|request| match request.path.as_str() {
         "/apis/jobset.x-k8s.io/v1alpha2" => {
             ok(&json!({ "resources": [{ "name": "jobsets" }, { "name": "jobsets/status" }] }))
         }
@@ -203,7 +203,7 @@ async fn served_kinds_are_known_by_their_group() {
 
 #[tokio::test]
 async fn many_objects_are_gone_through_page_by_page() {
-    let server = Server::start(|asked| match asked.query.get("continue").map(String::as_str) {
+    let server = Server::start(|request| match request.query.get("continue").map(String::as_str) {
         None => page(&["a", "b"], "5", "second"),
         Some("second") => page(&["c"], "5", "third"),
         Some(_) => status(410, "Expired", &json!({})),
@@ -215,6 +215,6 @@ async fn many_objects_are_gone_through_page_by_page() {
     let gone = cluster.for_each(&configmaps(), &ListParams::default(), 2, each).await;
     assert!(matches!(gone, Err(RequestError::Expired { .. })), "{gone:?}");
     assert_eq!(seen, ["a", "b", "c"]);
-    let limits: Vec<_> = server.log().iter().map(|asked| asked.query.get("limit").cloned()).collect();
+    let limits: Vec<_> = server.log().iter().map(|request| request.query.get("limit").cloned()).collect();
     assert_eq!(limits, vec![Some("2".to_owned()); 3], "never without a bound");
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{ListParams, RequestError};
 
-use crate::server::{Asked, CONFIGMAPS, Part, Reply, Server, configmap, configmaps, ok, status};
+use crate::server::{CONFIGMAPS, Part, Received, Reply, Server, configmap, configmaps, ok, status};
 
 fn params() -> WatchParams {
     WatchParams {
@@ -36,13 +36,13 @@ fn show(event: &Result<Event, RequestError>) -> String {
     }
 }
 
-/// Runs a watch over scripted answers; the events of the first `count`, and what was asked: `list`, or the
+/// Runs a watch over scripted answers; the events of the first `count`, and what was requested: `list`, or the
 /// resourceVersion of each watch.
 async fn follow(
     replies: Vec<Reply>,
     params: WatchParams,
     count: usize,
-) -> (Vec<String>, Vec<String>, Vec<Asked>) {
+) -> (Vec<String>, Vec<String>, Vec<Received>) {
     let mut replies = replies.into_iter();
     let server = Server::start(move |_| replies.next().unwrap_or(Reply::Silence)).await;
     let cluster = server.connect().await;
@@ -52,22 +52,22 @@ async fn follow(
             .await
             .unwrap();
     let log = server.log();
-    let asked = log
+    let requests = log
         .iter()
-        .map(|asked| {
-            assert!(asked.is("GET", CONFIGMAPS));
-            match asked.query("watch") {
-                Some("true") => asked.query("resourceVersion").unwrap().to_owned(),
+        .map(|request| {
+            assert!(request.is("GET", CONFIGMAPS));
+            match request.query("watch") {
+                Some("true") => request.query("resourceVersion").unwrap().to_owned(),
                 _ => "list".to_owned(),
             }
         })
         .collect();
-    (events, asked, log)
+    (events, requests, log)
 }
 
 #[tokio::test]
 async fn a_watch_lists_then_follows() {
-    let (events, asked, log) = follow(
+    let (events, requests, log) = follow(
         vec![
             list(&["a"], 5),
             Reply::Stream(vec![
@@ -84,7 +84,7 @@ async fn a_watch_lists_then_follows() {
     )
     .await;
     assert_eq!(events, ["=a", "+b", "+a", "-b"]);
-    assert_eq!(asked, ["list", "5"]);
+    assert_eq!(requests, ["list", "5"]);
     let watch = &log[1];
     assert_eq!(watch.query("allowWatchBookmarks"), Some("true"));
     let open_for: u64 = watch.query("timeoutSeconds").unwrap().parse().unwrap();
@@ -94,7 +94,7 @@ async fn a_watch_lists_then_follows() {
 
 #[tokio::test]
 async fn a_watch_goes_on_where_it_was_cut() {
-    let (events, asked, _) = follow(
+    let (events, requests, _) = follow(
         vec![
             list(&[], 5),
             Reply::Stream(vec![
@@ -116,13 +116,13 @@ async fn a_watch_goes_on_where_it_was_cut() {
     assert!(events[broken].contains("failed to reach the API server"));
     let changes: Vec<_> = events.iter().filter(|event| !event.starts_with('!')).collect();
     assert_eq!(changes, ["=", "+a", "+half", "resumed", "+b"]);
-    assert_eq!(asked, ["list", "5", "40", "41", "41"]);
+    assert_eq!(requests, ["list", "5", "40", "41", "41"]);
 }
 
 #[tokio::test]
 async fn a_watch_that_is_too_far_behind_lists_again() {
     let gone = || json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
-    let (events, asked, _) = follow(
+    let (events, requests, _) = follow(
         vec![
             list(&["a"], 5),
             Reply::Stream(vec![Part::Event("ERROR", gone())]),
@@ -137,23 +137,23 @@ async fn a_watch_that_is_too_far_behind_lists_again() {
     )
     .await;
     assert_eq!(events, ["=a", "=b", "=c", "+d"]);
-    assert_eq!(asked, ["list", "5", "list", "50", "list", "60"]);
+    assert_eq!(requests, ["list", "5", "list", "50", "list", "60"]);
 }
 
 #[tokio::test]
 async fn a_watch_from_a_known_list_does_not_list() {
     let params = WatchParams { resource_version: Some("77".to_owned()), ..params() };
-    let (events, asked, _) =
+    let (events, requests, _) =
         follow(vec![Reply::Stream(vec![Part::Event("MODIFIED", configmap("a", 78)), Part::Open])], params, 1)
             .await;
     assert_eq!(events, ["+a"]);
-    assert_eq!(asked, ["77"]);
+    assert_eq!(requests, ["77"]);
 }
 
 #[tokio::test]
 async fn refusals_are_told_and_tried_again() {
     let forbidden = || status(403, "Forbidden", &json!({ "kind": "configmaps" }));
-    let (events, asked, _) = follow(
+    let (events, requests, _) = follow(
         vec![
             forbidden(),
             list(&["a"], 5),
@@ -167,7 +167,7 @@ async fn refusals_are_told_and_tried_again() {
     .await;
     let refused = "!Forbidden from the fake server";
     assert_eq!(events, [refused, "=a", refused, "!busy", "resumed", "+b"]);
-    assert_eq!(asked, ["list", "list", "5", "5", "5"]);
+    assert_eq!(requests, ["list", "list", "5", "5", "5"]);
 }
 
 #[tokio::test]
@@ -206,7 +206,10 @@ async fn a_connection_that_died_in_silence_is_noticed() {
     tokio::time::advance(Duration::from_secs(301)).await;
     tokio::time::resume();
     assert_eq!(show(&stream.next().await.unwrap()), "+b");
-    let versions: Vec<_> =
-        server.log().iter().filter_map(|asked| asked.query("resourceVersion").map(str::to_owned)).collect();
+    let versions: Vec<_> = server
+        .log()
+        .iter()
+        .filter_map(|request| request.query("resourceVersion").map(str::to_owned))
+        .collect();
     assert_eq!(versions, ["5", "6"]);
 }

@@ -25,7 +25,7 @@ const RENEW: Duration = Duration::from_secs(11);
 const RESPECT: Duration = Duration::from_secs(1);
 
 /// The answer to taking the lease.
-pub(super) type Taken = Result<LeaseGuard, LeaseError>;
+pub(super) type Acquisition = Result<LeaseGuard, LeaseError>;
 
 enum LeaseState {
     Free,
@@ -101,7 +101,7 @@ impl LeaseHolder {
     }
 
     /// Starts taking the lease, unless that is in progress or somebody else shall be left to it.
-    pub(super) fn take(&mut self) -> Option<BoxFuture<'static, Taken>> {
+    pub(super) fn take(&mut self) -> Option<BoxFuture<'static, Acquisition>> {
         match self.state {
             LeaseState::Free => {}
             LeaseState::Foreign { again } if again <= Instant::now() => {}
@@ -124,7 +124,7 @@ impl LeaseHolder {
 
     /// Takes the answer in: whether the lease is ours in the very next tenure after the last one known, so that
     /// nobody has written in between; or why it is not ours.
-    pub(super) fn taken(&mut self, taken: Taken) -> Result<bool, String> {
+    pub(super) fn taken(&mut self, taken: Acquisition) -> Result<bool, String> {
         match taken {
             Ok(guard) => {
                 self.refused = 0;

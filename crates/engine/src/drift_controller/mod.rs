@@ -4,8 +4,8 @@
 //! does not tell what was changed. The revision is the intent, so nothing is journalled. The lease is taken for
 //! the first write and lingers, so that a burst takes it once.
 
+mod event;
 mod lease_holder;
-mod news;
 mod object_cache;
 mod packed;
 mod reconnection;
@@ -25,8 +25,8 @@ use trainerd_plan::desired::Installation;
 use trainerd_plan::drift::{Contention, Drifted, Leave, Remedy, Rules, Verdict};
 use trainerd_plan::object::ObjectKey;
 
+pub use self::event::{DriftEvent, RepairMode};
 use self::lease_holder::LeaseHolder;
-pub use self::news::{News, RepairMode};
 use self::object_cache::{Assessment, ObjectCache};
 pub use self::object_cache::{OwnerSeen, RecordSeen};
 use self::reconnection::Reconnections;
@@ -80,7 +80,7 @@ pub struct DriftController {
     checking: bool,
     /// Until then a watch may tell what was before the last plan: what looks like drift is read first.
     late: Option<Instant>,
-    news: VecDeque<News>,
+    events: VecDeque<DriftEvent>,
     halt: watch::Sender<bool>,
 }
 
@@ -119,7 +119,7 @@ impl DriftController {
             lease: LeaseHolder::new(engine),
             checking: false,
             late: None,
-            news: VecDeque::new(),
+            events: VecDeque::new(),
             halt,
         }
     }
@@ -207,11 +207,11 @@ impl DriftController {
         self.lease.is_held()
     }
 
-    /// Goes on until there is news. Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> News {
+    /// Works until there is an event. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> DriftEvent {
         loop {
-            if let Some(news) = self.news.pop_front() {
-                return news;
+            if let Some(event) = self.events.pop_front() {
+                return event;
             }
             self.begin();
             let wake = self.wake();
@@ -231,9 +231,9 @@ impl DriftController {
 
     fn receive(&mut self, message: WatchMessage) {
         let change = self.objects.take(message);
-        self.news.extend(change.record.map(News::Record));
-        self.news.extend(change.paused.map(News::Paused));
-        self.news.extend(change.owner.map(News::Owner));
+        self.events.extend(change.record.map(DriftEvent::Record));
+        self.events.extend(change.paused.map(DriftEvent::Paused));
+        self.events.extend(change.owner.map(DriftEvent::Owner));
         if change.surroundings || !change.objects.is_empty() {
             self.changed();
         }
@@ -280,8 +280,8 @@ impl DriftController {
     }
 
     fn changed(&mut self) {
-        if !self.news.iter().any(|news| matches!(news, News::Changed)) {
-            self.news.push_back(News::Changed);
+        if !self.events.iter().any(|event| matches!(event, DriftEvent::Changed)) {
+            self.events.push_back(DriftEvent::Changed);
         }
     }
 
@@ -322,7 +322,7 @@ impl DriftController {
             Assessment::Clear(Verdict::Drifted(_)) if may_read && self.is_late() => return self.read(key),
             // Deleted and made again while it was read, say.
             Assessment::Unclear if self.is_first_time(key) => return self.read(key),
-            Assessment::Unclear => return self.failed(key, None, "what was read does not tell how it is"),
+            Assessment::Unclear => return self.failed(key, None, "its state could not be read"),
             Assessment::Clear(verdict) => verdict,
         };
         match verdict {
@@ -334,7 +334,7 @@ impl DriftController {
                 self.noticed.remove(key);
                 self.queue.retain(|queued| queued != key);
                 if self.drift.remove(key).is_some() {
-                    self.news.push_back(News::Gone(key.clone()));
+                    self.events.push_back(DriftEvent::Gone(key.clone()));
                 }
             }
             Verdict::Drifted(drifted) => self.drifted(key, &drifted),
@@ -359,7 +359,7 @@ impl DriftController {
             _ if self.mode == RepairMode::Paused => DriftState::Paused,
             Remedy::Plan => {
                 let why = format!("{key} does not exist");
-                self.news.push_back(News::NeedsPlan { why });
+                self.events.push_back(DriftEvent::NeedsPlan { why });
                 DriftState::Repairing
             }
             Remedy::Repair(_) => self.queued(key, drifted),
@@ -369,14 +369,15 @@ impl DriftController {
 
     /// Queues a repair, unless it is a fight that is left alone, or was refused a moment ago.
     fn queued(&mut self, key: &ObjectKey, drifted: &Drifted) -> DriftState {
-        if let Some(contended) = self.contention.check(&drifted.fights(key), self.began.elapsed()) {
+        if let Some(contended) = self.contention.check(&drifted.contendable_fields(key), self.began.elapsed())
+        {
             let at = self.began + contended.until;
             self.again.insert(key.clone(), (Some(at), patience()));
             let seconds = at.saturating_duration_since(Instant::now()).as_secs();
-            return DriftState::contended(contended.fight, seconds);
+            return DriftState::contended(contended.field, seconds);
         }
         if matches!(self.drift.get(key).map(|status| &status.state), Some(DriftState::Contended { .. })) {
-            // Another fight, or none: the pause was of the one before.
+            // Another contended field, or none: the pause was for the one before.
             self.again.remove(key);
         }
         self.noticed.entry(key.clone()).or_insert_with(Instant::now);
@@ -404,7 +405,7 @@ impl DriftController {
         };
         let known = self.drift.insert(key.clone(), status.clone());
         if known.as_ref().is_none_or(|known| !known.is_same(&status)) {
-            self.news.push_back(News::Drifted(status));
+            self.events.push_back(DriftEvent::Drifted(status));
         }
     }
 }

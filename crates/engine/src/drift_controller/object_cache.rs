@@ -10,14 +10,14 @@ use trainerd_cluster::{Cluster, ObjectList, RequestError, builtin, endpoints};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, Installation};
 use trainerd_plan::drift::{self, Policy, Rules, Verdict};
+use trainerd_plan::intent_digest;
 use trainerd_plan::object::{ObjectKey, Resource};
 use trainerd_plan::observed::LiveObject;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
 use trainerd_plan::readiness::waits::{services, waits};
 use trainerd_plan::reason::WaitingOn;
-use trainerd_plan::seal;
 
 use super::packed::Packed;
 use crate::live::version;
@@ -162,8 +162,11 @@ impl ObjectCache {
         let mut wanted = BTreeSet::from([(builtin::secret(), record_scope(&self.installation))]);
         for object in &desired.objects {
             let key = object.key();
-            let scope =
-                if role(&key) == Role::Namespace { Scope::One(None, key.name.clone()) } else { Scope::Ours };
+            let scope = if object_class(&key) == ObjectClass::Namespace {
+                Scope::One(None, key.name.clone())
+            } else {
+                Scope::Ours
+            };
             self.watches.open(&object.resource, scope.clone(), by_existence(&key));
             wanted.insert((object.resource.clone(), scope));
         }
@@ -263,7 +266,7 @@ impl ObjectCache {
             }
         };
         if place.0 == builtin::secret() && place.1 == record_scope(&self.installation) {
-            change = Change { surroundings: change.surroundings, ..account(event) };
+            change = Change { surroundings: change.surroundings, ..record_change(event) };
         } else if place.0 == builtin::endpoint_slice() || place.0 == builtin::pod() {
             let is_pod = place.0 == builtin::pod();
             let kept = if is_pod { &mut self.pods } else { &mut self.slices };
@@ -381,7 +384,7 @@ impl ObjectCache {
                 }
                 let Some(object) = packed.get(key) else { return Assessment::Unknown };
                 let intent = applyset::owned(packed.frame(), &object);
-                if seal::is_intact(&intent, &metadata, rules.field_manager) {
+                if intent_digest::is_intact(&intent, &metadata, rules.field_manager) {
                     Assessment::Clear(Verdict::Holds)
                 } else {
                     Assessment::Unclear
@@ -392,7 +395,7 @@ impl ObjectCache {
 
     /// An object was found to be as it should be: what takes much room and is not looked at again goes.
     pub(super) fn trim(&mut self, key: &ObjectKey) {
-        if role(key) != Role::Crd {
+        if object_class(key) != ObjectClass::Crd {
             return;
         }
         if let Some(Cached::There(sight)) = self.seen.get_mut(key)
@@ -413,9 +416,9 @@ impl ObjectCache {
             Some(Cached::Absent { .. }) => return Some(WaitingOn::ready(key.clone(), "does not exist")),
             Some(Cached::There(sight)) => sight,
         };
-        let is_told_by_others = match role(key) {
-            Role::Webhook => true,
-            Role::Workload => sight.waits.is_some(),
+        let is_told_by_others = match object_class(key) {
+            ObjectClass::Webhook => true,
+            ObjectClass::Workload => sight.waits.is_some(),
             _ => false,
         };
         if !is_told_by_others {
@@ -425,10 +428,11 @@ impl ObjectCache {
     }
 
     /// The members of the same component that play a part.
-    pub(super) fn partners(&self, key: &ObjectKey, part: Role) -> Vec<ObjectKey> {
+    pub(super) fn partners(&self, key: &ObjectKey, part: ObjectClass) -> Vec<ObjectKey> {
         let Some(packed) = &self.packed else { return Vec::new() };
         let Some((component, _)) = packed.place(key) else { return Vec::new() };
-        let partners = packed.objects().filter(|(other, of, _)| *of == component && role(other) == part);
+        let partners =
+            packed.objects().filter(|(other, of, _)| *of == component && object_class(other) == part);
         partners.map(|(other, ..)| other.clone()).collect()
     }
 
@@ -467,15 +471,15 @@ impl ObjectCache {
 
 fn record_scope(installation: &Installation) -> Scope {
     let Installation { name, namespace } = installation.clone();
-    Scope::Account { namespace, installation: name }
+    Scope::Record { namespace, installation: name }
 }
 
 fn pod_place(installation: &Installation) -> (Resource, Scope) {
     (builtin::pod(), Scope::Namespace(installation.namespace.clone()))
 }
 
-/// What an event of the account tells.
-fn account(event: Event) -> Change {
+/// What an event of the record, or of the markers beside it, tells.
+fn record_change(event: Event) -> Change {
     let mut change = Change::default();
     let mut note = |value: &Value, is_there: bool| match MarkerKind::of(value) {
         Some(MarkerKind::Paused) => change.paused = Some(is_there),

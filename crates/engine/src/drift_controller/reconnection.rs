@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use trainerd_causes::one_line;
 use trainerd_plan::drift::{self, Drifted};
 use trainerd_plan::object::ObjectKey;
-use trainerd_plan::order::Role;
+use trainerd_plan::order::ObjectClass;
 use trainerd_plan::plan::Step;
 
 use super::DriftController;
-use crate::write::{WriteError, Written};
+use crate::write::Written;
+use crate::write_error::WriteError;
 
 /// Webhook configurations behind which pods are being replaced, with the pods that the API server may be connected to.
 #[derive(Default)]
@@ -32,7 +33,7 @@ impl DriftController {
         if !drift::replaces_pods(repaired) {
             return;
         }
-        for webhook in self.objects.partners(key, Role::Webhook) {
+        for webhook in self.objects.partners(key, ObjectClass::Webhook) {
             let connected = self.objects.pods_behind(&webhook);
             self.reconnections.0.entry(webhook).or_default().extend(connected);
         }
@@ -42,7 +43,7 @@ impl DriftController {
     pub(super) fn to_reconnect(&self) -> Vec<ObjectKey> {
         let now = Timestamp::now();
         let is_due = |(webhook, connected): &(&ObjectKey, &BTreeSet<String>)| {
-            let workloads = self.objects.partners(webhook, Role::Workload);
+            let workloads = self.objects.partners(webhook, ObjectClass::Workload);
             !self.busy.contains(*webhook)
                 && !self.objects.pods_behind(webhook).is_subset(connected)
                 && workloads.iter().chain([*webhook]).all(|key| self.objects.waiting(key, now).is_none())
@@ -63,7 +64,7 @@ impl DriftController {
     pub(super) fn reconnected(&mut self, webhook: &ObjectKey, written: Written) {
         match written.answer {
             Ok(value) => {
-                tracing::info!(object = %webhook, "the API server is led to the new pods");
+                tracing::info!(object = %webhook, "the API server now connects to the new pods");
                 self.reconnections.0.remove(webhook);
                 self.objects.put(webhook, value, true);
             }
@@ -74,7 +75,7 @@ impl DriftController {
             Err(error) => {
                 // Somebody changed it meanwhile, say. Without it a call may be refused when the old pods end.
                 let error = refusal(error);
-                tracing::warn!(object = %webhook, error, "failed to lead the API server to the new pods");
+                tracing::warn!(object = %webhook, error, "failed to switch the API server to the new pods");
                 self.reconnections.0.remove(webhook);
             }
         }
@@ -86,7 +87,7 @@ impl DriftController {
 fn refusal(error: WriteError) -> String {
     match error {
         WriteError::Request(error) | WriteError::NotGivenBack(error) => one_line(&error),
-        WriteError::Overtaken { owner } => format!("it was made by {owner} meanwhile"),
+        WriteError::Overtaken { owner } => format!("it was created by {owner} in the meantime"),
         WriteError::ChangedHands => "it is no longer the installation's".to_owned(),
         WriteError::LeaseLost(why) => why.to_string(),
     }

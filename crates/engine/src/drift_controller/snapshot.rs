@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use trainerd_plan::drift::{Fight, Leave};
+use trainerd_plan::drift::{ContendedField, Leave};
 use trainerd_plan::object::ObjectKey;
-use trainerd_plan::order::{Role, role};
+use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::ownership::FieldChange;
 use trainerd_plan::reason::WaitingOn;
 
@@ -63,7 +63,7 @@ pub enum DriftState {
 }
 
 impl DriftState {
-    pub(super) fn contended(fight: Fight, seconds: u64) -> Self {
+    pub(super) fn contended(fight: ContendedField, seconds: u64) -> Self {
         Self::Contended { path: fight.path, manager: fight.manager, seconds }
     }
 
@@ -141,8 +141,9 @@ impl DriftController {
         status.outcome.clone_from(&record.outcome);
         status.journal.clone_from(&record.journal);
         status.control = record.control.clone();
-        let troubled =
-            |object: &ObjectStatus| object.waiting.is_some() && role(&object.object) == Role::Workload;
+        let troubled = |object: &ObjectStatus| {
+            object.waiting.is_some() && object_class(&object.object) == ObjectClass::Workload
+        };
         let troubled = status.objects.iter().any(troubled);
         self.objects.follow_pods(troubled);
         Some(StatusSnapshot { status, drift: self.drift.values().cloned().collect() })

@@ -6,27 +6,42 @@ use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
-use trainerd_plan::drift::{Drifted, Fight, Leave, Remedy, Verdict};
+use trainerd_plan::drift::{ContendedField, Drifted, Leave, Remedy, Verdict};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
 
-use super::news::{News, RepairMode};
+use super::event::{DriftEvent, RepairMode};
 use super::object_cache::{Assessment, RecordSeen};
 use super::snapshot::DriftState;
 use super::{DriftController, lease_holder, patience};
 use crate::event::Event;
 use crate::observe::IN_FLIGHT;
 use crate::retry::patiently;
-use crate::write::{WriteError, Written, verb_name, write};
+use crate::write::{Written, verb_name, write};
+use crate::write_error::WriteError;
 
 /// Something that was waited for.
 pub(super) enum Work {
-    Read { key: ObjectKey, answer: Result<Option<Value>, RequestError> },
-    Written { key: ObjectKey, step: Box<Step>, drifted: Box<Drifted>, fights: Vec<Fight>, written: Written },
-    Reconnected { key: ObjectKey, written: Written },
-    Lease(lease_holder::Taken),
-    Record { answer: Result<Option<Value>, RequestError> },
+    Read {
+        key: ObjectKey,
+        answer: Result<Option<Value>, RequestError>,
+    },
+    Written {
+        key: ObjectKey,
+        step: Box<Step>,
+        drifted: Box<Drifted>,
+        fields: Vec<ContendedField>,
+        written: Written,
+    },
+    Reconnected {
+        key: ObjectKey,
+        written: Written,
+    },
+    Lease(lease_holder::Acquisition),
+    Record {
+        answer: Result<Option<Value>, RequestError>,
+    },
     Released,
 }
 
@@ -72,11 +87,11 @@ impl DriftController {
                 continue;
             };
             let Remedy::Repair(step) = drifted.remedy.clone() else { continue };
-            let fights = drifted.fights(&key);
+            let fields = drifted.contendable_fields(&key);
             let writing = self.writing(&key, step.clone(), fence.clone());
             self.work.push(Box::pin(async move {
                 let written = writing.await;
-                Work::Written { key, step, drifted, fights, written }
+                Work::Written { key, step, drifted, fields, written }
             }));
         }
         for key in webhooks {
@@ -119,10 +134,10 @@ impl DriftController {
                     Err(error) => self.failed(&key, None, &one_line(&error)),
                 }
             }
-            Work::Written { key, step, drifted, fights, written } => {
+            Work::Written { key, step, drifted, fields, written } => {
                 self.busy.remove(&key);
                 self.lease.used();
-                self.written(&key, &step, &drifted, fights, written);
+                self.written(&key, &step, &drifted, fields, written);
             }
             Work::Reconnected { key, written } => {
                 self.busy.remove(&key);
@@ -173,7 +188,7 @@ impl DriftController {
     }
 
     fn checked(&mut self, answer: Result<Option<Value>, RequestError>) {
-        let known = self.record.as_ref().and_then(|account| account.version.clone());
+        let known = self.record.as_ref().and_then(|record| record.version.clone());
         let found = match answer {
             Ok(record) => record,
             Err(error) => {
@@ -186,7 +201,7 @@ impl DriftController {
             found.and_then(|record| record["metadata"]["resourceVersion"].as_str().map(str::to_owned));
         if version != known {
             self.queue.clear();
-            self.news.push_back(News::Record(version.map_or(RecordSeen::Gone, RecordSeen::At)));
+            self.events.push_back(DriftEvent::Record(version.map_or(RecordSeen::Gone, RecordSeen::At)));
         }
     }
 
@@ -195,7 +210,7 @@ impl DriftController {
         key: &ObjectKey,
         step: &Step,
         drifted: &Drifted,
-        fights: Vec<Fight>,
+        fields: Vec<ContendedField>,
         written: Written,
     ) {
         match written.answer {
@@ -203,11 +218,11 @@ impl DriftController {
                 self.objects.put(key, value, !by_existence(key));
                 let noticed = self.noticed.remove(key).unwrap_or_else(Instant::now);
                 if self.is_changed_by_admission(key, drifted) {
-                    tracing::warn!(object = %key, "changed by the API server's admission, and left so");
+                    tracing::warn!(object = %key, "changed by admission control and left as it is");
                 } else {
                     self.repaired(key, drifted);
-                    self.contention.repaired(fights, self.began.elapsed());
-                    self.news.push_back(News::Repaired {
+                    self.contention.repaired(fields, self.began.elapsed());
+                    self.events.push_back(DriftEvent::Repaired {
                         object: key.clone(),
                         verb: verb_name(&step.verb),
                         by: drifted.by.clone(),
@@ -233,12 +248,12 @@ impl DriftController {
                 self.look(key);
             }
             Err(WriteError::Overtaken { owner }) => {
-                self.failed(key, Some(drifted), &format!("it was made by {owner} meanwhile"));
+                self.failed(key, Some(drifted), &format!("it was created by {owner} in the meantime"));
             }
             Err(WriteError::Request(error)) if error.is_absent() => {
                 self.failed(key, Some(drifted), &one_line(&error));
                 let why = format!("{key} cannot be repaired automatically: {}", one_line(&error));
-                self.news.push_back(News::NeedsPlan { why });
+                self.events.push_back(DriftEvent::NeedsPlan { why });
             }
             Err(WriteError::Request(error) | WriteError::NotGivenBack(error)) => {
                 self.failed(key, Some(drifted), &one_line(&error));

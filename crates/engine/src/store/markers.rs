@@ -66,7 +66,7 @@ impl MarkerKind {
         }
     }
 
-    /// What a Secret of the account is about, unless it is the record or a revision.
+    /// What a Secret of the records is about, unless it is the record or a revision.
     pub(crate) fn of(secret: &Value) -> Option<Self> {
         let label = applyset::label(secret, RECORD);
         [Self::Paused, Self::Owner].into_iter().find(|about| label == Some(about.word()))

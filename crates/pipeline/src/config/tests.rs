@@ -20,7 +20,7 @@ fn an_empty_file_is_the_default() {
     assert_eq!((config.client_rate(), config.status_rate()), ((50.0, 100), (5.0, 10)));
     assert_eq!((config.status_port(), config.leader_election()), (10443, None));
     assert_eq!(config.tls().next_protocols, ["http/1.1"]);
-    assert_eq!(config.mode(), Mode::Extended);
+    assert_eq!(config.compatibility(), Compatibility::Extended);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn what_is_said_is_kept() {
         (0x0304, vec![0x1301], vec!["h2".to_owned()])
     );
     assert_eq!(tls.warnings, [TlsWarning::CipherSuite("A".to_owned())]);
-    assert_eq!(config.mode(), Mode::Upstream);
+    assert_eq!(config.compatibility(), Compatibility::Upstream);
 }
 
 #[test]

@@ -19,10 +19,11 @@ pub(super) fn check(document: &Value) -> Vec<FieldError> {
     }
     port(document, "statusServer", &mut errors);
     rate(document, "statusServer", &mut errors);
-    if let Some(mode) =
-        at(document, &["compatibility"]).as_str().filter(|mode| !["upstream", "extended"].contains(mode))
+    if let Some(compatibility) = at(document, &["compatibility"])
+        .as_str()
+        .filter(|compatibility| !["upstream", "extended"].contains(compatibility))
     {
-        errors.push(FieldError::invalid_text("compatibility", mode, "must be upstream or extended"));
+        errors.push(FieldError::invalid_text("compatibility", compatibility, "must be upstream or extended"));
     }
     errors
 }

@@ -87,9 +87,9 @@ impl Shares {
 ///
 /// The bells are logistic, not Gaussian: the same shape for this purpose, and its integral and that one's inverse are
 /// elementary functions.
-struct Density(Vec<Bell>);
+struct Density(Vec<Kernel>);
 
-struct Bell {
+struct Kernel {
     centre: f64,
     scale: f64,
     /// Integral up to the ends of the space.
@@ -97,7 +97,7 @@ struct Bell {
     to: f64,
 }
 
-impl Bell {
+impl Kernel {
     fn new(centre: f64, deviation: f64) -> Self {
         let scale = deviation * 3.0_f64.sqrt() / std::f64::consts::PI;
         let integral = |place: f64| 1.0 / (1.0 + (-(place - centre) / scale).exp());
@@ -122,11 +122,11 @@ impl Density {
         places.sort_by(f64::total_cmp);
         #[allow(clippy::cast_precision_loss, reason = "at most 100")]
         let least = 1.0 / (places.len() as f64 + 1.0).min(100.0);
-        let mut bells = vec![Bell::new(0.5, 1.0)];
+        let mut bells = vec![Kernel::new(0.5, 1.0)];
         for (index, place) in places.iter().enumerate() {
             let before = index.checked_sub(1).map_or(0.0, |index| places[index]);
             let after = places.get(index + 1).copied().unwrap_or(1.0);
-            bells.push(Bell::new(*place, (place - before).max(after - place).clamp(least, 1.0)));
+            bells.push(Kernel::new(*place, (place - before).max(after - place).clamp(least, 1.0)));
         }
         Self(bells)
     }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::Profile;
+use crate::BuildProfile;
 use crate::build::BuildError;
 use crate::field_error::FieldError;
 use crate::info::{Container, Info};
@@ -82,11 +82,13 @@ impl Size {
         let tasks = int32(&info.trainer, &["numProcPerNode"]).or(of_runtime);
         let (nodes, tasks) = match (info.profile, asked, tasks) {
             (_, Some(nodes), Some(tasks)) => (nodes, tasks),
-            (Profile::Upstream, None, _) => return Err(BuildError::FluxRequires("spec.trainer.numNodes")),
-            (Profile::Upstream, _, None) => {
+            (BuildProfile::Upstream, None, _) => {
+                return Err(BuildError::FluxRequires("spec.trainer.numNodes"));
+            }
+            (BuildProfile::Upstream, _, None) => {
                 return Err(BuildError::FluxRequires("numProcPerNode of the TrainJob or its runtime"));
             }
-            (Profile::Extended, nodes, tasks) => {
+            (BuildProfile::Extended, nodes, tasks) => {
                 let pods = info.trainer_pod_set().map_or(1, |set| set.count);
                 (nodes.unwrap_or(pods), tasks.unwrap_or(1))
             }
@@ -113,7 +115,7 @@ pub(crate) fn enforce(info: &mut Info, train_job: &Value) -> Result<(), BuildErr
     if !info.has_policy("flux") {
         return Ok(());
     }
-    if !info.has_trainer() && info.profile == Profile::Upstream {
+    if !info.has_trainer() && info.profile == BuildProfile::Upstream {
         return Err(BuildError::FluxRequires("spec.trainer"));
     }
     let settings = Settings::of(info);

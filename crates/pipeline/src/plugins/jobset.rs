@@ -10,7 +10,7 @@ use crate::info::{Container, Info, POD_SPEC, ancestor};
 use crate::names::{DATASET_INITIALIZER, MODEL_INITIALIZER, NODE, TRAINER, name, owned};
 use crate::upsert::{self, variable};
 use crate::value::{Object, at, is_true, items, list_mut, object_mut, text};
-use crate::{Facts, Profile};
+use crate::{BuildProfile, Facts};
 
 /// Every Job runs as many pods as its set has.
 pub(crate) fn sync_counts(info: &mut Info) {
@@ -159,7 +159,7 @@ fn containers_mut<'v>(job: &'v mut Value, name: &'v str) -> impl Iterator<Item =
 }
 
 /// Where to fetch from, and with which secret.
-fn put_initializer(job: &mut Value, name: &str, initializer: &Value, profile: Profile) {
+fn put_initializer(job: &mut Value, name: &str, initializer: &Value, profile: BuildProfile) {
     object(job).insert("replicas".into(), 1.into());
     if !initializer.is_object() {
         return;

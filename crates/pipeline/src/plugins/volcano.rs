@@ -8,7 +8,7 @@ use crate::info::{Info, POD_SPEC};
 use crate::names::{name, owned};
 use crate::runtime_ref::not_found;
 use crate::value::{at, is_true, items, text};
-use crate::{Facts, Lookup, Mode, Profile, go};
+use crate::{BuildProfile, Compatibility, Facts, Lookup, go};
 
 const QUEUE: &str = "scheduling.volcano.sh/queue-name";
 
@@ -29,7 +29,7 @@ fn classes(info: &Info) -> impl Iterator<Item = &str> {
 
 /// PriorityClasses that admission of the TrainJob asks for, by name.
 pub fn priority_classes(runtime: &Value, train_job: &Value) -> Vec<String> {
-    let Ok(info) = Info::new(runtime, train_job, Profile::Upstream) else { return Vec::new() };
+    let Ok(info) = Info::new(runtime, train_job, BuildProfile::Upstream) else { return Vec::new() };
     if !at(&info.pod_group_policy, &["volcano"]).is_object() {
         return Vec::new();
     }
@@ -87,7 +87,7 @@ pub(crate) fn validate(
     for class in asked(info) {
         let answer = match facts.priority_classes.get(class) {
             Some(Lookup::Found) => continue,
-            Some(Lookup::Forbidden) if facts.mode == Mode::Extended => {
+            Some(Lookup::Forbidden) if facts.compatibility == Compatibility::Extended => {
                 warnings.push(format!(
                     "failed to check whether PriorityClass {} exists: not permitted",
                     go::quoted(class)

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{Conditions, FAILED, NewCondition, SUSPENDED};
 use super::{Action, DEADLINE_EXCEEDED, Pass, is_deleting, is_suspended};
-use crate::Mode;
+use crate::Compatibility;
 use crate::value::{at, text};
 
 /// Ends a TrainJob whose time is over, or tells when it will be.
@@ -14,7 +14,7 @@ pub(super) fn check(
     actions: &mut Vec<Action>,
 ) -> Option<Timestamp> {
     let seconds = at(pass.train_job, &["spec", "activeDeadlineSeconds"]).as_i64().unwrap_or(0);
-    let is_leaving = pass.mode == Mode::Extended && is_deleting(pass.train_job);
+    let is_leaving = pass.compatibility == Compatibility::Extended && is_deleting(pass.train_job);
     if seconds == 0 || conditions.is_finished() || is_suspended(pass.train_job) || is_leaving {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::conditions::{COMPLETE, Conditions, FAILED, SUSPENDED};
 use super::{CREATION_FAILED, DEADLINE_EXCEEDED, NOT_SUPPORTED, Pass};
-use crate::Mode;
+use crate::Compatibility;
 use crate::value::text;
 
 /// Characters of an error in a note; the API server takes 1024.
@@ -50,10 +50,10 @@ pub(super) fn creation_failed(failure: &str) -> Event {
     Event { kind: EventKind::Warning, reason: CREATION_FAILED, note: failure_note(failure) }
 }
 
-/// One event for each condition that came or changed. In upstream's mode only of an unsupported runtime, where upstream
+/// One event for each condition that came or changed. In upstream's compatibility only of an unsupported runtime, where upstream
 /// itself never gets so far.
 pub(super) fn transitions(was: &Conditions, is: &Conditions, pass: &Pass<'_>, events: &mut Vec<Event>) {
-    let extended = pass.mode == Mode::Extended;
+    let extended = pass.compatibility == Compatibility::Extended;
     if pass.job_set_created && extended {
         events.push(Event {
             kind: EventKind::Normal,

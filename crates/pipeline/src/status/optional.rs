@@ -1,4 +1,4 @@
-//! What our mode shows beside upstream's status. Times and phases are asked for by annotations, because clients of
+//! What our compatibility shows beside upstream's status. Times and phases are asked for by annotations, because clients of
 //! upstream take a TrainJob with any condition for one that does not run yet.
 
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! A TrainJob that has ended may be deleted after a time: an addition of ours, asked for by a field or an annotation.
+//! A TrainJob that has ended may be deleted after a time: an addition of ours, requested by a field or an annotation.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;

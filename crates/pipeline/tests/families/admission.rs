@@ -1,8 +1,8 @@
 use super::*;
 use trainerd_pipeline::{RuntimeError, RuntimeKind, needs_runtime, runtime_admission, validate};
 
-fn errors(runtime: &Value, old: Option<&Value>, new: &Value, mode: Mode) -> Vec<String> {
-    validate(Ok(runtime), old, new, &facts(mode)).errors
+fn errors(runtime: &Value, old: Option<&Value>, new: &Value, compatibility: Compatibility) -> Vec<String> {
+    validate(Ok(runtime), old, new, &facts(compatibility)).errors
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn every_rule_has_its_text() {
             vec!["spec.trainer.numNodes: Invalid value: 2: must have 1 when MPI trainingRuntime with enabled runLauncherAsNode does not have either launcher and node".to_owned()],
         ),
     ] {
-        for mode in [Mode::Upstream, Mode::Extended] {
-            assert_eq!(errors(runtime, None, &train_job(spec.clone()), mode), expected, "{spec}");
+        for compatibility in [Compatibility::Upstream, Compatibility::Extended] {
+            assert_eq!(errors(runtime, None, &train_job(spec.clone()), compatibility), expected, "{spec}");
         }
     }
 }
@@ -72,8 +72,11 @@ fn patches_of_unknown_targets_are_refused_in_our_mode() {
             "must not have initContainer that doesn't exist in the runtime job node",
         ),
     ] {
-        assert_eq!(errors(&runtime, None, &train_job(spec.clone()), Mode::Upstream), Vec::<String>::new());
-        let ours = errors(&runtime, None, &train_job(spec), Mode::Extended);
+        assert_eq!(
+            errors(&runtime, None, &train_job(spec.clone()), Compatibility::Upstream),
+            Vec::<String>::new()
+        );
+        let ours = errors(&runtime, None, &train_job(spec), Compatibility::Extended);
         assert!(
             ours.len() == 1
                 && ours[0].starts_with("spec.runtimePatches: Invalid value: [{\"manager\"")
@@ -85,7 +88,7 @@ fn patches_of_unknown_targets_are_refused_in_our_mode() {
         &runtime,
         None,
         &train_job(inside(json!({ "containers": [{ "name": "node", "env": [{ "name": "A" }] }] }))),
-        Mode::Upstream,
+        Compatibility::Upstream,
     );
     assert!(
         reserved[0]
@@ -110,7 +113,7 @@ fn patches_change_only_while_suspended() {
         (job(true, "1"), job(false, "2"), None, vec![]),
         (job(false, "1"), job(true, "2"), Some(&active), vec![left]),
     ] {
-        let facts = Facts { job_set: live, ..facts(Mode::Upstream) };
+        let facts = Facts { job_set: live, ..facts(Compatibility::Upstream) };
         assert_eq!(validate(Ok(&runtime), Some(&before), &after, &facts).errors, expected);
     }
 }
@@ -119,32 +122,33 @@ fn patches_change_only_while_suspended() {
 fn suspending_needs_no_runtime_in_our_mode() {
     let (before, after) = (train_job(json!({ "suspend": false })), train_job(json!({ "suspend": true })));
     let other = train_job(json!({ "suspend": true, "trainer": {} }));
-    assert!(needs_runtime(Mode::Upstream, Some(&before), &after));
-    assert!(!needs_runtime(Mode::Extended, Some(&before), &after));
+    assert!(needs_runtime(Compatibility::Upstream, Some(&before), &after));
+    assert!(!needs_runtime(Compatibility::Extended, Some(&before), &after));
     assert!(
-        needs_runtime(Mode::Extended, Some(&before), &other) && needs_runtime(Mode::Extended, None, &after)
+        needs_runtime(Compatibility::Extended, Some(&before), &other)
+            && needs_runtime(Compatibility::Extended, None, &after)
     );
     let gone = RuntimeError::Live { kind: RuntimeKind::Cluster, answer: "gone".to_owned() };
-    let verdict = validate(Err(&gone), Some(&before), &after, &facts(Mode::Upstream));
+    let verdict = validate(Err(&gone), Some(&before), &after, &facts(Compatibility::Upstream));
     let expected = r#"spec.RuntimeRef: Invalid value: {"name":"r","apiGroup":"trainer.kubeflow.org","kind":"ClusterTrainingRuntime"}: gone: specified clusterTrainingRuntime must be created before the TrainJob is created"#;
     assert_eq!(verdict.message().as_deref(), Some(expected));
-    assert_eq!(validate(Err(&gone), Some(&before), &after, &facts(Mode::Extended)).message(), None);
+    assert_eq!(validate(Err(&gone), Some(&before), &after, &facts(Compatibility::Extended)).message(), None);
 }
 
 #[test]
 fn updates_of_namespaced_runtimes_are_checked_in_our_mode() {
     let mut bad = runtime(Value::Null, vec![job("node", Some("trainer"), json!({ "name": "x" }))]);
     bad["metadata"]["labels"] = json!({ "trainer.kubeflow.org/support": "deprecated" });
-    let count = |runtime: &Value, update, mode| {
-        let verdict = runtime_admission::validate(runtime, update, mode);
+    let count = |runtime: &Value, update, compatibility| {
+        let verdict = runtime_admission::validate(runtime, update, compatibility);
         (verdict.warnings.len(), verdict.errors.len())
     };
-    assert_eq!(count(&bad, false, Mode::Upstream), (1, 1));
-    assert_eq!(count(&bad, true, Mode::Upstream), (0, 1));
+    assert_eq!(count(&bad, false, Compatibility::Upstream), (1, 1));
+    assert_eq!(count(&bad, true, Compatibility::Upstream), (0, 1));
     bad["kind"] = json!("TrainingRuntime");
-    assert_eq!(count(&bad, false, Mode::Upstream), (0, 1));
-    assert_eq!(count(&bad, true, Mode::Upstream), (0, 0));
-    assert_eq!(count(&bad, true, Mode::Extended), (0, 1));
+    assert_eq!(count(&bad, false, Compatibility::Upstream), (0, 1));
+    assert_eq!(count(&bad, true, Compatibility::Upstream), (0, 0));
+    assert_eq!(count(&bad, true, Compatibility::Extended), (0, 1));
 }
 
 #[test]
@@ -155,15 +159,15 @@ fn volcano_asks_for_priority_classes() {
     runtime["spec"]["podGroupPolicy"] = json!({ "volcano": {} });
     let job = train_job(json!({}));
     assert_eq!(trainerd_pipeline::priority_classes(&runtime, &job), ["p"]);
-    for (lookup, mode, expected) in [
-        (None, Mode::Extended, (0, 1)),
-        (Some(Lookup::Found), Mode::Extended, (0, 0)),
-        (Some(Lookup::Forbidden), Mode::Extended, (1, 0)),
-        (Some(Lookup::Forbidden), Mode::Upstream, (0, 1)),
+    for (lookup, compatibility, expected) in [
+        (None, Compatibility::Extended, (0, 1)),
+        (Some(Lookup::Found), Compatibility::Extended, (0, 0)),
+        (Some(Lookup::Forbidden), Compatibility::Extended, (1, 0)),
+        (Some(Lookup::Forbidden), Compatibility::Upstream, (0, 1)),
     ] {
         let classes: BTreeMap<_, _> = lookup.into_iter().map(|lookup| ("p".to_owned(), lookup)).collect();
         let verdict =
-            validate(Ok(&runtime), None, &job, &Facts { priority_classes: &classes, ..facts(mode) });
+            validate(Ok(&runtime), None, &job, &Facts { priority_classes: &classes, ..facts(compatibility) });
         assert_eq!((verdict.warnings.len(), verdict.errors.len()), expected);
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const BOTH: [Mode; 2] = [Mode::Upstream, Mode::Extended];
+const BOTH: [Compatibility; 2] = [Compatibility::Upstream, Compatibility::Extended];
 
 #[test]
 fn plain_runtimes_take_nodes_and_variables() {
@@ -10,7 +10,7 @@ fn plain_runtimes_take_nodes_and_variables() {
         (json!({ "numNodes": 2 }), json!({ "numNodes": 0 }), 0),
         (json!({}), Value::Null, 1),
     ] {
-        for mode in BOTH {
+        for compatibility in BOTH {
             let mut spec = json!({});
             if !trainer.is_null() {
                 spec["trainer"] = trainer.clone();
@@ -21,7 +21,7 @@ fn plain_runtimes_take_nodes_and_variables() {
                 Some("trainer"),
                 json!({ "name": "node", "env": [{ "name": "A", "value": "1" }] }),
             );
-            let set = job_set(&runtime(policy.clone(), vec![template]), &train_job(spec), mode);
+            let set = job_set(&runtime(policy.clone(), vec![template]), &train_job(spec), compatibility);
             assert_eq!(
                 set["spec"]["replicatedJobs"][0]["template"]["spec"]["parallelism"], count,
                 "{policy} {trainer}"
@@ -45,13 +45,13 @@ fn torch_counts_processes() {
         // Resources of the TrainJob hide those of the runtime.
         (gpu("limits"), json!({ "resourcesPerNode": { "requests": { "cpu": "2" } } }), "2"),
     ] {
-        for mode in BOTH {
+        for compatibility in BOTH {
             let template =
                 job("node", Some("trainer"), json!({ "name": "node", "resources": runtime_resources }));
             let set = job_set(
                 &runtime(json!({ "torch": {}, "numNodes": 2 }), vec![template]),
                 &train_job(json!({ "trainer": trainer })),
-                mode,
+                compatibility,
             );
             let expected = [
                 "PET_NNODES=2",
@@ -70,8 +70,13 @@ fn torch_counts_processes() {
 fn without_a_trainer_upstream_injects_nothing() {
     for (policy, variables) in [("torch", 5), ("jax", 3), ("xgboost", 4)] {
         let runtime = runtime(json!({ policy: {} }), vec![node()]);
-        let count = |mode| env(container(&job_set(&runtime, &train_job(json!({})), mode))).len();
-        assert_eq!((count(Mode::Upstream), count(Mode::Extended)), (0, variables), "{policy}");
+        let count =
+            |compatibility| env(container(&job_set(&runtime, &train_job(json!({})), compatibility))).len();
+        assert_eq!(
+            (count(Compatibility::Upstream), count(Compatibility::Extended)),
+            (0, variables),
+            "{policy}"
+        );
     }
 }
 
@@ -83,12 +88,12 @@ fn injection_reaches_sidecars_and_says_what_is_missing() {
     let set = job_set(
         &runtime(policy("check"), vec![template.clone()]),
         &train_job(json!({ "trainer": {} })),
-        Mode::Upstream,
+        Compatibility::Upstream,
     );
     let init = &set["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["initContainers"][0];
     assert_eq!(env(init).len(), 5);
-    let error =
-        built(&runtime(policy("no"), vec![template]), &train_job(json!({})), Mode::Upstream).unwrap_err();
+    let error = built(&runtime(policy("no"), vec![template]), &train_job(json!({})), Compatibility::Upstream)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "envInjection target podSet \"node\" container \"no\" not found in runtime template"
@@ -120,7 +125,7 @@ fn torchtune_completes_its_command() {
         "output_dir=/o",
         "tokenizer.path=/t"
     ]);
-    assert_eq!(container(&job_set(&runtime, &job, Mode::Upstream))["command"], expected);
+    assert_eq!(container(&job_set(&runtime, &job, Compatibility::Upstream))["command"], expected);
 }
 
 #[test]
@@ -138,31 +143,39 @@ fn mpi_has_a_hostfile_and_keys() {
             vec![launcher(), worker()],
         );
         let objects =
-            built(&runtime, &train_job(json!({ "trainer": { "numNodes": nodes } })), Mode::Upstream).unwrap();
+            built(&runtime, &train_job(json!({ "trainer": { "numNodes": nodes } })), Compatibility::Upstream)
+                .unwrap();
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["Secret", "ConfigMap", "JobSet"]);
         assert_eq!(objects[1]["data"]["hostfile"], hosts);
     }
     let empty = runtime(json!({ "mpi": { "mpiImplementation": "" } }), vec![launcher(), worker()]);
-    let error = built(&empty, &train_job(json!({})), Mode::Upstream).unwrap_err().to_string();
+    let error = built(&empty, &train_job(json!({})), Compatibility::Upstream).unwrap_err().to_string();
     assert!(error.starts_with("MPI implementation for"), "{error}");
     let many = runtime(json!({ "mpi": {} }), vec![launcher(), worker()]);
     let error =
-        built(&many, &train_job(json!({ "trainer": { "numNodes": i32::MAX } })), Mode::Upstream).unwrap_err();
+        built(&many, &train_job(json!({ "trainer": { "numNodes": i32::MAX } })), Compatibility::Upstream)
+            .unwrap_err();
     assert_eq!(error, BuildError::HostfileTooLarge { nodes: i32::MAX });
 }
 
 #[test]
 fn frameworks_name_their_head() {
     let trainer = json!({ "trainer": { "numNodes": 2, "env": [{ "name": "JAX_PROCESS_ID", "value": "9" }], "resourcesPerNode": { "limits": { "amd.com/gpu": "4" } } } });
-    let jax =
-        job_set(&runtime(json!({ "jax": {} }), vec![node()]), &train_job(trainer.clone()), Mode::Upstream);
+    let jax = job_set(
+        &runtime(json!({ "jax": {} }), vec![node()]),
+        &train_job(trainer.clone()),
+        Compatibility::Upstream,
+    );
     assert_eq!(
         env(container(&jax)),
         ["JAX_NUM_PROCESSES=2", "JAX_PROCESS_ID=9", "JAX_COORDINATOR_ADDRESS=a-node-0-0.a:29500"]
     );
-    let xgboost =
-        job_set(&runtime(json!({ "xgboost": {} }), vec![node()]), &train_job(trainer), Mode::Upstream);
+    let xgboost = job_set(
+        &runtime(json!({ "xgboost": {} }), vec![node()]),
+        &train_job(trainer),
+        Compatibility::Upstream,
+    );
     assert_eq!(
         env(container(&xgboost)),
         [
@@ -186,7 +199,7 @@ fn flux_wraps_the_command() {
         (json!({ "numNodes": 2, "command": ["x", "y"], "args": ["z"] }), "x y z", json!(["t"])),
         (json!({ "numNodes": 2, "args": ["z"] }), "c z", json!(["t"])),
     ] {
-        let set = job_set(&runtime, &train_job(json!({ "trainer": trainer })), Mode::Upstream);
+        let set = job_set(&runtime, &train_job(json!({ "trainer": trainer })), Compatibility::Upstream);
         assert_eq!(
             container(&set)["command"],
             json!(["/bin/bash", "/etc/flux-config/entrypoint.sh", command])
@@ -203,10 +216,10 @@ fn flux_wraps_the_command() {
     }
     for spec in [json!({}), json!({ "trainer": {} })] {
         assert!(matches!(
-            built(&runtime, &train_job(spec.clone()), Mode::Upstream),
+            built(&runtime, &train_job(spec.clone()), Compatibility::Upstream),
             Err(BuildError::FluxRequires(_))
         ));
-        let objects = built(&runtime, &train_job(spec), Mode::Extended).unwrap();
+        let objects = built(&runtime, &train_job(spec), Compatibility::Extended).unwrap();
         assert!(objects[0]["data"]["entrypoint.sh"].as_str().unwrap().contains("-N 3 -n 6"));
         assert_eq!(
             container(objects.last().unwrap())["command"],
@@ -225,7 +238,11 @@ fn initializers_fetch_what_the_train_job_says() {
     let runtime = runtime(json!({ "torch": {} }), vec![initializer, node()]);
     let dataset =
         json!({ "storageUri": "", "env": [{ "name": "A", "value": "1" }], "secretRef": { "name": "s" } });
-    let set = job_set(&runtime, &train_job(json!({ "initializer": { "dataset": dataset } })), Mode::Upstream);
+    let set = job_set(
+        &runtime,
+        &train_job(json!({ "initializer": { "dataset": dataset } })),
+        Compatibility::Upstream,
+    );
     let container =
         &set["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(env(container), ["STORAGE_URI=", "A=1"]);
@@ -240,12 +257,12 @@ fn resources_overlay_the_template_and_lose_claims() {
     let set = job_set(
         &runtime(json!({ "torch": {} }), vec![template.clone()]),
         &train_job(asked.clone()),
-        Mode::Upstream,
+        Compatibility::Upstream,
     );
     let expected =
         json!({ "limits": { "cpu": "1", "a.b/c": "1" }, "requests": { "cpu": "2", "memory": "1Gi" } });
     assert_eq!(container(&set)["resources"], expected);
-    let set = job_set(&runtime(Value::Null, vec![template]), &train_job(asked), Mode::Upstream);
+    let set = job_set(&runtime(Value::Null, vec![template]), &train_job(asked), Compatibility::Upstream);
     assert_eq!(
         container(&set)["resources"]["requests"]["cpu"],
         "500m",

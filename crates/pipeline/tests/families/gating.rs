@@ -17,7 +17,7 @@ fn a_running_job_set_is_left_alone() {
         (Some(false), true, true),
     ] {
         let live = live.map(|suspend| json!({ "spec": { "suspend": suspend } }));
-        let facts = Facts { job_set: live.as_ref(), ..facts(Mode::Upstream) };
+        let facts = Facts { job_set: live.as_ref(), ..facts(Compatibility::Upstream) };
         let job = train_job(json!({ "suspend": suspended }));
         assert_eq!(kinds(&runtime, &job, &facts).len(), usize::from(applied), "{live:?} {suspended}");
     }
@@ -45,7 +45,7 @@ fn gangs_count_every_pod_and_only_requests() {
     runtime["spec"]["template"]["metadata"]["annotations"] =
         json!({ "scheduling.volcano.sh/queue-name": "q" });
     let job = train_job(json!({ "trainer": {} }));
-    let objects = built(&runtime, &job, Mode::Upstream).unwrap();
+    let objects = built(&runtime, &job, Compatibility::Upstream).unwrap();
     let total = json!({ "cpu": "1", "memory": "1Gi" });
     assert_eq!(
         objects[0]["spec"],
@@ -58,7 +58,8 @@ fn gangs_count_every_pod_and_only_requests() {
     let metadata = &objects[2]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["metadata"];
     assert_eq!(metadata["labels"], json!({ "scheduling.x-k8s.io/pod-group": "a" }));
     assert_eq!(metadata["annotations"], json!({ "scheduling.k8s.io/group-name": "a" }));
-    let there = Facts { coscheduling_pod_group: true, volcano_pod_group: true, ..facts(Mode::Upstream) };
+    let there =
+        Facts { coscheduling_pod_group: true, volcano_pod_group: true, ..facts(Compatibility::Upstream) };
     assert_eq!(kinds(&runtime, &job, &there), ["JobSet"]);
 }
 
@@ -80,7 +81,7 @@ fn patches_merge_by_their_keys_and_keep_the_order_of_jobs() {
             json!({ "nodeSelector": { "b": "2" }, "tolerations": [{ "key": "b" }], "schedulingGates": [{ "name": "h" }] })
         ),
     ]);
-    let set = job_set(&runtime, &train_job(json!({ "runtimePatches": patches })), Mode::Upstream);
+    let set = job_set(&runtime, &train_job(json!({ "runtimePatches": patches })), Compatibility::Upstream);
     assert_eq!(set["metadata"]["labels"], json!({ "l": "a/2" }));
     let jobs = set["spec"]["replicatedJobs"].as_array().unwrap();
     assert_eq!((&jobs[0]["name"], &jobs[1]["name"]), (&json!("x"), &json!("node")));
@@ -93,7 +94,7 @@ fn patches_merge_by_their_keys_and_keep_the_order_of_jobs() {
 #[test]
 fn progress_is_reported_through_the_gate() {
     let runtime = runtime(json!({ "torch": {} }), vec![node()]);
-    let on = Facts { train_job_status: true, ..facts(Mode::Upstream) };
+    let on = Facts { train_job_status: true, ..facts(Compatibility::Upstream) };
     let objects = build(&runtime, &train_job(json!({ "trainer": {} })), &on).unwrap();
     assert_eq!(
         (&objects[0]["metadata"]["name"], &objects[0]["data"]["ca.crt"]),
@@ -124,7 +125,7 @@ fn a_snapshot_builds_the_same_objects() {
     let job = train_job(json!({ "trainer": {} }));
     let taken = snapshot::config_map(&runtime, RuntimeKind::Cluster, &job, None);
     let frozen = snapshot::runtime(&taken, &job).unwrap();
-    for mode in [Mode::Upstream, Mode::Extended] {
-        assert_eq!(built(&frozen, &job, mode), built(&runtime, &job, mode));
+    for compatibility in [Compatibility::Upstream, Compatibility::Extended] {
+        assert_eq!(built(&frozen, &job, compatibility), built(&runtime, &job, compatibility));
     }
 }

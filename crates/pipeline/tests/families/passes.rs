@@ -4,7 +4,12 @@ use trainerd_pipeline::status::{self, Action, JobSetLookup, Outcome, Pass};
 
 const NOW: &str = "2026-06-07T08:00:00Z";
 
-fn pass(train_job: &Value, job_set: Option<&Value>, failure: Option<&str>, mode: Mode) -> Outcome {
+fn pass(
+    train_job: &Value,
+    job_set: Option<&Value>,
+    failure: Option<&str>,
+    compatibility: Compatibility,
+) -> Outcome {
     status::reconcile(&Pass {
         train_job,
         job_set: job_set.map_or(JobSetLookup::Absent, JobSetLookup::Found),
@@ -13,7 +18,7 @@ fn pass(train_job: &Value, job_set: Option<&Value>, failure: Option<&str>, mode:
         failure,
         search_failed: None,
         now: NOW.parse::<Timestamp>().unwrap(),
-        mode,
+        compatibility,
     })
 }
 
@@ -57,7 +62,7 @@ fn a_trial_ends_with_its_search() {
             failure: None,
             search_failed: Some("the search has failed"),
             now: NOW.parse::<Timestamp>().unwrap(),
-            mode: Mode::Extended,
+            compatibility: Compatibility::Extended,
         })
     };
     let running = live(&[], 1);
@@ -106,9 +111,9 @@ fn conditions_follow_spec_and_job_set() {
             Some(vec!["Complete=True/R"]),
         ),
     ] {
-        assert_eq!(conditions(&pass(&train_job, Some(&job_set), None, Mode::Upstream)), upstream);
+        assert_eq!(conditions(&pass(&train_job, Some(&job_set), None, Compatibility::Upstream)), upstream);
         assert_eq!(
-            conditions(&pass(&train_job, Some(&job_set), None, Mode::Extended)),
+            conditions(&pass(&train_job, Some(&job_set), None, Compatibility::Extended)),
             extended.unwrap_or(upstream)
         );
     }
@@ -116,9 +121,9 @@ fn conditions_follow_spec_and_job_set() {
 
 #[test]
 fn a_missing_job_set_is_an_error_until_the_end() {
-    let running = pass(&of(json!({}), vec![]), None, None, Mode::Upstream);
+    let running = pass(&of(json!({}), vec![]), None, None, Compatibility::Upstream);
     assert_eq!(running.error.as_deref(), Some("jobsets.jobset.x-k8s.io \"a\" not found"));
-    let complete = pass(&of(json!({}), vec![ended("Complete")]), None, None, Mode::Upstream);
+    let complete = pass(&of(json!({}), vec![ended("Complete")]), None, None, Compatibility::Upstream);
     assert_eq!((complete.error, complete.is_changed), (None, false));
 }
 
@@ -133,7 +138,7 @@ fn the_deadline_ends_a_train_job() {
         (json!({ "activeDeadlineSeconds": i64::MAX }), vec![], None, false),
         (json!({ "activeDeadlineSeconds": 60 }), vec![], Some("2026-06-07T08:00:01Z"), false),
     ] {
-        let outcome = pass(&of(spec.clone(), known), Some(&live(&[], 1)), None, Mode::Upstream);
+        let outcome = pass(&of(spec.clone(), known), Some(&live(&[], 1)), None, Compatibility::Upstream);
         assert_eq!(outcome.requeue.map(|at| at.to_string()).as_deref(), requeue, "{spec}");
         assert_eq!(outcome.actions == [Action::DeleteJobSet], deleted, "{spec}");
         assert_eq!(conditions(&outcome).contains(&"Failed=True/DeadlineExceeded".to_owned()), deleted);
@@ -144,27 +149,30 @@ fn the_deadline_ends_a_train_job() {
 fn an_unsupported_runtime_fails_once_and_for_all() {
     let mut job = of(json!({}), vec![]);
     job["spec"]["runtimeRef"]["kind"] = json!("Other");
-    for mode in [Mode::Upstream, Mode::Extended] {
-        let outcome = pass(&job, None, None, mode);
+    for compatibility in [Compatibility::Upstream, Compatibility::Extended] {
+        let outcome = pass(&job, None, None, compatibility);
         assert_eq!(conditions(&outcome), ["Failed=True/TrainingRuntimeNotSupported"]);
         assert_eq!((outcome.error, outcome.events.len()), (None, 1));
     }
-    assert!(!status::builds_objects(&job, Mode::Upstream));
+    assert!(!status::builds_objects(&job, Compatibility::Upstream));
 }
 
 #[test]
 fn a_failure_is_told_and_in_our_mode_shown() {
     let long = "é".repeat(1000);
     let job = of(json!({}), vec![]);
-    let upstream = pass(&job, Some(&live(&[], 0)), Some(&long), Mode::Upstream);
+    let upstream = pass(&job, Some(&live(&[], 0)), Some(&long), Compatibility::Upstream);
     assert_eq!((conditions(&upstream), upstream.events.len()), (vec![], 1));
     assert!(upstream.events[0].note.ends_with("é ...") && upstream.events[0].note.chars().count() < 1024);
-    let ours = pass(&job, Some(&live(&[], 0)), Some("%s"), Mode::Extended);
+    let ours = pass(&job, Some(&live(&[], 0)), Some("%s"), Compatibility::Extended);
     assert_eq!(conditions(&ours), ["ResourcesCreationFailed=True/TrainJobResourcesCreationFailed"]);
     assert_eq!(ours.events[0].note, "TrainJob resources reconciliation failed: %s");
     let mut mended = job;
     mended["status"] = ours.status;
-    assert_eq!(conditions(&pass(&mended, Some(&live(&[], 0)), None, Mode::Extended)), Vec::<String>::new());
+    assert_eq!(
+        conditions(&pass(&mended, Some(&live(&[], 0)), None, Compatibility::Extended)),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -176,20 +184,26 @@ fn additions_are_asked_for() {
     };
     let phases = with(json!({ "extended.trainer.kubeflow.org/phase-conditions": "true" }), vec![]);
     assert_eq!(
-        conditions(&pass(&phases, Some(&live(&[], 1)), None, Mode::Extended)),
+        conditions(&pass(&phases, Some(&live(&[], 1)), None, Compatibility::Extended)),
         ["Running=True/TrainersReady"]
     );
-    assert_eq!(conditions(&pass(&phases, None, None, Mode::Extended)), ["Pending=True/TrainersNotReady"]);
     assert_eq!(
-        conditions(&pass(&phases, Some(&live(&["Completed"], 0)), None, Mode::Extended)),
+        conditions(&pass(&phases, None, None, Compatibility::Extended)),
+        ["Pending=True/TrainersNotReady"]
+    );
+    assert_eq!(
+        conditions(&pass(&phases, Some(&live(&["Completed"], 0)), None, Compatibility::Extended)),
         ["Complete=True/R"]
     );
-    assert_eq!(conditions(&pass(&phases, Some(&live(&[], 1)), None, Mode::Upstream)), Vec::<String>::new());
+    assert_eq!(
+        conditions(&pass(&phases, Some(&live(&[], 1)), None, Compatibility::Upstream)),
+        Vec::<String>::new()
+    );
 
     let times = with(json!({ "extended.trainer.kubeflow.org/timestamps": "true" }), vec![]);
-    assert_eq!(pass(&times, Some(&live(&[], 1)), None, Mode::Extended).status["startTime"], NOW);
+    assert_eq!(pass(&times, Some(&live(&[], 1)), None, Compatibility::Extended).status["startTime"], NOW);
     assert_eq!(
-        pass(&times, Some(&live(&["Failed"], 0)), None, Mode::Extended).status["completionTime"],
+        pass(&times, Some(&live(&["Failed"], 0)), None, Compatibility::Extended).status["completionTime"],
         "2026-06-07T07:00:00Z"
     );
 
@@ -200,7 +214,7 @@ fn additions_are_asked_for() {
             json!({ "extended.trainer.kubeflow.org/ttl-seconds-after-finished": annotation }),
             vec![ended("Complete")],
         );
-        let outcome = pass(&job, None, None, Mode::Extended);
+        let outcome = pass(&job, None, None, Compatibility::Extended);
         assert_eq!(outcome.requeue.map(|at| at.to_string()).as_deref(), requeue);
         let delete = Action::DeleteTrainJob { uid: "u".to_owned(), resource_version: "7".to_owned() };
         assert_eq!(outcome.actions.contains(&delete), gone, "{annotation}");
@@ -215,7 +229,10 @@ fn additions_are_asked_for() {
 fn a_train_job_that_is_being_deleted_is_left_to_go() {
     let mut job = of(json!({ "activeDeadlineSeconds": 1 }), vec![]);
     job["metadata"]["deletionTimestamp"] = json!(NOW);
-    assert!(status::builds_objects(&job, Mode::Upstream) && !status::builds_objects(&job, Mode::Extended));
-    let outcome = pass(&job, None, None, Mode::Extended);
+    assert!(
+        status::builds_objects(&job, Compatibility::Upstream)
+            && !status::builds_objects(&job, Compatibility::Extended)
+    );
+    let outcome = pass(&job, None, None, Compatibility::Extended);
     assert_eq!((outcome.error, outcome.actions), (None, vec![]));
 }

@@ -82,10 +82,10 @@ proptest! {
             runtime["spec"]["podGroupPolicy"] = json!({ "coscheduling": {}, "volcano": {} });
         }
         let job = train_job(spec);
-        let ours = built(&runtime, &job, Mode::Extended).unwrap();
-        prop_assert_eq!(&ours, &built(&runtime, &job, Mode::Extended).unwrap(), "the same arguments give the same objects");
-        // Flux without sizes builds only in our mode.
-        if let Ok(theirs) = built(&runtime, &job, Mode::Upstream) {
+        let ours = built(&runtime, &job, Compatibility::Extended).unwrap();
+        prop_assert_eq!(&ours, &built(&runtime, &job, Compatibility::Extended).unwrap(), "the same arguments give the same objects");
+        // Flux without sizes builds only in our compatibility.
+        if let Ok(theirs) = built(&runtime, &job, Compatibility::Upstream) {
             prop_assert_eq!(shape(ours.last().unwrap()), shape(theirs.last().unwrap()));
         }
     }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use trainerd_pipeline::api_server::{self, Part};
 use trainerd_pipeline::status::{self, JobSetLookup, Pass};
 use trainerd_pipeline::{
-    BuildError, Mode, Profile, RuntimeKind, build, defaulting, runtime_admission, runtime_kind, snapshot,
-    validate,
+    BuildError, BuildProfile, Compatibility, RuntimeKind, build, defaulting, runtime_admission, runtime_kind,
+    snapshot, validate,
 };
 
 use crate::random::{fuzz, mutate};
@@ -33,8 +33,10 @@ fn webhook_bodies() {
             mutate(random, &mut runtime);
             mutate(random, &mut job);
         }
-        let (mode, profile) =
-            [(Mode::Upstream, Profile::Upstream), (Mode::Extended, Profile::Extended)][random.usize(0..2)];
+        let (compatibility, profile) = [
+            (Compatibility::Upstream, BuildProfile::Upstream),
+            (Compatibility::Extended, BuildProfile::Extended),
+        ][random.usize(0..2)];
         // The API server's part takes ten times the rest.
         let schemas =
             if random.u8(0..32) == 0 { vec![(&job, &whole), (&runtime, &runtimes[0])] } else { Vec::new() };
@@ -43,7 +45,7 @@ fn webhook_bodies() {
                 assert!(stored.errors.iter().all(|error| is_named(error)), "{:?}", stored.errors);
             }
         }
-        let verdict = runtime_admission::validate(&runtime, random.bool(), mode);
+        let verdict = runtime_admission::validate(&runtime, random.bool(), compatibility);
         assert!(verdict.errors.iter().all(|error| is_named(error)), "{:?}", verdict.errors);
 
         let old = random.bool().then_some(&whole);
@@ -51,7 +53,7 @@ fn webhook_bodies() {
         let _ = defaulting::with_times(&job, &changes);
         assert!(defaulting::json_patch(&changes).is_array());
         let live = random.bool().then(|| a_job_set(random));
-        let facts = facts(mode, profile, live.as_ref());
+        let facts = facts(compatibility, profile, live.as_ref());
         let verdict = validate(Ok(&runtime), old, &job, &facts);
         assert!(verdict.errors.iter().all(|error| is_named(error)), "{:?}", verdict.errors);
 
@@ -82,7 +84,7 @@ fn webhook_bodies() {
             failure: failure.as_deref(),
             search_failed: None,
             now,
-            mode,
+            compatibility,
         };
         let outcome = status::reconcile(&pass);
         assert!(outcome.error.is_none_or(|error| is_named(&error)));

@@ -3,7 +3,7 @@
 use semver::Version;
 use serde_json::{Value, json};
 use trainerd_api::table;
-use trainerd_pipeline::{Mode, Profile, build};
+use trainerd_pipeline::{BuildProfile, Compatibility, build};
 use trainerd_schema::Levels;
 
 use crate::random::{fuzz, mutate};
@@ -39,7 +39,7 @@ fn merge_patches() {
         if random.u8(0..8) == 0 {
             let mut job = job.clone();
             job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"] = patch;
-            let facts = facts(Mode::Extended, Profile::Extended, None);
+            let facts = facts(Compatibility::Extended, BuildProfile::Extended, None);
             if let Err(error) = build(&runtime, &job, &facts) {
                 assert!(!error.to_string().is_empty());
             }

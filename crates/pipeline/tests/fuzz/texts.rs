@@ -42,7 +42,7 @@ fn configuration_files() {
             Ok(config) => {
                 // All of it can be asked for.
                 let _ = (
-                    config.mode(),
+                    config.compatibility(),
                     config.webhook(),
                     config.metrics(),
                     config.health(),

@@ -1,4 +1,4 @@
-//! Fights: the same field, the same other manager, again and again. Whoever does not stop first only makes load.
+//! Contention: the same field and the same other manager, again and again. To keep repairing would only cause load.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::object::ObjectKey;
 
-/// So many repairs within [`WINDOW`] are a fight.
+/// So many repairs within [`WINDOW`] make a field contended.
 const REPAIRS: usize = 5;
 const WINDOW: Duration = Duration::from_mins(1);
-/// How long a fight is left alone at first; twice as long each time that it goes on afterwards.
+/// How long a contended field is left alone at first; twice as long each time that it is contended again.
 const SHORTEST: Duration = Duration::from_mins(1);
 const LONGEST: Duration = Duration::from_mins(30);
 
-/// Who fights over what.
+/// A field that another manager keeps changing back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Fight {
+pub struct ContendedField {
     /// The object.
     pub object: ObjectKey,
     /// The field, as [`crate::ownership::FieldPath`] prints it; `.` where the object is deleted.
@@ -25,19 +25,19 @@ pub struct Fight {
     pub manager: String,
 }
 
-/// A fight that is left alone for a while.
+/// A contended field that is left alone for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contended {
-    /// Who fights over what.
-    pub fight: Fight,
+    /// The field.
+    pub field: ContendedField,
     /// Until when it is left alone, on the caller's clock.
     pub until: Duration,
 }
 
-/// The fights that are known. Time is an argument: any clock that only goes forward.
+/// The contended fields that are known. Time is an argument: any clock that only goes forward.
 #[derive(Clone, Debug, Default)]
 pub struct Contention {
-    histories: BTreeMap<Fight, History>,
+    histories: BTreeMap<ContendedField, History>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,27 +60,27 @@ impl History {
 }
 
 impl Contention {
-    /// The first of these fights that is to be left alone for now, if any is.
-    pub fn check(&mut self, fights: &[Fight], now: Duration) -> Option<Contended> {
+    /// The first of these fields that is to be left alone for now, if any is.
+    pub fn check(&mut self, fields: &[ContendedField], now: Duration) -> Option<Contended> {
         self.forget(now);
-        for fight in fights {
-            let Some(history) = self.histories.get_mut(fight) else { continue };
+        for field in fields {
+            let Some(history) = self.histories.get_mut(field) else { continue };
             if history.pause.is_none_or(|(_, until)| until <= now) && history.is_fight(now) {
                 let pause = history.pause.map_or(SHORTEST, |(pause, _)| (pause * 2).min(LONGEST));
                 history.pause = Some((pause, now + pause));
                 history.repairs.clear();
             }
             if let Some((_, until)) = history.pause.filter(|(_, until)| *until > now) {
-                return Some(Contended { fight: fight.clone(), until });
+                return Some(Contended { field: field.clone(), until });
             }
         }
         None
     }
 
     /// A repair was made.
-    pub fn repaired(&mut self, fights: Vec<Fight>, now: Duration) {
-        for fight in fights {
-            let repairs = &mut self.histories.entry(fight).or_default().repairs;
+    pub fn repaired(&mut self, fields: Vec<ContendedField>, now: Duration) {
+        for field in fields {
+            let repairs = &mut self.histories.entry(field).or_default().repairs;
             repairs.push_back(now);
             if repairs.len() > REPAIRS {
                 repairs.pop_front();
@@ -102,10 +102,10 @@ impl Contention {
 mod tests {
     use super::*;
 
-    fn fight(manager: &str) -> Vec<Fight> {
+    fn field(manager: &str) -> Vec<ContendedField> {
         let object =
             ObjectKey { group: String::new(), kind: "ConfigMap".into(), namespace: None, name: "a".into() };
-        vec![Fight { object, path: ".data.x".into(), manager: manager.into() }]
+        vec![ContendedField { object, path: ".data.x".into(), manager: manager.into() }]
     }
 
     fn at(seconds: u64) -> Duration {
@@ -116,8 +116,8 @@ mod tests {
     fn fights_from(contention: &mut Contention, start: u64) -> (u64, Duration) {
         let mut second = start;
         loop {
-            match contention.check(&fight("x"), at(second)) {
-                None => contention.repaired(fight("x"), at(second)),
+            match contention.check(&field("x"), at(second)) {
+                None => contention.repaired(field("x"), at(second)),
                 Some(Contended { until, .. }) => return (second - start, until),
             }
             second += 1;
@@ -128,9 +128,9 @@ mod tests {
     fn five_in_a_minute_are_left_alone_and_longer_each_time() {
         let mut contention = Contention::default();
         assert_eq!(fights_from(&mut contention, 0), (5, at(65)));
-        assert!(contention.check(&fight("x"), at(64)).is_some());
-        // Another manager, the same field: another fight.
-        assert_eq!(contention.check(&fight("y"), at(10)), None);
+        assert!(contention.check(&field("x"), at(64)).is_some());
+        // Another manager, the same field: another field.
+        assert_eq!(contention.check(&field("y"), at(10)), None);
         assert_eq!(fights_from(&mut contention, 65), (1, at(66 + 120)));
         assert_eq!(fights_from(&mut contention, 186), (1, at(187 + 240)));
         let mut start = 427;
@@ -144,8 +144,8 @@ mod tests {
     fn what_comes_seldom_is_no_fight_and_a_quiet_one_is_forgotten() {
         let mut contention = Contention::default();
         for round in 0..100 {
-            assert_eq!(contention.check(&fight("x"), at(round * 15)), None);
-            contention.repaired(fight("x"), at(round * 15));
+            assert_eq!(contention.check(&field("x"), at(round * 15)), None);
+            contention.repaired(field("x"), at(round * 15));
         }
         let mut contention = Contention::default();
         fights_from(&mut contention, 0);

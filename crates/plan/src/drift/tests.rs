@@ -154,10 +154,7 @@ fn what_another_manager_applied_is_forced_yielded_or_refused() {
     for (conflicts, expected) in [
         (Conflicts::Force, "apply force=true replicas=1"),
         (Conflicts::Yield, ".spec.replicas is left to them (conflicts=yield)"),
-        (
-            Conflicts::Refuse,
-            ".spec.replicas was applied by them and is not taken by force (conflicts=refuse)",
-        ),
+        (Conflicts::Refuse, ".spec.replicas was applied by them and is not overwritten (conflicts=refuse)"),
     ] {
         let expected = format!(".spec.replicas by them: {expected}");
         assert_eq!(verdict(&with(conflicts), Some(&applied)), expected);
@@ -201,17 +198,17 @@ fn what_goes_is_waited_for_and_what_is_not_ours_is_named() {
 }
 
 #[test]
-fn a_fight_is_known_by_field_and_manager() {
+fn a_contended_field_is_known_by_path_and_manager() {
     let key = deployment().key();
     let change = |path: &str| FieldChange { path: path.parse().unwrap(), from: None, to: None };
-    let fights = |changes: Vec<FieldChange>, by: &[&str]| {
+    let contended = |changes: Vec<FieldChange>, by: &[&str]| {
         let by = by.iter().map(|name| (*name).to_owned()).collect();
         let drifted = Drifted { changes, by, remedy: Remedy::Plan };
-        let fights = drifted.fights(&key).into_iter();
-        fights.map(|fight| format!("{} {}", fight.path, fight.manager)).collect::<Vec<_>>()
+        let fields = drifted.contendable_fields(&key).into_iter();
+        fields.map(|field| format!("{} {}", field.path, field.manager)).collect::<Vec<_>>()
     };
-    assert_eq!(fights(vec![change(".a"), change(".b")], &["x"]), [".a x", ".b x"]);
-    assert_eq!(fights(vec![], &[]), [". somebody who deletes it"]);
+    assert_eq!(contended(vec![change(".a"), change(".b")], &["x"]), [".a x", ".b x"]);
+    assert_eq!(contended(vec![], &[]), [". somebody who deletes it"]);
 }
 
 #[test]
@@ -253,9 +250,9 @@ fn what_admission_changes_is_tried_once_and_then_left_and_named() {
     assert_eq!(verdict(&ignored, Some(&live)), "holds");
     // The answer to that says the same: it is the proof, and stands with the object.
     let sent = applyset::owned(&desired(), &deployment());
-    let (again, _) = admission::proven(&sent, &live.value, US).unwrap();
+    let (again, _) = admission_changes::proven(&sent, &live.value, US).unwrap();
     live.value["metadata"]["annotations"] = again["metadata"]["annotations"].clone();
-    let left = ".spec.replicas by : .spec.replicas is changed by the API server's admission";
+    let left = ".spec.replicas by : .spec.replicas is changed by admission control";
     assert_eq!(verdict(&DEFAULTS, Some(&live)), left);
     // Something else is repaired, and the proof is not taken away by that.
     live.value["spec"]["paused"] = json!(true);
@@ -272,5 +269,8 @@ fn what_admission_changes_is_tried_once_and_then_left_and_named() {
     };
     let Remedy::Repair(step) = drifted.remedy else { panic!("it is repaired") };
     let annotations = &step.manifest.unwrap()["metadata"]["annotations"];
-    assert_eq!(annotations[admission::CHANGED], again["metadata"]["annotations"][admission::CHANGED]);
+    assert_eq!(
+        annotations[admission_changes::CHANGED],
+        again["metadata"]["annotations"][admission_changes::CHANGED]
+    );
 }

@@ -20,7 +20,7 @@ pub(super) fn pod(object: &Value, now: Timestamp) -> Readiness {
             if true_condition(object, "Ready").is_some() {
                 Readiness::current("ready")
             } else if containers_waiting_for(object, "CrashLoopBackOff") {
-                Readiness::failed("ContainerCrashLooping", why("a container crashes again and again"))
+                Readiness::failed("ContainerCrashLooping", why("a container keeps crashing"))
             } else {
                 Readiness::in_progress("PodRunningNotReady", why("running, not yet ready"))
             }

@@ -13,7 +13,7 @@ mod fields;
 mod jobs;
 mod pod;
 pub mod waits;
-mod workload;
+mod workload_status;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use self::fields::{conditions, int, text};
 pub use self::pod::{PodFault, pod_fault, pod_reason};
-pub use self::workload::Workload;
+pub use self::workload_status::WorkloadStatus;
 use crate::object::ObjectKey;
 
 /// How far an object is from what its specification asks for.
@@ -162,7 +162,7 @@ fn deletion(object: &Value) -> String {
     if finalizers.is_empty() {
         "being deleted".to_owned()
     } else {
-        format!("being deleted, held by {}", finalizers.join(", "))
+        format!("being deleted, waiting for finalizers {}", finalizers.join(", "))
     }
 }
 

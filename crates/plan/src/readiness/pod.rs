@@ -218,7 +218,7 @@ fn pace(pod: &Value, role: &str, status: &Value) -> Option<String> {
         return Some("being created".to_owned());
     }
     if text(status, "/state/waiting/reason") == Some("PodInitializing") && init {
-        return Some("waits for its turn".to_owned());
+        return Some("waiting for other init containers".to_owned());
     }
     if status.pointer("/state/running").is_none() || flag(status, "/ready") {
         return None;

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::Status::{Current, Failed, InProgress, Terminating};
-use super::{Status, Workload, compute, pod_reason};
+use super::{Status, WorkloadStatus, compute, pod_reason};
 
 fn check(rows: &[(&str, Value, Status, &str, &str)]) {
     let now = "2026-01-01T00:00:10Z".parse().unwrap();
@@ -36,7 +36,13 @@ fn every_kind_is_asked_for_deletion_then_generation_then_standard_conditions() {
     let condition =
         |status: &str| json!({"conditions": [{"type": "Ready", "status": status, "reason": "R"}]});
     check(&[
-        ("deleted", deployment(gone, stale.clone()), Terminating, "Terminating", "held by a/b"),
+        (
+            "deleted",
+            deployment(gone, stale.clone()),
+            Terminating,
+            "Terminating",
+            "waiting for finalizers a/b",
+        ),
         (
             "stale status",
             deployment(json!({"generation": 2}), stale),
@@ -66,7 +72,7 @@ fn every_kind_is_asked_for_deletion_then_generation_then_standard_conditions() {
 fn a_rollout_waits_for_its_new_pods() {
     let ready = |kind: &str, status: Value| {
         let object = json!({"kind": kind, "spec": {"replicas": 1}, "status": status});
-        Workload::of(&object).map(|workload| (workload.ready, workload.wanted))
+        WorkloadStatus::of(&object).map(|workload| (workload.ready, workload.wanted))
     };
     let rolled_out = json!({"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1});
     assert_eq!(ready("Deployment", rolled_out.clone()), Some((0, 1)));

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Readiness, Status, Workload};
+use super::{Readiness, Status, WorkloadStatus};
 use crate::applyset;
 use crate::object::ObjectKey;
-use crate::order::{Role, role};
+use crate::order::{ObjectClass, object_class};
 use crate::reason::WaitingOn;
 
 /// What an object waits for; `None` when it is ready. `answers`: whether a Service (`namespace/name`) has a ready
@@ -22,7 +22,7 @@ pub fn waits<'a>(
     now: Timestamp,
 ) -> Option<WaitingOn> {
     let readiness = super::compute(value, now);
-    if role(key) == Role::Webhook {
+    if object_class(key) == ObjectClass::Webhook {
         return webhook_waits(key, &readiness, value, answers);
     }
     if readiness.is_current() {
@@ -96,10 +96,10 @@ pub fn workload<'a>(
     key: &ObjectKey,
     value: &Value,
     pods: impl Iterator<Item = (&'a ObjectKey, &'a Value)>,
-) -> Option<Workload> {
+) -> Option<WorkloadStatus> {
     let faults = pods_of(key, value, pods)?.filter_map(|(key, pod)| Some((key, super::pod_fault(pod)?)));
     let fault = faults.min_by_key(|(key, _)| *key).map(|(_, fault)| fault);
-    Some(Workload { fault, ..Workload::of(value)? })
+    Some(WorkloadStatus { fault, ..WorkloadStatus::of(value)? })
 }
 
 /// What a pod says, no longer than a line or two: the beginning, which says what, and the end, which says why.

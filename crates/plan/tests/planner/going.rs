@@ -68,7 +68,7 @@ fn what_somebody_took_the_label_from_stays_and_is_named() {
     observed.objects.get_mut(&key).unwrap().value["metadata"]["labels"] = json!({});
     let plan = plan(&request(&new, Some(&old), &observed)).unwrap();
     assert!(!plan.steps.iter().any(|step| step.object == key), "{plan:?}");
-    assert_eq!(plan.notes, [format!("{key} stays: somebody has taken this installation's label from it")]);
+    assert_eq!(plan.notes, [format!("{key} stays: somebody removed this installation's label from it")]);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_removal_stops_admission_first_and_keeps_what_is_stored_unless_told() {
         ]
     );
     for pair in all.steps.windows(2) {
-        assert!(order::role(&pair[0].object) <= order::role(&pair[1].object));
+        assert!(order::object_class(&pair[0].object) <= order::object_class(&pair[1].object));
     }
 
     let job = users_runtime(&mut observed);

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Desired, DesiredObject, Installation};
-use trainerd_plan::in_use::Held;
+use trainerd_plan::in_use::PendingDeletion;
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::observed::Observed;
 use trainerd_plan::plan::{Plan, Purpose, Until, Verb};
 use trainerd_plan::planner;
 use trainerd_plan::refused::Refused;
 use trainerd_plan::request::{Conflicts, Request};
-use trainerd_plan::yielding;
+use trainerd_plan::yielded_fields;
 use trainerd_plan::{order, planner::plan};
 
 use crate::stack::*;
@@ -109,7 +109,7 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
 
     let first = planned(&before, &observed, Conflicts::Yield).unwrap();
     assert_eq!(writes(&first), 0);
-    let revision = yielding::with_yielded(desired.clone(), &first);
+    let revision = yielded_fields::with_yielded(desired.clone(), &first);
     let yielded: Vec<String> = find(&revision, "ConfigMap").yielded.iter().map(ToString::to_string).collect();
     assert_eq!(yielded, [".data.b"]);
 
@@ -118,17 +118,17 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
     edit(&mut equal, &key, "hpa", ["data", "b"], json!("ours"));
     for observed in [&observed, &equal] {
         let again = planned(&revision, observed, Conflicts::Yield).unwrap();
-        assert_eq!((writes(&again), &yielding::with_yielded(desired.clone(), &again)), (0, &revision));
+        assert_eq!((writes(&again), &yielded_fields::with_yielded(desired.clone(), &again)), (0, &revision));
     }
     // The object as it is stored is what was sent, not what was rendered.
     let stored = &revision;
     let repaired = plan(&request(stored, Some(stored), &observed)).unwrap();
-    assert_eq!((writes(&repaired), &yielding::with_yielded(stored.clone(), &repaired)), (0, stored));
+    assert_eq!((writes(&repaired), &yielded_fields::with_yielded(stored.clone(), &repaired)), (0, stored));
     // Without `yield` the field is still not taken for ours.
     let refused = planned(&revision, &observed, Conflicts::Refuse).unwrap_err();
     assert!(matches!(refused.as_slice(), [Refused::FieldConflict { path, .. }] if path == ".data.b"));
     let forced = planned(&revision, &observed, Conflicts::Force).unwrap();
-    assert!(find(&yielding::with_yielded(desired.clone(), &forced), "ConfigMap").yielded.is_empty());
+    assert!(find(&yielded_fields::with_yielded(desired.clone(), &forced), "ConfigMap").yielded.is_empty());
     let step = forced.steps.iter().find(|step| step.object == key).unwrap();
     assert!(matches!(step.verb, Verb::Apply { force: true, .. }));
     // Nobody's any more: it becomes ours.
@@ -163,8 +163,8 @@ fn what_is_held_in_deletion_is_left_out_but_waited_for_when_an_interrupted_plan_
     let request = request(&desired, Some(&desired), &observed);
     let finalizers = vec!["example.org/hold".to_owned()];
     let left_out = plan(&request).unwrap();
-    let held = Held { object: key.clone(), finalizers: finalizers.clone(), users: Vec::new() };
-    assert_eq!((left_out.held.as_slice(), left_out.is_empty()), (&[held][..], true));
+    let pending = PendingDeletion { object: key.clone(), finalizers: finalizers.clone(), users: Vec::new() };
+    assert_eq!((left_out.pending_deletions.as_slice(), left_out.is_empty()), (&[pending][..], true));
     assert!(left_out.steps.iter().all(|step| step.object != key));
 
     let resumed = planner::resume(&request).unwrap();
@@ -237,8 +237,10 @@ fn what_can_be_repaired_is_while_a_runtime_is_held_by_its_users() {
         let planned = planned.unwrap();
         let writes: Vec<_> = planned.steps.iter().filter(|step| step.verb.writes()).collect();
         assert_eq!(writes.iter().map(|step| &step.object).collect::<Vec<_>>(), [&config]);
-        let [held] = planned.held.as_slice() else { panic!("{:?}", planned.held) };
-        let said = held.to_string();
+        let [pending] = planned.pending_deletions.as_slice() else {
+            panic!("{:?}", planned.pending_deletions)
+        };
+        let said = pending.to_string();
         assert!(said.contains("Runtime torch") && said.contains("used by TrainJob long"), "{said}");
     }
 }

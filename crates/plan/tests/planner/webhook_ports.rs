@@ -8,7 +8,7 @@ use trainerd_plan::observed::{LiveObject, Observed};
 use trainerd_plan::plan::{Plan, Step, Verb};
 use trainerd_plan::planner::{plan, resume};
 use trainerd_plan::request::Conflicts;
-use trainerd_plan::yielding;
+use trainerd_plan::yielded_fields;
 
 use crate::stack::*;
 
@@ -82,7 +82,7 @@ fn replaced_pods_turn_the_port_and_what_is_turned_stays_so() {
         assert!(again.is_empty(), "{tag}: {:?}", webhook(&again));
         last = desired;
     }
-    assert!(!yielding::is_yielding(&last, &plan(&request(&last, Some(&last), &observed)).unwrap()));
+    assert!(!yielded_fields::are_any(&last, &plan(&request(&last, Some(&last), &observed)).unwrap()));
 }
 
 #[test]

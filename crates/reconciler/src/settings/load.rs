@@ -73,7 +73,7 @@ impl Settings {
             status_server: train_job_status
                 .then(|| StatusSettings { address: at("", status_port), rate: rate(config.status_rate()) }),
             build: Arc::new(BuildSettings {
-                mode: config.mode(),
+                compatibility: config.compatibility(),
                 service,
                 secret,
                 status_port: (status_port != 0).then(|| i32::from(status_port)),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use trainerd_pipeline::BuildError;
-use trainerd_pipeline::{Profile, build, snapshot};
+use trainerd_pipeline::{BuildProfile, build, snapshot};
 use trainerd_pipeline::{RuntimeError, RuntimeKind};
 
 use super::TrainJobs;
@@ -62,11 +62,11 @@ impl TrainJobs {
         kind: RuntimeKind,
         job: &Value,
         seen: &Seen,
-    ) -> Result<(Value, Profile, bool), MakeError> {
-        let (mode, job_set) = (self.context.mode(), seen.job_set.as_ref());
+    ) -> Result<(Value, BuildProfile, bool), MakeError> {
+        let (compatibility, job_set) = (self.context.compatibility(), seen.job_set.as_ref());
         let not_written = |error: WriteError| RuntimeError::SnapshotNotWritten(error.to_string());
         if let Some((config_map, runtime)) = self.context.snapshot(kind, job).await? {
-            let (profile, to_write) = snapshot::profile(mode, Some(&config_map), job_set, job);
+            let (profile, to_write) = snapshot::profile(compatibility, Some(&config_map), job_set, job);
             if let Some(profile) = to_write {
                 let pinned = snapshot::with_profile(&config_map, job, profile);
                 self.apply(&pinned).await.map_err(not_written)?;
@@ -74,7 +74,7 @@ impl TrainJobs {
             return Ok((runtime, profile, false));
         }
         let live = self.context.live_runtime(kind, job).await?;
-        let (profile, to_write) = snapshot::profile(mode, None, job_set, job);
+        let (profile, to_write) = snapshot::profile(compatibility, None, job_set, job);
         let taken = snapshot::config_map(&live, kind, job, to_write);
         let applied = self.apply(&taken).await.map_err(not_written)?;
         // From what was written, as every later pass does.

@@ -50,12 +50,12 @@ pub(super) async fn wait(
             }
             Verdict::Unreachable(why) => {
                 if lost_at.get_or_insert_with(Instant::now).elapsed() > REACH {
-                    let what = "failed to ask the daemon whether what is declared is applied";
+                    let what = "failed to ask the daemon whether the declared options are applied";
                     return Err(Problem::new(Exit::Failed, "daemon-unreachable", what).because(why).hint(
-                        "`trainerd status` shows what can be seen without it; --socket names one on this machine",
+                        "`trainerd status` shows the installation without the daemon; --socket selects a daemon on this machine",
                     ));
                 }
-                format!("the daemon cannot be asked: {why}")
+                format!("the daemon cannot be reached: {why}")
             }
         };
         if why != told {
@@ -66,7 +66,7 @@ pub(super) async fn wait(
             let what = format!("timed out after {} s", timeout.0.as_secs());
             return Err(Problem::new(Exit::TimedOut, "timed-out", what)
                 .because(why)
-                .hint("`trainerd status` shows what each object waits for"));
+                .hint("`trainerd status` shows what each object is waiting for"));
         }
         let pause = async {
             tokio::time::sleep(LOOK).await;
@@ -86,7 +86,7 @@ async fn look(
     match context.interrupt.or(heard).await? {
         // The daemon has failed, and may not have heard yet that it shall try again.
         Some(DaemonStatus::Known(_)) if !state.record().retry.is_empty() => {
-            Ok(Verdict::Yet("another try was asked for".to_owned()))
+            Ok(Verdict::Yet("a retry was requested".to_owned()))
         }
         Some(DaemonStatus::Known(knows)) => {
             let declared = context.interrupt.or(declared(engine, &state)).await?;
@@ -94,7 +94,7 @@ async fn look(
         }
         Some(DaemonStatus::Unreachable(why)) => Ok(Verdict::Unreachable(why)),
         None if state.control().owner.is_some() && state.control().paused.is_none() => {
-            Ok(Verdict::Unreachable("it does not run in the cluster".to_owned()))
+            Ok(Verdict::Unreachable("it is not running in the cluster".to_owned()))
         }
         None => of_engine(context, engine, &state).await,
     }
@@ -123,12 +123,16 @@ fn of_daemon(knows: &DaemonView, declared: Option<&str>) -> Verdict {
     let word = DaemonStatus::Known(Box::new(knows.clone())).text();
     match knows.phase.as_str() {
         "paused" => Verdict::Never(
-            Problem::new(Exit::Failed, "paused", "the daemon is paused: what is declared is not applied")
-                .because("somebody paused it")
-                .hint("`trainerd resume` resumes it"),
+            Problem::new(
+                Exit::Failed,
+                "paused",
+                "the daemon is paused: the declared options are not applied",
+            )
+            .because("somebody paused it")
+            .hint("`trainerd resume` resumes it"),
         ),
         _ if !is_about && declared.is_some() && knows.phase != "invalid" => {
-            Verdict::Yet(format!("the daemon has not taken up what is declared now ({word})"))
+            Verdict::Yet(format!("the daemon has not processed the declared options yet ({word})"))
         }
         "running" | "starting" | "disconnected" | "waiting" => Verdict::Yet(word),
         phase @ ("invalid" | "refused" | "failed" | "held") => match knows.problem(phase) {
@@ -151,7 +155,7 @@ async fn of_engine(context: &Context, engine: &Engine, state: &State) -> Result<
         return Ok(match status.writer {
             Some(_) => Verdict::Yet(text),
             None => Verdict::Never(
-                Problem::new(Exit::Failed, "plan-open", "a plan is not done, and nobody runs it")
+                Problem::new(Exit::Failed, "plan-open", "a plan is open, and nobody is running it")
                     .because(text)
                     .hint(GOES_ON),
             ),
@@ -162,7 +166,7 @@ async fn of_engine(context: &Context, engine: &Engine, state: &State) -> Result<
         return Ok(Verdict::Never(
             Problem::new(Exit::Failed, "failed", what)
                 .because(reason.clone())
-                .hint("`trainerd retry` tries the same again, `trainerd rollback` goes back"),
+                .hint("`trainerd retry` retries it, `trainerd rollback` goes back"),
         ));
     }
     let waiting = status.objects.iter().find_map(|object| Some((&object.object, object.waiting.as_ref()?)));

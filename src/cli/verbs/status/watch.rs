@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use trainerd_causes::one_line;
-use trainerd_engine::drift_controller::{DriftController, News, OwnerSeen, RecordSeen, RepairMode};
+use trainerd_engine::drift_controller::{DriftController, DriftEvent, OwnerSeen, RecordSeen, RepairMode};
 use trainerd_engine::{Engine, State};
 
 use super::{StatusReport, look, print};
@@ -65,16 +65,14 @@ impl<'a> WatchedTrainJobs<'a> {
     async fn changed(&mut self) {
         while let Some(watched) = &mut self.watched {
             match watched.changed().await {
-                Change::News => {
+                Change::Updated => {
                     self.trouble.clear();
                     return;
                 }
                 Change::Interrupted(error) => {
                     let why = one_line(&error);
                     if why != self.trouble {
-                        self.context
-                            .printer
-                            .note(&format!("failed to watch TrainJobs: {why}; it is tried again"));
+                        self.context.printer.note(&format!("failed to watch TrainJobs: {why}; retrying"));
                         self.trouble = why;
                     }
                 }
@@ -110,13 +108,13 @@ async fn follow(
     loop {
         let next = async {
             tokio::select! {
-                news = drift_controller.next() => Ok::<_, Problem>(Some(Seen::Installation(Box::new(news)))),
+                event = drift_controller.next() => Ok::<_, Problem>(Some(Seen::Installation(Box::new(event)))),
                 () = train_jobs.changed() => Ok(Some(Seen::TrainJobs)),
                 () = sleep_until(due.min(ask)) => Ok(None),
             }
         };
         match context.interrupt.or(next).await? {
-            Some(Seen::Installation(news)) if is_other(state, &news) => return Ok(()),
+            Some(Seen::Installation(event)) if is_other(state, &event) => return Ok(()),
             Some(Seen::Installation(_)) => {
                 ask = ask.min(Instant::now() + GATHER);
                 continue;
@@ -130,7 +128,7 @@ async fn follow(
         let now = drift_controller.troubles();
         if now != troubles {
             for (kind, why) in &now {
-                context.printer.note(&format!("failed to watch {kind}: {why}; it is tried again"));
+                context.printer.note(&format!("failed to watch {kind}: {why}; retrying"));
             }
             troubles = now;
         }
@@ -158,20 +156,20 @@ async fn follow(
 
 /// What a watch told of.
 enum Seen {
-    Installation(Box<News>),
+    Installation(Box<DriftEvent>),
     TrainJobs,
 }
 
-/// Whether a watch tells of another account than was read.
-fn is_other(state: &State, news: &News) -> bool {
+/// Whether a watch tells of another record than was read.
+fn is_other(state: &State, event: &DriftEvent) -> bool {
     let owner = state.control().owner.as_ref().map(|owner| owner.uid.as_str());
-    match news {
-        News::Record(RecordSeen::At(version)) => state.version() != Some(version),
-        News::Record(RecordSeen::Gone) => state.version().is_some(),
-        News::Paused(paused) => *paused != state.control().paused.is_some(),
-        News::Owner(OwnerSeen::Is(uid)) => owner != Some(uid),
-        News::Owner(OwnerSeen::Gone(uid)) => owner == Some(uid),
-        News::Owner(OwnerSeen::Nobody) => owner.is_some(),
+    match event {
+        DriftEvent::Record(RecordSeen::At(version)) => state.version() != Some(version),
+        DriftEvent::Record(RecordSeen::Gone) => state.version().is_some(),
+        DriftEvent::Paused(paused) => *paused != state.control().paused.is_some(),
+        DriftEvent::Owner(OwnerSeen::Is(uid)) => owner != Some(uid),
+        DriftEvent::Owner(OwnerSeen::Gone(uid)) => owner == Some(uid),
+        DriftEvent::Owner(OwnerSeen::Nobody) => owner.is_some(),
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{CreateParams, DeleteParams, Deletion, ListParams};
 use trainerd_plan::object::kinds::train_job;
 
-use super::state::{Glance, State};
+use super::state::{State, TrainJobSummary};
 use super::target::Target;
 use crate::cli::ask::{Risk, confirm};
 use crate::cli::context::Context;
@@ -67,17 +67,17 @@ async fn set(context: &Context, names: &[String], suspend: bool) -> Result<Exit,
     let mut changed = Vec::new();
     for name in names {
         let job = target.get(context, name).await?;
-        let glance = Glance::of(&job);
+        let summary = TrainJobSummary::of(&job);
         let namespace = &target.namespace;
-        if glance.has_ended() || glance.state == State::Deleting {
-            let (namespace, name, state) = (namespace.clone(), name.clone(), glance.state.to_string());
+        if summary.has_ended() || summary.state == State::Deleting {
+            let (namespace, name, state) = (namespace.clone(), name.clone(), summary.state.to_string());
             return Err(TrainJobError::Ended { namespace, name, state }.into());
         }
         let (done, already) =
             if suspend { ("suspended", "is suspended already") } else { ("resumed", "is not suspended") };
         if (job["spec"]["suspend"] == true) == suspend {
             context.printer.note(&format!("{namespace}/{name} {already}"));
-            changed.push(glance);
+            changed.push(summary);
             continue;
         }
         // Only the very TrainJob that was looked at.
@@ -90,7 +90,7 @@ async fn set(context: &Context, names: &[String], suspend: bool) -> Result<Exit,
         };
         let job = context.interrupt.or(patched).await?;
         context.printer.note(&format!("{done} the TrainJob {namespace}/{name}{}", queue(&job)));
-        changed.push(Glance::of(&job));
+        changed.push(TrainJobSummary::of(&job));
     }
     context.printer.show(&changed, String::new)?;
     Ok(Exit::Done)
@@ -111,8 +111,8 @@ pub(super) async fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit,
     for name in &args.names {
         jobs.push(target.get(context, name).await?);
     }
-    for glance in jobs.iter().map(Glance::of) {
-        context.printer.note(&format!("{}/{}: {}", glance.namespace, glance.name, glance.state));
+    for summary in jobs.iter().map(TrainJobSummary::of) {
+        context.printer.note(&format!("{}/{}: {}", summary.namespace, summary.name, summary.state));
     }
     confirm(context, "Delete these TrainJobs and their pods?", Risk::Destructive).await?;
     for (name, job) in args.names.iter().zip(&jobs) {
@@ -153,14 +153,14 @@ async fn gone(context: &Context, target: &Target, job: &Value) -> Result<(), Pro
             Some(Ok(Event::Deleted(_))) | None => None,
             Some(Err(error)) if error.is_absent() => None,
             Some(Err(error)) => {
-                context.printer.note(&format!("failed to watch TrainJobs: {error}; it is tried again"));
+                context.printer.note(&format!("failed to watch TrainJobs: {error}; retrying"));
                 continue;
             }
         };
         let Some(held) = held else { return Ok(()) };
         let finalizers = held["metadata"]["finalizers"].as_array().into_iter().flatten();
         let by: Vec<&str> = finalizers.filter_map(Value::as_str).collect();
-        let text = format!("waiting for {name} to go: held by {}", by.join(", "));
+        let text = format!("waiting for {name} to be deleted: finalizers {}", by.join(", "));
         if !by.is_empty() && text != told {
             context.printer.note(&text);
             told = text;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use trainerd_pipeline::config::{Config, ConfigError, FeatureGates, GateError};
 use trainerd_pipeline::{
-    Facts, FixedSshKey, Lookup, Mode, Profile, RuntimeError, SshKeySource, Verdict, is_runtime_of, names,
-    priority_classes, runtime_kind, runtime_not_found, snapshot, validate,
+    BuildProfile, Compatibility, Facts, FixedSshKey, Lookup, RuntimeError, SshKeySource, Verdict,
+    is_runtime_of, names, priority_classes, runtime_kind, runtime_not_found, snapshot, validate,
 };
 use trainerd_reconciler::RandomKeys;
 
@@ -91,7 +91,12 @@ impl FactsFile {
     }
 
     /// With what follows from objects that exist, for that TrainJob.
-    pub(super) fn with_existing(mut self, existing: &[Value], train_job: &Value, mode: Mode) -> Self {
+    pub(super) fn with_existing(
+        mut self,
+        existing: &[Value],
+        train_job: &Value,
+        compatibility: Compatibility,
+    ) -> Self {
         let (name, namespace) = (names::name(train_job), names::namespace(train_job));
         let find = |kind: &str, group: &str, namespace: &str, name: &str| {
             existing.iter().find(|object| {
@@ -112,7 +117,7 @@ impl FactsFile {
         }
         let kept = find("ConfigMap", "v1", namespace, &snapshot::config_map_name(train_job));
         if self.profile.is_none() && (job_set.is_some() || kept.is_some()) {
-            let (profile, _) = snapshot::profile(mode, kept, job_set, train_job);
+            let (profile, _) = snapshot::profile(compatibility, kept, job_set, train_job);
             self.profile = Some(profile.as_str().to_owned());
         }
         self.job_set = self.job_set.or_else(|| job_set.cloned());
@@ -131,7 +136,7 @@ impl FactsFile {
         &self,
         runtime: &Value,
         train_job: &Value,
-        mode: Mode,
+        compatibility: Compatibility,
         call: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
         // Both were read when the file was.
@@ -139,14 +144,16 @@ impl FactsFile {
         let gates = self.gates(&config).unwrap_or_default();
         let existing = self.priority_classes.clone().unwrap_or_else(|| priority_classes(runtime, train_job));
         let classes = existing.into_iter().map(|name| (name, Lookup::Found)).collect();
-        let profile = match (mode, self.profile.as_deref()) {
-            (Mode::Upstream, _) | (Mode::Extended, Some("upstream")) => Profile::Upstream,
-            (Mode::Extended, _) => Profile::Extended,
+        let profile = match (compatibility, self.profile.as_deref()) {
+            (Compatibility::Upstream, _) | (Compatibility::Extended, Some("upstream")) => {
+                BuildProfile::Upstream
+            }
+            (Compatibility::Extended, _) => BuildProfile::Extended,
         };
         let (_, service_name, _) = config.certificates();
         let keys: &dyn SshKeySource = if self.deterministic_keys { &FixedSshKey } else { &RandomKeys };
         call(&Facts {
-            mode,
+            compatibility,
             profile,
             operator_namespace: &self.operator_namespace,
             service_name,
@@ -163,13 +170,19 @@ impl FactsFile {
     }
 
     /// What admission says.
-    pub(super) fn validate(&self, runtime: &Value, old: Option<&Value>, new: &Value, mode: Mode) -> Verdict {
+    pub(super) fn validate(
+        &self,
+        runtime: &Value,
+        old: Option<&Value>,
+        new: &Value,
+        compatibility: Compatibility,
+    ) -> Verdict {
         let missing = runtime_kind(new)
             .ok()
             .map(|kind| RuntimeError::Live { kind, answer: runtime_not_found(kind, new) })
             .filter(|_| !is_runtime_of(runtime, new));
         let found = missing.as_ref().map_or(Ok(runtime), Err);
-        self.with(runtime, new, mode, |facts| validate(found, old, new, facts))
+        self.with(runtime, new, compatibility, |facts| validate(found, old, new, facts))
     }
 }
 
@@ -203,7 +216,7 @@ mod tests {
             object("scheduling.volcano.sh/v1beta1", "PodGroup", "a", "j"),
             object("v1", "Secret", "a", "j-mpi-ssh-auth"),
         ];
-        let facts = FactsFile::default().with_existing(&existing, &job, Mode::Extended);
+        let facts = FactsFile::default().with_existing(&existing, &job, Compatibility::Extended);
         assert!(facts.ssh_secret && facts.volcano_pod_group && !facts.coscheduling_pod_group);
         assert_eq!(facts.job_set.as_ref(), Some(&existing[0]));
         // A JobSet that names no owner is not one that upstream's controller built for this job.
@@ -215,7 +228,7 @@ mod tests {
         let key = |text: &str| {
             let facts = FactsFile::read(&serde_yaml::from_str(text).unwrap()).unwrap();
             let (runtime, job) = (json!({}), json!({}));
-            facts.with(&runtime, &job, Mode::Extended, |facts| facts.keys.generate().unwrap())
+            facts.with(&runtime, &job, Compatibility::Extended, |facts| facts.keys.generate().unwrap())
         };
         assert_ne!(key("{}"), key("{}"));
         assert_eq!(key("deterministicKeys: true"), key("deterministicKeys: true"));

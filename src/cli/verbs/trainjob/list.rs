@@ -9,7 +9,7 @@ use trainerd_causes::one_line;
 use trainerd_cluster::ListParams;
 use trainerd_plan::object::kinds::train_job;
 
-use super::state::{Glance, State, span};
+use super::state::{State, TrainJobSummary, span};
 use super::target::Target;
 use crate::cli::args::Format;
 use crate::cli::context::Context;
@@ -62,29 +62,31 @@ pub(super) async fn list(context: &Context, args: &ListArgs) -> Result<Exit, Pro
         answer.map_err(|source| target.failed("list", "", source))
     };
     let jobs = context.interrupt.or(found).await?.items;
-    let glances: Vec<Glance> = jobs.iter().map(Glance::of).collect();
-    if glances.is_empty() && context.printer.format() == Format::Table {
+    let summaries: Vec<TrainJobSummary> = jobs.iter().map(TrainJobSummary::of).collect();
+    if summaries.is_empty() && context.printer.format() == Format::Table {
         let place = params.namespace.map(|namespace| format!(" in namespace {namespace}"));
         context.printer.note(&format!("no TrainJobs{}", place.unwrap_or_default()));
         return Ok(Exit::Done);
     }
     let printer = context.printer.for_stdout();
-    context.printer.show(&glances, || table(&glances, args.all_namespaces, Timestamp::now(), &printer))?;
+    context
+        .printer
+        .show(&summaries, || table(&summaries, args.all_namespaces, Timestamp::now(), &printer))?;
     Ok(Exit::Done)
 }
 
-fn table(glances: &[Glance], with_namespace: bool, now: Timestamp, printer: &Printer) -> String {
+fn table(summaries: &[TrainJobSummary], with_namespace: bool, now: Timestamp, printer: &Printer) -> String {
     let headings = ["NAMESPACE", "NAME", "STATE", "RUNTIME", "STEPS", "PROGRESS", "AGE"];
     let skipped = usize::from(!with_namespace);
-    let rows = glances.iter().map(|glance| {
+    let rows = summaries.iter().map(|summary| {
         let row = vec![
-            glance.namespace.clone(),
-            glance.name.clone(),
-            painted(printer, glance.state),
-            glance.runtime.rsplit('/').next().unwrap_or_default().to_owned(),
-            glance.steps_text(),
-            glance.progress_text(),
-            age(&glance.created, now),
+            summary.namespace.clone(),
+            summary.name.clone(),
+            painted(printer, summary.state),
+            summary.runtime.rsplit('/').next().unwrap_or_default().to_owned(),
+            summary.steps_text(),
+            summary.progress_text(),
+            age(&summary.created, now),
         ];
         row.into_iter().skip(skipped).collect()
     });
@@ -127,23 +129,23 @@ pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<Exit, Probl
 }
 
 fn text(job: &Value, detail: Option<&Detail>, printer: &Printer) -> String {
-    let glance = Glance::of(job);
-    let Glance { namespace, name, runtime, created, .. } = &glance;
-    let mut text = format!("{namespace}/{name}: {}", painted(printer, glance.state));
-    if !glance.reason.is_empty() {
+    let summary = TrainJobSummary::of(job);
+    let TrainJobSummary { namespace, name, runtime, created, .. } = &summary;
+    let mut text = format!("{namespace}/{name}: {}", painted(printer, summary.state));
+    if !summary.reason.is_empty() {
         // Writing to a String cannot fail.
-        let _ = write!(text, " ({}: {})", glance.reason, glance.message);
+        let _ = write!(text, " ({}: {})", summary.reason, summary.message);
     }
     let _ = writeln!(text, "\nruntime {runtime}, created {created}");
     if let Some(TrainJob { phase, reason: Some(_), since, why: Some(why), .. }) = detail.map(|it| &it.job) {
         let since = since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
         let _ = writeln!(text, "{}{since}: {why}", phase.word());
     }
-    let progress = glance.progress_text();
+    let progress = summary.progress_text();
     if !progress.is_empty() {
         let _ = writeln!(text, "progress: {progress}");
     }
-    let steps = glance.steps.iter().map(|step| {
+    let steps = summary.steps.iter().map(|step| {
         let counts = [step.active, step.ready, step.succeeded, step.failed].map(|count| count.to_string());
         std::iter::once(step.name.clone()).chain(counts).collect()
     });

@@ -12,8 +12,8 @@ use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, LogParams, RequestError};
 use trainerd_plan::object::kinds::train_job;
 
-use super::pods::{Phase, Source, Which};
-use super::state::Glance;
+use super::pods::{Phase, PodSelection, Source};
+use super::state::TrainJobSummary;
 use super::target::Target;
 use super::watch::{is_final, job_of, one};
 use crate::cli::args::Format;
@@ -81,7 +81,7 @@ struct Entry<'a> {
 }
 
 /// What a pod's reader has to tell.
-enum Heard {
+enum LogEvent {
     Line { source: Source, time: String, line: String },
     Trouble { source: Source, error: RequestError },
     Ended,
@@ -91,7 +91,8 @@ enum Heard {
 pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit, Problem> {
     let target = Target::connect(context).await?;
     let job = target.get(context, &args.name).await?;
-    let which = Which { step: args.step.clone(), index: args.index, container: args.container.clone() };
+    let which =
+        PodSelection { step: args.step.clone(), index: args.index, container: args.container.clone() };
     let mut reading = Reading::new(context, &target, args, which);
     if args.follow {
         Box::pin(reading.follow()).await?;
@@ -100,7 +101,7 @@ pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit, Prob
     let sources = reading.sources().await?;
     if sources.is_empty() {
         let (namespace, name) = (target.namespace.clone(), args.name.clone());
-        let why = format!("{}; it is {}", reading.which.words(), Glance::of(&job).state);
+        let why = format!("{}; it is {}", reading.which.words(), TrainJobSummary::of(&job).state);
         return Err(TrainJobError::NoPods { namespace, name, why }.into());
     }
     reading.marks = sources.len() > 1;
@@ -124,11 +125,11 @@ struct Reading<'a> {
     context: &'a Context,
     target: &'a Target,
     args: &'a LogsArgs,
-    which: Which,
+    which: PodSelection,
     /// Whether lines are marked with their pod.
     marks: bool,
-    tell: mpsc::Sender<Heard>,
-    heard: mpsc::Receiver<Heard>,
+    tell: mpsc::Sender<LogEvent>,
+    heard: mpsc::Receiver<LogEvent>,
     /// Readers that have not ended.
     open: usize,
     /// Pods that are read, or were, by uid.
@@ -136,7 +137,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(context: &'a Context, target: &'a Target, args: &'a LogsArgs, which: Which) -> Self {
+    fn new(context: &'a Context, target: &'a Target, args: &'a LogsArgs, which: PodSelection) -> Self {
         let (tell, heard) = mpsc::channel(WAITING);
         // Of a TrainJob that goes on, more pods may come.
         let marks = args.index.is_none() || args.step.is_none();
@@ -176,21 +177,21 @@ impl<'a> Reading<'a> {
         tokio::spawn(async move {
             if let Err(error) = read(&cluster, &namespace, &source, params, &tell).await {
                 // Whoever listens has gone when this fails.
-                let _ = tell.send(Heard::Trouble { source, error }).await;
+                let _ = tell.send(LogEvent::Trouble { source, error }).await;
             }
-            let _ = tell.send(Heard::Ended).await;
+            let _ = tell.send(LogEvent::Ended).await;
         });
     }
 
     /// Prints what a reader tells.
-    fn hear(&mut self, heard: Option<Heard>) -> Result<(), Problem> {
+    fn hear(&mut self, heard: Option<LogEvent>) -> Result<(), Problem> {
         match heard {
-            Some(Heard::Line { source, time, line }) => self.print(&source, &time, &line),
-            Some(Heard::Trouble { source, error }) => {
+            Some(LogEvent::Line { source, time, line }) => self.print(&source, &time, &line),
+            Some(LogEvent::Trouble { source, error }) => {
                 self.context.printer.note(&format!("failed to read the log of {}: {error}", source.label));
                 Ok(())
             }
-            Some(Heard::Ended) | None => {
+            Some(LogEvent::Ended) | None => {
                 self.open = self.open.saturating_sub(1);
                 Ok(())
             }
@@ -228,18 +229,18 @@ impl<'a> Reading<'a> {
                 tokio::select! {
                     // What was written is shown before what comes of it.
                     biased;
-                    heard = self.heard.recv(), if self.open > 0 => Ok::<_, Problem>(Next::Heard(heard)),
+                    heard = self.heard.recv(), if self.open > 0 => Ok::<_, Problem>(Next::LogEvent(heard)),
                     event = job.next(), if !has_ended => Ok(Next::Job(event)),
                     event = pods.next(), if !has_ended => Ok(Next::Pods(event)),
                 }
             };
             match self.context.interrupt.or(next).await? {
-                Next::Heard(heard) => self.hear(heard)?,
+                Next::LogEvent(heard) => self.hear(heard)?,
                 Next::Pods(Some(Ok(Event::Restarted(list)))) => self.begin(&list.items),
                 Next::Pods(Some(Ok(Event::Applied(pod)))) => self.begin(&[pod]),
                 Next::Job(Some(Ok(event))) => {
                     let job = job_of(event);
-                    has_ended = job.is_some_and(|job| job.is_null() || Glance::of(&job).has_ended());
+                    has_ended = job.is_some_and(|job| job.is_null() || TrainJobSummary::of(&job).has_ended());
                     if has_ended {
                         // Those that began and ended meanwhile.
                         for source in self.sources().await? {
@@ -251,7 +252,7 @@ impl<'a> Reading<'a> {
                     return Err(self.target.failed("follow", &self.args.name, error).into());
                 }
                 Next::Job(Some(Err(error))) | Next::Pods(Some(Err(error))) => {
-                    self.context.printer.note(&format!("failed to watch: {error}; it is tried again"));
+                    self.context.printer.note(&format!("failed to watch: {error}; retrying"));
                 }
                 Next::Job(None) | Next::Pods(_) => {}
             }
@@ -275,7 +276,7 @@ impl<'a> Reading<'a> {
 
 /// What happens while logs are followed.
 enum Next {
-    Heard(Option<Heard>),
+    LogEvent(Option<LogEvent>),
     Job(Option<Result<Event, RequestError>>),
     Pods(Option<Result<Event, RequestError>>),
 }
@@ -286,7 +287,7 @@ async fn read(
     namespace: &str,
     source: &Source,
     mut params: LogParams,
-    tell: &mpsc::Sender<Heard>,
+    tell: &mpsc::Sender<LogEvent>,
 ) -> Result<(), RequestError> {
     let mut last = String::new();
     loop {
@@ -301,7 +302,7 @@ async fn read(
             if params.follow {
                 last.clone_from(&time);
             }
-            if tell.send(Heard::Line { source: source.clone(), time, line }).await.is_err() {
+            if tell.send(LogEvent::Line { source: source.clone(), time, line }).await.is_err() {
                 return Ok(());
             }
         }
@@ -310,7 +311,8 @@ async fn read(
         }
         match cluster.get(&pod(), Some(namespace), &source.pod).await {
             Ok(now) if now["metadata"]["uid"] == source.uid.as_str() => {
-                let which = Which { container: Some(source.container.clone()), ..Which::default() };
+                let which =
+                    PodSelection { container: Some(source.container.clone()), ..PodSelection::default() };
                 if Source::of(&now, &which).is_none_or(|now| now.phase == Phase::Ended) {
                     return Ok(());
                 }

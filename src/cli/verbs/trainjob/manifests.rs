@@ -73,5 +73,5 @@ fn text(path: &Path) -> Result<String, Problem> {
 pub(super) fn unusable(path: &Path, why: &str) -> Problem {
     Problem::new(Exit::Failed, "unusable-file", format!("failed to use {}", path.display()))
         .because(why.to_owned())
-        .hint("TrainJobs and runtimes are those of trainer.kubeflow.org/v1alpha1; `kubectl explain trainjob` tells fields")
+        .hint("TrainJobs and runtimes must be of trainer.kubeflow.org/v1alpha1; `kubectl explain trainjob` shows their fields")
 }

@@ -16,16 +16,16 @@ const REPLICA: &str = "jobset.sigs.k8s.io/job-index";
 /// Which pod of that replica.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
-/// Which pods of a TrainJob.
+/// A selection of the pods of a TrainJob.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Which {
+pub(super) struct PodSelection {
     pub(super) step: Option<String>,
     pub(super) index: Option<u32>,
     /// The container of each; without it the first.
     pub(super) container: Option<String>,
 }
 
-impl Which {
+impl PodSelection {
     /// How to list them.
     pub(super) fn list(&self, target: &Target, name: &str) -> ListParams {
         let mut selector = format!("{JOB_SET}={name}");
@@ -76,7 +76,7 @@ pub(super) enum Phase {
 
 impl Source {
     /// The container of a pod that is asked for.
-    pub(super) fn of(pod: &Value, which: &Which) -> Option<Self> {
+    pub(super) fn of(pod: &Value, which: &PodSelection) -> Option<Self> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &pod["metadata"];
         let label = |name: &str| metadata["labels"][name].as_str();
@@ -140,7 +140,7 @@ mod tests {
             for (key, value) in more.as_object().into_iter().flatten() {
                 pod["status"][key] = value.clone();
             }
-            Source::of(&pod, &Which::default()).unwrap()
+            Source::of(&pod, &PodSelection::default()).unwrap()
         };
         let waiting = pod(json!({"waiting": {"reason": "ImagePullBackOff"}}), json!({}));
         assert_eq!((waiting.label.as_str(), waiting.container.as_str()), ("node-1", "node"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::list::painted;
-use super::state::Glance;
+use super::state::TrainJobSummary;
 use crate::cli::args::Format;
 use crate::cli::output::Printer;
 use crate::problem::Problem;
@@ -38,23 +38,23 @@ impl Progress {
     }
 
     /// Shows how it is now.
-    pub(super) fn show(&mut self, glance: &Glance) -> Result<(), Problem> {
+    pub(super) fn show(&mut self, summary: &TrainJobSummary) -> Result<(), Problem> {
         match (self.printer.format(), &mut self.bar) {
-            (Format::Json, _) => return self.printer.line_of_json(glance),
+            (Format::Json, _) => return self.printer.line_of_json(summary),
             (Format::Yaml, _) => {
                 self.printer.data("---\n")?;
-                return self.printer.document(Format::Yaml, glance);
+                return self.printer.document(Format::Yaml, summary);
             }
-            (Format::Table, None) => self.printer.note(&line(glance, &glance.state.to_string())),
+            (Format::Table, None) => self.printer.note(&line(summary, &summary.state.to_string())),
             (Format::Table, Some((bar, is_bar))) => {
-                if let Some(percent) = glance.progress {
+                if let Some(percent) = summary.progress {
                     if !*is_bar {
                         bar.set_style(style(BAR).progress_chars("━╸─"));
                         *is_bar = true;
                     }
                     bar.set_position(percent.min(100));
                 }
-                let text = line(glance, &painted(&self.printer, glance.state));
+                let text = line(summary, &painted(&self.printer, summary.state));
                 bar.set_message(self.printer.drawn(None, &text));
             }
         }
@@ -74,12 +74,15 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn line(glance: &Glance, state: &str) -> String {
-    let why =
-        if glance.has_ended() || glance.message.is_empty() { String::new() } else { glance.message.clone() };
-    let pod = glance.why.clone().unwrap_or_default();
-    let parts = [glance.steps_text(), glance.progress_text(), why, pod];
+fn line(summary: &TrainJobSummary, state: &str) -> String {
+    let why = if summary.has_ended() || summary.message.is_empty() {
+        String::new()
+    } else {
+        summary.message.clone()
+    };
+    let pod = summary.why.clone().unwrap_or_default();
+    let parts = [summary.steps_text(), summary.progress_text(), why, pod];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let rest = if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) };
-    format!("{} {state}{rest}", glance.name)
+    format!("{} {state}{rest}", summary.name)
 }

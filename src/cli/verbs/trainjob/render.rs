@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use trainerd_pipeline::api_server::{self, Part};
-use trainerd_pipeline::{Mode, build};
+use trainerd_pipeline::{Compatibility, build};
 
 use super::facts::FactsFile;
 use super::manifests::{read_all, read_document, read_one, unusable};
@@ -69,8 +69,8 @@ struct Input {
     facts: Option<PathBuf>,
 
     /// The controller whose behaviour to show
-    #[arg(long, value_enum, default_value_t = Compatibility::Extended)]
-    compat: Compatibility,
+    #[arg(long, value_enum, default_value_t = Compat::Extended)]
+    compat: Compat,
 
     /// Take the files as they are, without the defaults of the CRDs
     #[arg(long)]
@@ -78,7 +78,7 @@ struct Input {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Compatibility {
+enum Compat {
     /// Exactly as upstream
     Upstream,
     /// As upstream, with known bugs fixed
@@ -91,16 +91,16 @@ struct Case {
     new: Value,
     old: Option<Value>,
     facts: FactsFile,
-    mode: Mode,
+    compatibility: Compatibility,
     /// What the API server would say of the TrainJob.
     schema_errors: Vec<String>,
 }
 
 impl Input {
     fn read(&self) -> Result<Case, Problem> {
-        let mode = match self.compat {
-            Compatibility::Upstream => Mode::Upstream,
-            Compatibility::Extended => Mode::Extended,
+        let compatibility = match self.compat {
+            Compat::Upstream => Compatibility::Upstream,
+            Compat::Extended => Compatibility::Extended,
         };
         let runtime = read_one(&self.runtime, &["ClusterTrainingRuntime", "TrainingRuntime"])?;
         let train_job = |path: &PathBuf| read_one(path, &["TrainJob"]).map(|job| self.placed(job));
@@ -117,7 +117,7 @@ impl Input {
         let facts = match &self.facts {
             Some(path) => FactsFile::read(&read_document(path)?).map_err(|error| {
                 unusable(path, &error.to_string()).hint(
-                    "it may give operatorNamespace, config, featureGates, certificateAuthority, jobSet, \
+                    "it may contain operatorNamespace, config, featureGates, certificateAuthority, jobSet, \
                      coschedulingPodGroup, volcanoPodGroup, sshSecret, priorityClasses, deterministicKeys, profile",
                 )
             })?,
@@ -130,9 +130,9 @@ impl Input {
         Ok(Case {
             runtime: defaulted(runtime, &self.runtime)?,
             old: old.map(|old| defaulted(old, &self.trainjob)).transpose()?,
-            facts: facts.with_existing(&existing, &new, mode),
+            facts: facts.with_existing(&existing, &new, compatibility),
             new,
-            mode,
+            compatibility,
             schema_errors: stored.errors,
         })
     }
@@ -150,7 +150,7 @@ impl Input {
 impl Case {
     /// Warnings and errors of admission, those of the schema first.
     fn verdict(&self) -> (Vec<String>, Vec<String>) {
-        let verdict = self.facts.validate(&self.runtime, self.old.as_ref(), &self.new, self.mode);
+        let verdict = self.facts.validate(&self.runtime, self.old.as_ref(), &self.new, self.compatibility);
         let errors = self.schema_errors.iter().cloned().chain(verdict.errors).collect();
         (verdict.warnings, errors)
     }
@@ -168,14 +168,13 @@ pub(super) fn validate(context: &Context, args: &ValidateArgs) -> Result<Exit, P
 pub(super) fn render(context: &Context, args: &RenderArgs) -> Result<Exit, Problem> {
     let case = args.input.read()?;
     let (warnings, errors) = case.verdict();
-    let built =
-        case.facts.with(&case.runtime, &case.new, case.mode, |facts| build(&case.runtime, &case.new, facts));
+    let built = case
+        .facts
+        .with(&case.runtime, &case.new, case.compatibility, |facts| build(&case.runtime, &case.new, facts));
     let objects = built.map_err(|error| {
         Problem::new(Exit::Failed, "build", "failed to build the objects of the TrainJob")
             .because(error.to_string())
-            .hint(
-                "correct the TrainJob or its runtime; `trainerd trainjob validate` says what admission finds",
-            )
+            .hint("correct the TrainJob or its runtime; `trainerd trainjob validate` shows the errors")
     })?;
     print(context, &json!({ "warnings": warnings, "errors": errors, "objects": objects }))?;
     Ok(if errors.is_empty() { Exit::Done } else { Exit::Input })

@@ -55,7 +55,7 @@ pub(super) struct Metric {
 /// A TrainJob at a glance. Its JSON shape is a public contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Glance {
+pub(super) struct TrainJobSummary {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) state: State,
@@ -83,7 +83,7 @@ pub(super) struct Glance {
     pub(super) metrics: Vec<Metric>,
 }
 
-impl Glance {
+impl TrainJobSummary {
     /// Of a TrainJob as it is stored.
     pub(super) fn of(job: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -213,14 +213,14 @@ mod tests {
             (json!({"status": {"conditions": condition("ResourcesCreationFailed")}}), State::Pending, "R"),
             (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), State::Deleting, ""),
         ] {
-            let glance = Glance::of(&job);
-            assert_eq!((glance.state, glance.reason.as_str()), (state, reason), "{job}");
+            let summary = TrainJobSummary::of(&job);
+            assert_eq!((summary.state, summary.reason.as_str()), (state, reason), "{job}");
         }
     }
 
     #[test]
     fn what_is_reported_reads_in_a_line() {
-        let glance = Glance::of(&json!({"status": {
+        let summary = TrainJobSummary::of(&json!({"status": {
             "jobsStatus": [
                 {"name": "dataset-initializer", "ready": 0, "active": 0, "succeeded": 1, "failed": 0},
                 {"name": "node", "ready": 1, "active": 2, "succeeded": 0, "failed": 1},
@@ -231,10 +231,10 @@ mod tests {
             },
         }}));
         assert_eq!(
-            glance.steps_text(),
+            summary.steps_text(),
             "dataset-initializer: 1 succeeded; node: 1 ready, 2 active, 1 failed"
         );
-        assert_eq!(glance.progress_text(), "42 %, 3m7s left, loss=0.1");
+        assert_eq!(summary.progress_text(), "42 %, 3m7s left, loss=0.1");
         assert_eq!([0, 59, 3_600, 90_000].map(span), ["0s", "59s", "1h0m", "1d1h"]);
     }
 }

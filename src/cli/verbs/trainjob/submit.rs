@@ -8,7 +8,7 @@ use trainerd_cluster::CreateParams;
 use trainerd_plan::object::kinds::train_job;
 
 use super::manifests::{read_all, unusable};
-use super::state::Glance;
+use super::state::TrainJobSummary;
 use super::target::Target;
 use super::watch;
 use crate::cli::args::{Format, Timeout};
@@ -100,10 +100,10 @@ pub(super) async fn run(context: &Context, args: &SubmitArgs) -> Result<Exit, Pr
             let answer = place.cluster.create(&train_job(), job, params).await;
             answer.map_err(|source| place.failed("create", &name, source))
         };
-        let glance = Glance::of(&context.interrupt.or(asked).await?);
+        let summary = TrainJobSummary::of(&context.interrupt.or(asked).await?);
         let done = if args.dry_run { "would create" } else { "created" };
-        context.printer.note(&format!("{done} the TrainJob {}/{}", glance.namespace, glance.name));
-        created.push(glance);
+        context.printer.note(&format!("{done} the TrainJob {}/{}", summary.namespace, summary.name));
+        created.push(summary);
     }
     if !args.watch {
         if context.printer.format() != Format::Table {
@@ -111,9 +111,9 @@ pub(super) async fn run(context: &Context, args: &SubmitArgs) -> Result<Exit, Pr
         }
         return Ok(Exit::Done);
     }
-    for glance in created {
-        let place = Target { cluster: target.cluster.clone(), namespace: glance.namespace };
-        watch::until_ended(context, &place, &glance.name).await?;
+    for summary in created {
+        let place = Target { cluster: target.cluster.clone(), namespace: summary.namespace };
+        watch::until_ended(context, &place, &summary.name).await?;
     }
     Ok(Exit::Done)
 }
@@ -126,7 +126,7 @@ fn jobs(args: &SubmitArgs) -> Result<Vec<Value>, Problem> {
             match jobs.iter().find(|job| job["kind"] != "TrainJob" || !job["metadata"].is_object()) {
                 Some(other) => {
                     let kind = other["kind"].as_str().unwrap_or_default();
-                    Err(unusable(file, &format!("it has an object that is no TrainJob: a {kind}")))
+                    Err(unusable(file, &format!("it has an object that is not a TrainJob: a {kind}")))
                 }
                 None if jobs.is_empty() => Err(unusable(file, "the file is empty")),
                 None => Ok(jobs),

@@ -9,7 +9,7 @@ use trainerd_cluster::{ListParams, RequestError};
 use trainerd_plan::object::kinds::train_job;
 
 use super::progress::Progress;
-use super::state::{Glance, State};
+use super::state::{State, TrainJobSummary};
 use super::target::Target;
 use crate::cli::context::Context;
 use crate::problem::Exit;
@@ -48,9 +48,9 @@ pub(super) async fn until_ended(context: &Context, target: &Target, name: &str) 
     let mut progress = Progress::new(&context.printer);
     let ended = follow(context, target, name, &mut progress).await;
     progress.clear();
-    let glance = ended?;
-    let Glance { namespace, name, reason, message, .. } = glance;
-    if glance.state == State::Failed {
+    let summary = ended?;
+    let TrainJobSummary { namespace, name, reason, message, .. } = summary;
+    if summary.state == State::Failed {
         let why =
             [reason, message].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
         return Err(TrainJobError::Failed { namespace, name, why }.into());
@@ -64,7 +64,7 @@ async fn follow(
     target: &Target,
     name: &str,
     progress: &mut Progress,
-) -> Result<Glance, Problem> {
+) -> Result<TrainJobSummary, Problem> {
     let mut events = target.cluster.watch(&train_job(), one(target, name));
     let mut pods = Some(WatchedPods::new(&target.cluster, &target.namespace, name));
     let (mut last, mut seen) = (None, None);
@@ -72,32 +72,32 @@ async fn follow(
     loop {
         let next = async {
             tokio::select! {
-                event = events.next() => Ok::<_, Problem>(News::Job(event)),
-                change = changed(&mut pods) => Ok(News::Pods(change)),
+                event = events.next() => Ok::<_, Problem>(Update::Job(event)),
+                change = changed(&mut pods) => Ok(Update::Pods(change)),
             }
         };
         match context.interrupt.or(next).await? {
-            News::Job(Some(Ok(event))) => match job_of(event) {
+            Update::Job(Some(Ok(event))) => match job_of(event) {
                 Some(Value::Null) => return Err(not_found(target, name).into()),
                 Some(job) => seen = Some(job),
                 None => continue,
             },
-            News::Job(Some(Err(error))) if is_final(&error) => {
+            Update::Job(Some(Err(error))) if is_final(&error) => {
                 return Err(target.failed("watch", name, error).into());
             }
-            News::Job(Some(Err(error))) => {
+            Update::Job(Some(Err(error))) => {
                 let now = error.to_string();
                 if trouble != now {
-                    context.printer.note(&format!("failed to watch the TrainJob: {now}; it is tried again"));
+                    context.printer.note(&format!("failed to watch the TrainJob: {now}; retrying"));
                     trouble = now;
                 }
                 continue;
             }
-            News::Job(None) => return Err(not_found(target, name).into()),
-            News::Pods(Change::News) => {}
+            Update::Job(None) => return Err(not_found(target, name).into()),
+            Update::Pods(Change::Updated) => {}
             // Whoever watches the TrainJob is told of a lost connection by that.
-            News::Pods(Change::Interrupted(_)) => continue,
-            News::Pods(Change::Impossible(error)) => {
+            Update::Pods(Change::Interrupted(_)) => continue,
+            Update::Pods(Change::Impossible(error)) => {
                 context.printer.note(&format!("its pods are not shown: {}", one_line(&error)));
                 pods = None;
                 continue;
@@ -105,19 +105,19 @@ async fn follow(
         }
         let Some(job) = &seen else { continue };
         let why = pods.as_ref().and_then(|pods| pods.why(job));
-        let glance = Glance { why, ..Glance::of(job) };
-        if last.as_ref() != Some(&glance) {
-            progress.show(&glance)?;
-            last = Some(glance.clone());
+        let summary = TrainJobSummary { why, ..TrainJobSummary::of(job) };
+        if last.as_ref() != Some(&summary) {
+            progress.show(&summary)?;
+            last = Some(summary.clone());
         }
-        if glance.has_ended() {
-            return Ok(glance);
+        if summary.has_ended() {
+            return Ok(summary);
         }
     }
 }
 
 /// What a watch tells of.
-enum News {
+enum Update {
     Job(Option<Result<Event, RequestError>>),
     Pods(Change),
 }

@@ -56,7 +56,7 @@ impl Parts {
             if self.has(part) {
                 self.path(part)?;
             } else {
-                say(format_args!("KUBEBUILDER_ASSETS has no {}: the cluster goes without", part.program));
+                say(format_args!("KUBEBUILDER_ASSETS has no {}: the cluster runs without it", part.program));
             }
         }
         if profile == Profile::Node {
@@ -89,7 +89,7 @@ impl Parts {
             return Ok(program);
         }
         // One build at a time a module: its programs share most packages, which the second then finds built.
-        let waiting = || say(format_args!("waiting for another run that builds {}", part.folder));
+        let waiting = || say(format_args!("waiting for another process that is building {}", part.folder));
         let _lock = Lock::take(&self.cache.join(format!("{}.lock", part.folder)), waiting)?;
         if !program.is_file() {
             build(part, &source, &flags, &program)?;

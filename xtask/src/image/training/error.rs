@@ -25,7 +25,7 @@ pub enum Error {
         source: serde_yaml::Error,
     },
     /// Debian's packages are installed into a root by root.
-    #[error("failed to make the layer of Debian packages: that takes root")]
+    #[error("failed to build the layer of Debian packages: this needs root")]
     NeedsRoot,
     /// Another option of the verb makes no sense for a training image.
     #[error("failed to make {name}: {option} is for trainerd's own image")]
@@ -59,10 +59,10 @@ impl Error {
     /// What to do about it, where that can be told.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Unknown { .. } => "`cargo xtask image` without a name makes trainerd's own image",
+            Self::Unknown { .. } => "`cargo xtask image` without a name builds trainerd's own image",
             Self::NeedsRoot => "run it as root, or build the recipe's Containerfile with a container engine",
             Self::Command(error) if error.is_missing_program() => {
-                "it takes mmdebstrap and python3-pip, of those names in Debian"
+                "install Debian's packages mmdebstrap and python3-pip"
             }
             _ => return None,
         };

@@ -38,7 +38,7 @@ impl Cache {
         key: &str,
         make: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
     ) -> Result<Layer, Error> {
-        let waiting = || say(format_args!("waiting for another run that makes the layer {key}"));
+        let waiting = || say(format_args!("waiting for another process that is building the layer {key}"));
         let _lock = Lock::take(&self.path(&format!("{key}.lock")), waiting)?;
         if let Some(layer) = self.find(key)? {
             return Ok(layer);

@@ -7,20 +7,20 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use trainerd_engine::drift_controller::News;
+use trainerd_engine::drift_controller::DriftEvent;
 use trainerd_engine::{EngineError, Event, RunOptions, State};
 
 use super::blocked::Stop;
-use super::command::obey;
+use super::command::run_command;
 use super::ownership::is_news;
-use super::{Asked, Command, Reconciler, at};
+use super::{Command, InstallationController, Operation, at};
 use crate::daemon::status_store::Phase;
 
 /// How long nothing has to move until newer options replace a plan: what moves may still come to its end, and what is
 /// known to be wanted no more is not waited for as long as `progress-deadline` has it.
 const GIVES_WAY: Duration = Duration::from_secs(30);
 
-impl Reconciler {
+impl InstallationController {
     /// Runs a plan, with the watches going on, until it ends or is interrupted. `asked_by`: who asked for it.
     pub(super) async fn drive(
         &mut self,
@@ -47,7 +47,7 @@ impl Reconciler {
         self.status.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
         let mut options = RunOptions::new(None, &sink, cancelled);
         options.asked_by.clone_from(&asked_by);
-        let (mut asked, mut anew, mut told) = (false, false, false);
+        let (mut shutting_down, mut anew, mut told) = (false, false, false);
         let mut came = None;
         let ended = {
             let mut run = pin!(run(&mut options));
@@ -64,14 +64,14 @@ impl Reconciler {
                         anew = true;
                         cancel.send_replace(true);
                     },
-                    news = self.drift_controller.next() => match news {
-                        News::Paused(true) => {
+                    event = self.drift_controller.next() => match event {
+                        DriftEvent::Paused(true) => {
                             anew = true;
                             cancel.send_replace(true);
                         }
                         // Others rule now, or somebody took back that we do: what runs is finished, and no more.
-                        News::Owner(owner) if is_news(self.state.as_ref(), &owner) => anew = true,
-                        News::Changed => {
+                        DriftEvent::Owner(owner) if is_news(self.state.as_ref(), &owner) => anew = true,
+                        DriftEvent::Changed => {
                             let snapshot = self.drift_controller.snapshot();
                             self.status.write(|view| view.snapshot = snapshot);
                         }
@@ -79,18 +79,18 @@ impl Reconciler {
                     },
                     Some(command) = self.commands.recv() => {
                         match command {
-                            Command::Ask { asked, asked_by, ticket } => {
+                            Command::Start { operation, asked_by, handle } => {
                                 // Going back replaces what is in progress; everything else comes after it.
-                                if matches!(asked, Asked::Rollback { .. }) {
+                                if matches!(operation, Operation::Rollback { .. }) {
                                     anew = true;
                                     cancel.send_replace(true);
                                 }
-                                came = Some((asked, asked_by, ticket));
+                                came = Some((operation, asked_by, handle));
                             }
-                            command => self.obeyed.push(Box::pin(obey(Arc::clone(&self.engine), self.recorder.clone(), command))),
+                            command => self.commands_running.push(Box::pin(run_command(Arc::clone(&self.engine), self.recorder.clone(), command))),
                         }
                     }
-                    Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => {}
+                    Some(()) = self.commands_running.next(), if !self.commands_running.is_empty() => {}
                     // Other options wait for the end of the plan, or until nothing moves; a standby writes nothing from
                     // now on, whatever was declared before that.
                     Ok(()) = self.declared.changed() => {
@@ -102,8 +102,8 @@ impl Reconciler {
                             cancel.send_replace(true);
                         }
                     }
-                    _ = self.asked.wait_for(|asked| *asked), if !asked => {
-                        asked = true;
+                    _ = self.shutdown.wait_for(|shutdown| *shutdown), if !shutting_down => {
+                        shutting_down = true;
                         cancel.send_replace(true);
                     }
                 }
@@ -112,8 +112,8 @@ impl Reconciler {
         if told {
             self.declared.mark_changed();
         }
-        if let Some((asked, asked_by, ticket)) = came {
-            self.take_ask(asked, asked_by, ticket);
+        if let Some((operation, asked_by, handle)) = came {
+            self.start_operation(operation, asked_by, handle);
         }
         self.record_end(&ended, asked_by.as_deref());
         match ended {
@@ -122,7 +122,7 @@ impl Reconciler {
                 // The word came when there was nothing left to break off.
                 if anew { Err(Stop::Requeue) } else { Ok(()) }
             }
-            Err(EngineError::Interrupted) if asked => Err(Stop::Asked),
+            Err(EngineError::Interrupted) if shutting_down => Err(Stop::Shutdown),
             Err(EngineError::Interrupted) if anew => Err(Stop::Requeue),
             Err(error) => {
                 let stopped = self.stopped(error);

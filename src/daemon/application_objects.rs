@@ -1,4 +1,4 @@
-//! Keeping what belongs to a Juju application and to no revision, as what is declared says.
+//! Reconciles objects that belong to a Juju application and to no revision with what is declared.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use trainerd_cluster::retry::Backoff;
 use trainerd_juju::desired::Intent;
 
 use super::declared::Declared;
-use crate::application::Kept;
+use crate::application::ApplicationObjects;
 
 /// What there shall be of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ enum Wanted<T> {
 }
 
 /// What is declared of them; nothing shall be once the installation shall go.
-fn wanted<K: Kept>(declared: &Declared) -> Wanted<K::Spec> {
+fn wanted<K: ApplicationObjects>(declared: &Declared) -> Wanted<K::Spec> {
     match declared {
         Declared::Options(spec) if !spec.standby => {
             let wanted = K::spec(spec).filter(|_| spec.intent == Intent::Run);
@@ -31,8 +31,8 @@ fn wanted<K: Kept>(declared: &Declared) -> Wanted<K::Spec> {
     }
 }
 
-/// Keeps them for as long as what shall be is declared; `tried` is told what came of each try.
-pub(super) async fn keep<K: Kept>(
+/// Reconciles them for as long as what shall be is declared; `tried` is told what came of each try.
+pub(super) async fn reconcile<K: ApplicationObjects>(
     kept: K,
     mut declared: watch::Receiver<Declared>,
     tried: impl Fn(&Result<(), K::Error>),
@@ -47,7 +47,7 @@ pub(super) async fn keep<K: Kept>(
             let brought = match &wanted {
                 Wanted::NotOurs => Ok(()),
                 Wanted::Nothing => kept.remove().await,
-                Wanted::This(spec) => kept.bring(spec).await,
+                Wanted::This(spec) => kept.ensure(spec).await,
             };
             tried(&brought);
             match brought {
@@ -57,7 +57,7 @@ pub(super) async fn keep<K: Kept>(
                 }
                 Err(error) => {
                     let (why, wait) = (trainerd_causes::one_line(&error), backoff.next_wait());
-                    tracing::warn!(why, ?wait, "{} not as it should be", K::WHAT);
+                    tracing::warn!(why, ?wait, "{} not up to date", K::WHAT);
                     again = Some(wait);
                 }
             }
@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    impl Kept for Noted {
+    impl ApplicationObjects for Noted {
         type Spec = Image;
         type Error = NotYet;
         const WHAT: &'static str = "a note is";
@@ -111,7 +111,7 @@ mod tests {
             spec.image.clone()
         }
 
-        async fn bring(&self, image: &Image) -> Result<(), NotYet> {
+        async fn ensure(&self, image: &Image) -> Result<(), NotYet> {
             self.note(&image.registrypath)
         }
 
@@ -139,7 +139,7 @@ mod tests {
         let (declare, receiver) = watch::channel(Declared::Nothing);
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Noted { asked: Arc::clone(&asked), failures: Mutex::new(2) };
-        tokio::spawn(keep(kept, receiver, |_| {}));
+        tokio::spawn(reconcile(kept, receiver, |_| {}));
         let told = async |wait: Duration| {
             tokio::time::sleep(wait).await;
             std::mem::take(&mut *asked.lock().unwrap())

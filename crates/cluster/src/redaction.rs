@@ -1,28 +1,28 @@
-//! What the API server says of a Secret that it refused is withheld: validation, admission webhooks and policies may
-//! quote what it holds, and an error goes into Events, records, status views and logs, which more people read.
+//! Redacts what the API server says of a Secret that it refused: validation, admission webhooks and policies may quote
+//! its data, and an error goes into Events, records, status views and logs, which more people can read.
 
 use crate::error::{Cause, RequestError, Verb};
 
-/// The same error without words that may quote the object that was sent. What kind of refusal it is and which fields
-/// it is about stay.
-pub(crate) fn without_words(verb: Verb, path: &str, code: u16, error: RequestError) -> RequestError {
+/// The same error without messages that may quote the object that was sent. The kind of refusal and the fields that it
+/// is about stay.
+pub(crate) fn redacted(verb: Verb, path: &str, code: u16, error: RequestError) -> RequestError {
     if !sends_secret(verb, path) {
         return error;
     }
     match error {
         RequestError::Invalid { causes, .. } => {
-            let message = told(code, &causes);
-            RequestError::Invalid { causes: wordless(causes), message }
+            let message = message(code, &causes);
+            RequestError::Invalid { causes: without_messages(causes), message }
         }
         RequestError::AdmissionDenied { code, causes, .. } => {
-            let message = told(code, &causes);
-            RequestError::AdmissionDenied { code, causes: wordless(causes), message }
+            let message = message(code, &causes);
+            RequestError::AdmissionDenied { code, causes: without_messages(causes), message }
         }
-        RequestError::BadRequest { .. } => RequestError::BadRequest { message: told(code, &[]) },
-        RequestError::Internal { .. } => RequestError::Internal { message: told(code, &[]) },
-        RequestError::Unexplained { .. } => RequestError::Unexplained { message: told(code, &[]) },
+        RequestError::BadRequest { .. } => RequestError::BadRequest { message: message(code, &[]) },
+        RequestError::Internal { .. } => RequestError::Internal { message: message(code, &[]) },
+        RequestError::Unexplained { .. } => RequestError::Unexplained { message: message(code, &[]) },
         RequestError::Other { code, reason, .. } => {
-            RequestError::Other { code, reason, message: told(code, &[]) }
+            RequestError::Other { code, reason, message: message(code, &[]) }
         }
         // These are the server's own, of who asks, what is there and how it is: quota and permissions are among them.
         error @ (RequestError::NotFound { .. }
@@ -52,15 +52,15 @@ fn sends_secret(verb: Verb, path: &str) -> bool {
     is_secret && matches!(verb, Verb::Create | Verb::Update | Verb::Patch)
 }
 
-fn told(code: u16, causes: &[Cause]) -> String {
+fn message(code: u16, causes: &[Cause]) -> String {
     let fields: Vec<&str> =
         causes.iter().map(|cause| cause.field.as_str()).filter(|field| !field.is_empty()).collect();
     let about = if fields.is_empty() { String::new() } else { format!(", about {}", fields.join(", ")) };
     format!(
-        "the API server refused the Secret ({code}{about}); its words are withheld, for they may quote what it holds"
+        "the API server refused the Secret ({code}{about}); its message is withheld because it may quote the data of the Secret"
     )
 }
 
-fn wordless(causes: Vec<Cause>) -> Vec<Cause> {
+fn without_messages(causes: Vec<Cause>) -> Vec<Cause> {
     causes.into_iter().map(|cause| Cause { message: String::new(), ..cause }).collect()
 }

@@ -9,7 +9,7 @@ use trainerd_engine::{EngineError, Prepared, RunPolicy, State, revision};
 use trainerd_plan::allowed::Allowed;
 
 use super::blocked::Stop;
-use super::{Declared, Reconciler};
+use super::{Declared, InstallationController};
 use crate::target::newer::{Newer, replacement};
 use crate::target::{Target, resolve};
 
@@ -40,7 +40,7 @@ fn pause(first: Duration, tries: u32) -> Duration {
 
 impl Stop {
     /// The same, looked at again at once where a failure may be tried again by itself: when, is decided then.
-    pub(super) fn looked_at_again(mut self, policy: &RunPolicy) -> Self {
+    pub(super) fn retried_by(mut self, policy: &RunPolicy) -> Self {
         if let Self::Blocked(blocked) = &mut self
             && blocked.problem.code == "rolled-back"
             && policy.retry_failed.is_some()
@@ -51,7 +51,7 @@ impl Stop {
     }
 }
 
-impl Reconciler {
+impl InstallationController {
     /// Whether something failed and was rolled back, and waits for somebody to ask for it again.
     pub(super) fn has_failed(&self) -> bool {
         self.blocked.as_ref().is_some_and(|blocked| blocked.problem.code == "rolled-back")

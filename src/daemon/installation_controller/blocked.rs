@@ -1,4 +1,4 @@
-//! What stands in the reconciler's way: what the error of a plan means, and when it is tried again.
+//! What blocks the controller: what the error of a plan means, and when it is tried again.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use trainerd_engine::EngineError;
 use trainerd_juju::status::Reason;
 use trainerd_plan::plan::Purpose;
 
-use super::{Phase, Reconciler};
+use super::{InstallationController, Phase};
 use crate::problem::Exit;
 use crate::problem::Problem;
 
@@ -22,14 +22,14 @@ pub(super) struct Blocked {
 /// Why a pass ended early.
 pub(super) enum Stop {
     /// The process shall end.
-    Asked,
+    Shutdown,
     /// The installation was paused, or options changed, while a plan ran.
     Requeue,
     /// This stands in the way.
     Blocked(Box<Blocked>),
 }
 
-impl Reconciler {
+impl InstallationController {
     /// What the error of a plan means for the loop.
     pub(super) fn stopped(&mut self, error: EngineError) -> Stop {
         let (phase, again) = match &error {
@@ -49,7 +49,7 @@ impl Reconciler {
                 (Phase::Failed, Some(self.soon.next_wait()))
             }
             EngineError::Refused(_) => (Phase::Refused, Some(self.late.next_wait())),
-            EngineError::Held { .. } => (Phase::Waiting, Some(self.late.next_wait())),
+            EngineError::PendingDeletion { .. } => (Phase::Waiting, Some(self.late.next_wait())),
             EngineError::RolledBack { .. } => (Phase::Failed, None),
             _ => (Phase::Failed, Some(self.late.next_wait())),
         };

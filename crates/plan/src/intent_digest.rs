@@ -1,7 +1,7 @@
-//! The seal of an object: which intent was applied last, readable from its metadata.
+//! The digest of the intent that was applied last, readable from the metadata of an object.
 //!
 //! Objects whose metadata tells all ([`by_existence`]) are watched by their metadata alone. An apply sends the
-//! intent and its digest in one request; as long as the digest stands and the fields of the intent are still
+//! intent and its digest in one request; as long as the digest is the same and the fields of the intent are still
 //! ours in `managedFields`, nobody has changed them since, for whoever changes a field takes it from us. So
 //! nothing needs to be remembered of what was written, by whichever process.
 
@@ -13,17 +13,17 @@ use crate::ownership::{self, FieldPath};
 use crate::readiness::by_existence;
 
 /// Annotation with the digest of the intent that was applied: 16 hexadecimal digits of a SHA-256.
-pub const SEAL: &str = "trainerd.dev/intent";
+pub const ANNOTATION: &str = "trainerd.dev/intent";
 
-/// Seals the intent of a kind whose metadata tells all; others stay as they are. Sealing again, after a change
-/// of the intent, replaces the seal.
-pub(crate) fn seal(manifest: &mut Value) {
+/// Annotates the intent of a kind whose metadata tells all with its digest; others stay as they are. Doing so again,
+/// after a change of the intent, replaces the digest.
+pub(crate) fn annotate(manifest: &mut Value) {
     if !ObjectKey::of(manifest).is_some_and(|key| by_existence(&key)) {
         return;
     }
     let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove(SEAL);
+        annotations.remove(ANNOTATION);
         if annotations.is_empty() {
             metadata.remove("annotations");
         }
@@ -34,24 +34,27 @@ pub(crate) fn seal(manifest: &mut Value) {
     let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if let Some(annotations) = annotations.as_object_mut() {
-        annotations.insert(SEAL.to_owned(), Value::String(text));
+        annotations.insert(ANNOTATION.to_owned(), Value::String(text));
     }
 }
 
-/// Whether a change is one of the seal itself: it says nothing that the other changes do not.
-pub(crate) fn is_seal(path: &FieldPath) -> bool {
-    path.is_under(&["metadata", "annotations", SEAL])
+/// Whether a change is one of the digest itself: it says nothing that the other changes do not.
+pub(crate) fn is_digest(path: &FieldPath) -> bool {
+    path.is_under(&["metadata", "annotations", ANNOTATION])
 }
 
 /// Whether the metadata of an object shows that it is as `intent` was applied. `false` where it does not show:
 /// then the whole object does.
 pub fn is_intact(intent: &Value, metadata: &Value, manager: &str) -> bool {
-    let seal = |object: &Value| {
+    let digest = |object: &Value| {
         let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
-        annotations.and_then(|annotations| annotations.get(SEAL)).and_then(Value::as_str).map(str::to_owned)
+        annotations
+            .and_then(|annotations| annotations.get(ANNOTATION))
+            .and_then(Value::as_str)
+            .map(str::to_owned)
     };
-    let expected = seal(intent);
-    expected.is_some() && expected == seal(metadata) && ownership::owns(metadata, manager, intent)
+    let expected = digest(intent);
+    expected.is_some() && expected == digest(metadata) && ownership::owns(metadata, manager, intent)
 }
 
 #[cfg(test)]
@@ -64,7 +67,7 @@ mod tests {
             "metadata": {"name": "a", "namespace": "b", "labels": {"l": "1"}},
             "data": {"key": data},
         });
-        seal(&mut manifest);
+        annotate(&mut manifest);
         manifest
     }
 
@@ -75,32 +78,32 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_tells_intents_apart_and_sealing_twice_is_sealing_once() {
+    fn a_digest_tells_intents_apart_and_annotating_twice_is_annotating_once() {
         let (one, other) = (config_map("1"), config_map("2"));
-        let seal_of = |manifest: &Value| manifest["metadata"]["annotations"][SEAL].clone();
-        assert_ne!(seal_of(&one), seal_of(&other));
+        let digest_of = |manifest: &Value| manifest["metadata"]["annotations"][ANNOTATION].clone();
+        assert_ne!(digest_of(&one), digest_of(&other));
         let mut again = one.clone();
-        seal(&mut again);
+        annotate(&mut again);
         assert_eq!(again, one);
         again["data"]["key"] = json!("2");
-        seal(&mut again);
-        assert_eq!(seal_of(&again), seal_of(&other));
+        annotate(&mut again);
+        assert_eq!(digest_of(&again), digest_of(&other));
     }
 
     #[test]
-    fn kinds_with_a_state_of_their_own_are_not_sealed() {
+    fn kinds_with_a_state_of_their_own_are_not_annotated() {
         let mut deployment =
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}});
         let before = deployment.clone();
-        seal(&mut deployment);
+        annotate(&mut deployment);
         assert_eq!(deployment, before);
     }
 
     #[test]
-    fn an_object_is_intact_while_its_seal_stands_and_every_field_is_ours() {
+    fn an_object_is_intact_while_its_digest_is_the_same_and_every_field_is_ours() {
         let intent = config_map("1");
         let all = json!({
-            "f:metadata": {"f:labels": {"f:l": {}}, "f:annotations": {format!("f:{SEAL}"): {}}},
+            "f:metadata": {"f:labels": {"f:l": {}}, "f:annotations": {format!("f:{ANNOTATION}"): {}}},
             "f:data": {"f:key": {}},
         });
         assert!(is_intact(&intent, &stored(&intent, &all), "us"));
@@ -113,8 +116,8 @@ mod tests {
             taken["f:data"] = left;
             assert!(!is_intact(&intent, &stored(&intent, &taken), "us"), "{taken}");
         }
-        let mut unsealed = stored(&intent, &all);
-        unsealed["metadata"]["annotations"] = json!({});
-        assert!(!is_intact(&intent, &unsealed, "us"));
+        let mut bare = stored(&intent, &all);
+        bare["metadata"]["annotations"] = json!({});
+        assert!(!is_intact(&intent, &bare, "us"));
     }
 }

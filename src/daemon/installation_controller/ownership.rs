@@ -7,7 +7,7 @@ use trainerd_engine::drift_controller::OwnerSeen;
 use trainerd_juju::status::Reason;
 
 use super::blocked::{Stop, blocked};
-use super::{Declared, Phase, Reconciler};
+use super::{Declared, InstallationController, Phase};
 use crate::problem::Problem;
 
 /// How a daemon stands to whoever rules; who that is, the state tells.
@@ -49,7 +49,7 @@ fn differs(known: Option<&str>, told: &OwnerSeen) -> bool {
     }
 }
 
-impl Reconciler {
+impl InstallationController {
     /// Says in the lease that this daemon's unit shall have it, once it is told that it leads: the daemon of the unit that
     /// led before may not have been told yet.
     pub(super) async fn claim_lease(&mut self) -> Result<(), Stop> {
@@ -87,7 +87,7 @@ impl Reconciler {
         {
             self.ownership.held = true;
             let hint =
-                "change the options there; or end that daemon, and start this one with --force-ownership";
+                "change the options there, or stop that daemon and start this one with --force-ownership";
             return Err(blocked(Phase::Held, Problem::other_source(owner).hint(hint), None));
         }
         // A source that was taken away, with the daemon that followed it, does not come back by itself.

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 
 /// Whether a plan leaves fields of the desired state to others, or the state says so of some: whether
 /// [`with_yielded`] may change it.
-pub fn is_yielding(desired: &Desired, plan: &Plan) -> bool {
+pub fn are_any(desired: &Desired, plan: &Plan) -> bool {
     let objects = desired.objects.iter().map(|object| &object.yielded);
     objects.chain(plan.steps.iter().map(|step| &step.yielded)).any(|paths| !paths.is_empty())
 }

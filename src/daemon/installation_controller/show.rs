@@ -3,12 +3,12 @@
 use trainerd_engine::drift_controller::StatusSnapshot;
 use trainerd_engine::{Engine, State};
 
-use super::Reconciler;
+use super::InstallationController;
 use crate::daemon::status_store::{Phase, RevisionView};
 use crate::problem::Exit;
 use crate::problem::Problem;
 
-impl Reconciler {
+impl InstallationController {
     /// Writes down what is known now.
     pub(super) fn show(&mut self) {
         let snapshot = self.drift_controller.snapshot();
@@ -32,7 +32,7 @@ impl Reconciler {
         if let Some((kind, why)) = troubles.first().filter(|_| self.blocked.is_none()) {
             phase = Phase::Disconnected;
             let problem = Problem::new(Exit::Cluster, "watch-interrupted", format!("failed to watch {kind}"));
-            reason = Some(problem.because(why.clone()).hint("it is tried again until it succeeds"));
+            reason = Some(problem.because(why.clone()).hint("it is retried until it succeeds"));
         }
         self.status.write(|view| {
             view.settled = matches!(phase, Phase::Ready | Phase::Standby);

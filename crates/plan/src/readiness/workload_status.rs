@@ -7,7 +7,7 @@ use super::fields::{count, int};
 
 /// A workload that is not ready yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
+pub struct WorkloadStatus {
     /// Pods that are ready.
     pub ready: i64,
     /// Pods that shall be.
@@ -16,7 +16,7 @@ pub struct Workload {
     pub fault: Option<PodFault>,
 }
 
-impl Workload {
+impl WorkloadStatus {
     /// The counts of a Deployment or StatefulSet; `None` for other kinds.
     ///
     /// While a Deployment is rolled out its old pods are ready: those are not what is waited for.

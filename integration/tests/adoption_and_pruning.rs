@@ -337,7 +337,7 @@ fn a_namespace_that_is_still_going_is_not_said_to_be_gone() -> Result {
     cluster.create(&stack::config_map(), &held)?;
     cluster.delete(&stack::config_map(), NAMESPACE, "held")?;
     let run = cluster.run(&["remove", "--yes", "--timeout", "2m"])?.expect_code(0)?;
-    assert!(run.stderr.contains("is going") && !run.stderr.contains("is gone"), "{}", run.stderr);
+    assert!(run.stderr.contains("is being deleted") && !run.stderr.contains("is gone"), "{}", run.stderr);
     let conditions = || {
         let found = cluster.get(&stack::namespace(), "", NAMESPACE)?.unwrap_or_default();
         Ok(found["status"]["conditions"].to_string().contains("example.com/hold"))

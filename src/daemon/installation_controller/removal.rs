@@ -8,13 +8,13 @@ use trainerd_juju::status::Reason;
 use trainerd_plan::refused::Refused;
 
 use super::blocked::{Stop, blocked};
-use super::{Phase, Reconciler};
+use super::{InstallationController, Phase};
 use crate::options::declared::OptionsSpec;
 use crate::problem::Exit;
 use crate::problem::Problem;
 use crate::training::jobs;
 
-impl Reconciler {
+impl InstallationController {
     /// What keeps the installation from being taken away, counted now: what was counted a moment ago may be over.
     async fn in_use(&mut self) -> Result<Option<Problem>, Stop> {
         let engine = Arc::clone(&self.engine);
@@ -33,7 +33,7 @@ impl Reconciler {
 
     /// Takes the installation away. CRDs go with it where the option `crd-policy` says so and nothing is stored
     /// under them.
-    pub(super) async fn take_away(&mut self, spec: &OptionsSpec) -> Result<(), Stop> {
+    pub(super) async fn remove(&mut self, spec: &OptionsSpec) -> Result<(), Stop> {
         let generation = spec.generation.clone();
         if let Some(left) = self.in_use().await? {
             // Said together: whoever waits for this generation reads why it stays.

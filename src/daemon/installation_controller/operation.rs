@@ -1,4 +1,4 @@
-//! What people ask for beside options: putting right, letting an upgrade through, going back.
+//! Operations that people start: reconcile at once, let a staged upgrade through, roll back.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,15 +6,15 @@ use trainerd_engine::{EngineError, RunOptions, State};
 use trainerd_plan::allowed::Allowed;
 use trainerd_plan::plan::Purpose;
 
-use super::Reconciler;
+use super::InstallationController;
 use super::blocked::Stop;
 use super::written::Written;
-use crate::daemon::operations::Ticket;
+use crate::daemon::operations::OperationHandle;
 use crate::target::Target;
 
-/// What people ask for beside options.
+/// An operation that a person starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Operation {
     /// Plan over the current revision, whatever is known of it.
     Reconcile {
         /// What no update may change is deleted and made again.
@@ -36,24 +36,29 @@ pub(crate) enum Asked {
     },
 }
 
-impl Reconciler {
+impl InstallationController {
     /// The next pass does that; what is written from now on is told with what came of it.
-    pub(super) fn take_ask(&mut self, asked: Asked, asked_by: Option<String>, ticket: Ticket) {
-        if matches!(asked, Asked::Reconcile { .. }) {
-            self.recorder.asked("Reconciling", asked_by.as_deref());
+    pub(super) fn start_operation(
+        &mut self,
+        operation: Operation,
+        asked_by: Option<String>,
+        handle: OperationHandle,
+    ) {
+        if matches!(operation, Operation::Reconcile { .. }) {
+            self.recorder.command("Reconciling", asked_by.as_deref());
         }
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Written::default();
         self.asked_by = asked_by;
-        self.asked_for = Some((asked, ticket));
+        self.operation = Some((operation, handle));
     }
 
     /// What the next plan is allowed by whoever asked for it.
     pub(super) fn allowed(&self) -> Allowed {
-        match &self.asked_for {
-            Some((Asked::Upgrade { allow_lossy }, _)) => {
+        match &self.operation {
+            Some((Operation::Upgrade { allow_lossy }, _)) => {
                 Allowed { lossy: *allow_lossy, ..Allowed::default() }
             }
-            Some((Asked::Reconcile { recreate, component: None }, _)) => {
+            Some((Operation::Reconcile { recreate, component: None }, _)) => {
                 Allowed { recreate: *recreate, ..Allowed::default() }
             }
             _ => Allowed::default(),
@@ -65,12 +70,12 @@ impl Reconciler {
         if matches!(ended, Err(Stop::Requeue)) {
             return;
         }
-        let Some((_, ticket)) = self.asked_for.take() else { return };
+        let Some((_, handle)) = self.operation.take() else { return };
         match ended {
             Ok(()) => {
                 let revision = self.status.view().revisions.first().map(|revision| revision.number);
                 let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-                ticket.done(revision, written.changed(), written.recreated());
+                handle.done(revision, written.changed(), written.recreated());
             }
             Err(Stop::Blocked(blocked)) => {
                 let problem = &blocked.problem;
@@ -80,16 +85,16 @@ impl Reconciler {
                 } else {
                     format!("{}: {why}", problem.message)
                 };
-                ticket.refused(blocked.phase.word(), message);
+                handle.refused(blocked.phase.word(), message);
             }
-            // The ticket says so itself.
-            Err(Stop::Asked | Stop::Requeue) => {}
+            // The handle says so itself.
+            Err(Stop::Shutdown | Stop::Requeue) => {}
         }
     }
 
     /// Whether what is wanted waits for a person who has not asked for it.
     pub(super) fn is_staged(&self, state: &State, wanted: &Target) -> bool {
-        let is_asked_for = matches!(self.asked_for, Some((Asked::Upgrade { .. }, _)));
+        let is_asked_for = matches!(self.operation, Some((Operation::Upgrade { .. }, _)));
         !is_asked_for && wanted.is_staged(&self.engine, state)
     }
 
@@ -99,8 +104,8 @@ impl Reconciler {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let Some(current) = &state.current else { return Ok(()) };
         let desired = Arc::clone(&current.desired);
-        let (only, recreate) = match &self.asked_for {
-            Some((Asked::Reconcile { recreate, component }, _)) => (component.clone(), *recreate),
+        let (only, recreate) = match &self.operation {
+            Some((Operation::Reconcile { recreate, component }, _)) => (component.clone(), *recreate),
             _ => (None, false),
         };
         let allow = Allowed { recreate, ..Allowed::default() };
@@ -109,8 +114,8 @@ impl Reconciler {
             Ok(prepared) => prepared,
             // That is about what was asked for, and nothing stands in the installation's own way.
             Err(error @ (EngineError::NoSuchComponent { .. } | EngineError::NotDeployed { .. })) => {
-                if let Some((_, ticket)) = self.asked_for.take() {
-                    ticket.refused("refused", trainerd_causes::one_line(&error));
+                if let Some((_, handle)) = self.operation.take() {
+                    handle.refused("refused", trainerd_causes::one_line(&error));
                 }
                 return Ok(());
             }
@@ -124,7 +129,7 @@ impl Reconciler {
     }
 
     /// Goes back to an earlier revision, over what is in progress.
-    pub(super) async fn go_back(&mut self, to: Option<u64>, allow_lossy: bool) -> Result<(), Stop> {
+    pub(super) async fn roll_back(&mut self, to: Option<u64>, allow_lossy: bool) -> Result<(), Stop> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let engine = Arc::clone(&self.engine);
         let asked_by = self.asked_by.take();

@@ -28,7 +28,7 @@ pub struct Judged {
     /// What is to be done.
     pub judgement: Judgement,
     /// Fields that differ because admission changed them, sorted by path.
-    pub admitted: Vec<FieldChange>,
+    pub by_admission: Vec<FieldChange>,
 }
 
 /// As [`ownership::judge`], without what admission is known to change. Fields among `ignored` that we alone own count
@@ -43,20 +43,20 @@ pub fn judge(
     let known = recorded(live);
     let intent = carried(Cow::Borrowed(intent), live, manager);
     let mut judgement = ownership::judge(&intent, last, live, manager);
-    let mut admitted = Vec::new();
+    let mut by_admission = Vec::new();
     if !known.is_empty() || !ignored.is_empty() {
         judgement.changes.retain(|change| {
             let path = &change.path;
             let is_proven = known.get(&path.to_string()).is_some_and(|seen| *seen == digest(change))
                 && ownership::foreign(live, manager, path).is_none();
             if is_proven {
-                admitted.push(change.clone());
+                by_admission.push(change.clone());
             }
             let is_left = is_among(ignored, path) && ownership::is_ours_alone(live, manager, path);
             !is_proven && !is_left
         });
     }
-    Judged { judgement, admitted }
+    Judged { judgement, by_admission }
 }
 
 /// The manifest with what the live object says of admission, and with the ports by which its webhooks are called, so
@@ -95,7 +95,7 @@ pub(crate) fn notes(desired: &Desired, observed: &Observed, manager: &str) -> Ve
     });
     let note = |(object, live): (&crate::desired::DesiredObject, &crate::observed::LiveObject)| {
         let intent = applyset::owned(desired, object);
-        let admitted = judge(&intent, Some(&intent), &live.value, manager, &[]).admitted;
+        let changed = judge(&intent, Some(&intent), &live.value, manager, &[]).by_admission;
         let key = object.key();
         let shown = |change: FieldChange| {
             let FieldChange { path, from, to } = mask::masked(&key, change);
@@ -103,10 +103,9 @@ pub(crate) fn notes(desired: &Desired, observed: &Observed, manager: &str) -> Ve
                 |value: Option<Value>| value.map_or_else(|| "(none)".to_owned(), |value| value.to_string());
             format!("{path} ({}, not {})", text(from), text(to))
         };
-        let fields: Vec<String> = admitted.into_iter().map(shown).collect();
-        (!fields.is_empty()).then(|| {
-            format!("{key}: changed by the API server's admission, and left so: {}", fields.join(", "))
-        })
+        let fields: Vec<String> = changed.into_iter().map(shown).collect();
+        (!fields.is_empty())
+            .then(|| format!("{key}: changed by admission control and left as it is: {}", fields.join(", ")))
     };
     marked.filter_map(note).collect()
 }
@@ -170,7 +169,7 @@ mod tests {
 
     fn changes(judged: &Judged) -> (Vec<String>, Vec<String>) {
         let paths = |changes: &[FieldChange]| changes.iter().map(|change| change.path.to_string()).collect();
-        (paths(&judged.judgement.changes), paths(&judged.admitted))
+        (paths(&judged.judgement.changes), paths(&judged.by_admission))
     }
 
     const CPU: &str = ".spec.template.spec.containers[name=m].resources.requests.cpu";

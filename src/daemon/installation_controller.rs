@@ -1,9 +1,9 @@
 //! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the drift controller goes on.
 
-mod asked;
 mod blocked;
 mod command;
 mod damage;
+mod operation;
 mod ownership;
 mod removal;
 mod retry;
@@ -23,15 +23,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use trainerd_catalog::Catalog;
 use trainerd_cluster::retry::Backoff;
-use trainerd_engine::drift_controller::{DriftController, News, RecordSeen, RepairMode};
+use trainerd_engine::drift_controller::{DriftController, DriftEvent, RecordSeen, RepairMode};
 use trainerd_engine::{Cancel, Engine, RunOptions, RunPolicy, State};
 use trainerd_juju::desired::Intent;
 use trainerd_plan::desired::Desired;
 
-pub(crate) use self::asked::Asked;
 use self::blocked::{Blocked, Stop, blocked};
 pub(crate) use self::command::Command;
-use self::command::obey;
+use self::command::run_command;
+pub(crate) use self::operation::Operation;
 use self::ownership::{Ownership, is_news};
 use self::retry::Retrying;
 use self::rights::Rights;
@@ -39,22 +39,22 @@ use self::show::revisions;
 use self::written::Written;
 use super::declared::Declared;
 use super::hosting::HostedReconciler;
-use super::operations::Ticket;
+use super::operations::OperationHandle;
 use super::recorder::Recorder;
 use super::status_store::{Phase, StatusStore};
 use crate::options::declared::{OptionsSpec, Source};
-use crate::problem::HELD;
+use crate::problem::PENDING_DELETION;
 use crate::target::resolve;
 
-/// What happened between passes.
-enum Happened {
-    News(Box<News>),
+/// What triggers something between passes.
+enum Trigger {
+    DriftEvent(Box<DriftEvent>),
     Command(Command),
     /// Whether rights are missing.
     Rights(bool),
     /// A pass is due: other options, or the time has come.
     Due,
-    Asked,
+    Shutdown,
 }
 
 /// Why the drift controller ended.
@@ -62,10 +62,10 @@ enum Wake {
     /// A new pass is due.
     Pass,
     /// The process shall end.
-    Asked,
+    Shutdown,
 }
 
-/// What a reconciler is given.
+/// What the controller is given.
 pub(crate) struct Config {
     /// The installation.
     pub(crate) engine: Engine,
@@ -82,21 +82,21 @@ pub(crate) struct Config {
     /// Told what a hosted reconciler is started with.
     pub(crate) hosting: watch::Sender<Option<HostedReconciler>>,
     /// Turns true when the process shall end.
-    pub(crate) asked: Cancel,
+    pub(crate) shutdown: Cancel,
 }
 
 /// Keeps an installation as its options say.
-pub(crate) struct Reconciler {
+pub(crate) struct InstallationController {
     engine: Arc<Engine>,
     source: Source,
     declared: watch::Receiver<Declared>,
     commands: mpsc::Receiver<Command>,
     /// What people asked for and the API server has not answered yet: neither a plan nor the drift controller waits for it.
-    obeyed: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    commands_running: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     status: StatusStore,
     recorder: Recorder,
     hosting: watch::Sender<Option<HostedReconciler>>,
-    asked: Cancel,
+    shutdown: Cancel,
     drift_controller: DriftController,
     state: Option<State>,
     /// Why the current revision has to be repaired by a plan, and who asked for it.
@@ -104,7 +104,7 @@ pub(crate) struct Reconciler {
     asked_by: Option<String>,
     blocked: Option<Blocked>,
     /// What people asked for, and the next pass does.
-    asked_for: Option<(Asked, Ticket)>,
+    operation: Option<(Operation, OperationHandle)>,
     /// What was written since.
     written: Arc<Mutex<Written>>,
     standby: bool,
@@ -120,27 +120,36 @@ pub(crate) struct Reconciler {
     late: Backoff,
 }
 
-impl Reconciler {
-    /// A reconciler with nothing seen yet.
+impl InstallationController {
+    /// A controller that has seen nothing yet.
     pub(crate) fn new(config: Config) -> Self {
-        let Config { engine, source, declared, commands, status, recorder, force_ownership, hosting, asked } =
-            config;
+        let Config {
+            engine,
+            source,
+            declared,
+            commands,
+            status,
+            recorder,
+            force_ownership,
+            hosting,
+            shutdown,
+        } = config;
         Self {
             drift_controller: DriftController::new(&engine),
             engine: Arc::new(engine),
             source,
             declared,
             commands,
-            obeyed: FuturesUnordered::new(),
+            commands_running: FuturesUnordered::new(),
             status,
             recorder,
             hosting,
-            asked,
+            shutdown,
             state: None,
             repair: None,
             asked_by: None,
             blocked: None,
-            asked_for: None,
+            operation: None,
             written: Arc::default(),
             standby: false,
             ownership: Ownership::new(force_ownership),
@@ -169,7 +178,7 @@ impl Reconciler {
                     }
                     None
                 }
-                Err(Stop::Asked) => break,
+                Err(Stop::Shutdown) => break,
                 Err(Stop::Requeue) => continue,
                 Err(Stop::Blocked(blocked)) => {
                     self.recorder.blocked(blocked.phase, &blocked.problem, self.declared.borrow().uid());
@@ -179,12 +188,12 @@ impl Reconciler {
                 }
             };
             self.show();
-            if self.asked_for.is_some() {
+            if self.operation.is_some() {
                 continue;
             }
-            match self.keep(again.map(|after| Instant::now() + after)).await {
+            match self.watch(again.map(|after| Instant::now() + after)).await {
                 Wake::Pass => {}
-                Wake::Asked => break,
+                Wake::Shutdown => break,
             }
         }
         self.drift_controller.step_aside().await;
@@ -212,15 +221,15 @@ impl Reconciler {
         self.removed = self.is_gone()
             && (was_paused || was_going || self.removed)
             && !self.declared.has_changed().unwrap_or(false);
-        let answer = Box::pin(self.bring()).await;
-        let resumed = self.resume_upkeep();
+        let answer = Box::pin(self.reconcile()).await;
+        let resumed = self.resume_drift_controller();
         // A pass begins with reading it all anew: until then the room is better spent.
         self.state = self.state.take().map(State::without_objects);
         self.engine.forget().await;
         resumed.and(answer)
     }
 
-    async fn bring(&mut self) -> Result<(), Stop> {
+    async fn reconcile(&mut self) -> Result<(), Stop> {
         let declared = self.declared.borrow_and_update().clone();
         self.standby = declared.is_standby();
         self.ownership.begin();
@@ -233,7 +242,7 @@ impl Reconciler {
             return Ok(());
         }
         self.status.write(|view| view.staged = None);
-        if let Some((Asked::Reconcile { .. }, _)) = &self.asked_for {
+        if let Some((Operation::Reconcile { .. }, _)) = &self.operation {
             self.repair = Some("somebody asked for it".to_owned());
         }
         if let Declared::Options(spec) = &declared {
@@ -242,18 +251,18 @@ impl Reconciler {
         if let Declared::Options(spec) = &declared
             && spec.intent == Intent::Remove
         {
-            return Box::pin(self.take_away(spec)).await;
+            return Box::pin(self.remove(spec)).await;
         }
         self.with_rights().await?;
-        Box::pin(self.heal()).await?;
+        Box::pin(self.repair_records()).await?;
         self.claim().await?;
-        match self.asked_for {
-            Some((Asked::Rollback { to, allow_lossy }, _)) => self.go_back(to, allow_lossy).await?,
+        match self.operation {
+            Some((Operation::Rollback { to, allow_lossy }, _)) => self.roll_back(to, allow_lossy).await?,
             _ => Box::pin(self.recover(&declared)).await?,
         }
-        let fulfilled = match declared {
+        let applied = match declared {
             Declared::Nothing => Ok(()),
-            Declared::Options(spec) => self.fulfil(spec).await,
+            Declared::Options(spec) => self.apply_options(spec).await,
             Declared::Unreadable(problem) => Err(blocked(Phase::Invalid, problem, None)),
         };
         // What is installed is kept, whatever became of what is wished for.
@@ -262,7 +271,7 @@ impl Reconciler {
             self.repair_now().await?;
             self.repair = None;
         }
-        fulfilled
+        applied
     }
 
     /// Finishes what was interrupted, unless something else is wanted by now.
@@ -286,7 +295,7 @@ impl Reconciler {
     }
 
     /// Plans and runs the way to what is wished, stop by stop.
-    async fn fulfil(&mut self, spec: OptionsSpec) -> Result<(), Stop> {
+    async fn apply_options(&mut self, spec: OptionsSpec) -> Result<(), Stop> {
         let engine = Arc::clone(&self.engine);
         // Read from the binary when it is needed, which is seldom.
         let catalog = match Catalog::builtin() {
@@ -337,17 +346,18 @@ impl Reconciler {
             let run = self.drive(spec.asked_by.clone(), async move |options: &mut RunOptions<'_>| {
                 Box::pin(running.run(state, prepared, options)).await
             });
-            run.await.map_err(|stop| stop.looked_at_again(&policy))?;
+            run.await.map_err(|stop| stop.retried_by(&policy))?;
             self.claim().await?;
         }
     }
 
     /// Awaits something, unless the process is asked to end, or it is another daemon's turn to act.
     async fn aside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        let (mut asked, mut declared, standby) = (self.asked.clone(), self.declared.clone(), self.standby);
+        let (mut shutdown, mut declared, standby) =
+            (self.shutdown.clone(), self.declared.clone(), self.standby);
         tokio::select! {
             biased;
-            _ = asked.wait_for(|asked| *asked) => Err(Stop::Asked),
+            _ = shutdown.wait_for(|shutdown| *shutdown) => Err(Stop::Shutdown),
             Ok(_) = declared.wait_for(Declared::is_standby), if !standby => Err(Stop::Requeue),
             done = work => Ok(done),
         }
@@ -379,9 +389,9 @@ impl Reconciler {
         });
     }
 
-    /// Whether a plan has left out what is being deleted and held by that.
-    fn is_held(&self) -> bool {
-        self.blocked.as_ref().is_some_and(|blocked| blocked.problem.code == HELD)
+    /// Whether a plan has left out an object whose deletion is pending.
+    fn is_deletion_pending(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| blocked.problem.code == PENDING_DELETION)
     }
 
     fn is_paused(&self) -> bool {
@@ -389,7 +399,7 @@ impl Reconciler {
     }
 
     /// Lets the drift controller go on at whatever is current.
-    fn resume_upkeep(&mut self) -> Result<(), Stop> {
+    fn resume_drift_controller(&mut self) -> Result<(), Stop> {
         let Some(state) = &self.state else { return Ok(()) };
         if state.current.is_none() && state.damage().is_some() {
             // What cannot be read now is kept as it was read last.
@@ -415,78 +425,88 @@ impl Reconciler {
     }
 
     /// The time between passes.
-    async fn keep(&mut self, mut again: Option<Instant>) -> Wake {
+    async fn watch(&mut self, mut again: Option<Instant>) -> Wake {
         let mut looking = OptionFuture::from(None);
         loop {
             // The drift controller writes while it is awaited: what may end that comes first.
-            let happened = tokio::select! {
+            let trigger = tokio::select! {
                 biased;
-                _ = self.asked.wait_for(|asked| *asked) => Happened::Asked,
+                _ = self.shutdown.wait_for(|shutdown| *shutdown) => Trigger::Shutdown,
                 changed = self.declared.changed() => match changed {
-                    Ok(()) => Happened::Due,
+                    Ok(()) => Trigger::Due,
                     // Whoever declares has ended, and with it the process.
                     Err(_) => std::future::pending().await,
                 },
-                Some(command) = self.commands.recv() => Happened::Command(command),
-                Some(()) = self.obeyed.next(), if !self.obeyed.is_empty() => continue,
-                Some(lacking) = &mut looking, if !looking.is_terminated() => Happened::Rights(lacking),
-                () = at(again) => Happened::Due,
-                news = self.drift_controller.next() => Happened::News(Box::new(news)),
+                Some(command) = self.commands.recv() => Trigger::Command(command),
+                Some(()) = self.commands_running.next(), if !self.commands_running.is_empty() => continue,
+                Some(lacking) = &mut looking, if !looking.is_terminated() => Trigger::Rights(lacking),
+                () = at(again) => Trigger::Due,
+                event = self.drift_controller.next() => Trigger::DriftEvent(Box::new(event)),
             };
-            match happened {
-                Happened::Asked => return Wake::Asked,
-                Happened::Due => return Wake::Pass,
+            match trigger {
+                Trigger::Shutdown => return Wake::Shutdown,
+                Trigger::Due => return Wake::Pass,
                 // Whoever is told again that he leads, and is kept from it, says so once more.
-                Happened::Command(Command::LookAtRights) if self.is_outranked() => {
+                Trigger::Command(Command::LookAtRights) if self.is_outranked() => {
                     self.engine.lease_claim().withdraw();
                     return Wake::Pass;
                 }
-                Happened::Command(Command::LookAtRights) => {
+                Trigger::Command(Command::LookAtRights) => {
                     looking = Some(self.look_at_rights().fuse()).into();
                 }
-                Happened::Rights(false) => {}
-                Happened::Rights(true) => {
+                Trigger::Rights(false) => {}
+                Trigger::Rights(true) => {
                     self.lacks_rights();
                     return Wake::Pass;
                 }
-                Happened::Command(Command::Ask { asked, asked_by, ticket }) => {
-                    self.take_ask(asked, asked_by, ticket);
+                Trigger::Command(Command::Start { operation, asked_by, handle }) => {
+                    self.start_operation(operation, asked_by, handle);
                     return Wake::Pass;
                 }
-                Happened::Command(Command::Retry { asked_by, answer }) => {
+                Trigger::Command(Command::Retry { asked_by, answer }) => {
                     let has_failed = self.has_failed();
                     // Whoever asked may have gone.
                     let _ = answer.send(Ok(has_failed));
                     if has_failed {
-                        self.recorder.asked("Retrying", asked_by.as_deref());
+                        self.recorder.command("Retrying", asked_by.as_deref());
                         self.retrying.ask();
                         return Wake::Pass;
                     }
                 }
-                Happened::Command(command) => {
-                    self.obeyed.push(Box::pin(obey(
+                Trigger::Command(command) => {
+                    self.commands_running.push(Box::pin(run_command(
                         Arc::clone(&self.engine),
                         self.recorder.clone(),
                         command,
                     )));
                 }
-                Happened::News(news) => {
-                    self.recorder.news(&news);
-                    match *news {
+                Trigger::DriftEvent(event) => {
+                    self.recorder.drift_event(&event);
+                    match *event {
                         // What a plan has left out may be there now.
-                        News::Repaired { .. } | News::Gone(_) if self.is_held() => return Wake::Pass,
-                        News::Changed | News::Drifted(_) | News::Repaired { .. } | News::Gone(_) => {
+                        DriftEvent::Repaired { .. } | DriftEvent::Gone(_) if self.is_deletion_pending() => {
+                            return Wake::Pass;
+                        }
+                        DriftEvent::Changed
+                        | DriftEvent::Drifted(_)
+                        | DriftEvent::Repaired { .. }
+                        | DriftEvent::Gone(_) => {
                             self.show();
                         }
-                        News::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
-                        News::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
-                        News::Owner(owner) if is_news(self.state.as_ref(), &owner) => return Wake::Pass,
-                        News::NeedsPlan { why } if self.repair.is_none() => {
+                        DriftEvent::Record(seen) if self.is_foreign(&seen) => return Wake::Pass,
+                        DriftEvent::Paused(paused) if paused != self.is_paused() => return Wake::Pass,
+                        DriftEvent::Owner(owner) if is_news(self.state.as_ref(), &owner) => {
+                            return Wake::Pass;
+                        }
+                        DriftEvent::NeedsPlan { why } if self.repair.is_none() => {
                             self.repair = Some(why);
                             let due = Instant::now() + self.soon.next_wait();
                             again = Some(again.map_or(due, |at| at.min(due)));
                         }
-                        News::Record(_) | News::Paused(_) | News::Owner(_) | News::NeedsPlan { .. } => {}
+                        DriftEvent::Record(_)
+                        | DriftEvent::Paused(_)
+                        | DriftEvent::Owner(_)
+                        | DriftEvent::NeedsPlan { .. } => {}
                     }
                 }
             }

@@ -80,7 +80,7 @@ fn newer_options_replace_a_plan_of_the_daemon_once_nothing_moves() -> Result {
     let view = kept.daemon.wait_for("told of newer options", BOUND, |view| view["newer"].is_string())?;
     assert_eq!(view["newer"], view["declared"], "{view:#}");
     let status = kept.cluster.run(&["status", "--socket", &kept.daemon.socket()])?.expect_code(0)?;
-    assert!(status.stdout.contains("newer options wait"), "{}", status.stdout);
+    assert!(status.stdout.contains("newer options are waiting"), "{}", status.stdout);
     // The deadline of the bad one is ten minutes.
     let view = kept.daemon.wait_until_settled(Duration::from_secs(90))?;
     println!("replaced and settled after {:?}", began.elapsed());
@@ -135,7 +135,7 @@ fn a_person_tries_again_without_a_daemon_and_puts_everything_back() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &["--set", "progress-deadline=30"])?;
     let nothing = cluster.run(&["retry", "--yes"])?.expect_code(0)?;
-    assert!(nothing.stderr.contains("nothing to try again"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("nothing to retry"), "{}", nothing.stderr);
     cluster.behave(never());
     let late = "jobset-image=registry.k8s.io/jobset/jobset:v0.11.1-late";
     let upgrade = ["upgrade", "--yes", "--timeout", "3m", "--set", late];

@@ -1,11 +1,11 @@
-//! What the webhooks answer.
+//! The handlers of the admission webhooks.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::Value;
 use trainerd_pipeline::{
-    Mode, RuntimeError, Verdict, defaulting, needs_runtime, optimization, priority_classes,
+    Compatibility, RuntimeError, Verdict, defaulting, needs_runtime, optimization, priority_classes,
     runtime_admission, runtime_kind, snapshot, validate,
 };
 
@@ -13,21 +13,21 @@ use crate::cache::Name;
 use crate::facts::Context;
 use crate::webhook::{Answer, Hook, Operation, Request};
 
-/// Answers the webhooks.
+/// Answers the admission webhooks.
 #[derive(Clone)]
-pub(crate) struct Admission {
+pub(crate) struct WebhookHandlers {
     context: Context,
 }
 
-impl Admission {
+impl WebhookHandlers {
     pub(crate) fn new(context: Context) -> Self {
         Self { context }
     }
 
     /// The webhooks by path.
     pub(crate) fn hooks(&self) -> Vec<(&'static str, Hook)> {
-        let (jobs, searches, mode) = (self.clone(), self.clone(), self.context.mode());
-        let runtimes = move |request: Request| std::future::ready(judge_runtime(request, mode));
+        let (jobs, searches, compatibility) = (self.clone(), self.clone(), self.context.compatibility());
+        let runtimes = move |request: Request| std::future::ready(judge_runtime(request, compatibility));
         vec![
             (
                 "/mutate-trainer-kubeflow-org-v1alpha1-trainjob",
@@ -73,7 +73,9 @@ impl Admission {
             Err(answer) => return answer,
         };
         // Whatever is wrong with one that goes, its finalizers must go.
-        if self.context.mode() == Mode::Upstream || job["metadata"]["deletionTimestamp"].is_string() {
+        if self.context.compatibility() == Compatibility::Upstream
+            || job["metadata"]["deletionTimestamp"].is_string()
+        {
             return Answer::allowed();
         }
         let job = in_namespace(job, &namespace);
@@ -98,20 +100,20 @@ impl Admission {
             Err(_) => Vec::new(),
         };
         let seen = self.context.see(&Name::of(new), &classes).await;
-        let (profile, _) = snapshot::profile(self.context.mode(), None, seen.job_set.as_ref(), new);
+        let (profile, _) = snapshot::profile(self.context.compatibility(), None, seen.job_set.as_ref(), new);
         let facts = seen.facts(&self.context, profile);
         validate(runtime.as_ref(), old, new, &facts)
     }
 
-    /// The runtime to judge by: in extended mode an update is judged by what the TrainJob was built from.
+    /// The runtime to judge by: in extended compatibility an update is judged by what the TrainJob was built from.
     async fn runtime(&self, old: Option<&Value>, new: &Value) -> Result<Value, RuntimeError> {
         // What is unsupported, or needs no runtime, is known without one.
         let Ok(kind) = runtime_kind(new) else { return Ok(Value::Null) };
-        if !needs_runtime(self.context.mode(), old, new) {
+        if !needs_runtime(self.context.compatibility(), old, new) {
             return Ok(Value::Null);
         }
         if old.is_some()
-            && self.context.mode() == Mode::Extended
+            && self.context.compatibility() == Compatibility::Extended
             && let Some((_, runtime)) = self.context.snapshot(kind, new).await?
         {
             return Ok(runtime);
@@ -138,10 +140,10 @@ fn default(request: Request) -> Answer {
     Answer::patched(defaulting::json_patch(&changes))
 }
 
-fn judge_runtime(request: Request, mode: Mode) -> Answer {
+fn judge_runtime(request: Request, compatibility: Compatibility) -> Answer {
     match request.operation() {
-        Ok(Operation::Create(new)) => answer(runtime_admission::validate(&new, false, mode)),
-        Ok(Operation::Update { new, .. }) => answer(runtime_admission::validate(&new, true, mode)),
+        Ok(Operation::Create(new)) => answer(runtime_admission::validate(&new, false, compatibility)),
+        Ok(Operation::Update { new, .. }) => answer(runtime_admission::validate(&new, true, compatibility)),
         Ok(Operation::Delete) => Answer::allowed(),
         Err(answer) => answer,
     }

@@ -1,4 +1,4 @@
-//! The daemon in the cluster: it takes over what is installed, and puts right what somebody takes away.
+//! The daemon in the cluster: it takes over the installation and repairs what somebody deletes.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::steps::Steps;
 const BOUND: Duration = Duration::from_mins(3);
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(300);
-/// The object that somebody takes away.
+/// The object that is deleted.
 const VICTIM: &str = "jobset-controller-manager";
 
-/// Puts the daemon there, disturbs what it keeps, changes an option, and takes it out again.
+/// Installs the daemon, deletes an object, changes an option, and removes the daemon.
 pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<(), Error> {
     steps.take("install the daemon in the cluster", || {
         scene.run(&["bootstrap", "--yes", "--timeout", TIMEOUT])?;
@@ -28,7 +28,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
             return Err(Error::Broken(format!("revision {}, not {revision}", status["revision"])));
         }
         let version = says(&status)["version"].as_str().unwrap_or_default().to_owned();
-        Ok(((), format!("trainerd {version} found revision {revision} in order and changed nothing")))
+        Ok(((), format!("trainerd {version} found revision {revision} up to date and changed nothing")))
     })?;
 
     steps.take("delete a controller's Deployment", || {
@@ -47,7 +47,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
             back && available && says(status)["phase"] == "ready"
         })?;
         let seconds = began.elapsed().as_secs_f32();
-        Ok::<_, Error>(((), format!("{VICTIM} is back, and available {seconds:.1} s later")))
+        Ok::<_, Error>(((), format!("{VICTIM} was restored and available after {seconds:.1} s")))
     })?;
 
     steps.take("change an option in the ConfigMap", || {

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 
 use super::{default, in_namespace, judge_runtime};
 use crate::webhook::{Answer, read};
-use trainerd_pipeline::Mode;
+use trainerd_pipeline::Compatibility;
 
-fn answers(headers: &HeaderMap, body: &Bytes, mode: Mode) -> (String, [Answer; 2]) {
+fn answers(headers: &HeaderMap, body: &Bytes, compatibility: Compatibility) -> (String, [Answer; 2]) {
     let read = || read(headers, body);
     match (read(), read()) {
         (Ok(request), Ok(again)) => {
             let uid = request.uid.clone();
             let _ = in_namespace(request.object.clone(), &request.namespace);
-            (uid, [default(request), judge_runtime(again, mode)])
+            (uid, [default(request), judge_runtime(again, compatibility)])
         }
         (Err(answer), _) | (_, Err(answer)) => (String::new(), [answer.clone(), answer]),
     }
@@ -58,8 +58,8 @@ fn raw_webhook_bodies() {
         scramble(random, &mut bytes);
         let kind = if random.u8(0..16) == 0 { "text/plain" } else { "application/json" };
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        let mode = [Mode::Upstream, Mode::Extended][random.usize(0..2)];
-        let (uid, answers) = answers(&headers, &Bytes::from(bytes), mode);
+        let compatibility = [Compatibility::Upstream, Compatibility::Extended][random.usize(0..2)];
+        let (uid, answers) = answers(&headers, &Bytes::from(bytes), compatibility);
         for answer in answers {
             let response = &answer.to_review(&uid)["response"];
             assert_eq!(response["uid"], uid.as_str());

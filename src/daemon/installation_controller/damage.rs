@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trainerd_engine::{Damage, RunOptions, State};
 
 use super::blocked::{Stop, blocked};
-use super::{Declared, Phase, Reconciler};
+use super::{Declared, InstallationController, Phase};
 use crate::problem::lost;
 
 /// Whether it is not known for sure what the installation was brought to: nothing of it is repaired then.
@@ -13,18 +13,18 @@ pub(super) fn is_uncertain(state: &State) -> bool {
     matches!(state.damage(), Some(Damage::Record { exact: false, .. }))
 }
 
-impl Reconciler {
+impl InstallationController {
     /// Writes anew what was lost, as far as that changes nothing of the stack; stands still where it would.
-    pub(super) async fn heal(&mut self) -> Result<(), Stop> {
+    pub(super) async fn repair_records(&mut self) -> Result<(), Stop> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let Some(damage) = state.damage().cloned() else { return Ok(()) };
         match &damage {
             Damage::Record { exact: true, revision } => {
-                tracing::warn!(revision, "the record was lost, and is written again");
+                tracing::warn!(revision, "the record was lost and is being restored");
                 let engine = Arc::clone(&self.engine);
-                let asked = self.asked.clone();
+                let shutdown = self.shutdown.clone();
                 let write = async move {
-                    let options = RunOptions::new(None, &|_| {}, asked);
+                    let options = RunOptions::new(None, &|_| {}, shutdown);
                     engine.write_record(state, &options).await
                 };
                 match Box::pin(self.aside(write)).await? {

@@ -1,19 +1,19 @@
-//! What people ask for beside options, and what is done about it while a plan runs.
+//! Commands of people, and what is done about them while a plan runs.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use trainerd_engine::{Engine, EngineError};
 
-use super::Asked;
-use crate::daemon::operations::Ticket;
+use super::Operation;
+use crate::daemon::operations::OperationHandle;
 use crate::daemon::recorder::Recorder;
 
-/// What a person may ask for beside options.
+/// A command of a person.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Something that a pass does.
-    Ask { asked: Asked, asked_by: Option<String>, ticket: Ticket },
+    /// Start an operation, which a pass does.
+    Start { operation: Operation, asked_by: Option<String>, handle: OperationHandle },
     /// See [`Engine::pause`].
     Pause { reason: String, asked_by: Option<String>, answer: oneshot::Sender<Result<bool, EngineError>> },
     /// See [`Engine::resume`].
@@ -25,7 +25,7 @@ pub(crate) enum Command {
 }
 
 /// Pauses or resumes; what takes a pass was handed to one.
-pub(super) async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Command) {
+pub(super) async fn run_command(engine: Arc<Engine>, recorder: Recorder, command: Command) {
     let (what, who, done, answer) = match command {
         Command::Pause { reason, asked_by, answer } => {
             ("Paused", asked_by.clone(), engine.pause(reason, asked_by).await, answer)
@@ -34,10 +34,10 @@ pub(super) async fn obey(engine: Arc<Engine>, recorder: Recorder, command: Comma
         // Nothing has failed while a plan runs.
         Command::Retry { answer, .. } => return drop(answer.send(Ok(false))),
         // A plan is refused what may not be done.
-        Command::Ask { .. } | Command::LookAtRights => return,
+        Command::Start { .. } | Command::LookAtRights => return,
     };
     if matches!(done, Ok(true)) {
-        recorder.asked(what, who.as_deref());
+        recorder.command(what, who.as_deref());
     }
     // Whoever asked may have gone.
     drop(answer.send(done));

@@ -45,7 +45,7 @@ fn what_refuses_pods_is_named_before_and_while_they_are_waited_for() -> Result<(
         let Some(mut object) = object else {
             let (checks, _) = run(&cluster, &["doctor"], 0)?;
             assert!(
-                checks.contains("those of 3 workloads that the plan writes would be admitted"),
+                checks.contains("those of 3 workloads in the plan would be admitted"),
                 "{what}: {checks}"
             );
             run(&cluster, &["up", "--yes", "--timeout", "3m"], 0)?;

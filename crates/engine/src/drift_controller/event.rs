@@ -1,4 +1,4 @@
-//! What the drift controller tells of, and how it is told to act.
+//! Events of the drift controller, and how it acts on drift.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::snapshot::DriftStatus;
 
 /// What became of an object, or what has to be looked at by somebody else.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum DriftEvent {
     /// Something changed that a snapshot shows.
     Changed,
     /// The record is another one, or gone.
     Record(RecordSeen),
     /// Whether the installation is paused.
     Paused(bool),
-    /// Who rules the installation.
+    /// Who owns the options of the installation.
     Owner(OwnerSeen),
     /// Drift was found.
     Drifted(DriftStatus),

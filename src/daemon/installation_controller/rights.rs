@@ -7,7 +7,7 @@ use futures::future::LocalBoxFuture;
 use trainerd_cluster::permissions::Rule;
 use trainerd_engine::{EngineError, State, rights};
 
-use super::{Reconciler, Stop};
+use super::{InstallationController, Stop};
 
 /// What is known of the rights of this daemon.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Rights {
     }
 }
 
-impl Reconciler {
+impl InstallationController {
     /// Asks whether everything may still be done; whether something may not.
     pub(super) fn look_at_rights(&self) -> LocalBoxFuture<'static, bool> {
         let (engine, needed) = (Arc::clone(&self.engine), self.rights.needed.clone());

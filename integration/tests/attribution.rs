@@ -6,9 +6,9 @@ use std::time::Duration;
 use rustix::process::getuid;
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::account::TokenListener;
 use trainerd_integration::daemon::Daemon;
 use trainerd_integration::managed::{BOUND, JOBSET, Managed};
+use trainerd_integration::service_account::TokenListener;
 use trainerd_integration::stack::{self, NAMESPACE};
 use trainerd_integration::standin::Behaviour;
 

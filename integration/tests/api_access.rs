@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trainerd_integration::TestCluster;
-use trainerd_integration::account::TokenListener;
 use trainerd_integration::daemon::{Answer, exchange};
 use trainerd_integration::managed::BOUND;
+use trainerd_integration::service_account::TokenListener;
 use trainerd_integration::stack::NAMESPACE;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
