@@ -176,7 +176,7 @@ fn every_bad_patch_is_named_with_its_entry_and_cause() {
     let at = "spec.template.spec.containers[manager]";
     for (text, rule, nearest) in [
         // Not read.
-        ("a: b".to_owned(), "must be a list of patches in YAML: it is no list".to_owned(), None),
+        ("a: b".to_owned(), "must be a list of patches in YAML: it is not a list".to_owned(), None),
         ("- 1".to_owned(), "entry 1: it must be a mapping".to_owned(), None),
         (format!("{good}- {{}}"), "entry 2: target must be given".to_owned(), None),
         ("- {target: {kind: Deployment}}".to_owned(), "entry 1: patch must be a mapping (strategic merge) or a list (JSON patch, RFC 6902)".to_owned(), None),

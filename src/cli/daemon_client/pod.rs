@@ -149,12 +149,22 @@ mod tests {
         for (what, deployment, pods, expected) in [
             ("ours", &deployment, vec![orphan.clone(), pod("t", "t", "Running"), ours()], Ok(Some("ours"))),
             ("none", &deployment, vec![], Ok(None)),
-            ("nobody's", &deployment, vec![orphan], Err("is not of its Deployment")),
-            ("another's", &deployment, vec![pod("t", "t", "Running")], Err("is not of its Deployment")),
-            ("unknown set", &deployment, vec![pod("u", "u", "Running")], Err("is not of its Deployment")),
-            ("starting", &deployment, vec![pod("p", "s", "Pending")], Err("does not run (phase Pending)")),
-            ("leaving", &deployment, vec![leaving], Err("does not run")),
-            ("no Deployment of ours", &foreign, vec![ours()], Err("was not made by")),
+            ("nobody's", &deployment, vec![orphan], Err("does not belong to its Deployment")),
+            (
+                "another's",
+                &deployment,
+                vec![pod("t", "t", "Running")],
+                Err("does not belong to its Deployment"),
+            ),
+            (
+                "unknown set",
+                &deployment,
+                vec![pod("u", "u", "Running")],
+                Err("does not belong to its Deployment"),
+            ),
+            ("starting", &deployment, vec![pod("p", "s", "Pending")], Err("is not running (phase Pending)")),
+            ("leaving", &deployment, vec![leaving], Err("is not running")),
+            ("no Deployment of ours", &foreign, vec![ours()], Err("was not created by")),
         ] {
             match (chosen(&own, deployment, &sets, &pods), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found.map(name_of), expected, "{what}"),
