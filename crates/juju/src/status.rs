@@ -247,6 +247,10 @@ impl Reason {
             Self::Changing { progress: Progress { done, total } } => {
                 format!("Applying configuration: {done}/{total}")
             }
+            // A daemon that has just started may not know from where.
+            Self::Upgrading { from, to, progress: Progress { done, total } } if from.is_empty() => {
+                format!("Upgrading to {to}: {done}/{total}")
+            }
             Self::Upgrading { from, to, progress: Progress { done, total } } => {
                 format!("Upgrading {from} to {to}: {done}/{total}")
             }

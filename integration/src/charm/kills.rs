@@ -44,9 +44,7 @@ pub fn killed_life(seed: u64) -> String {
             rng.choice([hook, "update-status"]).unwrap_or(hook)
         );
         // A repair keeps the lease for a while after its last write, and gives it back then.
-        text.push_str("action diff\nresult count 0\n");
-        text.push_str("field-soon Lease trainerd-kubeflow-trainer /spec/holderIdentity\n");
-        text.push_str("mark\nhook update-status\nwrites 0\n");
+        text.push_str("action diff\nresult count 0\nmark\nhook update-status\nwrites 0 !/leases/\n");
     }
     text.push_str("units kubeflow-trainer/0=dying\n");
     for _ in 0..rng.u8(1..=3) {

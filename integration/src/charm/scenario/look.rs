@@ -182,8 +182,9 @@ impl Stage<'_> {
         };
         let which = more.first().copied();
         let is_meant = |write: &Write| {
-            which.is_none_or(|which| {
-                write.verb == which || (which.starts_with('/') && write.path.contains(which))
+            which.is_none_or(|which| match which.strip_prefix('!') {
+                Some(path) => !write.path.contains(path),
+                None => write.verb == which || (which.starts_with('/') && write.path.contains(which)),
             })
         };
         let writes = audit.writes_since(mark, "trainerd/")?;
