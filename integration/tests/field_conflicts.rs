@@ -56,7 +56,7 @@ fn a_field_that_somebody_set_is_refused_left_or_taken() -> Result<(), Box<dyn Er
     cluster.run(&again)?.expect_code(0)?;
 
     let taking = cluster.run(&with("conflicts=force"))?.expect_code(0)?;
-    assert!(taking.stderr.contains("takes .spec.replicas from integration"), "{}", taking.stderr);
+    assert!(taking.stderr.contains("takes over .spec.replicas from integration"), "{}", taking.stderr);
     assert_eq!(deployment(&cluster, TRAINER)?["spec"]["replicas"], 1);
     let history: Value = cluster.run(&["history", "-o", "json"])?.json()?;
     let forced: Vec<&Value> = history.as_array().into_iter().flatten().map(|row| &row["forced"]).collect();
