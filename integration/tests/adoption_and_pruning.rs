@@ -77,7 +77,7 @@ fn a_create_that_meets_an_object_gives_it_back_and_the_collision_is_judged() -> 
         Ok(())
     })?
     .expect_code(1)?;
-    says(&run, &[CONFIG, "made by field manager integration", "hint: "]);
+    says(&run, &[CONFIG, "created by field manager integration", "hint: "]);
     let found = cluster.get(&config, NAMESPACE, CONFIG)?.unwrap_or_default();
     assert_eq!(
         (&found["data"], &found["metadata"]["labels"]),

@@ -107,7 +107,7 @@ fn what_was_rolled_back_is_tried_again_when_somebody_asks() -> Result {
     kept.daemon.wait_for("failed again", BOUND, failed)?;
     kept.cluster.behave(Behaviour::default());
     let asked = kept.cluster.run(&["retry"])?.expect_code(0)?;
-    assert!(asked.stderr.contains("the daemon tries revision 3 again"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("the daemon retries revision 3"), "{}", asked.stderr);
     let settled = ["status", "--wait", "--timeout", "2m", "--socket", &socket];
     kept.cluster.run(&settled)?.expect_code(0)?;
     let view = kept.daemon.read("/v1/installation")?;

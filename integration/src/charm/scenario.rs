@@ -33,7 +33,7 @@
 //!                                              no-endpoints
 //! juju labels v1, juju removes the application what Juju's webhook adds to objects, what it deletes by that
 //! elsewhere NAMESPACE                          another installation of the same cluster
-//! pods late                                    new pods do not become ready; `pods quick`: they do again
+//! pods late                                    pods do not become ready any more; `pods quick`: they do
 //! mark, writes 0                               API writes of trainerd since the mark: `writes 0 delete`, `writes 1 /pods/`,
 //!                                              `writes 0 !/leases/`: others than those
 //! deletes-first /a/ /b/                        of those, each delete in /a/ came before any in /b/

@@ -210,6 +210,13 @@ impl TestCluster {
         }
     }
 
+    /// Pods that are on their way behave as pods do now, too.
+    pub fn begin_again(&self) {
+        if let Some(local) = &self.local {
+            local.standin.begin_again();
+        }
+    }
+
     /// The state as it is once it has come to rest.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         let Some(local) = &mut self.local else { return Err(only_local()) };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use trainerd_cluster::Cluster;
 use trainerd_cluster::watch::{Event, WatchParams};
@@ -22,8 +23,8 @@ pub(super) struct Kubelet {
     cluster: Cluster,
     address: IpAddr,
     behaviour: Arc<Mutex<Behaviour>>,
-    /// Least and greatest time to readiness that pods on their way were given.
-    delay: (Duration, Duration),
+    /// Pods that are on their way take as long as pods do now.
+    begin_again: Arc<Notify>,
     /// By uid, as last seen.
     pods: HashMap<String, Value>,
     /// What is being done, by uid.
@@ -32,11 +33,16 @@ pub(super) struct Kubelet {
 }
 
 impl Kubelet {
-    pub(super) fn new(cluster: Cluster, address: IpAddr, behaviour: Arc<Mutex<Behaviour>>) -> Self {
+    pub(super) fn new(
+        cluster: Cluster,
+        address: IpAddr,
+        behaviour: Arc<Mutex<Behaviour>>,
+        begin_again: Arc<Notify>,
+    ) -> Self {
         Self {
             cluster,
             address,
-            delay: read(&behaviour).delay,
+            begin_again,
             behaviour,
             pods: HashMap::new(),
             busy: HashMap::new(),
@@ -48,6 +54,7 @@ impl Kubelet {
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut events = self.cluster.watch(&kinds::pod(), WatchParams::default());
         let mut again = tokio::time::interval(AGAIN);
+        let begin_again = Arc::clone(&self.begin_again);
         loop {
             tokio::select! {
                 Some(event) = events.next() => match event {
@@ -58,10 +65,8 @@ impl Kubelet {
                     self.busy.remove(&uid);
                 }
                 // Whatever failed, found no room or changed while it was busy is looked at again here.
-                _ = again.tick() => {
-                    self.follow_delay();
-                    self.look_at_all();
-                }
+                _ = again.tick() => self.look_at_all(),
+                () = begin_again.notified() => self.begin_again(),
             }
         }
     }
@@ -90,12 +95,8 @@ impl Kubelet {
         }
     }
 
-    /// Pods that are on their way take as long as pods do now.
-    fn follow_delay(&mut self) {
-        let delay = read(&self.behaviour).delay;
-        if std::mem::replace(&mut self.delay, delay) == delay {
-            return;
-        }
+    /// What runs towards readiness is begun again, as pods behave now.
+    fn begin_again(&mut self) {
         self.busy.retain(|_, (action, task)| {
             let is_on_its_way = *action == Action::Run;
             if is_on_its_way {

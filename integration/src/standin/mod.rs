@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use trainerd_cluster::{Cluster, ConnectError, ConnectOptions, RequestError};
 
@@ -107,6 +108,7 @@ pub enum Error {
 /// A running stand-in; it stops when dropped. Its node stays, as a node's does when its kubelet dies.
 pub struct StandIn {
     behaviour: Arc<Mutex<Behaviour>>,
+    begin_again: Arc<Notify>,
     tasks: JoinSet<Result<(), Error>>,
 }
 
@@ -127,18 +129,27 @@ impl StandIn {
         let kubelet = connect("kubelet").await?;
         let controllers = connect("controller").await?;
         let behaviour = Arc::new(Mutex::new(options.behaviour));
+        let begin_again = Arc::new(Notify::new());
         let cpu_millis = read(&behaviour).cpu_millis;
         let node = node::Node::register(kubelet.clone(), options.address, cpu_millis).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(node.keep_alive());
-        tasks.spawn(kubelet::Kubelet::new(kubelet, options.address, Arc::clone(&behaviour)).run());
+        tasks.spawn(
+            kubelet::Kubelet::new(kubelet, options.address, Arc::clone(&behaviour), Arc::clone(&begin_again))
+                .run(),
+        );
         tasks.spawn(webhooks::Webhooks::new(controllers, options.address)?.run());
-        Ok(Self { behaviour, tasks })
+        Ok(Self { behaviour, begin_again, tasks })
     }
 
     /// Changes how the stand-in treats pods from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
+
+    /// Pods that are on their way behave as pods do now, too.
+    pub fn begin_again(&self) {
+        self.begin_again.notify_one();
     }
 
     /// Waits until the stand-in cannot go on, and says why.

@@ -24,6 +24,7 @@ impl Stage<'_> {
             ("pods", [when @ ("late" | "quick")]) => {
                 let late = if *when == "late" { Duration::from_hours(1) } else { Duration::ZERO };
                 self.cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+                self.cluster.begin_again();
             }
             ("apply", [file]) => self.apply_file(file)?,
             ("delete", [kind, name]) => {
