@@ -27,12 +27,14 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }
 
+/// How often the containers of a pod were started again.
+pub(crate) fn restarts(pod: &Value) -> u64 {
+    let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    containers.filter_map(|container| container["restartCount"].as_u64()).sum()
+}
+
 /// The pods of a list.
 pub(super) fn pods(list: &Value) -> Vec<Pod> {
-    let restarts = |pod: &Value| {
-        let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-        containers.filter_map(|container| container["restartCount"].as_u64()).sum()
-    };
     let pod = |pod: &Value| Pod {
         name: text(&pod["metadata"]["name"]),
         uid: text(&pod["metadata"]["uid"]),

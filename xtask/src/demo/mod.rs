@@ -3,7 +3,7 @@
 mod daemon;
 mod error;
 mod job;
-mod look;
+pub(crate) mod look;
 mod scenario;
 mod scene;
 

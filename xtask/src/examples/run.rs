@@ -12,6 +12,7 @@ use super::check::check;
 use super::table::{Act, Example};
 use crate::command;
 use crate::demo::Scene;
+use crate::demo::look::restarts;
 use crate::foreground::check_interrupted;
 use crate::terminal::say;
 
@@ -277,12 +278,6 @@ fn state(pod: &Value) -> String {
         Some(reason) if phase == "Pending" => format!("{phase} ({reason})"),
         _ => phase.to_owned(),
     }
-}
-
-/// How often the containers of a pod were started again.
-fn restarts(pod: &Value) -> u64 {
-    let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-    containers.filter_map(|container| container["restartCount"].as_u64()).sum()
 }
 
 #[cfg(test)]

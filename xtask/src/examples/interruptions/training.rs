@@ -9,6 +9,7 @@ use super::super::Error;
 use super::super::run::{NAMESPACE, ended};
 use crate::command;
 use crate::demo::Scene;
+use crate::demo::look::restarts;
 use crate::foreground::check_interrupted;
 use crate::terminal::say;
 
@@ -112,7 +113,7 @@ impl<'a> Training<'a> {
         let list = self.scene.get(&["pods", "--namespace", NAMESPACE, "--selector", &selector])?;
         let pods = list["items"].as_array().into_iter().flatten().map(|pod| Pod {
             uid: pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
-            restarts: pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default(),
+            restarts: restarts(pod),
         });
         Ok(pods.collect())
     }
