@@ -21,7 +21,7 @@ use trainerd_juju::tools::{self, Tools};
 
 use super::actions;
 use super::course::{Course, Relations, course};
-use super::daemon::{Daemon, DaemonStatus};
+use super::daemon::Daemon;
 use super::options::{Valid, validate};
 
 /// Longest that Pebble may take to run the daemon.
@@ -133,7 +133,7 @@ impl Dispatch {
     async fn converge(&mut self, layer: bool, relations: Relations, budget: Duration) {
         let Some(mut facts) = self.facts().await else { return };
         self.take_in(&mut facts).await;
-        let (reason, told) = match validate(&facts.config) {
+        let (reason, version) = match validate(&facts.config) {
             // Nothing is told to the daemon: the last good options stay in force.
             Err(reason) => (reason, None),
             Ok(valid) => self.bring(&facts, &valid, layer, budget).await,
@@ -143,7 +143,6 @@ impl Dispatch {
         let leads = self.still_leads(&facts).await;
         self.show(leads, &reason).await;
         // A version is shown once it was seen ready, on every unit, and only when it is another one.
-        let version = told.filter(|told| told.settled).and_then(|told| told.versions.get("trainer").cloned());
         if let Some(version) = version
             && facts.state.get(VERSION) != Some(&version)
             && warned(self.tools.set_version(&version).await).is_some()
@@ -187,14 +186,14 @@ impl Dispatch {
         mesh::Provider::read(&warned(bag)?)
     }
 
-    /// Tells the daemon what shall be; why it is not so yet, or that it is.
+    /// Tells the daemon what shall be; why it is not so yet, or that it is, and the trainer's version then.
     async fn bring(
         &self,
         facts: &Facts,
         valid: &Valid,
         layer: bool,
         budget: Duration,
-    ) -> (Reason, Option<DaemonStatus>) {
+    ) -> (Reason, Option<String>) {
         if !self.shared.exists() {
             return self.by_itself(facts, valid, budget).await;
         }
@@ -227,7 +226,10 @@ impl Dispatch {
         // What is left, less what showing it takes.
         let left = budget.saturating_sub(self.started.elapsed() + Duration::from_secs(1));
         match self.daemon.status(generation.as_deref(), hook_wait.min(left)).await {
-            Ok(told) => (told.reason.clone(), Some(told)),
+            Ok(told) => {
+                let version = told.versions.get("trainer").filter(|_| told.settled).cloned();
+                (told.reason, version)
+            }
             Err(error) => {
                 warn(&error);
                 (error.reason(), None)
@@ -236,17 +238,12 @@ impl Dispatch {
     }
 
     /// Without the workload container the hook does the work itself, for as long as it may.
-    async fn by_itself(
-        &self,
-        facts: &Facts,
-        valid: &Valid,
-        budget: Duration,
-    ) -> (Reason, Option<DaemonStatus>) {
+    async fn by_itself(&self, facts: &Facts, valid: &Valid, budget: Duration) -> (Reason, Option<String>) {
         if !facts.leader {
             return (Reason::Standby, None);
         }
         let left = budget.saturating_sub(self.started.elapsed() + Duration::from_secs(2));
-        (super::standalone::bring(&self.environment, &valid.values, left).await, None)
+        super::standalone::bring(&self.environment, &valid.values, left).await
     }
 
     /// What shall be.

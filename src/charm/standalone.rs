@@ -18,27 +18,35 @@ use crate::training::jobs;
 /// What is left at least for what the daemon kept: a request or two.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Brings the installation to what the options say.
+/// Applies the options; the reason of the status, and the trainer's version once it is installed and ready.
 pub(super) async fn bring(
     environment: &Environment,
     options: &BTreeMap<String, Value>,
     left: Duration,
-) -> Reason {
-    match run(environment, &["up", "--yes", "--unasked"], options, Format::Json, left).await {
-        Some(Run { code: Some(0), output, .. }) => left_to_people(&output).unwrap_or(Reason::Settled),
+) -> (Reason, Option<String>) {
+    let reason = match run(environment, &["up", "--yes", "--unasked"], options, Format::Json, left).await {
+        Some(Run { code: Some(0), output, .. }) => return concluded(&output),
         // Its journal stays open, and the next hook goes on.
         Some(Run { code: Some(6), .. }) | None => Reason::Starting,
         Some(Run { code: Some(3), cause, .. }) => Reason::Refused { cause },
         Some(Run { code: Some(5), cause, .. }) => Reason::ApiUnavailable { cause },
         Some(Run { code: Some(7), cause, .. }) => Reason::LeaseHeld { holder: cause },
         Some(Run { cause, .. }) => Reason::Failed { cause },
-    }
+    };
+    (reason, None)
 }
 
-/// Why nothing was done, where a person has a word to say first: the last document says so.
-fn left_to_people(output: &str) -> Option<Reason> {
-    let mut last: Value = serde_json::from_str(output.lines().last()?).ok()?;
-    (last["event"] == "left").then(|| serde_json::from_value(last["reason"].take()).ok()).flatten()
+/// What the last document of a run without error says: that everything is ready, or why nothing was done before a
+/// person decides.
+fn concluded(output: &str) -> (Reason, Option<String>) {
+    let last = output.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+    let mut last = last.unwrap_or_default();
+    if last["event"] == "left"
+        && let Ok(reason) = serde_json::from_value(last["reason"].take())
+    {
+        return (reason, None);
+    }
+    (Reason::Settled, last["versions"]["trainer"].as_str().map(str::to_owned))
 }
 
 /// Takes the installation away.
@@ -109,11 +117,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_for_a_person_is_read_from_the_last_document() {
-        let left = r#"{"event":"left","reason":{"code":"Staged","args":{"version":"2.3.0"}}}"#;
-        let text = format!("{{\"event\":\"planned\"}}\n{left}\n");
-        assert_eq!(left_to_people(&text), Some(Reason::Staged { version: "2.3.0".to_owned() }));
-        assert_eq!(left_to_people("{\"event\":\"finished\",\"revision\":1}\n"), None);
-        assert_eq!(left_to_people(""), None);
+    fn the_last_document_says_how_a_run_ended() {
+        let staged = Reason::Staged { version: "2.3.0".to_owned() };
+        let settled = |version: Option<&str>| (Reason::Settled, version.map(str::to_owned));
+        let rows = [
+            (r#"{"event":"left","reason":{"code":"Staged","args":{"version":"2.3.0"}}}"#, (staged, None)),
+            (
+                r#"{"event":"finished","revision":1,"versions":{"jobset":"0.12.0","trainer":"2.3.0"}}"#,
+                settled(Some("2.3.0")),
+            ),
+            (r#"{"event":"finished","revision":1}"#, settled(None)),
+        ];
+        for (last, expected) in rows {
+            assert_eq!(concluded(&format!("{{\"event\":\"planned\"}}\n{last}\n")), expected, "{last}");
+        }
+        assert_eq!(concluded(""), settled(None));
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn change_after(
             check_owner(context, &state)?;
         }
     }
-    loop {
+    let versions = loop {
         let wanted = context.interrupt.or(resolve(&state)).await?;
         if let Some(Stopped { revision, error }) = stopped.take() {
             // The same again would fail the same way: whoever wants it must change something first.
@@ -88,13 +88,16 @@ pub(crate) async fn change_after(
             show_way(context, &state, &wanted);
         }
         let is_stop = wanted.is_stop;
+        let versions = wanted.resolution.versions();
         state = run(context, engine, state, wanted, asked.allow, &progress, &first).await?;
         if !is_stop {
-            break;
+            break versions;
         }
-    }
+    };
     let revision = state.record().current;
-    progress.last(&Last::Finished { revision });
+    let versions =
+        versions.into_iter().map(|(component, version)| (component, version.to_string())).collect();
+    progress.last(&Last::Finished { revision, versions });
     context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
     Ok(Exit::Done)
 }

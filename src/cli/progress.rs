@@ -43,12 +43,22 @@ pub(crate) enum Last {
     Finished {
         /// The revision that is installed now; `None` after a removal.
         revision: Option<u64>,
+        /// Component versions of that revision, where options were resolved to it.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        versions: BTreeMap<String, String>,
     },
     /// Nothing was done: a person has a word to say first.
     Left {
         /// Why, as a status has it.
         reason: Reason,
     },
+}
+
+impl Last {
+    /// The end of a verb that resolves no options.
+    pub(crate) fn finished(revision: Option<u64>) -> Self {
+        Self::Finished { revision, versions: BTreeMap::new() }
+    }
 }
 
 impl Progress {

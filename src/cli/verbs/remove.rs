@@ -94,7 +94,7 @@ pub(crate) async fn take_away(
     let name = &engine.installation().namespace;
     match removed {
         Ok(namespace) => {
-            progress.last(&Last::Finished { revision: None });
+            progress.last(&Last::finished(None));
             context.printer.note(&format!("removed; namespace {name} {}", namespace_text(&namespace)));
             left_text(context, engine).await?;
             Ok(Exit::Done)

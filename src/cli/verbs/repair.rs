@@ -96,7 +96,7 @@ pub(crate) async fn run(context: &Context, args: &RepairArgs) -> Result<Exit, Pr
     if !older.is_empty() {
         write_revisions(context, &catalog, &engine, &state, older).await?;
     }
-    progress.last(&Last::Finished { revision: Some(number) });
+    progress.last(&Last::finished(Some(number)));
     context.printer.note(&everything(only, number));
     Ok(Exit::Done)
 }

@@ -78,7 +78,7 @@ pub(crate) async fn run(context: &Context, args: &RetryArgs) -> Result<Exit, Pro
     let done = engine.run(state, prepared, &mut context.run_options(&sink)).await;
     progress.clear();
     let revision = done?.record().current;
-    progress.last(&Last::Finished { revision });
+    progress.last(&Last::finished(revision));
     context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
     Ok(Exit::Done)
 }

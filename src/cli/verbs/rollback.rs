@@ -78,7 +78,7 @@ pub(crate) async fn run(context: &Context, args: &RollbackArgs) -> Result<Exit, 
     progress.clear();
     let state = done?;
     let revision = state.record().current;
-    progress.last(&Last::Finished { revision });
+    progress.last(&Last::finished(revision));
     context.printer.note(&format!("everything is ready at revision {}", revision.unwrap_or_default()));
     Ok(Exit::Done)
 }
