@@ -2,7 +2,8 @@
 //!
 //! Both have five workers a kind, which upstream does not heed, and no bound on their requests: what is measured is the
 //! controllers, and not the rate that they are configured to. There is no JobSet controller, and the API server calls no
-//! webhook: they are asked by the bench itself, many at a time.
+//! webhook: they are asked by the bench itself, many at a time. What the API server itself takes is shown by a client that
+//! makes the same three writes for each TrainJob (create it, create its JobSet, write its status) and does nothing else.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +31,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 const ADMISSIONS: u32 = 5000;
 const AT_A_TIME: usize = 100;
 
+const NAMESPACE: &str = "default";
+
 /// What one of them took.
 #[derive(Default)]
 struct Took {
@@ -52,12 +55,12 @@ pub(crate) fn measure(manager: &Path, jobs: usize, rounds: u32, report: &mut Rep
 }
 
 fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Error> {
-    let (mut ours, mut theirs) = (Took::default(), Took::default());
+    let (mut ours, mut theirs, mut bare) = (Took::default(), Took::default(), Vec::new());
     for round in 1..=rounds {
         for (name, program, took) in [("trainerd", None, &mut ours), ("upstream", Some(manager), &mut theirs)]
         {
             say(format_args!("reconciler: {jobs} TrainJobs, {name}, round {round} of {rounds}"));
-            one(name, program, jobs, took)?;
+            one(name, program, jobs, took, &mut bare)?;
         }
     }
     let row = |what: &str, unit, of: fn(&Took) -> &[f64]| {
@@ -71,7 +74,17 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
     let latency = "from the answer to the create to the JobSet";
     let admission = format!("validation of a TrainJob, {AT_A_TIME} requests at a time");
     let third = 0.33;
-    let mut figures = Vec::new();
+    let writes = format!("{jobs} TrainJobs, time for each if a bare client makes the same writes");
+    let mut figures = vec![
+        Figure::new("R", format!("{writes}: trainerd"), Unit::Seconds, &ours.each)
+            .beside("bare", &ours.each, &bare),
+        Figure::new("R", format!("{writes}: upstream"), Unit::Seconds, &theirs.each).beside(
+            "bare",
+            &theirs.each,
+            &bare,
+        ),
+        Figure::new("R", format!("{writes}: bare"), Unit::Seconds, &bare),
+    ];
     for (rows, goal) in [
         (row("start to ready", Unit::Seconds, |it| &it.start), Some(0.2)),
         (row(&each, Unit::Seconds, |it| &it.each), Some(third)),
@@ -92,8 +105,14 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
     Ok(figures)
 }
 
-/// One of them, on a cluster that has nothing yet.
-fn one(name: &str, program: Option<&Path>, jobs: usize, took: &mut Took) -> Result<(), Error> {
+/// One of them, on a cluster that has nothing yet. After ours, the same writes by a bare client.
+fn one(
+    name: &str,
+    program: Option<&Path>,
+    jobs: usize,
+    took: &mut Took,
+    bare: &mut Vec<f64>,
+) -> Result<(), Error> {
     let cluster = TestCluster::take()?;
     cluster.install_crds()?;
     cluster.create(&runtime(), &a_runtime())?;
@@ -120,7 +139,50 @@ fn one(name: &str, program: Option<&Path>, jobs: usize, took: &mut Took) -> Resu
     let latencies = cluster.block_on(ask(&manager))?;
     took.admission_p50.push(part(&latencies, 50));
     took.admission_p99.push(part(&latencies, 99));
+    if program.is_none() {
+        drop(manager);
+        let whole = cluster.block_on(write(&cluster, jobs))?;
+        bare.push(whole.as_secs_f64() / number(count(jobs)));
+    }
     Ok(())
+}
+
+/// Creates as many TrainJobs again, each with a JobSet and a status as those that are there have: how long all of it took.
+async fn write(cluster: &TestCluster, jobs: usize) -> Result<Duration, Error> {
+    let api = cluster.api();
+    let built = api.get(&job_set(), Some(NAMESPACE), "job-0").await;
+    let built = built.map_err(Error::request("read", "the JobSet of a TrainJob"))?;
+    let job = api.get(&train_job(), Some(NAMESPACE), "job-0").await;
+    let status = job.map_err(Error::request("read", "a TrainJob"))?["status"].take();
+    let first = Instant::now();
+    let writes = (0..jobs).map(|number| {
+        let (name, status) = (format!("bare-{number}"), &status);
+        let (job, mut built) =
+            (a_train_job(&name), json!({"spec": built["spec"], "metadata": built["metadata"]}));
+        async move {
+            let created = api.create(&train_job(), &job, CreateParams::default()).await?;
+            for (key, value) in [("apiVersion", "jobset.x-k8s.io/v1alpha2"), ("kind", "JobSet")] {
+                built[key] = value.into();
+            }
+            let labels = built["metadata"]["labels"].take();
+            let mut owner = built["metadata"]["ownerReferences"].take();
+            owner[0]["name"] = name.clone().into();
+            owner[0]["uid"] = created["metadata"]["uid"].clone();
+            built["metadata"] = json!({
+                "name": name, "namespace": NAMESPACE, "labels": labels, "ownerReferences": owner,
+            });
+            api.create(&job_set(), &built, CreateParams::default()).await?;
+            let params = CreateParams { status: true, ..CreateParams::default() };
+            let patch = json!({"status": status});
+            api.patch_merge(&train_job(), Some(NAMESPACE), &name, &patch, params).await.map(drop)
+        }
+    });
+    let answers: Vec<Result<(), RequestError>> = stream::iter(writes).buffer_unordered(WIDTH).collect().await;
+    let took = first.elapsed();
+    for answer in answers {
+        answer.map_err(Error::request("write", "a TrainJob, its JobSet or its status"))?;
+    }
+    Ok(took)
 }
 
 /// Asks the webhook whether TrainJobs may be created, so many at a time: how long each answer took, sorted.
@@ -243,7 +305,7 @@ fn a_train_job(name: &str) -> Value {
     json!({
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
-        "metadata": {"name": name, "namespace": "default"},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"runtimeRef": {"name": "bench"}, "trainer": {"numNodes": 2}},
     })
 }
