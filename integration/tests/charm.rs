@@ -76,7 +76,7 @@ fn every_scenario_holds() -> Result<(), Box<dyn Error>> {
 }
 
 /// Lives that are played where `TRAINERD_CHARM_SEEDS=FIRST-LAST` names no others.
-const SEEDS: [u64; 2] = [3, 11];
+const SEEDS: [u64; 1] = [3];
 
 fn seeds() -> Result<Vec<u64>, Box<dyn Error>> {
     let Some(asked) = std::env::var_os("TRAINERD_CHARM_SEEDS") else { return Ok(SEEDS.to_vec()) };
