@@ -34,7 +34,8 @@ impl Claim {
         *self.name() = None;
     }
 
-    /// Says in the lease that this process shall have it. One that does not exist is anybody's.
+    /// Says in the lease that this process shall have it, if the lease does not say so already. One that does not exist is
+    /// anybody's, and nothing is written.
     pub async fn announce(
         &self,
         cluster: &Cluster,
@@ -42,8 +43,13 @@ impl Claim {
         lease: &str,
     ) -> Result<(), RequestError> {
         let Some(name) = self.name().clone() else { return Ok(()) };
+        let kind = builtin::lease();
+        match cluster.get_opt(&kind, Some(namespace), lease).await? {
+            Some(found) if found["metadata"]["annotations"][YIELD_TO] != name.as_str() => {}
+            _ => return Ok(()),
+        }
         let patch = json!({"metadata": {"annotations": {YIELD_TO: name}}});
-        let (kind, params) = (builtin::lease(), CreateParams::default());
+        let params = CreateParams::default();
         match cluster.patch_merge(&kind, Some(namespace), lease, &patch, params).await {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),

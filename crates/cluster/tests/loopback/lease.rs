@@ -368,6 +368,19 @@ async fn a_holder_yields_to_whoever_shall_have_the_lease_and_does_not_take_it_ba
 }
 
 #[tokio::test]
+async fn a_claim_is_written_only_to_a_lease_that_exists_and_lacks_it() {
+    let claim = named("a/0").claim;
+    for (lease, writes) in [(None, 0), (Some(held_by("a/1")), 1)] {
+        let world = World::new(lease).await;
+        for _ in 0..2 {
+            claim.announce(&world.cluster, "ns", "writer").await.unwrap();
+        }
+        let log = world.server.log();
+        assert_eq!(log.iter().filter(|request| request.method != "GET").count(), writes);
+    }
+}
+
+#[tokio::test]
 async fn a_lease_that_was_removed_is_known_to_be_lost() {
     for remove in [(|store: &mut Store| store.lease = None) as fn(&mut Store), |store| {
         store.edit(|lease| lease["spec"]["holderIdentity"] = json!(null));
