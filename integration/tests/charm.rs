@@ -16,12 +16,13 @@ use trainerd_integration::charm::{
 };
 
 /// Those that a run of all tests plays.
-const SPREAD: [&str; 7] = [
+const SPREAD: [&str; 8] = [
     "01-install-empty",
     "02-ready-first-leader",
     "04-no-socket-start",
     "09-config-image-override",
     "17-non-leader",
+    "20-no-trust",
     "40-remove-last-keep",
     "48-databags",
 ];
