@@ -59,8 +59,8 @@ fn wrong(result: Result<Desired, InvalidOptions>) -> Vec<(String, Option<String>
 const CONTROLLERS: [&str; 3] =
     ["jobset-controller-manager", "kubeflow-trainer-controller-manager", "lws-controller-manager"];
 
-/// Tolerations, nodeSelector, affinity, annotations and labels of pods, resources, priority, seccomp and environment,
-/// for all controllers at once.
+/// Tolerations, nodeSelector, affinity, annotations and labels of pods, resources, priority, seccomp and
+/// environment, for all controllers at once.
 const EVERYTHING: &str = r#"
 - target: {kind: Deployment}
   patch:
@@ -78,7 +78,9 @@ const EVERYTHING: &str = r#"
             podAntiAffinity:
               preferredDuringSchedulingIgnoredDuringExecution:
               - weight: 1
-                podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {team: ml}}}
+                podAffinityTerm:
+                  topologyKey: kubernetes.io/hostname
+                  labelSelector: {matchLabels: {team: ml}}
           securityContext: {seccompProfile: {type: Localhost, localhostProfile: p.json}}
           containers:
           - name: manager
@@ -87,7 +89,7 @@ const EVERYTHING: &str = r#"
 "#;
 
 #[test]
-fn what_operators_must_set_reaches_the_pods_of_every_controller() {
+fn patches_reach_the_pods_of_every_controller() {
     let before = render("").unwrap();
     let desired = render(EVERYTHING).unwrap();
     for name in CONTROLLERS {
@@ -121,14 +123,15 @@ fn what_operators_must_set_reaches_the_pods_of_every_controller() {
 }
 
 #[test]
-fn targets_are_chosen_by_kind_name_and_component_and_patches_go_in_their_order() {
+fn targets_match_kind_name_and_component_and_patches_apply_in_order() {
     let desired = render(
         "- target: {kind: Deployment, component: jobset}\n  patch: {spec: {replicas: 2}}\n\
          - target: {kind: Deployment, name: lws-controller-manager}\n  patch: '{spec: {replicas: 3}}'\n\
          - target: {kind: Deployment, name: lws-controller-manager, component: lws}\n  patch:\n  \
          - {op: test, path: /spec/replicas, value: 3}\n  - {op: replace, path: /spec/replicas, value: 4}\n\
-         - target: {kind: ClusterTrainingRuntime, name: torch-distributed}\n  patch:\n    spec: {template: {spec: {replicatedJobs: \
-         [{name: node, template: {spec: {template: {spec: {tolerations: [{operator: Exists}]}}}}}]}}}\n\
+         - target: {kind: ClusterTrainingRuntime, name: torch-distributed}\n  patch:\n    \
+         spec: {template: {spec: {replicatedJobs: [{name: node, \
+         template: {spec: {template: {spec: {tolerations: [{operator: Exists}]}}}}}]}}}\n\
          - target: {kind: Secret, name: jobset-webhook-server-cert}\n  patch: {metadata: {labels: {a: b}}}\n",
     )
     .unwrap();
@@ -144,7 +147,7 @@ fn targets_are_chosen_by_kind_name_and_component_and_patches_go_in_their_order()
 }
 
 #[test]
-fn a_list_may_stand_in_a_file_of_options_as_it_is() {
+fn an_options_file_may_contain_patches_as_a_list() {
     let text = "- target: {kind: Deployment, component: jobset}\n  patch: {spec: {replicas: 2}}\n";
     let list: Value = serde_yaml::from_str(text).unwrap();
     let raw = BTreeMap::from([("patches".to_owned(), Raw::Typed(list))]);
@@ -160,80 +163,139 @@ fn a_list_may_stand_in_a_file_of_options_as_it_is() {
 /// An entry for the JobSet controller's container, with these fields.
 fn manager(fields: &str) -> String {
     format!(
-        "- target: {{kind: Deployment, component: jobset}}\n  patch: {{spec: {{template: {{spec: {{containers: \
-         [{{name: manager, {fields}}}]}}}}}}}}\n"
+        "- target: {{kind: Deployment, component: jobset}}\n  patch: \
+         {{spec: {{template: {{spec: {{containers: [{{name: manager, {fields}}}]}}}}}}}}\n"
     )
 }
 
 /// The same in errors.
 const JOBSET: &str = "Deployment kubeflow-system/jobset-controller-manager";
 
+/// Asserts that the patches have one error, which begins so, with that suggestion.
+fn assert_wrong(patches: &str, error: &str, nearest: Option<&str>) {
+    let found = wrong(render(patches));
+    assert_eq!(found.len(), 1, "{patches}: {found:?}");
+    assert!(found[0].0.starts_with(error), "{patches}\n found {}\n not   {error}", found[0].0);
+    assert_eq!(found[0].1.as_deref(), nearest, "{patches}: {}", found[0].0);
+}
+
 #[test]
-fn every_bad_patch_is_named_with_its_entry_and_cause() {
-    let deployment =
-        |patch: &str| format!("- target: {{kind: Deployment, component: jobset}}\n  patch: {patch}\n");
+fn an_invalid_entry_is_named_with_its_cause() {
     let good = deployment("{spec: {replicas: 2}}");
-    let at = "spec.template.spec.containers[manager]";
-    for (text, rule, nearest) in [
-        // Not read.
-        ("a: b".to_owned(), "must be a list of patches in YAML: it is not a list".to_owned(), None),
-        ("- 1".to_owned(), "entry 1: it must be a mapping".to_owned(), None),
-        (format!("{good}- {{}}"), "entry 2: target must be given".to_owned(), None),
-        ("- {target: {kind: Deployment}}".to_owned(), "entry 1: patch must be a mapping (strategic merge) or a list (JSON patch, RFC 6902)".to_owned(), None),
-        ("- {target: {kind: Deployment}, patch: 7}".to_owned(), "entry 1: patch must be a mapping (strategic merge) or a list (JSON patch, RFC 6902)".to_owned(), None),
-        ("- {taget: {kind: Deployment}, patch: {a: b}}".to_owned(), "entry 1: unknown key taget; an entry has target, patch".to_owned(), Some("target")),
-        ("- {target: {kind: Deployment, nam: x}, patch: {a: b}}".to_owned(), "entry 1: unknown key nam; a target has kind, name, component".to_owned(), Some("name")),
-        ("- {target: {name: x}, patch: {a: b}}".to_owned(), "entry 1: target.kind must be given".to_owned(), None),
-        ("- {target: {kind: Deployment, name: 1}, patch: {a: b}}".to_owned(), "entry 1: target.name must be a text".to_owned(), None),
-        ("- {target: {kind: Deploymnt}, patch: {a: b}}".to_owned(), "entry 1: no object of kind Deploymnt is rendered".to_owned(), Some("Deployment")),
-        ("- {target: {kind: Deployment, component: job-set}, patch: {a: b}}".to_owned(), "entry 1: unknown component job-set".to_owned(), Some("jobset")),
-        ("- {target: {kind: Deployment}, patch: '{a: ['}".to_owned(), "entry 1: its patch is not YAML".to_owned(), None),
-        ("- {target: {kind: Deployment}, patch: [{op: put, path: /a}]}".to_owned(), "entry 1: its patch is not a JSON patch (RFC 6902): unknown variant `put`".to_owned(), None),
-        // No target.
-        ("- {target: {kind: Deployment, name: jobset-controller-manger}, patch: {spec: {replicas: 2}}}".to_owned(),
-            "entry 1: no target: there is no Deployment jobset-controller-manger (there is jobset-controller-manager, \
-             kubeflow-trainer-controller-manager, lws-controller-manager)".to_owned(), Some("jobset-controller-manager")),
-        (format!("{good}- {{target: {{kind: Deployment, component: runtimes}}, patch: {{spec: {{replicas: 2}}}}}}"),
-            "entry 2: no target: there is no Deployment of runtimes".to_owned(), None),
-        ("- {target: {kind: Deployment, name: trainerd}, patch: {spec: {replicas: 2}}}".to_owned(),
-            "entry 1: no target: Deployment trainerd belongs to the daemon; give `component: trainerd`".to_owned(), None),
-        // The type table.
-        (deployment("{spec: {replica: 2}}"), format!("entry 1: {JOBSET}: spec.replica: unknown field"), None),
-        (deployment("{spec: {replica: null}}"), format!("entry 1: {JOBSET}: spec.replica: unknown field"), None),
-        (deployment("{spec: {replicas: two}}"), format!("entry 1: {JOBSET}: spec.replicas: must be a whole number of 32 bits, not a string"), None),
-        (manager("resources: {limits: {memory: lots}}"), format!("entry 1: {JOBSET}: {at}.resources.limits.memory: does not match"), None),
-        (manager("env: {A: b}"), format!("entry 1: {JOBSET}: {at}.env: must be a list, not an object"), None),
-        (manager("env: [{value: b}]"), format!("entry 1: {JOBSET}: {at}.env[0].name: is required"), None),
-        (manager("env: [{name: A, value: 1}]"), format!("entry 1: {JOBSET}: {at}.env[A].value: must be a string, not a number"), None),
-        (deployment("{spec: {selector: null}}"), format!("entry 1: {JOBSET}: spec.selector: is required"), None),
-        (deployment("[{op: add, path: /spec/replica, value: 2}]"), format!("entry 1: {JOBSET}: spec.replica: unknown field"), None),
-        (deployment("[{op: add, path: /spec/paused, value: 'on'}]"), format!("entry 1: {JOBSET}: spec.paused: must be true or false, not a string"), None),
-        (deployment("[{op: remove, path: /spec/paused}]"), format!("entry 1: {JOBSET}: operation '/0' failed at path '/spec/paused'"), None),
-        (deployment("{spec: {strategy: {$patch: remove}}}"), format!("entry 1: {JOBSET}: spec.strategy: `$patch` must be delete, replace or merge"), None),
-        // What no patch may do.
-        (deployment("{metadata: {name: other}}"), format!("entry 1: {JOBSET}: metadata.name cannot be patched"), None),
-        (deployment("[{op: replace, path: /metadata/namespace, value: x}]"), format!("entry 1: {JOBSET}: metadata.namespace cannot be patched"), None),
-        (manager("image: evil.example.com/x:1"), format!("entry 1: {JOBSET}: image evil.example.com/x:1 cannot be set by a patch"), None),
-        (manager("").replace("manager,", "mangaer,"), format!("entry 1: {JOBSET}: there is no container mangaer (there is manager)"), None),
-        (deployment("{spec: {template: {metadata: {labels: {control-plane: null}}}}}"), format!("entry 1: {JOBSET}: the pods would lose label control-plane"), None),
-        (deployment("{metadata: {labels: {applyset.kubernetes.io/part-of: x}}}"), format!("entry 1: {JOBSET}: applyset.kubernetes.io/part-of is trainerd's own"), None),
-        ("- {target: {kind: Secret, name: jobset-webhook-server-cert}, patch: {data: {a: Yg==}}}".to_owned(),
-            "entry 1: Secret kubeflow-system/jobset-webhook-server-cert: only labels and annotations can be patched of a Secret".to_owned(), None),
-        ("- {target: {kind: CustomResourceDefinition, name: trainjobs.trainer.kubeflow.org}, patch: {spec: {group: x}}}".to_owned(),
-            "entry 1: CustomResourceDefinition trainjobs.trainer.kubeflow.org: only labels and annotations can be patched of a CRD".to_owned(), None),
-        // The daemon's patches are judged although the daemon is rendered elsewhere.
-        (format!("{good}- {{target: {{kind: Deployment, component: trainerd}}, patch: {{spec: {{replica: 2}}}}}}"),
-            "entry 2: Deployment kubeflow-system/trainerd: spec.replica: unknown field".to_owned(), None),
+    assert_wrong("a: b", "must be a list of patches in YAML: it is not a list", None);
+    assert_wrong("- 1", "entry 1: it must be a mapping", None);
+    assert_wrong(&format!("{good}- {{}}"), "entry 2: target must be given", None);
+    let runtimes = format!("{good}- {{target: {{kind: Deployment, component: runtimes}}, patch: {{a: b}}}}");
+    assert_wrong(&runtimes, "entry 2: no target: there is no Deployment of runtimes", None);
+    // The daemon's patches are checked although the daemon is rendered elsewhere.
+    let daemon = format!(
+        "{good}- {{target: {{kind: Deployment, component: trainerd}}, patch: {{spec: {{replica: 2}}}}}}"
+    );
+    assert_wrong(&daemon, "entry 2: Deployment kubeflow-system/trainerd: spec.replica: unknown field", None);
+
+    let neither = "patch must be a mapping (strategic merge) or a list (JSON patch, RFC 6902)";
+    assert_wrong("- {target: {kind: Deployment}}", &format!("entry 1: {neither}"), None);
+    let misspelt = "- {taget: {kind: Deployment}, patch: {a: b}}";
+    assert_wrong(misspelt, "entry 1: unknown key taget; an entry has target, patch", Some("target"));
+    for (target, patch, error, nearest) in [
+        ("kind: Deployment", "7", neither, None),
+        (
+            "kind: Deployment, nam: x",
+            "{a: b}",
+            "unknown key nam; a target has kind, name, component",
+            Some("name"),
+        ),
+        ("name: x", "{a: b}", "target.kind must be given", None),
+        ("kind: Deployment, name: 1", "{a: b}", "target.name must be a text", None),
+        ("kind: Deploymnt", "{a: b}", "no object of kind Deploymnt is rendered", Some("Deployment")),
+        ("kind: Deployment, component: job-set", "{a: b}", "unknown component job-set", Some("jobset")),
+        ("kind: Deployment", "'{a: ['", "its patch is not YAML", None),
+        (
+            "kind: Deployment",
+            "[{op: put, path: /a}]",
+            "its patch is not a JSON patch (RFC 6902): unknown variant `put`",
+            None,
+        ),
+        (
+            "kind: Deployment, name: jobset-controller-manger",
+            "{spec: {replicas: 2}}",
+            "no target: there is no Deployment jobset-controller-manger (there is jobset-controller-manager, \
+             kubeflow-trainer-controller-manager, lws-controller-manager)",
+            Some("jobset-controller-manager"),
+        ),
+        (
+            "kind: Deployment, name: trainerd",
+            "{spec: {replicas: 2}}",
+            "no target: Deployment trainerd belongs to the daemon; give `component: trainerd`",
+            None,
+        ),
+        (
+            "kind: Secret, name: jobset-webhook-server-cert",
+            "{data: {a: Yg==}}",
+            "Secret kubeflow-system/jobset-webhook-server-cert: only labels and annotations can be patched \
+             of a Secret",
+            None,
+        ),
+        (
+            "kind: CustomResourceDefinition, name: trainjobs.trainer.kubeflow.org",
+            "{spec: {group: x}}",
+            "CustomResourceDefinition trainjobs.trainer.kubeflow.org: only labels and annotations \
+             can be patched of a CRD",
+            None,
+        ),
     ] {
-        let found = wrong(render(&text));
-        assert_eq!(found.len(), 1, "{text}: {found:?}");
-        assert!(found[0].0.starts_with(&rule), "{text}\n found {}\n not   {rule}", found[0].0);
-        assert_eq!(found[0].1.as_deref(), nearest, "{text}: {}", found[0].0);
+        let patches = format!("- {{target: {{{target}}}, patch: {patch}}}");
+        assert_wrong(&patches, &format!("entry 1: {error}"), nearest);
     }
 }
 
 #[test]
-fn every_entry_that_is_wrong_is_told() {
+fn an_invalid_field_is_named_with_its_path() {
+    for (patch, error) in [
+        ("{spec: {replica: 2}}", "spec.replica: unknown field"),
+        ("{spec: {replica: null}}", "spec.replica: unknown field"),
+        ("{spec: {replicas: two}}", "spec.replicas: must be a whole number of 32 bits, not a string"),
+        ("{spec: {selector: null}}", "spec.selector: is required"),
+        ("[{op: add, path: /spec/replica, value: 2}]", "spec.replica: unknown field"),
+        ("[{op: add, path: /spec/paused, value: 'on'}]", "spec.paused: must be true or false, not a string"),
+        ("[{op: remove, path: /spec/paused}]", "operation '/0' failed at path '/spec/paused'"),
+        ("{spec: {strategy: {$patch: remove}}}", "spec.strategy: `$patch` must be delete, replace or merge"),
+        // What no patch may do.
+        ("{metadata: {name: other}}", "metadata.name cannot be patched"),
+        ("[{op: replace, path: /metadata/namespace, value: x}]", "metadata.namespace cannot be patched"),
+        (
+            "{spec: {template: {metadata: {labels: {control-plane: null}}}}}",
+            "the pods would lose label control-plane",
+        ),
+        (
+            "{metadata: {labels: {applyset.kubernetes.io/part-of: x}}}",
+            "applyset.kubernetes.io/part-of is trainerd's own",
+        ),
+    ] {
+        assert_wrong(&deployment(patch), &format!("entry 1: {JOBSET}: {error}"), None);
+    }
+    for (fields, error) in [
+        ("resources: {limits: {memory: lots}}", ".resources.limits.memory: does not match"),
+        ("env: {A: b}", ".env: must be a list, not an object"),
+        ("env: [{value: b}]", ".env[0].name: is required"),
+        ("env: [{name: A, value: 1}]", ".env[A].value: must be a string, not a number"),
+    ] {
+        let path = "spec.template.spec.containers[manager]";
+        assert_wrong(&manager(fields), &format!("entry 1: {JOBSET}: {path}{error}"), None);
+    }
+    let image = format!("entry 1: {JOBSET}: image evil.example.com/x:1 cannot be set by a patch");
+    assert_wrong(&manager("image: evil.example.com/x:1"), &image, None);
+    let container = format!("entry 1: {JOBSET}: there is no container mangaer (there is manager)");
+    assert_wrong(&manager("").replace("manager,", "mangaer,"), &container, None);
+}
+
+/// An entry for the JobSet controller, with this patch.
+fn deployment(patch: &str) -> String {
+    format!("- target: {{kind: Deployment, component: jobset}}\n  patch: {patch}\n")
+}
+
+#[test]
+fn all_invalid_entries_are_reported() {
     let text = "- {target: {kind: Deployment, name: a}, patch: {spec: {replicas: 1}}}\n\
                 - {target: {kind: Deployment}, patch: {spec: {replicas: 1}}}\n\
                 - {target: {kind: Service, name: b}, patch: {spec: {type: ClusterIP}}}\n";
@@ -245,7 +307,7 @@ fn every_entry_that_is_wrong_is_told() {
 }
 
 #[test]
-fn patches_of_the_daemon_are_for_the_daemon_alone() {
+fn patches_of_the_daemon_apply_only_to_the_daemon() {
     let text = "- {target: {kind: Deployment, component: trainerd}, patch: {spec: {replicas: 2}}}\n\
                 - {target: {kind: Deployment, component: lws}, patch: {spec: {replicas: 5}}}\n";
     let options = catalog().parse_options(&given(&[("patches", text)])).unwrap();
@@ -262,7 +324,8 @@ fn two_versions() -> Catalog {
     };
     let map = |name: &str| {
         format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: \"{{{{ namespace }}}}\"}}\n"
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: \
+             {{name: {name}, namespace: \"{{{{ namespace }}}}\"}}\n"
         )
     };
     let (old, new) =
@@ -278,7 +341,7 @@ fn two_versions() -> Catalog {
 }
 
 #[test]
-fn a_target_that_a_newer_version_no_longer_has_is_said() {
+fn a_target_missing_in_a_newer_version_is_reported() {
     let catalog = two_versions();
     let text = "- {target: {kind: ConfigMap, name: b}, patch: {data: {x: y}}}\n";
     let base = [("components", "trainer"), ("runtimes", "none"), ("patches", text)];
@@ -300,9 +363,9 @@ fn a_target_that_a_newer_version_no_longer_has_is_said() {
     assert_eq!(found[0].0, "entry 1: no target: there is no ConfigMap b (there is a)");
 }
 
-/// The table must know every field that is rendered, or a patch beside it would be refused for what it did not do.
+/// The table must know every rendered field, or it would refuse patches of other fields.
 #[test]
-fn every_rendered_object_is_what_the_type_table_says() {
+fn every_rendered_object_is_valid_by_the_type_table() {
     let table = trainerd_api::table().unwrap();
     for version in ["2.2.1", "2.3.0"] {
         let desired = render_with(version, "kubeflow-system", &[("image-pull-secrets", "a")]);
