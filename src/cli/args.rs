@@ -252,7 +252,7 @@ pub(crate) enum Allow {
     UnknownVersion,
     /// Training runtimes that TrainJobs use may be deleted
     InUse,
-    /// Objects with a field that no update may change are deleted and made again
+    /// Objects whose immutable fields differ may be deleted and recreated
     Recreate,
 }
 
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_have_units_and_last() {
+    fn timeouts_need_a_unit() {
         for (text, seconds) in [
             ("90s", Some(90)),
             ("5m", Some(300)),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assignment_ends_its_name_at_the_first_equals_sign() {
+    fn an_assignment_splits_at_the_first_equals_sign() {
         for (text, parts) in [
             ("settle=10", Some(("settle", "10"))),
             ("runtime-images=torch-distributed=a/b:1", Some(("runtime-images", "torch-distributed=a/b:1"))),

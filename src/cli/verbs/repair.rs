@@ -31,7 +31,7 @@ Examples:
   trainerd repair                                   show what differs, ask, and repair it
   trainerd repair --dry-run                         only show what differs
   trainerd repair --component jobset                only what belongs to JobSet
-  trainerd repair --allow recreate                  makes again what cannot be changed in place
+  trainerd repair --allow recreate                  recreate objects whose immutable fields differ
   trainerd repair --yes --timeout 5m                for a script")]
 pub(crate) struct RepairArgs {
     /// Only show what would be done
@@ -108,7 +108,7 @@ fn everything(only: Option<&str>, revision: u64) -> String {
 
 /// Earlier revisions of which something is lost.
 async fn older_lost(engine: &Engine, current: u64) -> Result<Vec<Header>, EngineError> {
-    // One list of names tells whether there is anything to read.
+    // One list of names shows whether there is anything to read.
     if engine.missing().await?.keys().all(|number| *number == current) {
         return Ok(Vec::new());
     }

@@ -36,7 +36,7 @@ pub(crate) struct ResumeArgs {
     names: Vec<String>,
 }
 
-/// Delete TrainJobs, with their pods; asks first
+/// Delete TrainJobs, with their pods; asks for confirmation
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -60,11 +60,11 @@ struct Input {
     #[arg(long, value_name = "FILE")]
     old: Option<PathBuf>,
 
-    /// Objects that exist: JobSet, PodGroups, Secrets, PriorityClasses, the snapshot; by default, none
+    /// Objects that exist: JobSet, PodGroups, Secrets, PriorityClasses, the runtime's snapshot; by default, none
     #[arg(long, value_name = "FILE")]
     existing: Option<PathBuf>,
 
-    /// Other facts about the cluster: the controller's configuration, namespace, gates, deterministicKeys
+    /// Other facts about the cluster: the controller's configuration, namespace and feature gates, deterministicKeys
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
 
