@@ -12,6 +12,7 @@ mod problem;
 mod target;
 mod traces;
 mod training;
+mod written;
 
 /// Gives memory that a plan took back to the system: a daemon is idle most of its life.
 #[global_allocator]

@@ -125,7 +125,7 @@ fn below(package: &str) -> io::Result<BTreeSet<String>> {
 }
 
 #[test]
-fn nothing_below_the_pure_crates_talks_to_anybody() {
+fn pure_crates_have_no_io_dependencies() {
     for (package, known) in PURE {
         let below = below(package).unwrap();
         assert!(below.contains(package) && below.contains(known), "unexpected: {below:?}");
@@ -136,7 +136,7 @@ fn nothing_below_the_pure_crates_talks_to_anybody() {
 }
 
 #[test]
-fn what_is_kept_apart_stays_apart() {
+fn crates_stay_independent() {
     for (package, other, why) in APART {
         let below = below(package).unwrap();
         assert!(below.contains(package) && below.contains("tokio"), "unexpected: {below:?}");

@@ -41,7 +41,7 @@ fn options_are_read_from_standard_input() {
 }
 
 #[test]
-fn a_component_is_part_of_the_whole() {
+fn a_component_can_be_rendered_separately() {
     let all = String::from_utf8(render(&[])).unwrap();
     let jobset = String::from_utf8(render(&["jobset"])).unwrap();
     let documents: BTreeSet<&str> = all.split("---\n").collect();
@@ -51,7 +51,7 @@ fn a_component_is_part_of_the_whole() {
 }
 
 #[test]
-fn a_folder_has_one_file_an_object() {
+fn a_folder_has_one_file_per_object() {
     let folder = tempfile::tempdir().unwrap();
     render(&["--output-dir", folder.path().to_str().unwrap()]);
     let mut files = BTreeSet::new();

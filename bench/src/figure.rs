@@ -62,7 +62,7 @@ impl Figure {
     }
 
     /// With the median of the ratios round by round: what disturbs a round disturbs both sides of it.
-    pub(crate) fn beside(mut self, to: &str, values: &[f64], others: &[f64]) -> Self {
+    pub(crate) fn with_ratio_to(mut self, to: &str, values: &[f64], others: &[f64]) -> Self {
         let ratios: Vec<f64> = values.iter().zip(others).map(|(value, other)| value / other).collect();
         self.ratio = Some(Ratio { value: middle(&sorted(&ratios)), to: to.to_owned() });
         self
@@ -151,11 +151,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_tells_median_range_ratio_and_whether_the_goal_is_met() {
+    fn a_row_shows_median_range_ratio_and_whether_the_goal_is_met() {
         let cases = [
             (
                 Figure::new("4", "a", Unit::Seconds, &[3.0, 1.0, 2.0])
-                    .beside("bare", &[3.0, 1.0, 2.0], &[2.0, 1.0, 1.0])
+                    .with_ratio_to("bare", &[3.0, 1.0, 2.0], &[2.0, 1.0, 1.0])
                     .goal(Goal::Ratio(1.5)),
                 "| 4 | a | 2.00 s (1.00 s to 3.00 s) | 1.50 × bare | ≤ 1.5 × | met |\n",
             ),
@@ -176,7 +176,7 @@ mod tests {
     fn the_ratio_is_the_median_of_the_rounds_not_the_ratio_of_the_medians() {
         // A round in which the machine was busy: both sides took ten times as long.
         let (ours, theirs) = ([1.0, 11.0, 1.2], [1.0, 10.0, 1.0]);
-        let figure = Figure::new("4", "a", Unit::Seconds, &ours).beside("bare", &ours, &theirs);
+        let figure = Figure::new("4", "a", Unit::Seconds, &ours).with_ratio_to("bare", &ours, &theirs);
         assert!((figure.ratio.unwrap().value - 1.1).abs() < 1e-9);
     }
 }

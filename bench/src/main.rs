@@ -195,11 +195,11 @@ fn markdown(report: &Report) -> String {
 }
 
 /// Tells what is being measured.
-fn say(message: impl std::fmt::Display) {
+fn print_progress(message: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
 fn failed(error: &Error) -> ExitCode {
-    say(format_args!("error: {}", texts(error).join("\n  because: ")));
+    print_progress(format_args!("error: {}", texts(error).join("\n  because: ")));
     ExitCode::FAILURE
 }

@@ -22,7 +22,7 @@ const MOST: usize = 60;
 /// The kind without webhooks.
 const CONTROL: &str = "ConfigMap";
 
-/// Dry-run creates that go on until they are asked for.
+/// Dry-run creates that continue until they are asked for.
 pub struct Calls {
     running: JoinHandle<()>,
     tally: Arc<Mutex<Tally>>,
@@ -41,7 +41,7 @@ pub struct Call {
     pub refused: Option<String>,
 }
 
-/// What came of the calls.
+/// The outcome of the calls.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Vec<Call>);
 
@@ -57,7 +57,7 @@ impl TestCluster {
 }
 
 impl Calls {
-    /// Ends the calls, and tells what came of them.
+    /// Ends the calls, and tells their outcomes.
     pub fn end(self) -> Tally {
         self.running.abort();
         lock(&self.tally).clone()
@@ -85,7 +85,7 @@ impl Tally {
     }
 
     /// The time within which all but one of a hundred calls were answered that no webhook was asked about.
-    pub fn pace(&self) -> Duration {
+    pub fn baseline(&self) -> Duration {
         let mut took: Vec<Duration> =
             self.0.iter().filter(|call| call.kind == CONTROL).map(|call| call.took).collect();
         took.sort_unstable();
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_take_too_is_no_delay() {
+    fn delays_are_measured_against_other_requests() {
         let call = |kind: &str, at: u64, took: u64| Call {
             kind: kind.to_owned(),
             at: Duration::from_millis(at),
@@ -196,7 +196,7 @@ mod tests {
         let delays: Vec<u128> = tally.calls().map(|call| tally.delay(call).as_millis()).collect();
         assert_eq!(delays, [500, 500, 0]);
         assert_eq!(tally.delayed(Duration::from_millis(500)).count(), 2);
-        assert_eq!(tally.pace(), Duration::from_millis(2500));
+        assert_eq!(tally.baseline(), Duration::from_millis(2500));
         assert_eq!((tally.answered(), tally.refused().count()), (BTreeMap::from([("JobSet", 2)]), 1));
         assert!(
             tally

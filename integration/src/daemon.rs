@@ -1,4 +1,4 @@
-//! A daemon of the product: a process that goes on, with a socket, probes and a log.
+//! A daemon of the product: a process that continues, with a socket, probes and a log.
 
 use std::fs::File;
 use std::io::Read;

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
-use trainerd_cluster::{ApplyParams, CreateParams, FieldValidation, RequestError};
+use trainerd_cluster::{CreateParams, FieldValidation, RequestError};
 use trainerd_plan::object::Resource;
 
 use crate::Error;
@@ -264,18 +264,6 @@ impl TestCluster {
             .body(request.to_string().into_bytes())?;
         let answer: Value = self.block_on(self.api().client().request(request))?;
         Ok(answer["status"]["token"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Applies an object as another field manager.
-    pub fn apply_as(
-        &self,
-        manager: &str,
-        resource: &Resource,
-        object: &Value,
-    ) -> Result<Value, RequestError> {
-        let params =
-            ApplyParams { force: true, field_manager: Some(manager.to_owned()), ..ApplyParams::default() };
-        self.block_on(self.api().apply(resource, object, &params))
     }
 }
 

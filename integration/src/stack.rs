@@ -121,7 +121,7 @@ impl TestCluster {
     }
 
     /// As [`Self::has_image`], where a node that has just started may not have told of its images yet.
-    pub fn comes_to_have_image(&self, image: &str) -> Result<bool, Error> {
+    pub fn wait_for_image(&self, image: &str) -> Result<bool, Error> {
         let start = Instant::now();
         // A kubelet tells of them every ten seconds.
         let bound = if self.is_local() { Duration::ZERO } else { Duration::from_secs(30) };

@@ -93,7 +93,7 @@ fn up<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn what_admission_changes_is_named_and_not_written_again() -> Result {
+fn admission_changes_are_reported_and_not_repaired_again() -> Result {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a policy that changes objects is for the local cluster");
@@ -181,7 +181,7 @@ fn a_daemon_does_not_fight_admission() -> Result {
 }
 
 #[test]
-fn what_is_to_be_ignored_is_not_even_tried() -> Result {
+fn ignored_fields_are_not_repaired() -> Result {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a policy that changes objects is for the local cluster");

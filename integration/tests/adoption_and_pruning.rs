@@ -64,7 +64,7 @@ fn says(run: &Run, parts: &[&str]) {
 }
 
 #[test]
-fn a_create_that_meets_an_object_gives_it_back_and_the_collision_is_judged() -> Result {
+fn a_create_that_collides_is_checked_against_the_existing_object() -> Result {
     let cluster = TestCluster::take()?;
     let config = stack::config_map();
     let path = format!("/configmaps/{CONFIG}");
@@ -91,7 +91,7 @@ fn a_create_that_meets_an_object_gives_it_back_and_the_collision_is_judged() -> 
 }
 
 #[test]
-fn a_create_whose_answer_was_lost_is_no_collision() -> Result {
+fn a_create_with_a_lost_response_is_no_collision() -> Result {
     let cluster = TestCluster::take()?;
     let lost = vec![
         at(Method::PATCH, &format!("/configmaps/{CONFIG}"), Fault::Lose),
@@ -104,7 +104,7 @@ fn a_create_whose_answer_was_lost_is_no_collision() -> Result {
 }
 
 #[test]
-fn what_goes_beyond_the_plan_that_was_shown_is_refused() -> Result {
+fn steps_beyond_the_confirmed_plan_are_refused() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     cluster.create(&stack::train_job(), &a_train_job("shown"))?;
@@ -134,7 +134,7 @@ fn what_goes_beyond_the_plan_that_was_shown_is_refused() -> Result {
 }
 
 #[test]
-fn what_does_not_come_back_needs_a_yes_where_nobody_can_be_asked() -> Result {
+fn irreversible_deletions_need_yes_without_a_terminal() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     let version = cluster.get(&stack::secret(), NAMESPACE, stack::RECORD)?.unwrap_or_default();
@@ -151,7 +151,7 @@ fn what_does_not_come_back_needs_a_yes_where_nobody_can_be_asked() -> Result {
 }
 
 #[test]
-fn the_only_jobset_is_not_taken_for_somebody_elses() -> Result {
+fn the_only_jobset_is_not_taken_for_an_external_one() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     let run = cluster.run(&install(&["--set", "components=trainer,lws"]))?.expect_code(3)?;
@@ -183,7 +183,7 @@ fn jobset_of_others(cluster: &TestCluster) -> Result {
 }
 
 #[test]
-fn a_crd_that_somebody_else_applied_too_is_let_go_of() -> Result {
+fn a_crd_that_others_applied_is_released() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     cluster.run(&["remove", "--yes", "--timeout", "2m"])?.expect_code(0)?;
@@ -210,7 +210,7 @@ fn a_crd_that_somebody_else_applied_too_is_let_go_of() -> Result {
 }
 
 #[test]
-fn a_component_that_leaves_takes_its_crds_along_only_where_the_policy_says_so() -> Result {
+fn crds_of_a_removed_component_follow_the_crd_policy() -> Result {
     const LWS: &str = "leaderworkersets.leaderworkerset.x-k8s.io";
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
@@ -226,7 +226,7 @@ fn a_component_that_leaves_takes_its_crds_along_only_where_the_policy_says_so() 
 }
 
 #[test]
-fn what_an_installation_left_is_found_without_its_record() -> Result {
+fn leftovers_are_found_without_the_record() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     cluster.delete(&stack::namespace(), "", NAMESPACE)?;
@@ -253,7 +253,7 @@ fn what_an_installation_left_is_found_without_its_record() -> Result {
 }
 
 #[test]
-fn another_installation_takes_over_what_a_removed_one_left() -> Result {
+fn leftovers_are_adopted_by_another_installation() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     let elsewhere = install(&["-n", "ml-platform"]);
@@ -283,7 +283,7 @@ fn another_installation_takes_over_what_a_removed_one_left() -> Result {
 }
 
 #[test]
-fn a_runtime_in_use_is_not_pruned_unasked_and_blocks_nothing_else() -> Result {
+fn a_runtime_in_use_is_not_pruned_and_blocks_nothing_else() -> Result {
     const FINALIZER: &str = "trainer.kubeflow.org/resource-in-use";
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
@@ -328,7 +328,7 @@ fn a_runtime_in_use_is_not_pruned_unasked_and_blocks_nothing_else() -> Result {
 }
 
 #[test]
-fn a_namespace_that_is_still_going_is_not_said_to_be_gone() -> Result {
+fn a_terminating_namespace_is_not_reported_as_deleted() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     // What the namespace controller never gets rid of.

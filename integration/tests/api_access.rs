@@ -15,7 +15,7 @@ use trainerd_integration::stack::NAMESPACE;
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[test]
-fn whoever_kubernetes_lets_may_look_and_change() -> Result {
+fn api_access_follows_kubernetes_permissions() -> Result {
     let cluster = TestCluster::take()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.create(&trainerd_integration::stack::namespace(), &namespace)?;
@@ -59,7 +59,7 @@ fn whoever_kubernetes_lets_may_look_and_change() -> Result {
 }
 
 #[test]
-fn the_page_is_shown_on_this_machine_to_whoever_has_the_address() -> Result {
+fn the_local_page_is_open_to_whoever_has_its_address() -> Result {
     let cluster = TestCluster::take()?;
     let mut daemon = cluster.daemon("daemon", &[])?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;

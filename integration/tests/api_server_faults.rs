@@ -18,7 +18,7 @@ fn first(method: Method, path: &str, times: usize, fault: Fault) -> Rule {
 }
 
 #[test]
-fn a_server_in_trouble_is_tried_again() -> Result<(), Box<dyn Error>> {
+fn requests_to_a_failing_api_server_are_retried() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a fresh start for each fault needs the local cluster");

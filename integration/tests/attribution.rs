@@ -42,7 +42,7 @@ fn declare(daemon: &Daemon, body: &Value) -> Result {
 }
 
 #[test]
-fn a_standby_that_is_declared_while_a_plan_runs_writes_nothing_more() -> Result {
+fn a_daemon_declared_standby_during_a_plan_stops_writing() -> Result {
     let cluster = TestCluster::take()?;
     let mut daemon = cluster.daemon("daemon", &[])?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
@@ -63,7 +63,7 @@ fn a_standby_that_is_declared_while_a_plan_runs_writes_nothing_more() -> Result 
 
     // A plan that waits for a long time, other options after its begin, and only then the change of roles.
     let never = Duration::from_mins(10);
-    cluster.behave(Behaviour { delay: (never, never), ..Behaviour::default() });
+    cluster.set_behaviour(Behaviour { delay: (never, never), ..Behaviour::default() });
     declare(&daemon, &desired("leader", &options("2.3.0")))?;
     daemon.wait_for("waiting for the new pods", BOUND, |view| {
         view["plan"]["waiting"].as_array().is_some_and(|waiting| !waiting.is_empty())
@@ -78,7 +78,7 @@ fn a_standby_that_is_declared_while_a_plan_runs_writes_nothing_more() -> Result 
     std::thread::sleep(Duration::from_millis(500));
     let mark = audit.mark()?;
     assert_eq!(daemon.api("POST", "/v1/actions/pause", None)?.code, 409);
-    cluster.behave(Behaviour::default());
+    cluster.set_behaviour(Behaviour::default());
     cluster.delete(&stack::config_map(), NAMESPACE, "kubeflow-trainer-config")?;
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(audit.writes_since(mark, DAEMON)?, [], "a standby wrote");
@@ -86,7 +86,7 @@ fn a_standby_that_is_declared_while_a_plan_runs_writes_nothing_more() -> Result 
 }
 
 #[test]
-fn who_asked_is_told_by_name_in_notes_events_and_status() -> Result {
+fn the_requesting_user_is_in_history_events_and_status() -> Result {
     let cluster = TestCluster::take()?;
     let listener = TokenListener::new(&cluster)?;
     let mut daemon = cluster.daemon("daemon", &listener.arguments())?;
@@ -119,7 +119,7 @@ fn who_asked_is_told_by_name_in_notes_events_and_status() -> Result {
 }
 
 #[test]
-fn drift_through_a_subresource_names_who_and_through_what() -> Result {
+fn drift_through_a_subresource_names_manager_and_subresource() -> Result {
     let mut kept = Managed::new()?;
     kept.scale_by_subresource("kubectl", 3)?;
     kept.wait_for_replicas(1)?;
@@ -139,7 +139,7 @@ fn drift_through_a_subresource_names_who_and_through_what() -> Result {
 }
 
 #[test]
-fn whoever_edits_the_options_is_told_what_became_of_them() -> Result {
+fn the_options_config_map_has_events_about_its_outcome() -> Result {
     let cluster = TestCluster::take()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.create(&stack::namespace(), &namespace)?;

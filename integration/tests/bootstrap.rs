@@ -65,7 +65,7 @@ fn settled_at(daemon: &mut Daemon, revision: u64) -> Result {
 }
 
 #[test]
-fn the_daemon_takes_over_and_is_taken_out_again() -> Result {
+fn the_daemon_is_installed_and_removed() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     bootstrap(&cluster, &[])?;
@@ -112,7 +112,7 @@ fn the_daemon_takes_over_and_is_taken_out_again() -> Result {
 }
 
 #[test]
-fn what_people_edit_is_theirs_whatever_becomes_of_the_daemon() -> Result {
+fn the_options_config_map_survives_the_daemon() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &["--set", "progress-deadline=30"])?;
     bootstrap(&cluster, &[])?;
@@ -121,13 +121,13 @@ fn what_people_edit_is_theirs_whatever_becomes_of_the_daemon() -> Result {
 
     // A daemon that never comes up goes back to the one before, and the options stay as they were edited.
     let never = Duration::from_mins(10);
-    cluster.behave(Behaviour { delay: (never, never), ..Behaviour::default() });
+    cluster.set_behaviour(Behaviour { delay: (never, never), ..Behaviour::default() });
     let bad = ["--image", "registry.test/trainerd:bad"];
     let failed =
         cluster.run(&[&["bootstrap", "--yes", "--timeout", "3m"][..], &bad].concat())?.expect_code(1)?;
     assert!(failed.stderr.contains("rolled back to revision"), "{}", failed.stderr);
     assert_eq!(declared(&cluster)?, edited);
-    cluster.behave(Behaviour::default());
+    cluster.set_behaviour(Behaviour::default());
     cluster.run(&["rollback", "--name", "trainerd", "--yes", "--timeout", "3m"])?.expect_code(4)?;
     bootstrap(&cluster, &["--set", "settle=1"])?;
     cluster.run(&["rollback", "--name", "trainerd", "--yes", "--timeout", "3m"])?.expect_code(0)?;
@@ -162,7 +162,7 @@ fn what_people_edit_is_theirs_whatever_becomes_of_the_daemon() -> Result {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_nothing_is_put_there() -> Result {
+fn an_invalid_bootstrap_is_refused_and_writes_nothing() -> Result {
     let cluster = TestCluster::take()?;
     for (arguments, code, word) in [
         (&["bootstrap", "--name", "trainerd"][..], 4, "--name"),
@@ -187,7 +187,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_put_there() -> Result {
 }
 
 #[test]
-fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
+fn the_source_of_the_options_changes_only_on_request() -> Result {
     let cluster = TestCluster::take()?;
     let file = |name: &str, options: &str| -> Result<String> {
         let path = cluster.folder().join(name);
@@ -210,7 +210,7 @@ fn one_source_rules_and_another_takes_over_when_it_is_said() -> Result {
     let mut newcomer = cluster.daemon("newcomer", &["--config", &second])?;
     newcomer.wait_for("held by the first", BOUND, is_held(first.clone()))?;
     drop(newcomer);
-    // Who took over counts, also for a daemon that was there before; and it does not come back by itself.
+    // Who took over counts, also for a daemon that was there before; and it does not come back without intervention.
     let mut newcomer = cluster.daemon("newcomer", &["--config", &second, "--force-ownership"])?;
     settled_at(&mut newcomer, 2)?;
     ruling.wait_for("held by the second", BOUND, is_held(second.clone()))?;
@@ -307,7 +307,7 @@ fn is_second_look(right: &Right) -> bool {
 }
 
 #[test]
-fn the_rights_of_the_daemon_are_what_it_uses_and_what_it_grants() -> Result {
+fn the_daemon_has_only_the_permissions_that_it_uses_or_grants() -> Result {
     let cluster = TestCluster::take()?;
     let Some(audit) = cluster.audit().cloned() else {
         println!("skipped: the audit log of this cluster cannot be read");

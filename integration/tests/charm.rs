@@ -1,8 +1,7 @@
-//! The charm without Juju: each scenario is a text file, played with Juju's own hook tools, the real Pebble and a real
-//! control plane. `TRAINERD_CHARM=all` plays every one, else a spread; `TRAINERD_CHARM=NAME` those whose name has it.
-//! Lives with kills at random instants are made from seeds (`TRAINERD_CHARM_SEEDS=1-20`).
-//! `TRAINERD_CHARM_FILE` names a packed charm (`cargo xtask charm` makes one), whose program they are played with in the
-//! place of this build's.
+//! The charm without Juju: each scenario is a text file, run with Juju's own hook tools, the real Pebble and a real
+//! control plane. `TRAINERD_CHARM=all` runs every one, `TRAINERD_CHARM=NAME` those whose name contains it; without it, a
+//! selection is run. `TRAINERD_CHARM_SEEDS=1-20` selects scenarios with random kills. `TRAINERD_CHARM_FILE` names a packed
+//! charm (from `cargo xtask charm`), whose program is then tested in place of this build's.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,11 +11,11 @@ use std::time::Duration;
 use serde_json::Value;
 use trainerd_integration::TestCluster;
 use trainerd_integration::charm::{
-    Fired, Programs, Unit, killed_life, namespace, packed_program, play, play_text, workspace,
+    HookRun, Programs, Unit, namespace, packed_program, random_kills, run, run_text, workspace,
 };
 
-/// Those that a run of all tests plays.
-const SPREAD: [&str; 8] = [
+/// The scenarios without `TRAINERD_CHARM`.
+const SELECTION: [&str; 8] = [
     "01-install-empty",
     "02-ready-first-leader",
     "04-no-socket-start",
@@ -31,7 +30,7 @@ fn scenarios() -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let folder = workspace().join("integration/scenarios/charm");
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
-        // Beside them lie the objects that they need.
+        // Their objects lie beside them.
         paths.extend(Some(entry?.path()).filter(|path| path.extension().is_some_and(|kind| kind == "txt")));
     }
     paths.sort();
@@ -39,7 +38,7 @@ fn scenarios() -> Result<Vec<PathBuf>, Box<dyn Error>> {
 }
 
 #[test]
-fn every_scenario_holds() -> Result<(), Box<dyn Error>> {
+fn every_scenario_passes() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: the daemon's port is the unit's own only in the local cluster's network");
@@ -52,13 +51,13 @@ fn every_scenario_holds() -> Result<(), Box<dyn Error>> {
         let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let is_chosen = match chosen.as_str() {
             "all" => true,
-            "" => SPREAD.iter().any(|spread| name.starts_with(spread)),
+            "" => SELECTION.iter().any(|prefix| name.starts_with(prefix)),
             part => name.contains(part),
         };
         if !is_chosen {
             continue;
         }
-        let outcome = play(&mut cluster, &programs, &path)?;
+        let outcome = run(&mut cluster, &programs, &path)?;
         println!("{} in {:.1?}", outcome.name, outcome.took);
         for line in &outcome.transcript {
             println!("    {line}");
@@ -76,7 +75,7 @@ fn every_scenario_holds() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lives that are played where `TRAINERD_CHARM_SEEDS=FIRST-LAST` names no others.
+/// The seeds without `TRAINERD_CHARM_SEEDS=FIRST-LAST`.
 const SEEDS: [u64; 1] = [3];
 
 fn seeds() -> Result<Vec<u64>, Box<dyn Error>> {
@@ -87,7 +86,7 @@ fn seeds() -> Result<Vec<u64>, Box<dyn Error>> {
 }
 
 #[test]
-fn whatever_is_killed_the_next_hook_converges_and_nothing_is_left_over() -> Result<(), Box<dyn Error>> {
+fn after_a_kill_the_next_hook_converges_and_nothing_is_left_over() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: the daemon's port is the unit's own only in the local cluster's network");
@@ -96,21 +95,21 @@ fn whatever_is_killed_the_next_hook_converges_and_nothing_is_left_over() -> Resu
     let programs = Programs::find()?;
     let mut failed = Vec::new();
     for seed in seeds()? {
-        let outcome = play_text(&mut cluster, &programs, &format!("seed {seed}"), &killed_life(seed))?;
+        let outcome = run_text(&mut cluster, &programs, &format!("seed {seed}"), &random_kills(seed))?;
         println!("{} in {:.1?}", outcome.name, outcome.took);
         if let Some(failure) = outcome.failure {
             println!("{}\n    FAILED {failure}", outcome.transcript.join("\n"));
             failed.push(seed);
         }
     }
-    assert!(failed.is_empty(), "TRAINERD_CHARM_SEEDS=N plays one of {failed:?}");
+    assert!(failed.is_empty(), "TRAINERD_CHARM_SEEDS=N runs one of {failed:?}");
     Ok(())
 }
 
-/// How often a hook is fired to know what it costs.
+/// How often a hook is run to measure its cost.
 const TIMES: usize = 20;
 
-/// What hooks of a kind cost: medians.
+/// Medians of the cost of a hook.
 struct Cost {
     tools: u128,
     wall_us: u128,
@@ -119,8 +118,8 @@ struct Cost {
 }
 
 impl Cost {
-    fn of(fired: &[Fired]) -> Self {
-        let median = |cost: &dyn Fn(&Fired) -> u128| {
+    fn of(fired: &[HookRun]) -> Self {
+        let median = |cost: &dyn Fn(&HookRun) -> u128| {
             let mut costs: Vec<u128> = fired.iter().map(cost).collect();
             costs.sort_unstable();
             costs[costs.len() / 2]
@@ -133,7 +132,7 @@ impl Cost {
         }
     }
 
-    fn tell(&self, what: &str) {
+    fn print(&self, what: &str) {
         let Self { tools, wall_us, cpu_us, memory_kib } = self;
         println!(
             "{what}, median of {TIMES}: {tools} tools, {wall_us} us wall, {cpu_us} us CPU, {memory_kib} KiB"
@@ -141,7 +140,7 @@ impl Cost {
     }
 }
 
-/// How often each kind of object was asked for by each verb: a name is one of many.
+/// Number of requests by verb and kind.
 fn by_kind(requests: &[String]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for request in requests {
@@ -156,7 +155,7 @@ fn by_kind(requests: &[String]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
+fn a_hook_without_change_stays_within_its_limits() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: the daemon's port is the unit's own only in the local cluster's network");
@@ -168,10 +167,10 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     let mut unit = Unit::new(&cluster, &programs, "kubeflow-trainer")?;
     unit.start_container()?;
     let started = std::time::Instant::now();
-    unit.fire("hooks/trainerd-pebble-ready", &[])?;
+    unit.run_hook("hooks/trainerd-pebble-ready", &[])?;
     let active = |unit: &mut Unit<'_>| -> Result<(), Box<dyn Error>> {
         Ok(cluster.wait_until("the unit to be active", Duration::from_mins(2), || {
-            unit.fire("hooks/update-status", &[])?;
+            unit.run_hook("hooks/update-status", &[])?;
             Ok(unit.world.status("unit-status") == ("active".to_owned(), String::new()))
         })?)
     };
@@ -179,13 +178,13 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     println!("from the first hook to active: {:.1?}", started.elapsed());
     let audit = cluster.audit().ok_or("an audit log")?;
     let mark = audit.mark()?;
-    let times = |unit: &mut Unit<'_>, hook: &str| -> Result<Vec<Fired>, trainerd_integration::Error> {
-        (0..TIMES).map(|_| unit.fire(hook, &[])).collect()
+    let times = |unit: &mut Unit<'_>, hook: &str| -> Result<Vec<HookRun>, trainerd_integration::Error> {
+        (0..TIMES).map(|_| unit.run_hook(hook, &[])).collect()
     };
     let fired = times(&mut unit, "hooks/update-status")?;
     let requests = audit.requests_since(mark, "trainerd/")?;
     let cost = Cost::of(&fired);
-    cost.tell("update-status without change");
+    cost.print("update-status without change");
     println!("{} requests of the daemon in all", requests.len());
     assert!(fired.iter().all(|fired| fired.code == Some(0) && fired.calls.len() <= 4));
     assert!(fired.iter().flat_map(|fired| &fired.calls).all(|call| call["tool"] != "juju-log"));
@@ -194,16 +193,16 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     assert!(audit.writes_since(mark, "trainerd/")?.is_empty());
 
     unit.world.content["leader"] = serde_json::json!([false]);
-    unit.fire("hooks/leader-settings-changed", &[])?;
+    unit.run_hook("hooks/leader-settings-changed", &[])?;
     let standby = Cost::of(&times(&mut unit, "hooks/config-changed")?);
-    standby.tell("config-changed of a unit that does not lead");
+    standby.print("config-changed of a unit that does not lead");
 
     unit.world.content["leader"] = serde_json::json!([true]);
-    unit.fire("hooks/leader-elected", &[])?;
+    unit.run_hook("hooks/leader-elected", &[])?;
     active(&mut unit)?;
     unit.world.content["units"]["kubeflow-trainer/0"] = "dying".into();
     let mark = audit.mark()?;
-    let removed = unit.fire("hooks/remove", &[])?;
+    let removed = unit.run_hook("hooks/remove", &[])?;
     let requests = audit.requests_since(mark, "trainerd/")?;
     let deletes = requests.iter().filter(|request| request.starts_with("delete")).count();
     println!(
@@ -216,7 +215,7 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
     }
     assert!(removed.code == Some(0) && deletes > 0, "{removed:?}");
 
-    // What is goal only for what users run: the program of this build is neither small nor quick.
+    // Limits for the released program: a debug build is neither small nor fast.
     if let Some(packed) = std::env::var_os("TRAINERD_CHARM_FILE") {
         let size = std::fs::metadata(&packed)?.len();
         println!("the packed charm: {size} bytes");
@@ -227,7 +226,7 @@ fn a_hook_without_change_costs_little() -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn juju_reads_the_packed_charm_and_two_packs_are_equal() -> Result<(), Box<dyn Error>> {
+fn juju_reads_the_packed_charm_and_packing_is_reproducible() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let programs = Programs::find()?;
     let folder = tempfile::tempdir()?;
@@ -235,7 +234,7 @@ fn juju_reads_the_packed_charm_and_two_packs_are_equal() -> Result<(), Box<dyn E
     let program = if let Some((_, program)) = &packed {
         program.clone()
     } else {
-        // Without what only debuggers read: to pack that takes longest.
+        // Without debug information, which takes longest to pack.
         let program = folder.path().join("trainerd");
         let mut strip = std::process::Command::new("strip");
         assert!(strip.arg("-o").arg(&program).arg(cluster.trainerd().path()).status()?.success());

@@ -27,7 +27,7 @@ fn writes(audit: &AuditLog, mark: Mark, path: &str) -> Result<usize> {
 }
 
 #[test]
-fn options_become_an_installation_and_nothing_changed_costs_nothing() -> Result {
+fn an_unchanged_installation_causes_no_writes() -> Result {
     let mut kept = Managed::new()?;
     let view = kept.daemon.read("/v1/installation")?;
     assert_eq!((&view["outlook"]["revision"], &view["phase"]), (&json!(1), &json!("ready")), "{view:#}");
@@ -60,7 +60,7 @@ fn options_become_an_installation_and_nothing_changed_costs_nothing() -> Result 
 }
 
 #[test]
-fn what_somebody_changes_or_deletes_is_repaired_by_one_write() -> Result {
+fn a_changed_or_deleted_object_is_repaired_by_one_write() -> Result {
     let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mark = audit.mark()?;
@@ -92,7 +92,7 @@ fn what_somebody_changes_or_deletes_is_repaired_by_one_write() -> Result {
 }
 
 #[test]
-fn two_daemons_write_once_and_one_goes_on_alone() -> Result {
+fn of_two_daemons_only_the_leader_writes() -> Result {
     let kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mut second = kept.cluster.daemon("second", &["--config", kept.file.to_str().unwrap_or_default()])?;
@@ -123,7 +123,7 @@ fn two_daemons_write_once_and_one_goes_on_alone() -> Result {
 }
 
 #[test]
-fn a_person_takes_the_hand_off_and_puts_it_on_again() -> Result {
+fn the_daemon_is_paused_and_resumed() -> Result {
     let mut kept = Managed::new()?;
     let refused = kept.cluster.run(&["up", "--yes"])?.expect_code(3)?;
     for part in ["options.yaml", "trainerd pause"] {
@@ -165,7 +165,7 @@ fn desired(options: &Value) -> Value {
 }
 
 #[test]
-fn the_api_declares_options_and_tells_when_they_are_in_force() -> Result {
+fn options_are_set_and_awaited_through_the_api() -> Result {
     let cluster = TestCluster::take()?;
     let mut daemon: Daemon = cluster.daemon("daemon", &[])?;
     daemon.wait_for("absent", BOUND, |view| view["phase"] == "absent")?;
@@ -220,7 +220,7 @@ fn the_api_declares_options_and_tells_when_they_are_in_force() -> Result {
 }
 
 #[test]
-fn a_config_map_declares_options() -> Result {
+fn options_are_read_from_a_config_map() -> Result {
     let cluster = TestCluster::take()?;
     let meta = |name: &str| json!({"name": name, "namespace": NAMESPACE});
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
@@ -244,12 +244,12 @@ fn a_config_map_declares_options() -> Result {
 }
 
 #[test]
-fn an_upgrade_that_fails_is_undone_and_not_tried_again_by_itself() -> Result {
+fn a_failed_upgrade_is_rolled_back_and_not_retried() -> Result {
     let mut kept = Managed::new()?;
     // An image that the stand-in never gets ready.
     let options = "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-never\nprogress-deadline: 30\n";
     let never = Duration::from_mins(10);
-    kept.cluster.behave(Behaviour { delay: (never, never), ..Behaviour::default() });
+    kept.cluster.set_behaviour(Behaviour { delay: (never, never), ..Behaviour::default() });
     std::fs::write(&kept.file, text(options))?;
     kept.daemon.wait_for("waiting for the new pods", BOUND, |view| {
         view["plan"]["waiting"].as_array().is_some_and(|waiting| !waiting.is_empty())
@@ -269,7 +269,7 @@ fn an_upgrade_that_fails_is_undone_and_not_tried_again_by_itself() -> Result {
 }
 
 #[test]
-fn a_server_in_trouble_is_borne() -> Result {
+fn the_daemon_survives_a_failing_api_server() -> Result {
     let kept = Managed::new()?;
     let always = |method: Method, path: &str, times: usize, fault: Fault| Rule {
         when: When::Matching { method, path: path.to_owned(), times: Some(times) },
@@ -314,7 +314,7 @@ fn a_server_in_trouble_is_borne() -> Result {
 }
 
 #[test]
-fn an_api_server_that_starts_again_finds_nothing_written_and_nothing_missed() -> Result {
+fn after_an_api_server_restart_nothing_is_written_or_missed() -> Result {
     let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let mark = audit.mark()?;
@@ -336,7 +336,7 @@ fn an_api_server_that_starts_again_finds_nothing_written_and_nothing_missed() ->
 }
 
 #[test]
-fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> Result {
+fn a_lease_holder_with_a_wrong_clock_counts_while_it_renews() -> Result {
     let kept = Managed::new()?;
     let hold = |kept: &Managed, minutes: i64| -> Result {
         let time = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
@@ -371,7 +371,7 @@ fn a_holder_whose_clock_is_wrong_is_believed_while_he_renews_and_no_longer() -> 
 }
 
 #[test]
-fn a_label_that_is_taken_away_comes_back_and_other_terms_cost_little() -> Result {
+fn a_removed_label_is_restored_with_few_requests() -> Result {
     let mut kept = Managed::new()?;
     let Some(audit) = kept.cluster.audit().cloned() else { return Ok(()) };
     let part_of = "applyset.kubernetes.io/part-of";
@@ -397,7 +397,7 @@ fn a_label_that_is_taken_away_comes_back_and_other_terms_cost_little() -> Result
 }
 
 #[test]
-fn what_is_removed_while_the_daemon_is_paused_stays_away() -> Result {
+fn a_removal_while_paused_is_not_repaired() -> Result {
     let mut kept = Managed::new()?;
     kept.cluster.run(&["remove", "--yes"])?.expect_code(3)?;
     kept.cluster.run(&["pause"])?.expect_code(0)?;

@@ -42,7 +42,7 @@ fn changed(bags: &Value, endpoint: &str, key: &str, change: impl FnOnce(&mut Val
 }
 
 #[test]
-fn databags_are_accepted_by_those_that_read_them() -> Result {
+fn databags_are_accepted_by_their_consumers() -> Result {
     let Some(python) = std::env::var_os("TRAINERD_CHARM_PYTHON") else {
         println!("skipped: TRAINERD_CHARM_PYTHON names no Python that has the consumers' libraries");
         return Ok(());
@@ -68,7 +68,7 @@ fn databags_are_accepted_by_those_that_read_them() -> Result {
             ("JUJU_RELATION", endpoint.to_owned()),
             ("JUJU_REMOTE_APP", app.to_owned()),
         ];
-        let fired = unit.fire(&format!("hooks/{endpoint}-relation-created"), &about)?;
+        let fired = unit.run_hook(&format!("hooks/{endpoint}-relation-created"), &about)?;
         assert_eq!(fired.code, Some(0), "{}", fired.stderr);
     }
     for (id, endpoint, _) in RELATIONS {

@@ -16,7 +16,7 @@ const PEACE: Duration = Duration::from_secs(2);
 const CONFIG: &str = "kubeflow-trainer-config";
 
 #[test]
-fn policies_and_other_managers() -> Result {
+fn drift_policies_with_other_field_managers() -> Result {
     let mut world = Managed::new()?;
 
     // Another manager means to keep what it applied: nothing is taken by force, and it is said.
@@ -72,7 +72,7 @@ fn policies_and_other_managers() -> Result {
 }
 
 #[test]
-fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
+fn a_contending_manager_is_reported_and_left_alone() -> Result {
     let mut world = Managed::new()?;
     for round in 0..5 {
         world.scale(2 + round)?;
@@ -97,7 +97,7 @@ fn whoever_does_not_stop_is_named_and_left_alone() -> Result {
 }
 
 #[test]
-fn what_others_hang_on_comes_back_with_them() -> Result {
+fn dependents_are_restored_with_their_owners() -> Result {
     let mut world = Managed::new()?;
     let count = |kind: &Resource| Ok(world.cluster.list(kind, Some(stack::INSTALLATION))?.len());
     let before: std::result::Result<Vec<usize>, trainerd_integration::Error> =
@@ -125,7 +125,7 @@ fn what_others_hang_on_comes_back_with_them() -> Result {
 }
 
 #[test]
-fn pods_that_a_repair_replaces_are_what_the_api_server_is_led_to() -> Result {
+fn webhooks_switch_to_the_pods_that_a_repair_replaced() -> Result {
     let world = Managed::new()?;
     let ports = || world.cluster.webhook_ports(JOBSET_WEBHOOKS);
     assert_eq!(ports()?, BTreeSet::from([443]));

@@ -8,7 +8,7 @@ use trainerd_integration::cluster::AuditLog;
 use trainerd_integration::stack::QUICK;
 
 #[test]
-fn a_dry_run_shows_and_writes_nothing() -> Result<(), Box<dyn Error>> {
+fn a_dry_run_writes_nothing() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     cluster.install("2.2.1", &["--set", "runtimes=torch-distributed"])?;

@@ -1,4 +1,4 @@
-//! An upgrade whose image never becomes ready goes back by itself.
+//! An upgrade whose image never becomes ready is rolled back automatically.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -33,7 +33,7 @@ fn members(cluster: &TestCluster) -> Result<BTreeSet<String>, Box<dyn Error>> {
 }
 
 #[test]
-fn a_way_back_that_somebody_disturbs_leads_back_all_the_same() -> Result<(), Box<dyn Error>> {
+fn a_disturbed_rollback_still_completes() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a real node starts pods when it likes, perhaps too soon to delete anything");
@@ -42,7 +42,7 @@ fn a_way_back_that_somebody_disturbs_leads_back_all_the_same() -> Result<(), Box
     cluster.install("2.2.1", &[])?;
     let (before, image_before) = (members(&cluster)?, image(&cluster)?);
     let late = Duration::from_secs(3);
-    cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+    cluster.set_behaviour(Behaviour { delay: (late, late), ..Behaviour::default() });
     let bad = "kubeflow-trainer-image=ghcr.io/kubeflow/trainer/trainer-controller-manager:never-ready";
     let arguments =
         ["upgrade", "--yes", "--set", bad, "--to", "trainer=2.3.0", "--set", "progress-deadline=30"];
@@ -66,7 +66,7 @@ fn a_way_back_that_somebody_disturbs_leads_back_all_the_same() -> Result<(), Box
 }
 
 #[test]
-fn an_image_that_never_becomes_ready_is_rolled_back_and_said() -> Result<(), Box<dyn Error>> {
+fn an_unready_image_is_rolled_back_and_reported() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let before = image(&cluster)?;

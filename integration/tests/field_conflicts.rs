@@ -34,7 +34,7 @@ fn scaled_by_somebody(cluster: &TestCluster) -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn a_field_that_somebody_set_is_refused_left_or_taken() -> Result<(), Box<dyn Error>> {
+fn field_conflicts_are_refused_yielded_or_forced() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a real node may have no room for the default footprint");
@@ -82,7 +82,7 @@ fn theirs() -> Value {
 }
 
 #[test]
-fn an_upgrade_that_can_no_longer_go_on_does_not_go_back_by_itself() -> Result<(), Box<dyn Error>> {
+fn an_upgrade_blocked_by_a_conflict_is_not_rolled_back() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let upgrade = ["upgrade", "--to", "trainer=2.3.0", "--yes", "--timeout", "2m"];
@@ -106,7 +106,7 @@ fn an_upgrade_that_can_no_longer_go_on_does_not_go_back_by_itself() -> Result<()
 }
 
 #[test]
-fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box<dyn Error>> {
+fn a_blocked_plan_can_be_replaced() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let install =
         [&["up", "--yes", "--timeout", "2m", "--set", "trainer-version=2.2.1"][..], &QUICK].concat();
@@ -131,7 +131,7 @@ fn a_plan_that_can_no_longer_go_on_does_not_stand_in_the_way() -> Result<(), Box
 }
 
 #[test]
-fn what_left_the_installation_after_the_plan_is_not_deleted() -> Result<(), Box<dyn Error>> {
+fn objects_released_after_planning_are_not_deleted() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let slowly = |name: &str| Rule {

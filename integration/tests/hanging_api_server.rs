@@ -26,7 +26,7 @@ fn writes_of_deployments() -> Rule {
 }
 
 #[test]
-fn a_daemon_pauses_and_ends_while_the_api_server_hangs() -> Result<(), Box<dyn Error>> {
+fn the_daemon_stops_while_the_api_server_hangs() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &["--set", "progress-deadline=600"])?;
     let options = cluster.folder().join("options.yaml");
@@ -67,7 +67,7 @@ fn a_daemon_pauses_and_ends_while_the_api_server_hangs() -> Result<(), Box<dyn E
             "it ended with {code:?} after {took:?}\n{}",
             daemon.log()
         );
-        proxy.calm();
+        proxy.clear_faults();
         if !everything {
             cluster.run(&["resume"])?.expect_code(0)?;
         }
@@ -100,7 +100,7 @@ fn a_command_ends_while_the_api_server_hangs() -> Result<(), Box<dyn Error>> {
         assert!(took < PATIENCE, "it took {took:?}: {}", run.stderr);
         assert!(run.stderr.contains("run the same command again"), "{}", run.stderr);
     }
-    proxy.calm();
+    proxy.clear_faults();
     cluster.run(&[&up[..], &QUICK, &["--timeout", "3m"]].concat())?.expect_code(0)?;
     Ok(())
 }

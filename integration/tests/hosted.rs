@@ -104,7 +104,7 @@ fn wait_until_gone(pid: Pid, bound: Duration) -> Result<Duration> {
 }
 
 #[test]
-fn a_hosted_reconciler_comes_back_from_whatever_happens_to_it() -> Result {
+fn a_hosted_reconciler_recovers_from_failures() -> Result {
     let mut world = World::new(&["--host", "reconciler"])?;
     world.daemon.wait_until_settled(BOUND)?;
     let hosted = world.wait("ready", |it| it["ready"] == true)?;
@@ -207,7 +207,7 @@ fn a_hosted_reconciler_comes_back_from_whatever_happens_to_it() -> Result {
 }
 
 #[test]
-fn from_hosted_to_the_cluster_and_back_with_one_reconciler_at_a_time() -> Result {
+fn switching_the_reconciler_runs_one_at_a_time() -> Result {
     let mut world = World::new(&["--host", "reconciler"])?;
     world.daemon.wait_until_settled(BOUND)?;
     world.wait("ready", |it| it["ready"] == true)?;
@@ -250,7 +250,7 @@ fn from_hosted_to_the_cluster_and_back_with_one_reconciler_at_a_time() -> Result
 }
 
 #[test]
-fn without_a_daemon_the_status_says_that_nothing_reconciles() -> Result {
+fn status_reports_a_hosted_reconciler_without_daemon() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &["--set", "reconciler=hosted"])?;
     let text = cluster.run(&["status"])?.expect_code(0)?.stdout;

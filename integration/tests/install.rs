@@ -43,7 +43,7 @@ fn assert_ready(cluster: &TestCluster) -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn a_fresh_stack_becomes_ready_and_stays_as_it_is() -> Result<(), Box<dyn Error>> {
+fn a_fresh_stack_becomes_ready_and_unchanged_options_write_nothing() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let plan = cluster.run(&["plan", "--set", "trainer-version=2.2.1"])?.expect_code(2)?;
     assert!(cluster.record()?.is_none(), "planning writes nothing: {}", plan.stderr);
@@ -69,7 +69,7 @@ fn a_fresh_stack_becomes_ready_and_stays_as_it_is() -> Result<(), Box<dyn Error>
 }
 
 #[test]
-fn controllers_that_start_late_are_waited_for() -> Result<(), Box<dyn Error>> {
+fn install_waits_for_slow_controllers() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a real node starts pods when it likes");
@@ -83,7 +83,7 @@ fn controllers_that_start_late_are_waited_for() -> Result<(), Box<dyn Error>> {
     let mut cluster = cluster;
     for _ in 0..runs {
         cluster.restore_empty()?;
-        cluster.behave(Behaviour {
+        cluster.set_behaviour(Behaviour {
             delay: (Duration::ZERO, Duration::from_secs(greatest)),
             ..Behaviour::default()
         });
@@ -96,13 +96,13 @@ fn controllers_that_start_late_are_waited_for() -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn what_a_pod_lacks_is_said_and_the_same_command_goes_on_when_it_is_there() -> Result<(), Box<dyn Error>> {
+fn a_blocked_pod_is_reported_and_the_command_can_be_repeated() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a real node has the room it has");
         return Ok(());
     }
-    cluster.behave(Behaviour { cpu_millis: 10, ..Behaviour::default() });
+    cluster.set_behaviour(Behaviour { cpu_millis: 10, ..Behaviour::default() });
     let arguments = install_arguments("2.2.1");
     let mut impatient: Vec<&str> = arguments.iter().map(String::as_str).collect();
     impatient[3] = "15s";
@@ -114,20 +114,20 @@ fn what_a_pod_lacks_is_said_and_the_same_command_goes_on_when_it_is_there() -> R
     let jobset = cluster.get(&stack::deployment(), NAMESPACE, "jobset-controller-manager")?;
     assert!(jobset.is_some_and(|jobset| jobset["status"]["readyReplicas"].is_null()));
 
-    cluster.behave(Behaviour::default());
+    cluster.set_behaviour(Behaviour::default());
     cluster.run(&impatient)?.expect_code(0)?;
     assert_ready(&cluster)
 }
 
 #[test]
-fn an_interrupted_command_says_how_to_go_on_and_does() -> Result<(), Box<dyn Error>> {
+fn an_interrupted_command_can_be_resumed() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a real node starts pods when it likes, perhaps too soon to interrupt anything");
         return Ok(());
     }
     let late = Duration::from_mins(10);
-    cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+    cluster.set_behaviour(Behaviour { delay: (late, late), ..Behaviour::default() });
     let arguments = install_arguments("2.2.1");
     let (command, child) = cluster.spawn(cluster.kubeconfig(), &arguments)?;
     let started = std::time::Instant::now();
@@ -142,21 +142,21 @@ fn an_interrupted_command_says_how_to_go_on_and_does() -> Result<(), Box<dyn Err
     assert!(cluster.record()?.is_some_and(|record| !record["journal"].is_null()), "the journal stays open");
     assert_eq!(cluster.lease_holder()?, None, "the lease does not");
 
-    cluster.behave(Behaviour::default());
+    cluster.set_behaviour(Behaviour::default());
     cluster.delete_pods()?;
     cluster.run(&arguments)?.expect_code(0)?;
     assert_ready(&cluster)
 }
 
 #[test]
-fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn Error>> {
+fn objects_deleted_during_a_plan_are_recreated() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: a real node starts pods when it likes, perhaps too soon to delete anything");
         return Ok(());
     }
     let late = Duration::from_secs(8);
-    cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
+    cluster.set_behaviour(Behaviour { delay: (late, late), ..Behaviour::default() });
     let (command, child) = cluster.spawn(&cluster.proxied(), &install_arguments("2.2.1"))?;
     let started = std::time::Instant::now();
     let jobset = "jobset-controller-manager";
@@ -169,7 +169,7 @@ fn what_somebody_deletes_while_a_plan_runs_is_made_again() -> Result<(), Box<dyn
     let first: Value = uid()?;
     cluster.delete(&stack::crd(), "", crd)?;
     cluster.wait_until("another CRD", bound, || uid().map(|uid| uid.is_string() && uid != first))?;
-    // No watch tells of this one: by the time it can be opened again, what happened is too long ago.
+    // No watch reports this one: by the time it can be opened again, what happened is too long ago.
     for (fault, times) in [(Fault::Reset, 2), (Fault::Answer(410), 1)] {
         let path = "/deployments".to_owned();
         let when = When::Matching { method: Method::GET, path, times: Some(times) };

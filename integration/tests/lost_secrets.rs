@@ -49,7 +49,7 @@ fn is_whole(cluster: &TestCluster) -> Result {
 }
 
 #[test]
-fn a_lost_record_is_concluded_from_the_revisions_and_what_runs() -> Result {
+fn a_lost_record_is_reconstructed_from_revisions_and_cluster() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let upgrade = ["upgrade", "--set", "settle=1", "--yes", "--timeout", "3m"];
@@ -86,7 +86,7 @@ fn a_lost_record_is_concluded_from_the_revisions_and_what_runs() -> Result {
 }
 
 #[test]
-fn where_it_is_not_known_for_sure_the_daemon_stands_still() -> Result {
+fn an_ambiguous_record_blocks_the_daemon() -> Result {
     let mut kept = Managed::new()?;
     // Another value than the file says, so that the cluster is at no revision exactly.
     kept.cluster.run(&["pause"])?.expect_code(0)?;
@@ -104,7 +104,7 @@ fn where_it_is_not_known_for_sure_the_daemon_stands_still() -> Result {
     kept.daemon.wait_until_settled(BOUND)?;
     assert_eq!(kept.replicas()?, 1);
 
-    // Where it is known, the daemon writes it again and goes on; with `auto`, too.
+    // Where it is known, the daemon writes it again and continues; with `auto`, too.
     std::fs::write(&kept.file, text("").replace("trainer-version: \"2.2.1\"\n", ""))?;
     kept.daemon.wait_for("settled with auto", BOUND, |view| {
         view["settled"] == true && view["outlook"]["revision"] == 2
@@ -119,7 +119,7 @@ fn where_it_is_not_known_for_sure_the_daemon_stands_still() -> Result {
 }
 
 #[test]
-fn a_lost_revision_is_known_from_the_record_and_a_lost_chunk_from_its_options() -> Result {
+fn lost_revisions_and_chunks_are_reconstructed() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     cluster.run(&["upgrade", "--set", "settle=1", "--yes", "--timeout", "3m"])?.expect_code(0)?;
@@ -158,7 +158,7 @@ fn a_lost_revision_is_known_from_the_record_and_a_lost_chunk_from_its_options() 
 }
 
 #[test]
-fn a_daemon_goes_on_without_the_revision_and_wakes_when_it_is_back() -> Result {
+fn the_daemon_resumes_when_a_lost_revision_is_back() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let mut chunks = Vec::new();

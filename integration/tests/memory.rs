@@ -26,7 +26,7 @@ fn peak(pid: u32) -> Result<u64> {
 }
 
 #[test]
-fn many_large_train_jobs_are_counted_and_told_without_being_kept() -> Result {
+fn many_large_train_jobs_are_counted_in_bounded_memory() -> Result {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: it fills the cluster with TrainJobs, and only the local one is put back");

@@ -40,7 +40,7 @@ impl World {
     /// The stack with that reconciler.
     fn with(reconciler: &str) -> Result<Option<Self>> {
         let cluster = TestCluster::take()?;
-        if !cluster.comes_to_have_image(TRAINERD)? {
+        if !cluster.wait_for_image(TRAINERD)? {
             println!("skipped: it needs a node that has the image {TRAINERD}");
             return Ok(None);
         }
@@ -167,7 +167,7 @@ impl World {
         Ok(text)
     }
 
-    /// Brings the stack to that reconciler, with admission calls all the while: none may be refused. What became of them,
+    /// Brings the stack to that reconciler, with admission calls all the while: none may be refused. What happened to them,
     /// and how long it took until the other controller had ended.
     fn switch(&self, reconciler: &str) -> Result<(Tally, Duration)> {
         let begun = Instant::now();
@@ -206,7 +206,7 @@ fn condition<'a>(job: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 #[test]
-fn train_jobs_come_to_their_ends_through_the_real_job_set_controller() -> Result {
+fn train_jobs_complete_with_the_real_job_set_controller() -> Result {
     let Some(world) = World::new()? else { return Ok(()) };
     // Webhooks answer through the Service.
     let mut absent = a_train_job("refused");
@@ -394,7 +394,7 @@ fn bundles(world: &World) -> Result<Vec<Value>> {
 }
 
 #[test]
-fn train_jobs_outlast_the_way_from_upstream_and_back() -> Result {
+fn train_jobs_survive_the_switch_from_upstream_and_back() -> Result {
     let Some(world) = World::with("upstream")? else { return Ok(()) };
     let of_each = of_each();
     let names = in_every_state(&world, of_each)?;
@@ -417,7 +417,7 @@ fn train_jobs_outlast_the_way_from_upstream_and_back() -> Result {
         assert_eq!(certificate()?, kept, "{reconciler} takes the certificate over");
         let bundles = bundles(&world)?;
         assert!(bundles.len() >= 4 && bundles.iter().all(|bundle| *bundle == kept["ca.crt"]), "{bundles:?}");
-        // What the other one built while it was suspended goes on under this one.
+        // What the other one built while it was suspended continues under this one.
         let resumed = format!("held-{round}");
         world.suspend(&resumed, false)?;
         world.wait_for(&resumed, "Complete")?;

@@ -1,5 +1,5 @@
 //! OptimizationJobs on a real API server: trials, how many run, which is the best, and that a controller which is killed
-//! goes on where it was. There is no JobSet controller and no pod: these tests say how trials end, and what they report.
+//! continues where it was. There is no JobSet controller and no pod: these tests say how trials end, and what they report.
 
 #[path = "reconciler/objects.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -136,7 +136,7 @@ fn loss(lr: f64) -> f64 {
 }
 
 #[test]
-fn trials_run_to_the_best_one_although_the_controller_is_killed() -> Result {
+fn a_search_completes_although_the_controller_is_killed() -> Result {
     let mut world = World::new()?;
     let created = world.cluster.create(&optimization_job(), &an_optimization("search", json!({})))?;
     let mut uids = BTreeMap::<String, Value>::new();
@@ -212,7 +212,7 @@ fn trials_run_to_the_best_one_although_the_controller_is_killed() -> Result {
 }
 
 #[test]
-fn a_search_ends_when_nothing_more_can_help() -> Result {
+fn a_search_ends_when_no_trial_can_change_its_result() -> Result {
     let world = World::new()?;
     // A grid has four combinations, whatever numTrials says.
     let choices = |name: &str| json!({"name": name, "searchSpace": {"categorical": {"choices": ["1", "2"]}}});
@@ -258,7 +258,7 @@ fn a_search_ends_when_nothing_more_can_help() -> Result {
 }
 
 #[test]
-fn trials_that_still_run_end_with_a_search_that_fails() -> Result {
+fn running_trials_end_with_a_failed_search() -> Result {
     let world = World::new()?;
     let mut search = an_optimization("wide", json!({"numTrials": 9, "parallelTrials": 3}));
     search["metadata"]["annotations"] = json!({"extended.trainer.kubeflow.org/max-failed-trials": "1"});
@@ -301,7 +301,7 @@ fn trials_that_still_run_end_with_a_search_that_fails() -> Result {
 }
 
 #[test]
-fn what_no_trial_could_be_is_refused_and_what_stands_in_the_way_is_named() -> Result {
+fn invalid_searches_are_rejected_and_blockers_are_reported() -> Result {
     let world = World::new()?;
     let template = |spec: Value| json!({"trainJobTemplate": {"spec": spec}});
     for (more, expected) in [

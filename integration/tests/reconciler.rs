@@ -19,7 +19,7 @@ use trainerd_plan::object::Resource;
 use world::{BOUND, NS, QUIET, Result, World};
 
 #[test]
-fn a_train_job_becomes_a_job_set_and_tells_what_becomes_of_it() -> Result {
+fn a_train_job_creates_a_job_set_and_follows_its_status() -> Result {
     let world = World::new(&Start::default())?;
     let job = world.create("plain-a", json!({"trainer": {"image": "example.com/mine:v2", "numNodes": 3}}))?;
     let set = world.wait_for_job_set("plain-a")?;
@@ -73,7 +73,7 @@ fn a_train_job_becomes_a_job_set_and_tells_what_becomes_of_it() -> Result {
 }
 
 #[test]
-fn what_is_suspended_may_be_patched_and_resumes_as_kueue_does_it() -> Result {
+fn a_suspended_train_job_can_be_patched_and_resumed_by_kueue() -> Result {
     let world = World::new(&Start::default())?;
     let patch = |time: bool, labels: Value, nodes: Value| {
         let mut patch = json!({
@@ -159,14 +159,14 @@ fn a_deadline_counts_only_while_the_job_runs() -> Result {
         assert!(condition(&job, "Failed").is_none(), "{job:#}");
         assert!(world.get(&job_set(), name)?.is_some());
     }
-    // From its resumption on it counts anew.
+    // From its resumption on it counts again.
     world.patch("waiting", &json!({"spec": {"suspend": false}}))?;
     world.wait_for_condition("waiting", "Failed", "True")?;
     Ok(())
 }
 
 #[test]
-fn a_runtime_is_remembered_as_it_was() -> Result {
+fn a_train_job_keeps_its_runtime_snapshot() -> Result {
     let world = World::new(&Start::default())?;
     let old = "trainer.kubeflow.org/resource-in-use";
     let mut used = a_runtime("used", &json!({"numNodes": 1}));
@@ -198,7 +198,7 @@ fn a_runtime_is_remembered_as_it_was() -> Result {
 }
 
 #[test]
-fn admission_is_refused_in_the_words_of_the_reference() -> Result {
+fn admission_errors_equal_upstreams() -> Result {
     let world = World::new(&Start::default())?;
     world.cluster.create(&runtime(), &a_runtime("torch", &json!({"numNodes": 1, "torch": {}})))?;
     let denied = |name: &str, spec: Value, text: &str| -> Result {
@@ -253,9 +253,9 @@ fn admission_is_refused_in_the_words_of_the_reference() -> Result {
     Ok(())
 }
 
-/// Without webhooks, which would refuse it, a runtime of an unknown kind is told in the status, once.
+/// Without webhooks, which would refuse it, a runtime of an unknown kind is reported in the status, once.
 #[test]
-fn what_is_ours_beyond_the_reference() -> Result {
+fn native_mode_extensions() -> Result {
     let world = World::new(&Start { without_webhooks: true, ..Start::default() })?;
     world.create("unsupported", json!({"runtimeRef": {"name": "x", "kind": "Other"}}))?;
     let job = world.wait_for_condition("unsupported", "Failed", "True")?;
@@ -275,7 +275,7 @@ fn what_is_ours_beyond_the_reference() -> Result {
     let has = |name: &str, reason: &str| Ok(events()?.contains(&(name.to_owned(), reason.to_owned())));
     world.cluster.wait_until("the Event", BOUND, || has("unsupported", "TrainingRuntimeNotSupported"))?;
 
-    // A build that fails is told in the status, and no longer once it succeeds.
+    // A build that fails is reported in the status, and no longer once it succeeds.
     world.create("orphan", json!({"runtimeRef": {"name": "later"}}))?;
     let job = world.wait_for_condition("orphan", "ResourcesCreationFailed", "True")?;
     let message = condition(&job, "ResourcesCreationFailed").ok_or("no condition")?["message"].clone();
@@ -311,7 +311,7 @@ fn what_is_ours_beyond_the_reference() -> Result {
 
 /// While another replica leads, webhooks answer and nothing is reconciled; the end is in good order.
 #[test]
-fn one_leads_and_the_end_is_in_good_order() -> Result {
+fn one_replica_leads_and_releases_the_lease_at_shutdown() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install_crds()?;
     let theirs = json!({
@@ -418,7 +418,7 @@ fn progress_is_reported_with_a_token_for_that_train_job() -> Result {
 /// The certificate is made in its Secret, its authority told to the API server, and what another implementation left is
 /// taken over as it is.
 #[test]
-fn the_certificate_is_kept_in_its_secret() -> Result {
+fn the_certificate_is_stored_in_its_secret() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install_crds()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubeflow-system"}});

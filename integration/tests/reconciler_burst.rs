@@ -65,7 +65,7 @@ impl World {
         Start { config: format!("{}{more}", self.config), without_webhooks: true, ..Start::default() }
     }
 
-    /// The burst, which goes on while the test does.
+    /// The burst, which continues while the test does.
     #[allow(clippy::async_yields_async, reason = "the burst goes on while this test does")]
     fn burst(&self) -> Burst {
         let api = self.cluster.api().clone();
@@ -92,7 +92,7 @@ impl World {
         Ok(self.cluster.wait_until("JobSets", BOUND, || Ok(self.count()? >= job_sets))?)
     }
 
-    /// Each TrainJob has one JobSet, which was made once and never anew; so many answers may have been lost.
+    /// Each TrainJob has one JobSet, which was made once and never again; so many answers may have been lost.
     fn each_has_one(&self, lost: usize) -> Result {
         self.wait_for(JOBS)?;
         // It looks at all of them once more; whatever it would do it does now.
@@ -128,7 +128,7 @@ impl World {
 }
 
 #[test]
-fn every_train_job_of_a_burst_comes_to_one_job_set_although_the_controller_is_killed() -> Result {
+fn a_burst_creates_one_job_set_each_although_the_controller_is_killed() -> Result {
     let Some(world) = World::new()? else { return Ok(()) };
     let burst = world.burst();
     let start = world.start("");
@@ -149,7 +149,7 @@ fn every_train_job_of_a_burst_comes_to_one_job_set_although_the_controller_is_ki
 
 /// Two replicas: the one that leads is killed, the next one loses its lease to somebody who goes away with it.
 #[test]
-fn of_two_replicas_the_other_one_goes_on_where_the_leader_ends() -> Result {
+fn the_second_replica_takes_over_when_the_leader_ends() -> Result {
     let Some(world) = World::new()? else { return Ok(()) };
     let election = format!(
         "leaderElection: {{leaderElect: true, resourceName: {LEASE}, resourceNamespace: {NS}, \
@@ -198,7 +198,7 @@ fn of_two_replicas_the_other_one_goes_on_where_the_leader_ends() -> Result {
 
 /// An API server that answers every request of the controller, its watches included, with 429 and then with 500.
 #[test]
-fn an_api_server_in_trouble_for_a_minute_costs_no_train_job() -> Result {
+fn no_train_job_is_lost_when_the_api_server_fails_for_a_minute() -> Result {
     let Some(world) = World::new()? else { return Ok(()) };
     let start = Start { kubeconfig: Some(world.cluster.proxied()), ..world.start("") };
     let proxy = world.cluster.proxy();
@@ -218,19 +218,19 @@ fn an_api_server_in_trouble_for_a_minute_costs_no_train_job() -> Result {
         refused += proxy.log().len() - asked;
         proxy.remove(&rule);
     }
-    proxy.calm();
-    let (during, calm) = (world.count()?, Instant::now());
+    proxy.clear_faults();
+    let (during, clear_faults) = (world.count()?, Instant::now());
     assert!(during < JOBS, "the trouble came after the burst, not in it");
     world.cluster.block_on(burst)??;
     world.wait_for(JOBS)?;
-    let recovered = calm.elapsed();
+    let recovered = clear_faults.elapsed();
     world.each_has_one(0)?;
     assert_eq!(manager.probe("/healthz")?.code, 200);
     manager.signal(Signal::TERM)?;
     assert_eq!(manager.end()?, 0, "{}", manager.log());
     println!(
         "{begun} JobSets before the trouble, {during} after {:.0?} of it with {refused} refused requests, {JOBS} {recovered:.1?} later",
-        calm - start_of_trouble
+        clear_faults - start_of_trouble
     );
     Ok(())
 }

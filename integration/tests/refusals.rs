@@ -96,8 +96,7 @@ fn every_missing_permission_is_listed_before_anything_is_changed() -> Result<(),
 }
 
 #[test]
-fn what_roles_grant_and_their_giver_lacks_is_known_before_anything_is_changed() -> Result<(), Box<dyn Error>>
-{
+fn missing_permissions_for_role_grants_are_reported_before_any_change() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     // Enough for every object, but not for what the roles among them grant: reading `/metrics`, which is no
     // resource.
@@ -114,7 +113,7 @@ fn what_roles_grant_and_their_giver_lacks_is_known_before_anything_is_changed() 
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_or_is_none_is_told() -> Result<(), Box<dyn Error>> {
+fn unreachable_and_foreign_servers_are_reported() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     // A port of this machine that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -138,7 +137,7 @@ fn a_server_that_cannot_be_reached_or_is_none_is_told() -> Result<(), Box<dyn Er
 }
 
 #[test]
-fn what_somebody_else_controls_is_left_to_them() -> Result<(), Box<dyn Error>> {
+fn objects_of_other_owners_are_not_changed() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let role = Resource {
         group: "rbac.authorization.k8s.io".into(),
@@ -174,7 +173,7 @@ fn what_somebody_else_controls_is_left_to_them() -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn a_lease_that_somebody_holds_and_renews_is_respected() -> Result<(), Box<dyn Error>> {
+fn a_held_lease_is_respected() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let now = || Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
@@ -264,7 +263,7 @@ fn a_damaged_revision_is_named_and_never_applied() -> Result<(), Box<dyn Error>>
     refused(&cluster, &back, 1, &[&name])?;
     replace(&old, old["data"].clone())?;
 
-    // What is damaged of the revision that the cluster is at is named, and stands neither against going on, for its
+    // What is damaged of the revision that the cluster is at is named, and stands neither against continuing, for its
     // options are known, nor against going back.
     for chunk in &newer {
         replace(chunk, json!({"chunk": STANDARD.encode("not a chunk")}))?;
@@ -278,7 +277,7 @@ fn a_damaged_revision_is_named_and_never_applied() -> Result<(), Box<dyn Error>>
 }
 
 #[test]
-fn a_token_that_the_server_does_not_take_is_told() -> Result<(), Box<dyn Error>> {
+fn a_rejected_token_is_reported() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let path = cluster.kubeconfig_with("of yesterday")?;
     refused_as(&cluster, &path, &UP, 5, &["authenticate"])?;
@@ -286,7 +285,7 @@ fn a_token_that_the_server_does_not_take_is_told() -> Result<(), Box<dyn Error>>
 }
 
 #[test]
-fn a_namespace_that_is_going_is_waited_for_by_a_person() -> Result<(), Box<dyn Error>> {
+fn a_terminating_namespace_is_refused() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.create(&stack::namespace(), &namespace)?;
@@ -308,7 +307,7 @@ fn a_namespace_that_is_going_is_waited_for_by_a_person() -> Result<(), Box<dyn E
 }
 
 #[test]
-fn a_quota_that_leaves_no_room_is_named() -> Result<(), Box<dyn Error>> {
+fn an_exhausted_quota_is_reported() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.create(&stack::namespace(), &namespace)?;

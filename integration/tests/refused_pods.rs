@@ -18,7 +18,7 @@ fn run(cluster: &TestCluster, arguments: &[&str], code: i32) -> Result<(String, 
 }
 
 #[test]
-fn what_refuses_pods_is_named_before_and_while_they_are_waited_for() -> Result<(), Box<dyn Error>> {
+fn rejections_of_pods_are_reported_before_and_during_waits() -> Result<(), Box<dyn Error>> {
     let mut cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: the namespace is made with a quota, and only the local cluster is put back");

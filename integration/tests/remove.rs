@@ -8,7 +8,7 @@ use trainerd_integration::stack::{self, NAMESPACE, a_train_job};
 const REMOVE: [&str; 4] = ["remove", "--yes", "--timeout", "2m"];
 
 #[test]
-fn what_is_stored_outlives_the_installation_unless_it_is_purged() -> Result<(), Box<dyn Error>> {
+fn stored_objects_survive_a_removal_unless_purged() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     let job = cluster.create(&stack::train_job(), &a_train_job("kept"))?;
@@ -43,7 +43,7 @@ fn what_is_stored_outlives_the_installation_unless_it_is_purged() -> Result<(), 
 }
 
 #[test]
-fn a_namespace_that_holds_something_else_stays() -> Result<(), Box<dyn Error>> {
+fn a_namespace_with_other_objects_is_kept() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.3.0", &[])?;
     let theirs = serde_json::json!({

@@ -21,7 +21,7 @@ fn never() -> Behaviour {
 
 /// Begins an upgrade that does not get on, and breaks it off by a signal.
 fn begin_a_bad_one(cluster: &TestCluster) -> Result {
-    cluster.behave(never());
+    cluster.set_behaviour(never());
     let bad = "jobset-image=registry.k8s.io/jobset/jobset:v0.11.1-bad";
     let (command, child) = cluster.spawn(cluster.kubeconfig(), &["upgrade", "--yes", "--set", bad])?;
     cluster.wait_until("the upgrade", BOUND, || {
@@ -36,12 +36,12 @@ fn begin_a_bad_one(cluster: &TestCluster) -> Result {
     assert!(ended.stderr.contains("trainerd rollback"), "{}", ended.stderr);
     let status = cluster.run(&["status"])?.expect_code(0)?;
     assert!(status.stdout.contains("was interrupted"), "{}", status.stdout);
-    cluster.behave(Behaviour::default());
+    cluster.set_behaviour(Behaviour::default());
     Ok(())
 }
 
 #[test]
-fn newer_options_of_a_person_replace_a_plan_at_once() -> Result {
+fn newer_options_of_a_user_supersede_a_plan_at_once() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     begin_a_bad_one(&cluster)?;
@@ -64,9 +64,9 @@ fn newer_options_of_a_person_replace_a_plan_at_once() -> Result {
 }
 
 #[test]
-fn newer_options_replace_a_plan_of_the_daemon_once_nothing_moves() -> Result {
+fn newer_options_supersede_a_stalled_plan_of_the_daemon() -> Result {
     let mut kept = Managed::new()?;
-    kept.cluster.behave(never());
+    kept.cluster.set_behaviour(never());
     let bad = "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-bad\n";
     std::fs::write(&kept.file, text(bad))?;
     kept.daemon.wait_for("waiting for the new pods", BOUND, |view| {
@@ -74,7 +74,7 @@ fn newer_options_replace_a_plan_of_the_daemon_once_nothing_moves() -> Result {
     })?;
     // Pods that are there by now stay as they are.
     std::thread::sleep(Duration::from_secs(3));
-    kept.cluster.behave(Behaviour::default());
+    kept.cluster.set_behaviour(Behaviour::default());
     let began = Instant::now();
     std::fs::write(&kept.file, text("drift-policy: report\n"))?;
     let view = kept.daemon.wait_for("told of newer options", BOUND, |view| view["newer"].is_string())?;
@@ -89,10 +89,10 @@ fn newer_options_replace_a_plan_of_the_daemon_once_nothing_moves() -> Result {
 }
 
 #[test]
-fn what_was_rolled_back_is_tried_again_when_somebody_asks() -> Result {
+fn a_rolled_back_upgrade_is_retried_on_request() -> Result {
     let mut kept = Managed::new()?;
     let bad = "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-late\nprogress-deadline: 30\n";
-    kept.cluster.behave(never());
+    kept.cluster.set_behaviour(never());
     std::fs::write(&kept.file, text(bad))?;
     let failed = |view: &Value| view["phase"] == "failed" && view["reason"]["code"] == "rolled-back";
     let view = kept.daemon.wait_for("failed", BOUND, failed)?;
@@ -105,7 +105,7 @@ fn what_was_rolled_back_is_tried_again_when_somebody_asks() -> Result {
     assert_eq!(kept.daemon.api("POST", "/v1/actions/retry", None)?.code, 200);
     kept.daemon.wait_for("trying again", BOUND, |view| view["phase"] == "running")?;
     kept.daemon.wait_for("failed again", BOUND, failed)?;
-    kept.cluster.behave(Behaviour::default());
+    kept.cluster.set_behaviour(Behaviour::default());
     let asked = kept.cluster.run(&["retry"])?.expect_code(0)?;
     assert!(asked.stderr.contains("the daemon retries revision 3"), "{}", asked.stderr);
     let settled = ["status", "--wait", "--timeout", "2m", "--socket", &socket];
@@ -117,31 +117,31 @@ fn what_was_rolled_back_is_tried_again_when_somebody_asks() -> Result {
 }
 
 #[test]
-fn what_was_rolled_back_is_tried_again_by_itself_where_the_option_says_so() -> Result {
+fn a_rolled_back_upgrade_is_retried_automatically_if_configured() -> Result {
     let mut kept = Managed::new()?;
     let options =
         "jobset-image: registry.k8s.io/jobset/jobset:v0.11.1-late\nprogress-deadline: 30\nretry-failed: 5\n";
-    kept.cluster.behave(never());
+    kept.cluster.set_behaviour(never());
     std::fs::write(&kept.file, text(options))?;
     kept.daemon.wait_for("failed", BOUND, |view| view["reason"]["code"] == "rolled-back")?;
-    kept.cluster.behave(Behaviour::default());
+    kept.cluster.set_behaviour(Behaviour::default());
     let view = kept.daemon.wait_until_settled(BOUND)?;
     assert_eq!(view["outlook"]["revision"], 3, "{view:#}");
     Ok(())
 }
 
 #[test]
-fn a_person_tries_again_without_a_daemon_and_puts_everything_back() -> Result {
+fn a_user_retries_and_rolls_back_without_a_daemon() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &["--set", "progress-deadline=30"])?;
     let nothing = cluster.run(&["retry", "--yes"])?.expect_code(0)?;
     assert!(nothing.stderr.contains("nothing to retry"), "{}", nothing.stderr);
-    cluster.behave(never());
+    cluster.set_behaviour(never());
     let late = "jobset-image=registry.k8s.io/jobset/jobset:v0.11.1-late";
     let upgrade = ["upgrade", "--yes", "--timeout", "3m", "--set", late];
     let failed = cluster.run(&upgrade)?.expect_code(1)?;
     assert!(failed.stderr.contains("trainerd retry"), "{}", failed.stderr);
-    cluster.behave(Behaviour::default());
+    cluster.set_behaviour(Behaviour::default());
     cluster.run(&["retry", "--yes", "--timeout", "3m"])?.expect_code(0)?;
     let settled: Value = cluster.run(&["status", "--wait", "-o", "json"])?.expect_code(0)?.json()?;
     assert_eq!((&settled["revision"], &settled["ready"]), (&json!(3), &json!(true)), "{settled:#}");

@@ -35,7 +35,7 @@ fn held(cluster: &TestCluster) -> Result<Vec<(String, String)>> {
 }
 
 #[test]
-fn what_secrets_hold_is_told_nowhere() -> Result {
+fn secret_values_are_never_shown() -> Result {
     let cluster = TestCluster::take()?;
     let file = cluster.folder().join("options.yaml");
     write(&file, "")?;

@@ -66,8 +66,7 @@ fn a_new_image_changes_one_deployment() -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn a_plan_that_is_killed_before_it_led_the_api_server_to_the_new_pods_does_so_when_it_goes_on()
--> Result<(), Box<dyn Error>> {
+fn a_plan_killed_before_the_port_switch_finishes_it_on_resume() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     if !cluster.is_local() {
         println!("skipped: there is no such image for a real node");
@@ -96,7 +95,7 @@ fn a_plan_that_is_killed_before_it_led_the_api_server_to_the_new_pods_does_so_wh
 }
 
 #[test]
-fn what_an_option_no_longer_wants_is_pruned() -> Result<(), Box<dyn Error>> {
+fn objects_that_options_disable_are_pruned() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     cluster.install("2.2.1", &["--set", "runtimes=torch-distributed"])?;

@@ -16,7 +16,7 @@ type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 const STATUS: &str = "trainerd/0.1.0 (status)";
 
 #[test]
-fn what_changes_is_shown_and_what_does_not_costs_nothing() -> Result {
+fn status_watch_shows_changes_without_polling() -> Result {
     let mut kept = Managed::new()?;
     kept.set("drift-policy: report\n")?;
     let (command, mut child) =

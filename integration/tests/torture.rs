@@ -10,13 +10,13 @@ use std::error::Error;
 use serde_json::json;
 use trainerd_integration::TestCluster;
 use trainerd_integration::stack::QUICK;
-use trainerd_integration::torture::{Outcome, Scenario, Table, every_point, run, spread};
+use trainerd_integration::torture::{Outcome, Scenario, Table, every_point, run, select_evenly};
 
 /// Points of a scenario in the sample: about 30 in all.
 const SAMPLE: usize = 5;
 
 #[test]
-fn killed_anywhere_the_same_command_finishes() -> Result<(), Box<dyn Error>> {
+fn a_command_killed_anywhere_finishes_when_repeated() -> Result<(), Box<dyn Error>> {
     if trainerd_integration::cluster::is_existing() {
         println!("skipped: state can only be put back in the local cluster");
         return Ok(());
@@ -59,7 +59,7 @@ fn killed_anywhere_the_same_command_finishes() -> Result<(), Box<dyn Error>> {
         };
         let outcome = run(&mut cluster, scenario, |requests| {
             let points = every_point(requests);
-            let points = if all { points } else { spread(&points, SAMPLE) };
+            let points = if all { points } else { select_evenly(&points, SAMPLE) };
             points.into_iter().skip(part - 1).step_by(parts).collect()
         })?;
         for trouble in &outcome.troubles {

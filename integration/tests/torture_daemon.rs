@@ -12,7 +12,7 @@ use trainerd_integration::torture::{Ended, Runner, part_of_seeds};
 const SAMPLE: [u64; 6] = [1, 18, 19, 28, 30, 33];
 
 #[test]
-fn whatever_befalls_a_daemon_it_comes_to_rest_or_says_why() -> Result<(), Box<dyn Error>> {
+fn a_daemon_under_random_faults_settles_or_reports_why() -> Result<(), Box<dyn Error>> {
     if trainerd_integration::cluster::is_existing() {
         println!("skipped: state can only be put back in the local cluster");
         return Ok(());

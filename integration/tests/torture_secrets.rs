@@ -11,7 +11,7 @@ use trainerd_integration::torture::{Losses, part_of_seeds};
 const SAMPLE: [u64; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 #[test]
-fn whatever_is_lost_nothing_changes_unasked_and_the_named_command_heals_it() -> Result<(), Box<dyn Error>> {
+fn a_lost_secret_changes_nothing_and_the_suggested_command_repairs_it() -> Result<(), Box<dyn Error>> {
     if trainerd_integration::cluster::is_existing() {
         println!("skipped: state can only be put back in the local cluster");
         return Ok(());

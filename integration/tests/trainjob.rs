@@ -40,7 +40,7 @@ fn wait_for_job_set(cluster: &TestCluster, name: &str, holds: impl Fn(&Value) ->
 }
 
 #[test]
-fn a_train_job_is_submitted_and_followed_to_its_end() -> Result {
+fn a_train_job_is_submitted_and_watched_until_it_finishes() -> Result {
     let cluster = TestCluster::take()?;
     cluster.install_crds()?;
     let _manager = cluster.manager("manager", &Start::default())?;

@@ -23,7 +23,7 @@ fn images(cluster: &TestCluster) -> Result<Vec<String>, Box<dyn Error>> {
 }
 
 #[test]
-fn up_and_back_with_a_stored_train_job() -> Result<(), Box<dyn Error>> {
+fn upgrade_and_rollback_keep_a_train_job() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let old = images(&cluster)?;
@@ -96,7 +96,7 @@ fn untouched(cluster: &TestCluster, kind: &Resource, before: &Value) -> Result<(
 }
 
 #[test]
-fn job_sets_that_the_new_version_would_damage_hold_it_back() -> Result<(), Box<dyn Error>> {
+fn job_sets_that_the_new_version_would_damage_block_the_upgrade() -> Result<(), Box<dyn Error>> {
     let cluster = TestCluster::take()?;
     cluster.install("2.2.1", &[])?;
     let mut job_set = a_job_set("gang");

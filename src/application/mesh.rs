@@ -179,7 +179,7 @@ impl MeshObjects {
         self.apply(&policy_kind(), policy).await
     }
 
-    /// Sets labels of the application's own pods and Service, and takes others off. Its pods start anew where theirs
+    /// Sets labels of the application's own pods and Service, and takes others off. Its pods start again where theirs
     /// change, and only then.
     async fn label(
         &self,
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_labels_that_differ_are_patched_and_only_known_ones_are_taken_off() {
+    fn only_changed_labels_are_patched_and_only_ours_are_removed() {
         let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_secret_is_a_login_to_the_registry_of_the_image_and_named_beside_others() {
+    fn the_pull_secret_is_added_to_the_existing_ones() {
         let installation = Installation { name: "my-ml".into(), namespace: "kubeflow".into() };
         let image = Image {
             registrypath: "registry.example:5000/trainerd@sha256:0".into(),

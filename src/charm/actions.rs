@@ -1,4 +1,4 @@
-//! Actions: what a person asks a unit for. They always end with 0: Juju would replace the message of one that failed.
+//! Juju actions. The process always exits with 0: Juju would replace the message of an action that failed.
 
 mod changes;
 mod standalone;
@@ -12,15 +12,15 @@ use sha2::{Digest as _, Sha256};
 use trainerd_catalog::{Catalog, Options, Raw};
 use trainerd_causes::one_line;
 use trainerd_juju::pebble::layer;
-use trainerd_juju::tools::shortened;
+use trainerd_juju::tools::truncate;
 use trainerd_plan::desired::{Installation, Naming};
 
 use super::daemon::{DaemonError, DaemonStatus};
 use super::dispatch::Dispatch;
 use super::options::validate;
 
-/// Longest value of a result: a process takes no longer argument than 128 KiB.
-const LONGEST: usize = 100_000;
+/// Maximum length of a result, in bytes: Linux limits an argument of a process to 128 KiB.
+const MAX_RESULT_LEN: usize = 100_000;
 
 /// Results, by key.
 type Results = BTreeMap<String, String>;
@@ -28,23 +28,23 @@ type Results = BTreeMap<String, String>;
 /// Runs an action.
 pub(super) async fn run(dispatch: &Dispatch, name: &str) {
     let outcome = match dispatch.tools.action_parameters().await {
-        Ok(parameters) => act(dispatch, name, &Parameters(parameters)).await,
+        Ok(parameters) => perform(dispatch, name, &Parameters(parameters)).await,
         Err(error) => Err(error.to_string()),
     };
-    let told = match outcome {
+    let reported = match outcome {
         Ok(mut results) => {
             results.entry("state".to_owned()).or_insert_with(|| "done".to_owned());
             dispatch.tools.set_results(&results).await
         }
         Err(message) => {
             let results = Results::from([("state".to_owned(), "refused".to_owned())]);
-            // Both are tried: the message is what counts.
+            // The message below matters more than the state.
             let _ = dispatch.tools.set_results(&results).await;
             dispatch.tools.fail_action(&message).await
         }
     };
-    // Both streams of an action become results: there is nobody left to tell.
-    let _ = told;
+    // An action has no other channel for errors.
+    let _ = reported;
 }
 
 /// The parameters of an action, as `actions.yaml` declares them.
@@ -68,7 +68,7 @@ impl Parameters {
     }
 }
 
-async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result<Results, String> {
+async fn perform(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result<Results, String> {
     const MUTATING: [&str; 5] = ["upgrade", "rollback", "pause", "resume", "force-reconcile"];
     if MUTATING.contains(&name) {
         let leader = dispatch.tools.is_leader().await.map_err(|error| error.to_string())?;
@@ -83,9 +83,9 @@ async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result
         "diff" => diff(dispatch, parameters).await,
         "pause" => {
             let body = json!({"reason": parameters.text("reason")});
-            changes::ask(dispatch, name, &body, parameters.wait()).await
+            changes::run_operation(dispatch, name, &body, parameters.wait()).await
         }
-        "resume" => changes::ask(dispatch, name, &json!({}), parameters.wait()).await,
+        "resume" => changes::run_operation(dispatch, name, &json!({}), parameters.wait()).await,
         "force-reconcile" => changes::force_reconcile(dispatch, parameters).await,
         "upgrade" => changes::upgrade(dispatch, parameters).await,
         "rollback" => changes::rollback(dispatch, parameters).await,
@@ -96,8 +96,8 @@ async fn act(dispatch: &Dispatch, name: &str, parameters: &Parameters) -> Result
     }
 }
 
-/// What a refusal of the daemon is to whoever asked for the action.
-fn refused(error: &DaemonError) -> String {
+/// The action's message for an error of the daemon.
+fn error_message(error: &DaemonError) -> String {
     match error {
         DaemonError::Http(source) => format!("trainerd daemon unreachable: {}", one_line(source)),
         DaemonError::Refused { message, .. } => message.clone(),
@@ -105,38 +105,38 @@ fn refused(error: &DaemonError) -> String {
     }
 }
 
-/// How the installation is: as the daemon knows, or as it is found where there is none.
-async fn told(dispatch: &Dispatch) -> Result<DaemonStatus, String> {
+/// The installation's status: the daemon's, or as found in the cluster if there is no daemon.
+async fn daemon_status(dispatch: &Dispatch) -> Result<DaemonStatus, String> {
     if !dispatch.shared.exists() {
-        return standalone::told(dispatch).await;
+        return standalone::status(dispatch).await;
     }
-    dispatch.daemon.status(None, Duration::ZERO).await.map_err(|error| refused(&error))
+    dispatch.daemon.status(None, Duration::ZERO).await.map_err(|error| error_message(&error))
 }
 
-/// Everything that is known of the installation.
+/// The full view of the installation.
 async fn view(dispatch: &Dispatch) -> Result<Value, String> {
     if !dispatch.shared.exists() {
         return standalone::view(dispatch).await;
     }
-    dispatch.daemon.view().await.map_err(|error| refused(&error))
+    dispatch.daemon.view().await.map_err(|error| error_message(&error))
 }
 
 async fn status(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
-    let told = told(dispatch).await?;
+    let status = daemon_status(dispatch).await?;
     let mut results = Results::from([
-        ("phase".to_owned(), told.phase.clone()),
-        ("reason".to_owned(), told.reason.message(&dispatch.environment.unit.application)),
+        ("phase".to_owned(), status.phase.clone()),
+        ("reason".to_owned(), status.reason.message(&dispatch.environment.unit.application)),
     ]);
-    if let Some(revision) = told.revision {
+    if let Some(revision) = status.revision {
         results.insert("revision".to_owned(), revision.to_string());
     }
-    for (component, version) in &told.versions {
+    for (component, version) in &status.versions {
         results.insert(format!("versions.{component}"), version.clone());
     }
-    if let Some(jobs) = told.jobs {
+    if let Some(jobs) = status.jobs {
         results.insert("jobs-running".to_owned(), jobs.running.to_string());
     }
-    let rest = |key: &str| told.rest.get(key).cloned().unwrap_or_default();
+    let rest = |key: &str| status.rest.get(key).cloned().unwrap_or_default();
     let (progress, drift) = (rest("progress"), rest("drift"));
     if progress.is_object() {
         results.insert("progress".to_owned(), format!("{}/{}", progress["done"], progress["total"]));
@@ -144,7 +144,7 @@ async fn status(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results,
     results.insert("drift".to_owned(), drift["count"].to_string());
     if parameters.text("format") == "json" {
         let view = view(dispatch).await?;
-        results.insert("json".to_owned(), shortened(&view.to_string(), LONGEST));
+        results.insert("json".to_owned(), truncate(&view.to_string(), MAX_RESULT_LEN));
     }
     Ok(results)
 }
@@ -160,7 +160,7 @@ async fn history(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results
         let versions: Vec<String> = versions
             .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or_default()))
             .collect();
-        // A text takes whatever is written to it.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             lines,
             "{} {} {} ({}): {}",
@@ -171,22 +171,22 @@ async fn history(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results
             text("outcome")
         );
     }
-    Ok(Results::from([("revisions".to_owned(), shortened(lines.trim_end(), LONGEST))]))
+    Ok(Results::from([("revisions".to_owned(), truncate(lines.trim_end(), MAX_RESULT_LEN))]))
 }
 
 async fn diff(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
     let view = view(dispatch).await?;
     let Some(snapshot) = view["outlook"].as_object() else { return Err("No desired state yet".to_owned()) };
     let kind = parameters.text("kind");
-    let is_meant = |object: &Value| kind.is_empty() || object["kind"] == kind;
+    let is_selected = |object: &Value| kind.is_empty() || object["kind"] == kind;
     let mut lines = Vec::new();
     let drift = snapshot.get("drift").and_then(Value::as_array).into_iter().flatten();
-    for drift in drift.filter(|drift| is_meant(&drift["object"])) {
+    for drift in drift.filter(|drift| is_selected(&drift["object"])) {
         let text = |key: &str| drift["object"][key].as_str().unwrap_or_default();
         let mut line =
             format!("{} {}: {}", text("kind"), text("name"), drift["state"].as_str().unwrap_or_default());
         if parameters.text("format") == "full" {
-            // Values of Secrets are masked where this is made.
+            // The daemon has masked values of Secrets.
             for change in drift["changes"].as_array().into_iter().flatten() {
                 line.push_str("\n  ");
                 line.push_str(&change.to_string());
@@ -200,15 +200,15 @@ async fn diff(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, S
     }
     let text = lines.join("\n");
     let mut results = Results::from([("count".to_owned(), lines.len().to_string())]);
-    if text.len() > LONGEST {
+    if text.len() > MAX_RESULT_LEN {
         let file = write(dispatch, "diff", "txt", text.as_bytes())?;
         results.insert("file".to_owned(), file);
     }
-    results.insert("diff".to_owned(), shortened(&text, LONGEST));
+    results.insert("diff".to_owned(), truncate(&text, MAX_RESULT_LEN));
     Ok(results)
 }
 
-/// The values of the options as they are set, with some of them changed.
+/// The configured values of the options, with changes.
 async fn values(dispatch: &Dispatch, changed: &[(&str, &str)]) -> Result<BTreeMap<String, Value>, String> {
     let config = dispatch.tools.config().await.map_err(|error| error.to_string())?;
     let application = &dispatch.environment.unit.application;
@@ -218,8 +218,8 @@ async fn values(dispatch: &Dispatch, changed: &[(&str, &str)]) -> Result<BTreeMa
     Ok(values)
 }
 
-/// Options of these values.
-fn options_of(catalog: &Catalog, values: &BTreeMap<String, Value>) -> Result<Options, String> {
+/// Parses values of options.
+fn parse_options(catalog: &Catalog, values: &BTreeMap<String, Value>) -> Result<Options, String> {
     let given = values.iter().map(|(name, value)| (name.clone(), Raw::Typed(value.clone()))).collect();
     catalog.parse_options(&given).map_err(|invalid| match invalid.errors().first() {
         Some(error) => error.rule.to_string(),
@@ -227,13 +227,13 @@ fn options_of(catalog: &Catalog, values: &BTreeMap<String, Value>) -> Result<Opt
     })
 }
 
-/// The options as they are set, with some of them changed.
+/// The configured options, with changes.
 async fn options(
     dispatch: &Dispatch,
     catalog: &Catalog,
     changed: &[(&str, &str)],
 ) -> Result<Options, String> {
-    options_of(catalog, &values(dispatch, changed).await?)
+    parse_options(catalog, &values(dispatch, changed).await?)
 }
 
 async fn get_images(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
@@ -256,7 +256,7 @@ async fn get_images(dispatch: &Dispatch, parameters: &Parameters) -> Result<Resu
     mapping.sort();
     mapping.dedup();
     let mut images = if parameters.is("original") { originals } else { references };
-    // The charm's own image is the resource that it was deployed with.
+    // The charm's own image is a resource.
     if let Ok(path) = dispatch.tools.resource("trainerd-image").await
         && let Ok(text) = std::fs::read_to_string(path)
     {
@@ -269,8 +269,8 @@ async fn get_images(dispatch: &Dispatch, parameters: &Parameters) -> Result<Resu
         if parameters.text("format") == "json" { json!(images).to_string() } else { images.join("\n") };
     Ok(Results::from([
         ("count".to_owned(), images.len().to_string()),
-        ("images".to_owned(), shortened(&text, LONGEST)),
-        ("mapping".to_owned(), shortened(&mapping.join("\n"), LONGEST)),
+        ("images".to_owned(), truncate(&text, MAX_RESULT_LEN)),
+        ("mapping".to_owned(), truncate(&mapping.join("\n"), MAX_RESULT_LEN)),
     ]))
 }
 
@@ -295,13 +295,14 @@ async fn export_manifests(dispatch: &Dispatch, parameters: &Parameters) -> Resul
         (documents.map_err(|error| error.to_string())?.join("---\n"), "yaml")
     };
     let file = write(dispatch, "export-manifests", extension, text.as_bytes())?;
-    let mut results = described(dispatch, file, text.as_bytes());
+    let mut results = file_results(dispatch, file, text.as_bytes());
     results.insert("objects".to_owned(), objects.len().to_string());
     Ok(results)
 }
 
 async fn collect_diagnostics(dispatch: &Dispatch, parameters: &Parameters) -> Result<Results, String> {
-    let told = |result: Result<Value, String>| result.unwrap_or_else(|error| json!({"unavailable": error}));
+    let value_or_error =
+        |result: Result<Value, String>| result.unwrap_or_else(|error| json!({"unavailable": error}));
     let lines = u32::try_from(parameters.number("logs", 2000)).unwrap_or(2000);
     let view = view(dispatch).await;
     let checks = dispatch.pebble.checks().await.map_err(|error| error.to_string());
@@ -314,27 +315,27 @@ async fn collect_diagnostics(dispatch: &Dispatch, parameters: &Parameters) -> Re
         "juju": dispatch.environment.juju_version,
         "unit": dispatch.environment.unit.to_string(),
         "model": dispatch.environment.model,
-        "options": told(options),
-        "installation": told(view),
-        "checks": told(checks),
-        "plan": told(plan),
-        "logs": told(logs),
+        "options": value_or_error(options),
+        "installation": value_or_error(view),
+        "checks": value_or_error(checks),
+        "plan": value_or_error(plan),
+        "logs": value_or_error(logs),
     });
     let text = format!("{report:#}\n");
     let file = write(dispatch, "collect-diagnostics", "json", text.as_bytes())?;
-    let mut results = described(dispatch, file, text.as_bytes());
+    let mut results = file_results(dispatch, file, text.as_bytes());
     results.insert("bytes".to_owned(), text.len().to_string());
     Ok(results)
 }
 
-/// Results about a file that was written.
-fn described(dispatch: &Dispatch, file: String, content: &[u8]) -> Results {
+/// The results that describe a written file.
+fn file_results(dispatch: &Dispatch, file: String, content: &[u8]) -> Results {
     let sum = hex::encode(Sha256::digest(content));
     let message = format!("juju scp {}:{file} .", dispatch.environment.unit);
     Results::from([("file".to_owned(), file), ("sha256".to_owned(), sum), ("message".to_owned(), message)])
 }
 
-/// Writes a file that a person fetches; where it is.
+/// Writes a file to be fetched with `juju scp`; returns its path.
 fn write(dispatch: &Dispatch, action: &str, extension: &str, content: &[u8]) -> Result<String, String> {
     let folder = dispatch.environment.charm_dir.join("out");
     let run = dispatch.environment.action_uuid.as_deref().unwrap_or("0");

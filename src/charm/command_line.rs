@@ -1,4 +1,4 @@
-//! The command line of this very program, run by a hook or an action in the charm's own container.
+//! Runs the command line of this program in the charm's container, for a hook or an action.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -13,11 +13,11 @@ use super::dispatch::warn;
 /// How a run of the command line ended.
 pub(super) struct Run {
     pub(super) code: Option<i32>,
-    /// What kind of problem, where it ended with one and was asked for JSON.
+    /// Code of the error, with the format JSON.
     pub(super) problem: String,
-    /// What it printed: the data of a verb that has any.
+    /// What it printed to stdout.
     pub(super) output: String,
-    /// What it says is wrong.
+    /// The error message and its causes.
     pub(super) cause: String,
 }
 
@@ -25,23 +25,23 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
-    /// As people read it.
+    /// For people.
     Text,
 }
 
-/// Runs it about the application's installation; `None` where it took too long, which it says itself where it can.
+/// Runs a verb for the application's installation; `None` if it did not end in time.
 pub(super) async fn run(
     environment: &Environment,
     verb: &[&str],
     options: &BTreeMap<String, Value>,
     format: Format,
-    left: Duration,
+    timeout: Duration,
 ) -> Option<Run> {
-    // It ends by itself before it is made to.
-    let timeout = left.saturating_sub(Duration::from_secs(1)).as_millis();
+    // It gets a second less, so that it ends with its own timeout error rather than killed.
+    let own_timeout = timeout.saturating_sub(Duration::from_secs(1)).as_millis();
     let mut command = Command::new("/proc/self/exe");
     command.args(verb).args(["--name", &environment.unit.application, "--namespace", &environment.model]);
-    command.args(["--timeout", &format!("{timeout}ms"), "--for-daemon"]);
+    command.args(["--timeout", &format!("{own_timeout}ms"), "--for-daemon"]);
     command.args(["-o", if format == Format::Json { "json" } else { "table" }]);
     for (name, value) in options {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -49,7 +49,7 @@ pub(super) async fn run(
     }
     command.env("TRAINERD_NAMING", "charm").env_remove("JUJU_DISPATCH_PATH");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = match tokio::time::timeout(left, command.output()).await {
+    let output = match tokio::time::timeout(timeout, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
             warn(&error);
@@ -67,7 +67,7 @@ pub(super) async fn run(
     Some(Run { code: output.status.code(), problem, output: output_text, cause })
 }
 
-/// The last line that is a problem as JSON: its kind, and why.
+/// Code and message of the last line that is an error in JSON.
 fn json_cause(stderr: &str) -> (String, String) {
     let problem = stderr.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
     let problem = problem.unwrap_or_default();
@@ -76,11 +76,11 @@ fn json_cause(stderr: &str) -> (String, String) {
     (problem["code"].as_str().unwrap_or_default().to_owned(), texts.join(": "))
 }
 
-/// What is wrong and why, without what a person at a terminal could do about it.
+/// The error message and its causes, without hints.
 fn text_cause(stderr: &str) -> String {
     let lines = stderr.lines().map(str::trim);
-    let told = lines.filter_map(|line| line.strip_prefix("error:").or(line.strip_prefix("why:")));
-    told.map(str::trim).collect::<Vec<_>>().join(": ")
+    let messages = lines.filter_map(|line| line.strip_prefix("error:").or(line.strip_prefix("why:")));
+    messages.map(str::trim).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_found_in_either_format() {
+    fn the_cause_is_read_from_either_format() {
         let json = "{\"event\":\"x\"}\n\
                     {\"code\":\"c\",\"message\":\"no plan\",\"causes\":[\"no host\",\"errno 2\"]}\n";
         assert_eq!(json_cause(json), ("c".to_owned(), "no plan: no host: errno 2".to_owned()));

@@ -1,4 +1,4 @@
-//! The daemon, as the charm asks it.
+//! Client of the daemon's API.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use trainerd_juju::desired::{Desired, SCHEMA};
-use trainerd_juju::http::{Answer, Client, HttpError};
+use trainerd_juju::http::{Client, HttpError, Response};
 use trainerd_juju::status::Reason;
 
-/// Longest that an answer may take that waits for nothing.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time limit of a request, beside what it asks the daemon to wait.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time between two looks for a daemon that starts.
+/// Time between two attempts to reach a daemon that starts.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How the installation is.
+/// Status of the installation.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct DaemonStatus {
     pub(super) generation: Option<String>,
@@ -37,22 +37,22 @@ pub(super) struct Jobs {
     pub(super) running: usize,
 }
 
-/// Why the daemon did not do what it was told.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DaemonError {
-    /// There is no answer.
+    /// No answer.
     #[error("failed to ask the daemon")]
     Http(#[from] HttpError),
-    /// It is of another release.
+    /// The daemon has another API version.
     #[error("the daemon {daemon} has another API version than the charm {charm}")]
     Mismatch { daemon: String, charm: String },
-    /// It refuses.
+    /// The daemon answered with an error.
     #[error("the daemon answers {code} to {what}: {message}")]
     Refused { what: String, code: u16, reason: String, message: String },
 }
 
 impl DaemonError {
-    /// What it is in a status.
+    /// The reason for the unit's status.
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Http(_) | Self::Refused { code: 503, .. } => Reason::NoDaemon,
@@ -78,67 +78,72 @@ impl Daemon {
         Self { client }
     }
 
-    /// Waits until it answers, and holds its API against ours.
-    pub(super) async fn wait_for(&self, patience: Duration) -> Result<(), DaemonError> {
+    /// Waits until it answers, and compares its API version with ours.
+    pub(super) async fn wait_for(&self, timeout: Duration) -> Result<(), DaemonError> {
         #[derive(Deserialize)]
         struct Version {
             version: String,
             api: u32,
         }
-        let end = Instant::now() + patience;
+        let end = Instant::now() + timeout;
         let answer = loop {
-            match self.client.send(Method::GET, "/v1/version", None, PATIENCE.min(patience)).await {
+            match self.client.send(Method::GET, "/v1/version", None, REQUEST_TIMEOUT.min(timeout)).await {
                 Ok(answer) => break answer,
                 Err(error) if Instant::now() >= end => return Err(error.into()),
                 Err(_) => sleep(INTERVAL).await,
             }
         };
-        let version: Version = accepted(&answer)?.json()?;
+        let version: Version = ensure_success(&answer)?.json()?;
         if version.api == SCHEMA {
             return Ok(());
         }
         Err(DaemonError::Mismatch { daemon: version.version, charm: env!("CARGO_PKG_VERSION").to_owned() })
     }
 
-    /// Says what shall be; returns its generation.
-    pub(super) async fn desire(&self, desired: &Desired) -> Result<String, DaemonError> {
+    /// Sends the desired state; returns its generation.
+    pub(super) async fn put_desired(&self, desired: &Desired) -> Result<String, DaemonError> {
         let body = desired.to_json();
-        let answer = self.client.send(Method::PUT, "/v1/desired", Some(&body), PATIENCE).await?;
-        accepted(&answer)?;
+        let answer = self.client.send(Method::PUT, "/v1/desired", Some(&body), REQUEST_TIMEOUT).await?;
+        ensure_success(&answer)?;
         Ok(body["generation"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// How it is: as soon as it is settled for that generation, at the latest after `wait`.
+    /// The status: as soon as that generation is settled, at the latest after `wait`.
     pub(super) async fn status(
         &self,
         generation: Option<&str>,
         wait: Duration,
     ) -> Result<DaemonStatus, DaemonError> {
-        let of = generation.map(|generation| format!("&generation={generation}")).unwrap_or_default();
-        let path = format!("/v1/status?wait={}ms{of}", wait.as_millis());
-        let answer = self.client.send(Method::GET, &path, None, wait + PATIENCE).await?;
-        Ok(accepted(&answer)?.json()?)
+        let query = generation.map(|generation| format!("&generation={generation}")).unwrap_or_default();
+        let path = format!("/v1/status?wait={}ms{query}", wait.as_millis());
+        let answer = self.client.send(Method::GET, &path, None, wait + REQUEST_TIMEOUT).await?;
+        Ok(ensure_success(&answer)?.json()?)
     }
 
-    /// Everything that it knows of the installation.
+    /// The full view of the installation.
     pub(super) async fn view(&self) -> Result<Value, DaemonError> {
-        let answer = self.client.send(Method::GET, "/v1/installation", None, PATIENCE).await?;
-        Ok(accepted(&answer)?.json()?)
+        let answer = self.client.send(Method::GET, "/v1/installation", None, REQUEST_TIMEOUT).await?;
+        Ok(ensure_success(&answer)?.json()?)
     }
 
-    /// Asks for an action, and waits for what comes of it.
-    pub(super) async fn act(&self, name: &str, body: &Value, wait: Duration) -> Result<Value, DaemonError> {
+    /// Starts an operation and waits for its result.
+    pub(super) async fn run_operation(
+        &self,
+        name: &str,
+        body: &Value,
+        wait: Duration,
+    ) -> Result<Value, DaemonError> {
         let path = format!("/v1/actions/{name}");
         let answer = self.client.send(Method::POST, &path, Some(body), Duration::from_secs(10)).await?;
-        let accepted_answer: Value = accepted(&answer)?.json()?;
-        let Some(operation) = accepted_answer["operation"].as_str() else { return Ok(accepted_answer) };
+        let started: Value = ensure_success(&answer)?.json()?;
+        let Some(operation) = started["operation"].as_str() else { return Ok(started) };
         let end = Instant::now() + wait;
         loop {
-            // The daemon lets nobody wait for longer than a minute at a time.
+            // The daemon limits a wait to a minute.
             let step = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(30));
             let path = format!("/v1/operations/{operation}?wait={}ms", step.as_millis());
-            let answer = self.client.send(Method::GET, &path, None, step + PATIENCE).await?;
-            let mut now: Value = accepted(&answer)?.json()?;
+            let answer = self.client.send(Method::GET, &path, None, step + REQUEST_TIMEOUT).await?;
+            let mut now: Value = ensure_success(&answer)?.json()?;
             if now["state"] != "in-progress" || Instant::now() >= end {
                 now["operation"] = operation.into();
                 return Ok(now);
@@ -147,8 +152,8 @@ impl Daemon {
     }
 }
 
-/// The answer, if it is one that says yes.
-fn accepted(answer: &Answer) -> Result<&Answer, DaemonError> {
+/// The answer if it is a success, else the error in its body.
+fn ensure_success(answer: &Response) -> Result<&Response, DaemonError> {
     if answer.is_success() {
         return Ok(answer);
     }

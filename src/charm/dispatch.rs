@@ -1,4 +1,4 @@
-//! One hook from beginning to end.
+//! Runs one hook.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,42 +20,42 @@ use trainerd_juju::status::Reason;
 use trainerd_juju::tools::{self, Tools};
 
 use super::actions;
-use super::course::{Course, Relations, course};
 use super::daemon::Daemon;
+use super::handlers::{Handler, Relations, handler};
 use super::options::{Valid, validate};
 
 /// Longest that Pebble may take to run the daemon.
-const LAYER: Duration = Duration::from_secs(5);
+const LAYER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest that the daemon may take to answer at all.
-const DAEMON: Duration = Duration::from_secs(3);
+const DAEMON_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the daemon may be silent before a unit that goes does the daemon's work itself.
-const GONE: Duration = Duration::from_secs(2);
+/// How long a unit that is removed waits for the daemon before it does the work itself.
+const REMOVE_DAEMON_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long `is-leader` holds, less a margin (Juju guarantees 30 seconds).
-const LEADERSHIP: Duration = Duration::from_secs(25);
+const LEADERSHIP_VALIDITY: Duration = Duration::from_secs(25);
 
-/// Key of the state: the version that was shown last.
-const VERSION: &str = "version";
+/// Key of the unit's state: the version that was set last.
+const VERSION_KEY: &str = "version";
 
-/// Key of the state: what the provider of the service mesh said last.
-const MESH: &str = "mesh";
+/// Key of the unit's state: what the provider of the service mesh wrote last.
+const MESH_KEY: &str = "mesh";
 
-/// Keys of the state that this charm knows.
-const KEYS: [&str; 2] = [VERSION, MESH];
+/// All keys of the unit's state.
+const STATE_KEYS: [&str; 2] = [VERSION_KEY, MESH_KEY];
 
-/// What Juju says at the beginning of a hook.
+/// What is read from Juju at the beginning of a hook.
 pub(super) struct Facts {
     pub(super) config: Map<String, Value>,
-    /// What this unit keeps with the controller.
+    /// The unit's state, which Juju stores.
     state: BTreeMap<String, String>,
     pub(super) leader: bool,
     asked: Instant,
 }
 
 impl Facts {
-    /// Whether the daemon is to host the reconciler: in a cluster there is no Service of it then.
+    /// Whether the daemon hosts the reconciler, which then has no Service in the cluster.
     pub(super) fn hosts_reconciler(&self) -> bool {
         self.config.get("reconciler").is_some_and(|chosen| chosen == "hosted")
     }
@@ -96,78 +96,78 @@ impl Dispatch {
         &self.environment.unit.application
     }
 
-    /// Does what the hook is for. Nothing of it fails the hook: Juju would stop the unit and ask a person.
+    /// Runs the hook. Errors are logged and never fail it: Juju would put the unit into an error state.
     pub(super) async fn run(mut self) {
         if let Hook::Action(name) = self.environment.hook.clone() {
             actions::run(&self, &name).await;
             return;
         }
-        match course(&self.environment.hook, self.environment.notice_key.as_deref()) {
-            Course::Nothing => {}
-            Course::Install => self.show(false, &Reason::Starting).await,
-            Course::Stop => self.stop().await,
-            Course::Remove => self.remove().await,
-            Course::Converge { layer, relations, budget } => self.converge(layer, relations, budget).await,
-            Course::Relate(endpoint) => {
+        match handler(&self.environment.hook, self.environment.notice_key.as_deref()) {
+            Handler::Ignore => {}
+            Handler::Install => self.set_status(false, &Reason::Starting).await,
+            Handler::Stop => self.stop().await,
+            Handler::Remove => self.remove().await,
+            Handler::Reconcile { layer, relations, budget } => self.reconcile(layer, relations, budget).await,
+            Handler::UpdateRelation(endpoint) => {
                 if let Some(facts) = self.facts().await {
-                    self.relate(&facts, Relations::One(endpoint)).await;
+                    self.update_relations(&facts, Relations::One(endpoint)).await;
                 }
             }
         }
         debug_of!("{} tools, {:?}", self.tools.spawned(), self.started.elapsed());
     }
 
-    /// Options and leadership. Without them nothing is known: the status stays as it is.
+    /// Reads options, state and leadership; `None` if that fails: the status then stays as it is.
     pub(super) async fn facts(&self) -> Option<Facts> {
         let asked = Instant::now();
         let (config, leader, state) =
             tokio::join!(self.tools.config(), self.tools.is_leader(), self.tools.state());
-        let config = warned(config)?;
-        // Without it the mesh would be taken for one that was left.
-        let state = warned(state)?;
-        // A unit that cannot tell does not act as the leader.
-        let leader = warned(leader).unwrap_or(false);
+        let config = ok_or_warn(config)?;
+        // Without the state, the unit would seem to have left the mesh.
+        let state = ok_or_warn(state)?;
+        // If leadership is unknown, the unit does not act as the leader.
+        let leader = ok_or_warn(leader).unwrap_or(false);
         Some(Facts { config, state, leader, asked })
     }
 
-    async fn converge(&mut self, layer: bool, relations: Relations, budget: Duration) {
+    async fn reconcile(&mut self, layer: bool, relations: Relations, budget: Duration) {
         let Some(mut facts) = self.facts().await else { return };
-        self.take_in(&mut facts).await;
+        self.save_state(&mut facts).await;
         let (reason, version) = match validate(&facts.config) {
-            // Nothing is told to the daemon: the last good options stay in force.
+            // The daemon keeps the last valid options.
             Err(reason) => (reason, None),
-            Ok(valid) => self.bring(&facts, &valid, layer, budget).await,
+            Ok(valid) => self.reconcile_daemon(&facts, &valid, layer, budget).await,
         };
-        self.relate(&facts, relations).await;
-        // What went before may have taken longer than leadership is promised for.
-        let leads = self.still_leads(&facts).await;
-        self.show(leads, &reason).await;
-        // A version is shown once it was seen ready, on every unit, and only when it is another one.
+        self.update_relations(&facts, relations).await;
+        // Leadership may have expired meanwhile.
+        let is_leader = self.is_still_leader(&facts).await;
+        self.set_status(is_leader, &reason).await;
+        // Every unit sets the version, once it is ready and only if it changed.
         if let Some(version) = version
-            && facts.state.get(VERSION) != Some(&version)
-            && warned(self.tools.set_version(&version).await).is_some()
+            && facts.state.get(VERSION_KEY) != Some(&version)
+            && ok_or_warn(self.tools.set_version(&version).await).is_some()
         {
-            warned(self.tools.set_state(&BTreeMap::from([(VERSION.to_owned(), version)])).await);
+            ok_or_warn(self.tools.set_state(&BTreeMap::from([(VERSION_KEY.to_owned(), version)])).await);
         }
     }
 
-    /// Keeps what a hook tells that later hooks have to know, and drops what an older charm kept.
-    async fn take_in(&self, facts: &mut Facts) {
+    /// Saves what later hooks need of this one, and deletes what an older charm saved.
+    async fn save_state(&self, facts: &mut Facts) {
         let mut changes = BTreeMap::new();
         if self.environment.hook == Hook::UpgradeCharm {
-            let unknown = facts.state.keys().filter(|key| !KEYS.contains(&key.as_str()));
+            let unknown = facts.state.keys().filter(|key| !STATE_KEYS.contains(&key.as_str()));
             changes.extend(unknown.map(|key| (key.clone(), String::new())));
         }
         if let Hook::Relation(Endpoint::Mesh, event) = self.environment.hook {
-            let told = match event {
+            let status = match event {
                 RelationEvent::Broken => String::new(),
-                _ => self.mesh_told().await.map(|mesh| canonical(&mesh)).unwrap_or_default(),
+                _ => self.mesh_provider().await.map(|mesh| canonical(&mesh)).unwrap_or_default(),
             };
-            if facts.state.get(MESH).map_or("", String::as_str) != told {
-                changes.insert(MESH.to_owned(), told);
+            if facts.state.get(MESH_KEY).map_or("", String::as_str) != status {
+                changes.insert(MESH_KEY.to_owned(), status);
             }
         }
-        if changes.is_empty() || warned(self.tools.set_state(&changes).await).is_none() {
+        if changes.is_empty() || ok_or_warn(self.tools.set_state(&changes).await).is_none() {
             return;
         }
         for (key, value) in changes {
@@ -179,15 +179,15 @@ impl Dispatch {
         }
     }
 
-    /// What the provider of the mesh says in the relation that this hook is about.
-    async fn mesh_told(&self) -> Option<mesh::Provider> {
+    /// What the provider of the mesh wrote to the relation that this hook is about.
+    async fn mesh_provider(&self) -> Option<mesh::Provider> {
         let relation = self.environment.relation.as_ref()?;
         let bag = self.tools.bag(&relation.id, tools::Bag::App(&relation.remote_app)).await;
-        mesh::Provider::read(&warned(bag)?)
+        mesh::Provider::read(&ok_or_warn(bag)?)
     }
 
-    /// Tells the daemon what shall be; why it is not so yet, or that it is, and the trainer's version then.
-    async fn bring(
+    /// Sends the desired state to the daemon; returns the reason to show and, once settled, the trainer's version.
+    async fn reconcile_daemon(
         &self,
         facts: &Facts,
         valid: &Valid,
@@ -195,24 +195,24 @@ impl Dispatch {
         budget: Duration,
     ) -> (Reason, Option<String>) {
         if !self.shared.exists() {
-            return self.by_itself(facts, valid, budget).await;
+            return self.reconcile_standalone(facts, valid, budget).await;
         }
-        if layer && let Err(error) = self.pebble.ensure(&Layer::daemon(), LAYER).await {
+        if layer && let Err(error) = self.pebble.ensure(&Layer::daemon(), LAYER_TIMEOUT).await {
             warn(&error);
             return (if error.is_absent() { Reason::NoSocket } else { Reason::NoDaemon }, None);
         }
-        if let Err(error) = self.daemon.wait_for(DAEMON).await {
+        if let Err(error) = self.daemon.wait_for(DAEMON_TIMEOUT).await {
             warn(&error);
             return (error.reason(), None);
         }
-        // A daemon that was started again since knows nothing of what shall be, whichever hook comes first.
-        let knows = async || {
-            let told = self.daemon.status(None, Duration::ZERO).await;
-            told.is_ok_and(|told| told.generation.is_some())
+        // A restarted daemon has no desired state, whichever hook comes first.
+        let has_desired = async || {
+            let status = self.daemon.status(None, Duration::ZERO).await;
+            status.is_ok_and(|status| status.generation.is_some())
         };
-        let generation = if layer || !knows().await {
+        let generation = if layer || !has_desired().await {
             let desired = self.desired(facts, valid, Intent::Run).await;
-            match self.daemon.desire(&desired).await {
+            match self.daemon.put_desired(&desired).await {
                 Ok(generation) => Some(generation),
                 Err(error) => {
                     warn(&error);
@@ -223,12 +223,12 @@ impl Dispatch {
             None
         };
         let hook_wait = Duration::from_secs(valid.options.hook_wait.into());
-        // What is left, less what showing it takes.
+        // One second is left for setting the status.
         let left = budget.saturating_sub(self.started.elapsed() + Duration::from_secs(1));
         match self.daemon.status(generation.as_deref(), hook_wait.min(left)).await {
-            Ok(told) => {
-                let version = told.versions.get("trainer").filter(|_| told.settled).cloned();
-                (told.reason, version)
+            Ok(status) => {
+                let version = status.versions.get("trainer").filter(|_| status.settled).cloned();
+                (status.reason, version)
             }
             Err(error) => {
                 warn(&error);
@@ -237,16 +237,21 @@ impl Dispatch {
         }
     }
 
-    /// Without the workload container the hook does the work itself, for as long as it may.
-    async fn by_itself(&self, facts: &Facts, valid: &Valid, budget: Duration) -> (Reason, Option<String>) {
+    /// Without the workload container, the hook does the work itself within its time limit.
+    async fn reconcile_standalone(
+        &self,
+        facts: &Facts,
+        valid: &Valid,
+        budget: Duration,
+    ) -> (Reason, Option<String>) {
         if !facts.leader {
             return (Reason::Standby, None);
         }
         let left = budget.saturating_sub(self.started.elapsed() + Duration::from_secs(2));
-        super::standalone::bring(&self.environment, &valid.values, left).await
+        super::standalone::apply(&self.environment, &valid.values, left).await
     }
 
-    /// What shall be.
+    /// The desired state.
     pub(super) async fn desired(&self, facts: &Facts, valid: &Valid, intent: Intent) -> Desired {
         let environment = &self.environment;
         Desired {
@@ -262,18 +267,18 @@ impl Dispatch {
             intent,
             options: valid.values.clone(),
             image: self.image(valid).await,
-            mesh: facts.state.get(MESH).and_then(|told| serde_json::from_str(told).ok()).map(joined),
+            mesh: facts.state.get(MESH_KEY).and_then(|status| serde_json::from_str(status).ok()).map(mesh_of),
         }
     }
 
-    /// The image of the native reconciler: that of the charm's own resource.
+    /// The image of the native reconciler, from the charm's resource.
     async fn image(&self, valid: &Valid) -> Option<Image> {
         if valid.options.reconciler != Reconciler::Native {
             return None;
         }
-        let path = warned(self.tools.resource("trainerd-image").await)?;
+        let path = ok_or_warn(self.tools.resource("trainerd-image").await)?;
         let text = std::fs::read_to_string(&path).inspect_err(|error| warn(error)).ok()?;
-        // Its text is not shown: there may be a password in it.
+        // The error is not logged: it may quote a password.
         serde_yaml::from_str(&text)
             .inspect_err(|_| warn_of!("failed to read the resource trainerd-image"))
             .ok()
@@ -285,24 +290,24 @@ impl Dispatch {
             && self.shared.exists()
         {
             let desired = self.desired(&facts, &valid, Intent::Drain).await;
-            if let Err(error) = self.daemon.desire(&desired).await {
+            if let Err(error) = self.daemon.put_desired(&desired).await {
                 warn(&error);
             }
-            self.show(facts.leader, &Reason::Draining).await;
+            self.set_status(facts.leader, &Reason::Draining).await;
         }
     }
 
-    /// Takes all away where this is the last unit. Juju fires the hook for a unit that only moves, too.
+    /// Removes the installation if this is the last unit. Juju runs the hook for a unit that is rescheduled, too.
     async fn remove(&self) {
         const BUDGET: Duration = Duration::from_secs(25);
         let Some(facts) = self.facts().await else { return };
-        self.show(facts.leader, &Reason::Removing).await;
+        self.set_status(facts.leader, &Reason::Removing).await;
         if !facts.leader {
             return;
         }
-        match warned(self.tools.planned_units().await) {
+        match ok_or_warn(self.tools.planned_units().await) {
             Some(planned) if planned.is_empty() => {}
-            // Somebody stays, or nobody knows.
+            // Other units stay, or that is unknown.
             _ => return,
         }
         let Ok(valid) = validate(&facts.config) else {
@@ -310,24 +315,28 @@ impl Dispatch {
             return;
         };
         let left = || BUDGET.saturating_sub(self.started.elapsed() + Duration::from_secs(1));
-        let by_itself = async || super::standalone::remove(&self.environment, &valid.values, left()).await;
-        // The container ends with the pod, perhaps before this hook: then the work is this hook's.
-        if let Err(error) = self.daemon.wait_for(GONE).await {
+        let reconcile_standalone =
+            async || super::standalone::remove(&self.environment, &valid.values, left()).await;
+        // The daemon's container may end before this hook does: then the hook does the work.
+        if let Err(error) = self.daemon.wait_for(REMOVE_DAEMON_TIMEOUT).await {
             warn(&error);
-            return by_itself().await;
+            return reconcile_standalone().await;
         }
-        let generation = match self.daemon.desire(&self.desired(&facts, &valid, Intent::Remove).await).await {
-            Ok(generation) => generation,
-            Err(error) => {
-                warn(&error);
-                return by_itself().await;
-            }
-        };
+        let generation =
+            match self.daemon.put_desired(&self.desired(&facts, &valid, Intent::Remove).await).await {
+                Ok(generation) => generation,
+                Err(error) => {
+                    warn(&error);
+                    return reconcile_standalone().await;
+                }
+            };
         while !left().is_zero() {
             match self.daemon.status(None, Duration::ZERO).await {
-                Ok(told) if told.phase == "absent" => return,
-                Ok(told) if told.phase == "refused" && told.generation.as_ref() == Some(&generation) => {
-                    return match told.reason {
+                Ok(status) if status.phase == "absent" => return,
+                Ok(status)
+                    if status.phase == "refused" && status.generation.as_ref() == Some(&generation) =>
+                {
+                    return match status.reason {
                         Reason::Refused { cause } => warn_of!("{cause}"),
                         other => warn_of!("{}", other.message(self.application())),
                     };
@@ -335,46 +344,46 @@ impl Dispatch {
                 Ok(_) => tokio::time::sleep(Duration::from_millis(250)).await,
                 Err(error) => {
                     warn(&error);
-                    return by_itself().await;
+                    return reconcile_standalone().await;
                 }
             }
         }
         warn_of!("not everything was removed within {BUDGET:?}; the daemon continues for as long as it runs");
     }
 
-    /// Whether what only leaders write may be written now.
-    pub(super) async fn still_leads(&self, facts: &Facts) -> bool {
-        if !facts.leader || facts.asked.elapsed() < LEADERSHIP {
+    /// Whether the unit may still write what only the leader may.
+    pub(super) async fn is_still_leader(&self, facts: &Facts) -> bool {
+        if !facts.leader || facts.asked.elapsed() < LEADERSHIP_VALIDITY {
             return facts.leader;
         }
-        warned(self.tools.is_leader().await).unwrap_or(false)
+        ok_or_warn(self.tools.is_leader().await).unwrap_or(false)
     }
 
-    /// Shows a reason where another status is shown now.
-    async fn show(&self, leader: bool, reason: &Reason) {
-        let wanted = reason.shown(self.application());
+    /// Sets the status if it differs from the current one.
+    async fn set_status(&self, leader: bool, reason: &Reason) {
+        let wanted = reason.status(self.application());
         let unit = self.environment.unit.to_string();
-        let known = warned(self.tools.statuses(leader, &unit).await).unwrap_or_default();
+        let known = ok_or_warn(self.tools.statuses(leader, &unit).await).unwrap_or_default();
         if known.unit != wanted {
-            warned(self.tools.set_status(false, &wanted).await);
+            ok_or_warn(self.tools.set_status(false, &wanted).await);
         }
         if leader && known.application.as_ref() != Some(&wanted) {
-            warned(self.tools.set_status(true, &wanted).await);
+            ok_or_warn(self.tools.set_status(true, &wanted).await);
         }
     }
 }
 
-/// The mesh that the provider told of, as the daemon is told of it.
-fn joined(told: mesh::Provider) -> Mesh {
-    Mesh { kind: told.mesh_type, labels: told.labels, policies: Vec::new() }
+/// The mesh of a provider, as the daemon receives it.
+fn mesh_of(status: mesh::Provider) -> Mesh {
+    Mesh { kind: status.mesh_type, labels: status.labels, policies: Vec::new() }
 }
 
-/// What was asked for; a failure is warned of, and the hook goes on without.
-pub(super) fn warned<T, E: Error>(result: Result<T, E>) -> Option<T> {
+/// The value; an error is logged as a warning.
+pub(super) fn ok_or_warn<T, E: Error>(result: Result<T, E>) -> Option<T> {
     result.inspect_err(|error| warn(error)).ok()
 }
 
-/// Juju makes warnings of what is written to stderr.
+/// Logs an error as a warning.
 pub(super) fn warn(error: &dyn Error) {
     warn_of!("{}", one_line(error));
 }

@@ -1,9 +1,9 @@
 //! The charm: what Juju runs for every hook and action.
 //!
-//! Thin: it keeps the Pebble layer right, tells the daemon what shall be, asks once how it is, writes relation data and
-//! sets the status. Whatever takes long the daemon does, and a later hook shows.
+//! Thin: it maintains the Pebble layer, sends the desired state to the daemon, reads the status once, writes relation
+//! data and sets the unit's status. The daemon does everything that takes long; a later hook shows its result.
 
-/// Writes a line to stderr, of which Juju makes a warning. Where nobody reads it, nothing fails.
+/// Writes a line to stderr, which Juju logs as a warning. Errors are ignored.
 macro_rules! warn_of {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -11,7 +11,7 @@ macro_rules! warn_of {
     }};
 }
 
-/// The same to stdout, of which Juju makes a debug message.
+/// Writes a line to stdout, which Juju logs as a debug message.
 macro_rules! debug_of {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -21,9 +21,9 @@ macro_rules! debug_of {
 
 mod actions;
 mod command_line;
-mod course;
 mod daemon;
 mod dispatch;
+mod handlers;
 mod options;
 mod relations;
 mod standalone;
@@ -44,11 +44,12 @@ use self::dispatch::Dispatch;
 /// Exit code where the environment is not that of a hook; in a hook it is always 0, or Juju would stop the unit.
 const NOT_A_HOOK: u8 = 2;
 
-/// Whether Juju runs this process: `JUJU_DISPATCH_PATH` says so, or somebody who wants to know what it would do.
+/// Whether this process is to run a hook: `JUJU_DISPATCH_PATH` is set, or the command is `charm dispatch`.
 pub(crate) fn is_dispatched() -> bool {
-    let mut words = std::env::args().skip(1);
-    let asked = words.next().as_deref() == Some("charm") && words.next().as_deref() == Some("dispatch");
-    asked || std::env::var_os("JUJU_DISPATCH_PATH").is_some_and(|path| !path.is_empty())
+    let mut arguments = std::env::args().skip(1);
+    let is_explicit =
+        arguments.next().as_deref() == Some("charm") && arguments.next().as_deref() == Some("dispatch");
+    is_explicit || std::env::var_os("JUJU_DISPATCH_PATH").is_some_and(|path| !path.is_empty())
 }
 
 /// Runs the hook of this process.
@@ -60,7 +61,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(NOT_A_HOOK);
         }
     };
-    // Juju may run hooks that this charm was written before.
+    // A newer Juju may have hooks that this charm does not know.
     if environment.hook == Hook::Other {
         return ExitCode::SUCCESS;
     }
@@ -74,7 +75,7 @@ pub(crate) fn main() -> ExitCode {
     let signalled = runtime.block_on(run(environment));
     runtime.shutdown_background();
     if signalled {
-        die_by_signal();
+        terminate_by_signal();
     }
     ExitCode::SUCCESS
 }
@@ -91,16 +92,16 @@ async fn run(environment: Environment) -> bool {
         }
     };
     tokio::select! {
-        came_through = comes_through(Dispatch::new(environment).run()) => {
-            if !came_through {
-                // What is left of the hook is not to be trusted; the status can be set by itself.
+        completed = completes(Dispatch::new(environment).run()) => {
+            if !completed {
+                // The state of the hook is not to be trusted any more; the status can still be set.
                 let tools = Tools::default();
-                let told = if is_action {
+                let result = if is_action {
                     tools.fail_action(&Reason::Panic.message(&application)).await
                 } else {
-                    tools.set_status(false, &Reason::Panic.shown(&application)).await
+                    tools.set_status(false, &Reason::Panic.status(&application)).await
                 };
-                if let Err(error) = told {
+                if let Err(error) = result {
                     warn_of!("error: {error}");
                 }
             }
@@ -110,14 +111,14 @@ async fn run(environment: Environment) -> bool {
     }
 }
 
-/// Whether a hook comes to its end; one that panics does not.
-async fn comes_through(work: impl Future<Output = ()>) -> bool {
+/// Runs a hook; false if it panics.
+async fn completes(work: impl Future<Output = ()>) -> bool {
     AssertUnwindSafe(work).catch_unwind().await.is_ok()
 }
 
-/// Ends as a process does that does not listen: Juju then reports a termination, not a hook that failed, and writes none
-/// of the hook's databags.
-fn die_by_signal() {
+/// Ends by SIGTERM's default action: Juju then reports a termination rather than a failed hook, and discards what the
+/// hook wrote to databags.
+fn terminate_by_signal() {
     if let Err(error) = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTERM) {
         warn_of!("error: failed to end by SIGTERM: {error}");
     }
@@ -129,9 +130,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_the_work_and_not_the_hook() {
-        assert!(comes_through(async {}).await);
-        assert!(!comes_through(async { panic!("on purpose") }).await);
-        // What is caught has to unwind in what users run, too.
+        assert!(completes(async {}).await);
+        assert!(!completes(async { panic!("on purpose") }).await);
+        // Release builds have to unwind for this, too.
         let manifest = include_str!("../../Cargo.toml");
         assert!(!manifest.contains("panic = \"abort\""));
     }

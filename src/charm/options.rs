@@ -1,4 +1,4 @@
-//! The options as Juju has them, held to the rules of every other source of them.
+//! The options from Juju, checked by the same rules as those from any other source.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use serde_json::{Map, Value};
 use trainerd_catalog::{Catalog, InvalidOptions, Options, Raw, ResolveError};
 use trainerd_juju::status::Reason;
 
-/// Options that hold by themselves and go together.
+/// Options that are valid, each and together.
 pub(super) struct Valid {
     /// Their values, by name.
     pub(super) values: BTreeMap<String, Value>,
-    /// Read.
+    /// Parsed.
     pub(super) options: Options,
 }
 
-/// Holds the options to their rules. What depends on what is installed is for the daemon to say.
+/// Validates the options. Checks that depend on what is installed are the daemon's.
 pub(super) fn validate(config: &Map<String, Value>) -> Result<Valid, Reason> {
     let broken = |error: &dyn std::error::Error| Reason::Failed { cause: error.to_string() };
     let catalog = Catalog::builtin().map_err(|error| broken(&error))?;
@@ -38,7 +38,7 @@ fn invalid_config(invalid: &InvalidOptions) -> Reason {
             rule: first.rule.to_string(),
             more: errors.len() - 1,
         },
-        // There is no such error without an option.
+        // `InvalidOptions` always has an error.
         None => Reason::Panic,
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_named_with_its_rule_and_the_number_of_others() {
+    fn an_invalid_option_is_shown_with_its_rule_and_the_number_of_other_errors() {
         for (config, message) in [
             (json!({}), None),
             (json!({"settle": 301}), Some("Invalid config settle: must be 0 to 300 seconds")),

@@ -1,5 +1,4 @@
-//! Without a daemon: the hook runs the command line of this very program, which does the work for as long as it may and
-//! goes on in a later hook.
+//! Without a daemon: the hook runs the command line of this program within its time limit, and a later hook continues.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,18 +14,18 @@ use super::dispatch::warn;
 use crate::application;
 use crate::training::jobs;
 
-/// What is left at least for what the daemon kept: a request or two.
-const LAST: Duration = Duration::from_secs(2);
+/// Minimum time for removing what the daemon stored: a request or two.
+const MIN_REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Applies the options; the reason of the status, and the trainer's version once it is installed and ready.
-pub(super) async fn bring(
+/// Applies the options; returns the reason to show and, once everything is ready, the trainer's version.
+pub(super) async fn apply(
     environment: &Environment,
     options: &BTreeMap<String, Value>,
-    left: Duration,
+    timeout: Duration,
 ) -> (Reason, Option<String>) {
-    let reason = match run(environment, &["up", "--yes", "--unasked"], options, Format::Json, left).await {
-        Some(Run { code: Some(0), output, .. }) => return concluded(&output),
-        // Its journal stays open, and the next hook goes on.
+    let reason = match run(environment, &["up", "--yes", "--unasked"], options, Format::Json, timeout).await {
+        Some(Run { code: Some(0), output, .. }) => return outcome(&output),
+        // Its journal stays open, and the next hook continues.
         Some(Run { code: Some(6), .. }) | None => Reason::Starting,
         Some(Run { code: Some(3), cause, .. }) => Reason::Refused { cause },
         Some(Run { code: Some(5), cause, .. }) => Reason::ApiUnavailable { cause },
@@ -36,9 +35,8 @@ pub(super) async fn bring(
     (reason, None)
 }
 
-/// What the last document of a run without error says: that everything is ready, or why nothing was done before a
-/// person decides.
-fn concluded(output: &str) -> (Reason, Option<String>) {
+/// What the last document of a successful run says: everything is ready, or the upgrade waits for approval.
+fn outcome(output: &str) -> (Reason, Option<String>) {
     let last = output.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
     let mut last = last.unwrap_or_default();
     if last["event"] == "left"
@@ -49,8 +47,8 @@ fn concluded(output: &str) -> (Reason, Option<String>) {
     (Reason::Settled, last["versions"]["trainer"].as_str().map(str::to_owned))
 }
 
-/// Takes the installation away.
-pub(super) async fn remove(environment: &Environment, options: &BTreeMap<String, Value>, left: Duration) {
+/// Removes the installation.
+pub(super) async fn remove(environment: &Environment, options: &BTreeMap<String, Value>, timeout: Duration) {
     let cluster = connect(environment).await;
     let jobs = match &cluster {
         Some(cluster) => jobs::count(cluster).await,
@@ -61,36 +59,36 @@ pub(super) async fn remove(environment: &Environment, options: &BTreeMap<String,
         return;
     }
     let started = tokio::time::Instant::now();
-    take_away(environment, options, left).await;
-    // What the daemon kept beside revisions is in none.
+    remove_revisions(environment, options, timeout).await;
+    // The application's own objects are in no revision.
     if let Some(cluster) = cluster {
         let (name, namespace) = (environment.unit.application.clone(), environment.model.clone());
         let installation = Installation { name, namespace };
-        let left = left.saturating_sub(started.elapsed()).max(LAST);
-        let left_over = tokio::time::timeout(left, application::remove(&cluster, &installation)).await;
+        let timeout = timeout.saturating_sub(started.elapsed()).max(MIN_REMOVE_TIMEOUT);
+        let left_over = tokio::time::timeout(timeout, application::remove(&cluster, &installation)).await;
         for why in left_over.unwrap_or_else(|_| vec!["it took too long".to_owned()]) {
             warn_of!("not everything went: {why}");
         }
     }
 }
 
-/// Takes away what revisions have.
-async fn take_away(environment: &Environment, options: &BTreeMap<String, Value>, left: Duration) {
+/// Removes what is in revisions.
+async fn remove_revisions(environment: &Environment, options: &BTreeMap<String, Value>, timeout: Duration) {
     let deletes_crds = options.get("crd-policy").is_some_and(|policy| policy == "delete");
     let started = tokio::time::Instant::now();
     if deletes_crds {
         let purge = ["remove", "--yes", "--purge"];
-        match run(environment, &purge, &BTreeMap::new(), Format::Json, left).await {
-            // Refused: something is stored under them. Everything else goes all the same.
+        match run(environment, &purge, &BTreeMap::new(), Format::Json, timeout).await {
+            // Refused because objects of these CRDs exist: everything else is removed nevertheless.
             Some(Run { code: Some(3), cause, .. }) => warn_of!("CRDs kept: {cause}"),
-            other => return tell(other),
+            other => return warn_on_failure(other),
         }
     }
-    let left = left.saturating_sub(started.elapsed());
-    tell(run(environment, &["remove", "--yes"], &BTreeMap::new(), Format::Json, left).await);
+    let timeout = timeout.saturating_sub(started.elapsed());
+    warn_on_failure(run(environment, &["remove", "--yes"], &BTreeMap::new(), Format::Json, timeout).await);
 }
 
-/// A connection; nothing where there is none now.
+/// Connects to the cluster; `None` if that fails now.
 async fn connect(environment: &Environment) -> Option<Cluster> {
     let options = ConnectOptions {
         kubeconfig: None,
@@ -104,7 +102,7 @@ async fn connect(environment: &Environment) -> Option<Cluster> {
     Cluster::connect(options).await.inspect_err(|error| warn(error)).ok()
 }
 
-fn tell(run: Option<Run>) {
+fn warn_on_failure(run: Option<Run>) {
     match run {
         Some(Run { code: Some(0), .. }) => {}
         Some(Run { cause, .. }) => warn_of!("not everything went: {cause}"),
@@ -117,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_document_says_how_a_run_ended() {
+    fn the_outcome_is_read_from_the_last_document() {
         let staged = Reason::Staged { version: "2.3.0".to_owned() };
         let settled = |version: Option<&str>| (Reason::Settled, version.map(str::to_owned));
         let rows = [
@@ -129,8 +127,8 @@ mod tests {
             (r#"{"event":"finished","revision":1}"#, settled(None)),
         ];
         for (last, expected) in rows {
-            assert_eq!(concluded(&format!("{{\"event\":\"planned\"}}\n{last}\n")), expected, "{last}");
+            assert_eq!(outcome(&format!("{{\"event\":\"planned\"}}\n{last}\n")), expected, "{last}");
         }
-        assert_eq!(concluded(""), settled(None));
+        assert_eq!(outcome(""), settled(None));
     }
 }

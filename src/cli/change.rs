@@ -66,7 +66,7 @@ pub(crate) async fn change_after(
         } else {
             stopped = recover(context, engine, state, &progress).await?;
             state = context.open_damaged(engine).await?;
-            // A daemon may have taken over while that went on.
+            // A daemon may have taken over while that continued.
             check_owner(context, &state)?;
         }
     }

@@ -37,7 +37,7 @@ impl Context {
         self.interrupt.or(Cluster::connect(options)).await
     }
 
-    /// How to connect; `observer` is told of every request.
+    /// How to connect; `observer` receives every request.
     pub(crate) fn connect_options(&self, observer: Option<Observer>) -> ConnectOptions {
         ConnectOptions {
             kubeconfig: self.cluster.kubeconfig.clone(),

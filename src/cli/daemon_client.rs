@@ -77,7 +77,7 @@ impl DaemonClient {
         Ok(Some(Self::Pod(Arc::new(pod))))
     }
 
-    /// That the daemon did not answer, as a person is told.
+    /// The note that the daemon did not answer.
     pub(crate) fn failed(&self, error: &(dyn Error + 'static)) -> Problem {
         let (what, hint) = match self {
             Self::Socket(path) => (
@@ -129,7 +129,7 @@ impl Pod {
         Ok(self.tls.connect(ServerName::try_from("localhost")?, stream).await?)
     }
 
-    /// A token to show, asked for anew before it is no longer good.
+    /// A token, renewed before it expires.
     async fn token(&self) -> Result<HeaderValue, Failure> {
         let mut known = self.token.lock().await;
         if let Some((token, since)) = &*known
@@ -151,7 +151,7 @@ async fn exchange(
     request: Request<Body>,
 ) -> Result<Response<Incoming>, Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the answer's body, or with whoever reads it.
+    // Ends with the body of the response, or when its reader is dropped.
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?)
 }

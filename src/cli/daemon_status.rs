@@ -13,7 +13,7 @@ use super::hosted_text::HostedStatus;
 use crate::problem::Exit;
 use crate::problem::Problem;
 
-/// How long the daemon is waited for: what is seen in the cluster is told without it.
+/// Time limit for the daemon: without it, the status shows the cluster's state only.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The daemon's word.
@@ -58,7 +58,7 @@ pub(crate) struct DaemonView {
     pub(crate) hosted: Vec<HostedStatus>,
 }
 
-/// A problem, as the daemon tells it.
+/// A problem, as the daemon reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Reason {
     code: String,
@@ -67,7 +67,7 @@ struct Reason {
     hint: Option<String>,
 }
 
-/// A plan, as the daemon tells it.
+/// A plan, as the daemon reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Plan {
     purpose: String,
@@ -111,7 +111,7 @@ impl DaemonStatus {
 }
 
 impl DaemonView {
-    /// Why the installation will not be as it is declared, of a phase that says so; `None` where that passes by itself.
+    /// Why the declared options will not take effect in a phase; `None` if the phase is temporary.
     pub(crate) fn problem(&self, phase: &str) -> Option<Problem> {
         let reason = self.reason.as_ref()?;
         let (exit, code) = match phase {
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_says_what_why_and_what_to_do() {
+    fn a_status_line_has_state_reason_and_hint() {
         let knows = |view| DaemonStatus::Known(Box::new(serde_json::from_value(view).unwrap()));
         let view = json!({"version": "0.1.0", "phase": "ready", "reason": null, "plan": null, "more": 1});
         assert_eq!(knows(view).text(), "ready");

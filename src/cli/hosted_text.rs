@@ -1,11 +1,11 @@
-//! Hosted workloads, as the daemon tells of them and `status` shows them.
+//! Hosted workloads, as shown by `status`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::output::columns;
 
-/// A hosted workload, as the daemon tells.
+/// A hosted workload in the daemon's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HostedStatus {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_is_not_ready_shows_why_with_its_last_lines() {
+    fn an_unready_workload_shows_why_with_its_last_log_lines() {
         let hosted: Vec<HostedStatus> = serde_json::from_value(json!([
             {"component": "trainer", "name": "reconciler", "wanted": true, "state": "backoff", "ready": false,
              "since": "2026-01-01T00:00:05Z", "readySince": "2026-01-01T00:00:05Z", "restarts": 3, "checks": [],

@@ -152,7 +152,7 @@ impl Verb {
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    if Guard::is_meant(rest) {
+    if Guard::is_guard(rest) {
         return match Guard::enter(rest) {
             Ok(never) => match never {},
             Err(error) => {
@@ -183,7 +183,7 @@ fn run(arguments: &[OsString]) -> Exit {
     let (cli, names_namespace) = match parsed.and_then(read) {
         Ok(read) => read,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // Nobody is left to tell when stdout is gone.
+            // Without stdout, errors cannot be reported.
             let _ = error.print();
             return Exit::Done;
         }
@@ -228,7 +228,7 @@ fn start(
         .build()
         .map_err(|error| Problem::new(Exit::Failed, "runtime", format!("failed to start: {error}")))?;
     let exit = runtime.block_on(async {
-        // A daemon goes on until it is told to end.
+        // A daemon runs until it is stopped.
         let timeout = cli.run.timeout.filter(|_| !is_daemon).map(|timeout| timeout.0);
         let interrupt = Interrupt::listen(timeout).map_err(|error| {
             Problem::new(Exit::Failed, "signals", format!("failed to listen for signals: {error}"))
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_variable_gives_an_option_of_the_stack_and_one_of_the_command_line() {
+    fn variables_of_options_and_flags_are_disjoint() {
         let catalog = Catalog::builtin().unwrap();
         let options: Vec<String> =
             catalog.schema().options.keys().map(|option| crate::options::variable(option)).collect();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definitions_hold_together() {
+    fn the_clap_definitions_are_valid() {
         Cli::command().debug_assert();
     }
 

@@ -91,7 +91,7 @@ mod tests {
         given
     }
 
-    /// What is told of a change from these options to those.
+    /// The description of a change of options.
     fn told(from: Option<&[(&str, &str)]>, to: &[(&str, &str)]) -> String {
         let from = from.map(|from| desired(&given(from)));
         let header = from.map(|from| header(&from));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_option_is_told_with_both_values_and_why() {
+    fn each_option_is_shown_with_both_values_and_source() {
         for (from, to, expected) in [
             (
                 Some(&[("small-footprint", "true")][..]),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_build_adds_with_its_default_is_no_change() {
+    fn new_options_with_default_values_are_no_change() {
         let desired = desired(&Given::default());
         let mut older = header(&desired);
         older.options.remove("patches");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_are_told_with_their_objects() {
+    fn patches_are_shown_with_their_objects() {
         let patches = "- {target: {kind: Deployment, component: lws}, patch: {spec: {replicas: 3}}}\n\
                        - {target: {kind: Deployment, component: trainerd}, patch: {spec: {replicas: 2}}}\n";
         let given = given(&[("patches", patches)]);

@@ -109,7 +109,7 @@ impl Printer {
         self.data(&text)
     }
 
-    /// Data, to stdout: a JSON document in one line, so that a reader can tell several apart.
+    /// Prints data to stdout; a JSON document is one line, so that readers can separate documents.
     pub(crate) fn line_of_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Problem> {
         let text = serde_json::to_string(value).map_err(|error| Problem::output(&error))?;
         self.data(&(escaped_json(&text) + "\n"))
@@ -128,7 +128,7 @@ impl Printer {
             eprint_line(&escaped_json(&problem.to_json()));
             return;
         }
-        // What goes on in another line must not look like one of ours.
+        // A continuation line must not look like one of our own lines.
         let indented = |text: &str| text.replace('\n', "\n       ");
         let line = |tone, head: &str, text: &str| {
             eprint_line(&format!("{} {}", self.paint(tone, head), indented(text)));
@@ -163,7 +163,7 @@ fn colors_unwanted() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// A line to stderr. There is nobody left to tell when that fails.
+/// Prints a line to stderr; errors are ignored.
 fn eprint_line(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "{}", shown(text));
@@ -176,7 +176,7 @@ pub(crate) fn columns(headings: &[&str], rows: impl IntoIterator<Item = Vec<Stri
     table.set_header(headings.to_vec());
     let mut empty = true;
     for row in rows {
-        // A cell is one line, whoever wrote what is in it.
+        // A cell is one line, whatever its content.
         table.add_row(row.into_iter().map(|cell| cell.replace(['\n', '\r'], " ")));
         empty = false;
     }

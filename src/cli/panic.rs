@@ -1,4 +1,4 @@
-//! A panic of any task, of ours or of a library, ends the process with its cause: what goes on without one of its parts
+//! A panic of any task, of ours or of a library, ends the process with its cause: what continues without one of its parts
 //! says that all is well while it is not.
 
 use std::panic::PanicHookInfo;
@@ -7,7 +7,7 @@ use super::output::Printer;
 use crate::problem::Exit;
 use crate::problem::Problem;
 
-/// Ends the process at the next panic, wherever it is. A runtime would catch it and go on.
+/// Ends the process at the next panic, wherever it is. A runtime would catch it and continue.
 pub(crate) fn end_at_panics(printer: Printer) {
     std::panic::set_hook(Box::new(move |panic| {
         let problem = problem(panic);

@@ -100,7 +100,7 @@ impl Progress {
         }
     }
 
-    /// Says in a document how it ended; people are told in words.
+    /// Prints the outcome as a document, for people as text.
     pub(crate) fn last(&self, last: &Last) {
         if let Mode::Documents(format) = &self.mode {
             self.emit(*format, last);
@@ -224,7 +224,7 @@ impl Bars {
 
     fn say(&self, event: &Event, printer: &Printer, tone: Tone) {
         if let Some(line) = line(event, Verbosity::Verbose) {
-            // The terminal is gone when this fails; the plan goes on without it.
+            // If this fails, the terminal is gone; the plan continues.
             let _ = self.all.println(printer.drawn(Some(tone), &line));
         }
     }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_says_has_a_line_of_its_own() {
+    fn messages_of_pods_have_their_own_line() {
         let message = "Available: 0/1; pod a-1: Insufficient cpu".to_owned();
         let on = WaitingOn::ready(object(), message);
         assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! Names, conditions and messages may hold escape sequences, which move the cursor, rewrite what stands there, or set
 //! the clipboard (CVE-2021-25743 is this fault of kubectl). Everything that is printed passes through [`shown`], which
-//! leaves no control character in it. Styles of our own are marks until then, so that they are told apart.
+//! leaves no control character in it. Styles of our own are marks until then, so that they are distinguished.
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_control_character_is_left_but_line_breaks_and_our_own_styles() {
+    fn control_characters_are_removed_except_line_breaks_and_styles() {
         for (text, expected) in [
             ("plain\n\ttext — ü 漢", "plain\n\ttext — ü 漢"),
             ("a\x1b[2J\x1b[31mb", "a[2J[31mb"),

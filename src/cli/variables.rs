@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_is_named_unless_the_command_line_counts() {
+    fn errors_name_the_variable_unless_a_flag_was_given() {
         let command = Cli::command();
         let named = |line: &str, shown: &str| giver(&command, &words(line), shown, &all("soon"));
         let timeout = "--timeout <DURATION>";

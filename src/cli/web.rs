@@ -1,6 +1,6 @@
 //! `status --web`: the daemon's page in a browser on this machine.
 //!
-//! A browser cannot open a unix socket, so a proxy to it listens on loopback, for reading only and only to whoever
+//! A browser cannot open a unix socket, so a proxy to it listens on loopback, read-only and only for whoever
 //! has the token in the address. The browser is sent there by a file that nobody else can read, for everybody can read
 //! the command lines of a machine.
 
@@ -67,7 +67,7 @@ pub(crate) async fn show(context: &Context, client: DaemonClient, browse: bool) 
 }
 
 fn router(client: DaemonClient, token: String) -> Router {
-    // The page itself tells nothing, and a browser shows no token when it loads one.
+    // The page itself has no data, and a browser sends no token when it loads it.
     let page =
         Router::new().route("/", any(forward)).route("/page/{file}", any(forward)).with_state(client.clone());
     let api = Router::new().fallback(forward).with_state(client);

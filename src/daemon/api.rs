@@ -1,4 +1,4 @@
-//! The API: what the charm, the command line and the status page talk to.
+//! The API for the charm, the command line and the status page.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use trainerd_catalog::{Catalog, Raw};
 use trainerd_cluster::Cluster;
 use trainerd_engine::EngineError;
 use trainerd_juju::desired::{self, Desired, Intent, Role};
-use trainerd_juju::status::{Reason, Word};
+use trainerd_juju::status::{Reason, StatusValue};
 use trainerd_plan::desired::Installation;
 use trainerd_serve::auth::Identity;
 use trainerd_serve::{Event, Problem, auth, events, problem};
@@ -46,7 +46,7 @@ const API: u32 = 1;
 /// Longest wait of a request that waits.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// How long whoever asks for something waits for its answer: people and the charm's hooks wait for it.
+/// Time limit of a command: users and the charm's hooks wait for it.
 const ANSWER: Duration = Duration::from_millis(1500);
 
 /// Events that a slow reader may be behind before it misses some.
@@ -83,7 +83,7 @@ pub(crate) fn routes(api: ApiState) -> Routes {
     }
 }
 
-/// The routes of the API, by what they take to use.
+/// The routes of the API, by the required access.
 #[derive(Clone)]
 pub(crate) struct Routes {
     looking: Router,
@@ -91,12 +91,12 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// For those who may do everything: whoever can open the socket.
+    /// For clients of the socket, who may do everything.
     pub(crate) fn open(self) -> Router {
         self.looking.merge(self.changing).merge(page::router()).fallback(problem::not_found)
     }
 
-    /// For those whom Kubernetes knows and lets. The page itself tells nothing.
+    /// For users that Kubernetes authorizes. The page itself is public and has no data.
     pub(crate) fn guarded(self, cluster: &Cluster, installation: &Installation) -> Router {
         let guarded = |routes, verb| {
             let (cluster, installation) = (cluster.clone(), installation.clone());
@@ -109,7 +109,7 @@ impl Routes {
     }
 }
 
-/// Sends what changes on the status to whoever follows, for as long as the status lives.
+/// Sends changes of the status to subscribers.
 pub(crate) async fn announce(status: StatusStore, events: broadcast::Sender<Event>) {
     let (mut view, mut progress) = (status.follow(), status.events());
     let mut id = 0;
@@ -118,7 +118,7 @@ pub(crate) async fn announce(status: StatusStore, events: broadcast::Sender<Even
             changed = view.changed() => match changed {
                 Ok(()) => {
                     let now = Arc::clone(&view.borrow_and_update());
-                    // Nobody pays for what nobody reads.
+                    // Without subscribers nothing is serialized.
                     if events.receiver_count() == 0 { continue }
                     Event::new(id, "view", &*now)
                 }
@@ -247,13 +247,15 @@ async fn train_jobs(State(api): State<ApiState>) -> Result<Json<TrainJobs>, Prob
     }
 }
 
-/// What is answered to whoever asks for a generation, or for none.
+/// The response to a request with or without a generation.
 fn answer(view: &StatusView, wanted: Option<&str>, jobs: Option<Jobs>, now: Timestamp) -> StatusAnswer {
     let is_wanted = is_of(view, wanted);
     let reason = match reason(view, now) {
-        // That all is well was seen of other options than those that are asked for: these were not looked at yet. A
-        // pause holds whatever the options are.
-        reason if reason.word() == Word::Active && !is_wanted && view.paused.is_none() => Reason::Starting,
+        // "Active" refers to other options than the requested ones, which are not processed yet. A pause applies to any
+        // options.
+        reason if reason.value() == StatusValue::Active && !is_wanted && view.paused.is_none() => {
+            Reason::Starting
+        }
         reason => reason,
     };
     let snapshot = view.snapshot.as_ref();
@@ -360,7 +362,7 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
         asked_by,
         uid: None,
     };
-    // Whoever wants it removed once more asks again: what was in the way may be gone.
+    // A repeated removal is tried again: the obstacle may be gone.
     let asks_again = spec.intent == Intent::Remove;
     if asks_again {
         api.status.write(|view| view.generation = None);
@@ -374,15 +376,15 @@ fn desired(api: &ApiState, body: Value, asked_by: Option<String>) -> Result<(), 
         }
         !same
     });
-    // But rights may have been taken back meanwhile, which nobody tells a daemon that has nothing to write. Where it is
-    // busy with other commands it will see.
+    // Permissions may have been revoked meanwhile, which a daemon without writes does not notice. If it is busy with
+    // other commands, it will.
     if !is_news {
         let _ = api.commands.try_send(Command::LookAtRights);
     }
     Ok(())
 }
 
-/// What an action is given.
+/// Parameters of an action.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ActionRequest {
@@ -391,10 +393,10 @@ struct ActionRequest {
     /// `upgrade`, `rollback`: CRD changes may drop what is stored.
     #[serde(default)]
     allow_lossy: bool,
-    /// `force-reconcile`: what no update may change is deleted and made again.
+    /// `force-reconcile`: objects whose immutable fields differ are deleted and recreated.
     #[serde(default)]
     recreate: bool,
-    /// `force-reconcile`: the only component that is looked at.
+    /// `force-reconcile`: limits it to a component.
     component: Option<String>,
     /// `pause`: why.
     #[serde(default)]
@@ -438,7 +440,7 @@ async fn act(
         "resume" => {
             let was_paused = ask(&api, |answer| Command::Resume { asked_by, answer }).await?;
             if was_paused {
-                // It looks anew at once; what is asked next must not be refused for what is over.
+                // The state is read again at once, so that the next command is not refused for an outdated one.
                 api.status.write(|view| (view.paused, view.phase) = (None, Phase::Running));
             }
             return was_paused.then_some(done).ok_or_else(|| conflict("NotPaused", "Not paused"));
@@ -478,7 +480,7 @@ async fn act(
     Ok((StatusCode::ACCEPTED, Json(json!({"operation": id.to_string()}))).into_response())
 }
 
-/// What came of an operation, now or when the wait is over.
+/// The result of an operation, now or at the end of the wait.
 async fn operation(
     State(api): State<ApiState>,
     Path(id): Path<u64>,
@@ -536,7 +538,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn active_is_not_said_of_options_that_were_not_looked_at_yet() {
+    fn unprocessed_options_are_not_active() {
         let view = |phase| StatusView {
             phase,
             settled: true,

@@ -9,10 +9,10 @@ use trainerd_juju::desired::Intent;
 use super::declared::Declared;
 use crate::application::ApplicationObjects;
 
-/// What there shall be of them.
+/// The desired state of these objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted<T> {
-    /// That is not this daemon's to say: nothing is declared, or another daemon acts.
+    /// Unknown to this daemon: nothing is declared, or another daemon acts.
     NotOurs,
     /// Nothing.
     Nothing,
@@ -20,7 +20,7 @@ enum Wanted<T> {
     This(T),
 }
 
-/// What is declared of them; nothing shall be once the installation shall go.
+/// The desired state; nothing if the installation is to be removed.
 fn wanted<K: ApplicationObjects>(declared: &Declared) -> Wanted<K::Spec> {
     match declared {
         Declared::Options(spec) if !spec.standby => {
@@ -31,14 +31,14 @@ fn wanted<K: ApplicationObjects>(declared: &Declared) -> Wanted<K::Spec> {
     }
 }
 
-/// Reconciles them for as long as what shall be is declared; `tried` is told what came of each try.
+/// Reconciles them until the source ends; `tried` receives the outcome of each attempt.
 pub(super) async fn reconcile<K: ApplicationObjects>(
     kept: K,
     mut declared: watch::Receiver<Declared>,
     tried: impl Fn(&Result<(), K::Error>),
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-    // What was brought about last, and is not looked at again before its time.
+    // The last applied state, which is checked again periodically.
     let mut done = Wanted::NotOurs;
     loop {
         let wanted = wanted::<K>(&declared.borrow_and_update());
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn they_come_and_go_with_what_is_declared_and_are_looked_at_in_between() {
+    async fn application_objects_follow_the_options_and_are_checked_periodically() {
         let (declare, receiver) = watch::channel(Declared::Nothing);
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Noted { asked: Arc::clone(&asked), failures: Mutex::new(2) };

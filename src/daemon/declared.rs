@@ -1,4 +1,4 @@
-//! The declared source of options: the one place that rules, watched for changes.
+//! The source of options, watched for changes.
 
 use std::path::{Path, PathBuf};
 
@@ -15,14 +15,14 @@ use crate::options;
 use crate::options::declared::{OptionsSpec, Source, values_of};
 use crate::problem::{InputError, Problem};
 
-/// What the source says now.
+/// The current content of the source.
 #[derive(Clone, Debug)]
 pub(crate) enum Declared {
-    /// Nothing yet: what is installed stays as it is.
+    /// Nothing yet: the installed revision is kept.
     Nothing,
     /// These options.
     Options(OptionsSpec),
-    /// Something that cannot be read.
+    /// Invalid content.
     Unreadable(Problem),
 }
 
@@ -40,7 +40,7 @@ impl Declared {
         matches!(self, Self::Options(spec) if spec.standby)
     }
 
-    /// The unit that is said to be the one to write, where somebody says so.
+    /// The Juju unit that is the leader, if known.
     pub(crate) fn leader(&self) -> Option<&str> {
         match self {
             Self::Options(spec) if !spec.standby => spec.unit.as_deref(),
@@ -60,7 +60,7 @@ impl Declared {
 /// Why a source can no longer be followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
-    /// The system does not tell of changes.
+    /// The file cannot be watched.
     #[error("failed to watch {}", .path.display())]
     Watch {
         /// The file.
@@ -68,7 +68,7 @@ pub(crate) enum SourceError {
         /// Why.
         source: notify::Error,
     },
-    /// The system stopped telling.
+    /// The watch of the file ended.
     #[error("no longer notified of changes of {}", .0.display())]
     Ended(PathBuf),
 }
@@ -103,7 +103,7 @@ pub(crate) fn read_file(path: &Path) -> Declared {
     }
 }
 
-/// Tells what a source says now, where that is another thing than before.
+/// Publishes the content of a source if it changed.
 fn declare(declared: &watch::Sender<Declared>, now: Declared) {
     declared.send_if_modified(|known| {
         let same = match (&*known, &now) {
@@ -126,7 +126,7 @@ async fn follow_file(path: &Path, declared: &watch::Sender<Declared>) -> Result<
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (sender, mut events) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the file makes events of its own; a full channel says all that there is to say.
+        // Reading the file causes events too; one queued event is enough.
         if event.is_ok_and(|event| !event.kind.is_access()) {
             let _ = sender.try_send(());
         }
@@ -138,7 +138,7 @@ async fn follow_file(path: &Path, declared: &watch::Sender<Declared>) -> Result<
         if events.recv().await.is_none() {
             return Err(SourceError::Ended(path.to_owned()));
         }
-        // A file that is being written is read when that is over, as far as one can know.
+        // A file that is being written is read once it no longer changes.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -167,7 +167,7 @@ async fn follow_config_map(
             Ok(Event::Resumed) => continue,
             Err(error) => {
                 tracing::warn!(%error, namespace, name, "failed to watch the ConfigMap with the options");
-                // What was read once is in force until something else is.
+                // The last valid options stay in force.
                 if !matches!(*declared.borrow(), Declared::Nothing) {
                     continue;
                 }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_of_a_config_map_is_an_option_and_the_same_options_are_the_same_wish() {
+    fn config_map_keys_are_options_and_equal_options_have_equal_specs() {
         let read = |data: Value| match of_config_map(&serde_json::json!({ "data": data })) {
             Declared::Options(spec) => spec,
             other => panic!("{other:?}"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_read_again_when_it_is_replaced_and_a_bad_one_says_why() {
+    async fn a_replaced_file_is_reloaded_and_errors_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("options.yaml");
         std::fs::write(&path, "settle: 1\n").unwrap();

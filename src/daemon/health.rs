@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_but_this_machine_reaches_it_unless_in_a_pod_or_asked_for() {
+    fn the_health_server_is_local_unless_in_a_pod_or_configured() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         for (asked, in_pod, first, fallback) in [
             (None, false, "127.0.0.1:38991", None),
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_asked_for_is_where_it_listens() {
+    async fn the_configured_address_is_used() {
         let asked: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let (listener, address) = listen(Some(asked), true).await.unwrap();
         assert_eq!(address, asked);

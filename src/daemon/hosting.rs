@@ -79,7 +79,7 @@ pub(crate) struct Hosting {
     reconciler: watch::Receiver<Option<HostedReconciler>>,
     /// Counts changes of what the reconciler is started with.
     generation: u64,
-    /// Whether only what runs, or shall, is shown: under Juju nobody asked for the rest.
+    /// Whether only workloads that run, or are to run, are shown, as under Juju.
     is_quiet: bool,
     status: StatusStore,
     recorder: Recorder,

@@ -1,4 +1,5 @@
-//! The loop: whatever wakes it, a pass reads the facts and decides again; between passes the drift controller goes on.
+//! The control loop: each pass reads the current state and decides from that alone; between passes the drift controller
+//! runs.
 
 mod blocked;
 mod command;
@@ -10,7 +11,6 @@ mod retry;
 mod rights;
 mod run;
 mod show;
-mod written;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,7 @@ use trainerd_engine::drift_controller::{DriftController, DriftEvent, RecordSeen,
 use trainerd_engine::{Cancel, Engine, RunOptions, RunPolicy, State};
 use trainerd_juju::desired::Intent;
 use trainerd_plan::desired::Desired;
+use trainerd_plan::object::ObjectKey;
 
 use self::blocked::{Blocked, Stop, blocked};
 pub(crate) use self::command::Command;
@@ -36,7 +37,6 @@ use self::ownership::{Ownership, is_news};
 use self::retry::Retrying;
 use self::rights::Rights;
 use self::show::revisions;
-use self::written::Written;
 use super::declared::Declared;
 use super::hosting::HostedReconciler;
 use super::operations::OperationHandle;
@@ -45,6 +45,7 @@ use super::status_store::{Phase, StatusStore};
 use crate::options::declared::{OptionsSpec, Source};
 use crate::problem::PENDING_DELETION;
 use crate::target::resolve;
+use crate::written::Written;
 
 /// What triggers something between passes.
 enum Trigger {
@@ -61,37 +62,37 @@ enum Trigger {
 enum Wake {
     /// A new pass is due.
     Pass,
-    /// The process shall end.
+    /// The process is to end.
     Shutdown,
 }
 
-/// What the controller is given.
+/// Parameters of the controller.
 pub(crate) struct Config {
     /// The installation.
     pub(crate) engine: Engine,
     /// Where its options are declared, and what is declared.
     pub(crate) source: Source,
     pub(crate) declared: watch::Receiver<Declared>,
-    /// What people ask for.
+    /// Commands of users.
     pub(crate) commands: mpsc::Receiver<Command>,
-    /// Where to write down what is known, and what happened.
+    /// The status and the event recorder.
     pub(crate) status: StatusStore,
     pub(crate) recorder: Recorder,
     /// Whether to claim the options from another source.
     pub(crate) force_ownership: bool,
-    /// Told what a hosted reconciler is started with.
+    /// Receives the parameters of a hosted reconciler.
     pub(crate) hosting: watch::Sender<Option<HostedReconciler>>,
-    /// Turns true when the process shall end.
+    /// Turns true at shutdown.
     pub(crate) shutdown: Cancel,
 }
 
-/// Keeps an installation as its options say.
+/// Reconciles an installation with its options.
 pub(crate) struct InstallationController {
     engine: Arc<Engine>,
     source: Source,
     declared: watch::Receiver<Declared>,
     commands: mpsc::Receiver<Command>,
-    /// What people asked for and the API server has not answered yet: neither a plan nor the drift controller waits for it.
+    /// Commands that wait for the API server; neither a plan nor the drift controller waits for them.
     commands_running: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     status: StatusStore,
     recorder: Recorder,
@@ -103,17 +104,17 @@ pub(crate) struct InstallationController {
     repair: Option<String>,
     asked_by: Option<String>,
     blocked: Option<Blocked>,
-    /// What people asked for, and the next pass does.
+    /// The operation for the next pass.
     operation: Option<(Operation, OperationHandle)>,
-    /// What was written since.
-    written: Arc<Mutex<Written>>,
+    /// The objects written since then.
+    written: Arc<Mutex<Written<ObjectKey>>>,
     standby: bool,
     ownership: Ownership,
     retrying: Retrying,
     rights: Rights,
-    /// How the drift controller goes on between passes.
+    /// State of the drift controller between passes.
     mode: RepairMode,
-    /// It was removed while paused: nobody wants it back before the options change or the daemon starts anew.
+    /// The installation was removed while paused: it is not restored until the options change or the daemon restarts.
     removed: bool,
     /// Waits between tries that are blocked; between plans that repair.
     soon: Backoff,
@@ -121,7 +122,7 @@ pub(crate) struct InstallationController {
 }
 
 impl InstallationController {
-    /// A controller that has seen nothing yet.
+    /// A controller without any observations.
     pub(crate) fn new(config: Config) -> Self {
         let Config {
             engine,
@@ -162,7 +163,7 @@ impl InstallationController {
         }
     }
 
-    /// Goes on until the process is asked to end.
+    /// Runs until shutdown.
     pub(crate) async fn run(mut self) {
         loop {
             let started = Instant::now();
@@ -199,7 +200,7 @@ impl InstallationController {
         self.drift_controller.step_aside().await;
     }
 
-    /// Brings the installation to what is declared, as far as that differs from what it is.
+    /// Reconciles the installation with the declared options.
     async fn pass(&mut self) -> Result<(), Stop> {
         self.standby = self.declared.borrow().is_standby();
         self.recorder.set_standby(self.standby);
@@ -209,7 +210,7 @@ impl InstallationController {
         let state = match self.aside(engine.open_damaged()).await? {
             Ok(state) => state,
             Err(error) => {
-                // Nothing new is known: what is installed is kept as before.
+                // No options are declared: the installed revision is kept.
                 self.drift_controller.go_on(self.mode);
                 return Err(self.stopped(error));
             }
@@ -223,7 +224,7 @@ impl InstallationController {
             && !self.declared.has_changed().unwrap_or(false);
         let answer = Box::pin(self.reconcile()).await;
         let resumed = self.resume_drift_controller();
-        // A pass begins with reading it all anew: until then the room is better spent.
+        // The next pass reads everything again; until then the memory is released.
         self.state = self.state.take().map(State::without_objects);
         self.engine.forget().await;
         resumed.and(answer)
@@ -265,7 +266,7 @@ impl InstallationController {
             Declared::Options(spec) => self.apply_options(spec).await,
             Declared::Unreadable(problem) => Err(blocked(Phase::Invalid, problem, None)),
         };
-        // What is installed is kept, whatever became of what is wished for.
+        // The installed revision is kept, whatever happens to the declared options.
         if let Some(why) = self.repair.clone() {
             tracing::info!(why, "repairing the installation by a plan");
             self.repair_now().await?;
@@ -274,7 +275,7 @@ impl InstallationController {
         applied
     }
 
-    /// Finishes what was interrupted, unless something else is wanted by now.
+    /// Finishes an interrupted plan, unless the options have changed.
     async fn recover(&mut self, declared: &Declared) -> Result<(), Stop> {
         let Some(state) = self.state.clone().filter(|state| state.journal().is_some()) else { return Ok(()) };
         let engine = Arc::clone(&self.engine);
@@ -294,10 +295,10 @@ impl InstallationController {
         self.drive(None, recover).await
     }
 
-    /// Plans and runs the way to what is wished, stop by stop.
+    /// Plans and runs the upgrade path to the declared options, step by step.
     async fn apply_options(&mut self, spec: OptionsSpec) -> Result<(), Stop> {
         let engine = Arc::clone(&self.engine);
-        // Read from the binary when it is needed, which is seldom.
+        // The catalog is loaded when needed, which is rare.
         let catalog = match Catalog::builtin() {
             Ok(catalog) => catalog,
             Err(error) => return Err(self.unwanted(error.into())),
@@ -325,7 +326,7 @@ impl InstallationController {
                 });
                 return Ok(());
             }
-            // Before the plan, which may wait for it; one that goes is stopped after the plan.
+            // Started before the plan, which may wait for it; stopped after the plan.
             if let Some(reconciler) = HostedReconciler::of(&wanted.desired) {
                 self.host(Some(reconciler));
             }
@@ -351,7 +352,7 @@ impl InstallationController {
         }
     }
 
-    /// Awaits something, unless the process is asked to end, or it is another daemon's turn to act.
+    /// Awaits something until shutdown, or until another daemon is to act.
     async fn aside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
         let (mut shutdown, mut declared, standby) =
             (self.shutdown.clone(), self.declared.clone(), self.standby);
@@ -363,7 +364,7 @@ impl InstallationController {
         }
     }
 
-    /// Whether it became another daemon's turn to act since this pass began.
+    /// Whether another daemon is to act since this pass began.
     fn is_relieved(&self) -> bool {
         !self.standby && self.declared.borrow().is_standby()
     }
@@ -371,7 +372,7 @@ impl InstallationController {
     fn take(&mut self, state: State) {
         let revisions = revisions(&self.engine, &state);
         self.status.write(|view| view.revisions = revisions);
-        // While a plan is open it is not certain which reconciler is there in the end: what runs goes on.
+        // While a plan is open, its outcome is uncertain: a running reconciler keeps running.
         if state.journal().is_none() {
             self.host(state.current.as_ref().and_then(|current| HostedReconciler::of(&current.desired)));
         }
@@ -379,7 +380,7 @@ impl InstallationController {
         self.state = Some(state);
     }
 
-    /// Has the reconciler hosted that a desired state asks for.
+    /// Starts or stops the hosted reconciler as the desired state requires.
     fn host(&self, reconciler: Option<HostedReconciler>) {
         self.status.write(|view| view.reconciler_place.is_left_to_daemons = reconciler.is_some());
         self.hosting.send_if_modified(|known| {
@@ -389,7 +390,7 @@ impl InstallationController {
         });
     }
 
-    /// Whether a plan has left out an object whose deletion is pending.
+    /// Whether a plan skipped an object whose deletion is pending.
     fn is_deletion_pending(&self) -> bool {
         self.blocked.as_ref().is_some_and(|blocked| blocked.problem.code == PENDING_DELETION)
     }
@@ -398,11 +399,11 @@ impl InstallationController {
         self.state.as_ref().is_some_and(|state| state.control().paused.is_some())
     }
 
-    /// Lets the drift controller go on at whatever is current.
+    /// Lets the drift controller follow the current revision.
     fn resume_drift_controller(&mut self) -> Result<(), Stop> {
         let Some(state) = &self.state else { return Ok(()) };
         if state.current.is_none() && state.damage().is_some() {
-            // What cannot be read now is kept as it was read last.
+            // If it cannot be read now, the last state is kept.
             self.drift_controller.go_on(self.mode);
             return Ok(());
         }
@@ -428,13 +429,13 @@ impl InstallationController {
     async fn watch(&mut self, mut again: Option<Instant>) -> Wake {
         let mut looking = OptionFuture::from(None);
         loop {
-            // The drift controller writes while it is awaited: what may end that comes first.
+            // The drift controller writes while it is awaited, so events that end it are checked first.
             let trigger = tokio::select! {
                 biased;
                 _ = self.shutdown.wait_for(|shutdown| *shutdown) => Trigger::Shutdown,
                 changed = self.declared.changed() => match changed {
                     Ok(()) => Trigger::Due,
-                    // Whoever declares has ended, and with it the process.
+                    // The source of options has ended, and the process ends with it.
                     Err(_) => std::future::pending().await,
                 },
                 Some(command) = self.commands.recv() => Trigger::Command(command),
@@ -446,7 +447,7 @@ impl InstallationController {
             match trigger {
                 Trigger::Shutdown => return Wake::Shutdown,
                 Trigger::Due => return Wake::Pass,
-                // Whoever is told again that he leads, and is kept from it, says so once more.
+                // A leader that does not get the lease claims it again.
                 Trigger::Command(Command::LookAtRights) if self.is_outranked() => {
                     self.engine.lease_claim().withdraw();
                     return Wake::Pass;
@@ -465,7 +466,7 @@ impl InstallationController {
                 }
                 Trigger::Command(Command::Retry { asked_by, answer }) => {
                     let has_failed = self.has_failed();
-                    // Whoever asked may have gone.
+                    // The client may have gone.
                     let _ = answer.send(Ok(has_failed));
                     if has_failed {
                         self.recorder.command("Retrying", asked_by.as_deref());
@@ -483,7 +484,7 @@ impl InstallationController {
                 Trigger::DriftEvent(event) => {
                     self.recorder.drift_event(&event);
                     match *event {
-                        // What a plan has left out may be there now.
+                        // An object that a plan skipped may exist now.
                         DriftEvent::Repaired { .. } | DriftEvent::Gone(_) if self.is_deletion_pending() => {
                             return Wake::Pass;
                         }
@@ -513,12 +514,12 @@ impl InstallationController {
         }
     }
 
-    /// Whether the record is one that somebody else wrote since it was read.
+    /// Whether another process wrote the record since it was read.
     fn is_foreign(&self, seen: &RecordSeen) -> bool {
         let own = self.state.as_ref().and_then(State::version);
         match (seen, own) {
             (RecordSeen::At(told), Some(own)) => match (told.parse::<u64>(), own.parse::<u64>()) {
-                // What our own plan wrote before its last write may be told late.
+                // Events of our own earlier writes may arrive late.
                 (Ok(told), Ok(own)) => told > own,
                 _ => told != own,
             },

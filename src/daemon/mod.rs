@@ -1,4 +1,4 @@
-//! The daemon: a loop that keeps an installation as its options say, and tells everybody how it is.
+//! The daemon: reconciles an installation with its options, and reports its status.
 
 mod api;
 mod application_objects;
@@ -55,7 +55,7 @@ use crate::training::jobs::{self, Jobs};
 use crate::training::on_demand::{Finder, OnDemand, on_demand};
 use crate::training::{self, Listed};
 
-/// Mode of the socket: whoever may talk to it is whoever the daemon runs as.
+/// Mode of the socket: only the daemon's user may connect.
 const SOCKET_MODE: u32 = 0o600;
 
 /// How the daemon is to run.
@@ -69,9 +69,9 @@ pub(crate) struct Setup {
     pub(crate) source: Source,
     /// What is kept.
     pub(crate) installation: Installation,
-    /// How its objects are called, where it is installed anew.
+    /// How the objects of a new installation are named.
     pub(crate) naming: Naming,
-    /// The socket of the Pebble that is told of the status, if any is.
+    /// The socket of the Pebble that receives the status, if any is.
     pub(crate) pebble: Option<PathBuf>,
     /// Where the API listens, if anywhere.
     pub(crate) socket: Option<PathBuf>,
@@ -94,7 +94,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// The certificate. One that it makes itself is good for whoever comes by port-forward.
+    /// The certificate. A self-signed one is for port-forward.
     fn certificates(&self) -> Result<Certificates, CertificateError> {
         match &self.files {
             Some((certificate, key)) => Certificates::from_files(certificate.clone(), key.clone()),
@@ -103,10 +103,10 @@ impl Tls {
     }
 }
 
-/// Why the daemon ended although nobody asked it to.
+/// Why the daemon ended on its own.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Crash {
-    /// It cannot be talked to.
+    /// It cannot listen.
     #[error("failed to listen")]
     Listen(#[from] ListenError),
     /// There is no certificate to show.
@@ -124,7 +124,7 @@ pub(crate) enum Crash {
     /// The metrics are wrongly defined.
     #[error("failed to set up the metrics")]
     Metrics(#[from] trainerd_serve::metrics::MetricsError),
-    /// A task that goes on for ever ended without a word.
+    /// A task that never ends has ended.
     #[error("{0} ended")]
     Ended(&'static str),
     /// A task panicked.
@@ -186,12 +186,12 @@ impl Tasks {
                 }
             }
         };
-        // Open requests are given their time; whoever takes longer is cut off with the process.
+        // Open requests may finish within the grace period.
         let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
     }
 }
 
-/// Asks the system not to round our memory up to pages of two megabytes: little of it is in use at a time.
+/// Disables transparent huge pages, as little memory is in use at a time.
 fn hold_little() {
     // Where the system does not know them, there is nothing to ask.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
@@ -234,7 +234,7 @@ pub(crate) async fn run(interrupt: &Interrupt, setup: Setup) -> Result<Exit, Pro
     });
     let cluster = match connect(&setup.connect, interrupt, &status, observer).await {
         Ok(cluster) => cluster,
-        // Nothing was begun: to end is all that was asked, and no failure.
+        // Shutdown before anything began is no failure.
         Err(_) if *asked.borrow() => return Ok(Exit::Done),
         Err(problem) => return Err(problem),
     };
@@ -331,7 +331,7 @@ fn host(
     Ok(stopped)
 }
 
-/// Keeps what belongs to a Juju application and to no revision: it comes and goes with relations and resources.
+/// Reconciles the objects of a Juju application that are in no revision and follow relations and resources.
 fn keep_what_relations_bring(
     tasks: &mut Tasks,
     setup: &Setup,
@@ -371,7 +371,7 @@ async fn at(after: Option<Duration>) {
     }
 }
 
-/// Tells Pebble of the status, where there is one.
+/// Notifies Pebble of the status, if there is a Pebble.
 fn tell_pebble(tasks: &mut Tasks, socket: Option<PathBuf>, status: &StatusStore) {
     let Some(socket) = socket else { return };
     let status = status.clone();
@@ -381,7 +381,7 @@ fn tell_pebble(tasks: &mut Tasks, socket: Option<PathBuf>, status: &StatusStore)
     });
 }
 
-/// Lets people in, where the setup says so.
+/// Authorizes users, if configured.
 async fn listen<E: Future<Output = ()> + Send + 'static>(
     tasks: &mut Tasks,
     setup: &Setup,
@@ -438,7 +438,7 @@ fn look_at_train_jobs(tasks: &mut Tasks, cluster: &Cluster, lists: Finder<Listed
     jobs
 }
 
-/// Connects, patiently: an API server that starts later than its daemon is nothing to fail over.
+/// Connects with retries: the API server may start later than the daemon.
 async fn connect(
     connect: &ConnectOptions,
     interrupt: &Interrupt,

@@ -1,4 +1,4 @@
-//! What people asked the daemon to do, and what came of it: operations that can be waited for.
+//! Operations that users start, and their outcomes, which can be waited for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use tokio::sync::watch;
 
-/// How many are remembered: whoever asked is told for that long.
+/// Number of operations that are kept.
 const KEPT: usize = 64;
 
-/// What came of something that was asked for.
+/// The outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub(crate) enum OperationState {
-    /// It is in progress, or waits for what is.
+    /// It is in progress or queued.
     InProgress,
     /// It is done.
     Done {
@@ -21,19 +21,19 @@ pub(crate) enum OperationState {
         revision: Option<u64>,
         /// Objects that were written for it.
         changed: usize,
-        /// How many of them were deleted and made again.
+        /// How many of them were recreated.
         recreated: usize,
     },
-    /// It was not done.
+    /// It was refused or failed.
     Refused {
-        /// A word for it.
+        /// A code.
         reason: &'static str,
         /// Why, for people.
         message: String,
     },
 }
 
-/// Whoever does it says here what came of it. Dropped without a word, it was not done.
+/// Whoever runs it reports its outcome here. Dropped without an outcome, it was not done.
 #[derive(Debug)]
 pub(crate) struct OperationHandle(watch::Sender<OperationState>);
 
@@ -63,14 +63,14 @@ impl Drop for OperationHandle {
     }
 }
 
-/// All that is remembered.
+/// The operations that are kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Operations {
     known: Arc<Mutex<BTreeMap<u64, watch::Receiver<OperationState>>>>,
 }
 
 impl Operations {
-    /// A new one: its number, and the handle for whoever does it.
+    /// Registers an operation: its number, and the handle that reports its outcome.
     pub(crate) fn open(&self) -> (u64, OperationHandle) {
         let (sender, receiver) = watch::channel(OperationState::InProgress);
         // Nothing is left half-done by a panic under this lock.
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_of_it_is_told_and_a_handle_that_is_lost_says_so() {
+    fn an_operation_has_a_result_even_if_its_handle_is_dropped() {
         let operations = Operations::default();
         let (one, handle) = operations.open();
         let (other, lost) = operations.open();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_are_remembered() {
+    fn only_the_newest_operations_are_kept() {
         let operations = Operations::default();
         let last = (0..=KEPT).map(|_| operations.open().0).max().unwrap();
         assert!(operations.find(1).is_none() && operations.find(2).is_some());

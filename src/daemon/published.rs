@@ -51,7 +51,7 @@ impl Pod {
     }
 }
 
-/// Writes the fingerprint down, and again when it changes. It goes on for ever.
+/// Writes the fingerprint down, and again when it changes. It continues for ever.
 pub(super) async fn publish(cluster: Cluster, pod: Pod, certificates: Certificates) -> Result<(), Crash> {
     let params = ApplyParams { force: true, metadata_only: true, ..ApplyParams::default() };
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));

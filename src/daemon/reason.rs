@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use trainerd_engine::ObjectStatus;
 use trainerd_engine::drift_controller::{DriftState, StatusSnapshot};
 use trainerd_juju::status::{Progress, Reason};
-use trainerd_plan::drift::Leave;
+use trainerd_plan::drift::NotRepaired;
 use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::plan::{Counts, Purpose};
 use trainerd_plan::readiness::{PodFault, WorkloadStatus};
@@ -52,7 +52,8 @@ fn ready(view: &StatusView) -> Reason {
         return Reason::Staged { version: version.clone() };
     }
     // What admission makes of our own writes is recorded, and nobody's change.
-    let admitted = |state: &DriftState| matches!(state, DriftState::Left { why: Leave::Admission { .. } });
+    let admitted =
+        |state: &DriftState| matches!(state, DriftState::Left { why: NotRepaired::Admission { .. } });
     let drift = || {
         let all = view.snapshot.iter().flat_map(|snapshot| &snapshot.drift);
         all.filter(|drift| !admitted(&drift.state))
@@ -60,7 +61,8 @@ fn ready(view: &StatusView) -> Reason {
     let first = |drift: &trainerd_engine::drift_controller::DriftStatus| {
         format!("{}/{}", drift.object.kind, drift.object.name)
     };
-    let immutable = |state: &DriftState| matches!(state, DriftState::Left { why: Leave::Immutable { .. } });
+    let immutable =
+        |state: &DriftState| matches!(state, DriftState::Left { why: NotRepaired::Immutable { .. } });
     if let Some(object) = drift().find(|drift| immutable(&drift.state)).map(|drift| &drift.object)
         && object_class(object) != ObjectClass::Crd
     {
@@ -80,7 +82,7 @@ fn waited_for(plan: &PlanView, now: Timestamp) -> Option<Reason> {
     waiting.sort_by_key(|waiting| waiting.since);
     let reasons = waiting.iter().filter_map(|waiting| waits(&waiting.on, None, now));
     // Of several the word that counts more is shown, and of those the longest wait.
-    reasons.min_by_key(Reason::word)
+    reasons.min_by_key(Reason::value)
 }
 
 /// What a wait is in a status. `component`: of what is waited for, where that is known.
@@ -129,7 +131,7 @@ fn under_way(view: &StatusView, plan: &PlanView) -> Reason {
             Reason::Adopting { objects: found(&plan.counts) }
         }
         Purpose::Install => Reason::Installing { version: to(), progress },
-        Purpose::Upgrade => Reason::Upgrading { from: from.unwrap_or_default(), to: to(), progress },
+        Purpose::Upgrade => Reason::Upgrading { from, to: to(), progress },
         Purpose::Rollback => Reason::RollingBack { revision: plan.revision.unwrap_or_default(), progress },
         Purpose::Change => Reason::Changing { progress },
         Purpose::Remove => Reason::Removing,
@@ -162,8 +164,8 @@ fn not_ready(view: &StatusView, now: Timestamp) -> Reason {
     let snapshot = view.snapshot.as_ref();
     let waiting = snapshot.into_iter().flat_map(|snapshot| &snapshot.status.objects);
     let reasons: Vec<Reason> = waiting.filter_map(|object| troubled(object, now)).collect();
-    // Of several the word that counts most is shown; a component that goes on with fewer pods comes last.
-    if let Some(reason) = reasons.into_iter().min_by_key(Reason::word) {
+    // Of several the word that counts most is shown; a component that continues with fewer pods comes last.
+    if let Some(reason) = reasons.into_iter().min_by_key(Reason::value) {
         return reason;
     }
     let undone =
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_says_is_blocked_before_what_is_merely_waited_for() {
+    fn pod_failures_are_shown_before_waits() {
         let status = |on: WaitingOn| ObjectStatus {
             component: "lws".into(),
             object: deployment("a-lws"),
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_whose_image_cannot_be_had_is_blocked_while_others_are_waited_for() {
+    fn an_unpullable_image_blocks_although_others_are_waited_for() {
         let mut plan = plan(Purpose::Install);
         let crd = WaitingOn::CrdEstablished { crd: "a".into() };
         plan.waiting = vec![waiting(None, crd), waiting(Some(deployment("a-lws")), on(0, 2, Some(pull(0))))];
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_shows_how_far_it_is_until_it_waits_for_long() {
+    fn a_plan_shows_progress_until_a_wait_takes_long() {
         let mut plan = plan(Purpose::Install);
         let crd = ObjectKey { group: "g".into(), kind: "k".into(), namespace: None, name: "a".into() };
         plan.waiting = vec![waiting(Some(crd), WaitingOn::CrdEstablished { crd: "a".into() })];
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_of_what_is_mostly_there_adopts_it() {
+    fn an_installation_of_mostly_existing_objects_is_an_adoption() {
         let mut plan = plan(Purpose::Install);
         plan.counts = Counts { create: 2, change: 3, delete: 0, keep: 5 };
         assert_eq!(reason_at(&running(plan.clone()), 0), Reason::Adopting { objects: 8 });
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back_says_where_it_goes() {
+    fn a_rollback_shows_its_target() {
         let mut plan = plan(Purpose::Upgrade);
         plan.back = Some(RollingBack { to: 1, reason: "r".into() });
         let progress = Progress { done: 3, total: 10 };
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_what_it_was_said_to_be_and_else_its_code_and_phase_tell() {
+    fn the_reason_of_a_problem_follows_its_code_and_phase() {
         let view = |phase, problem| StatusView { phase, reason: Some(problem), ..StatusView::default() };
         let problem = |code| Problem::new(Exit::Failed, code, "what").because("why");
         let held = problem("lease-held").with_reason(Reason::LeaseHeld { holder: "b".into() });

@@ -281,7 +281,7 @@ fn to(revision: Option<u64>) -> String {
     revision.map(|revision| format!(" to revision {revision}")).unwrap_or_default()
 }
 
-/// What whoever edits the options is told of what stands in their way, in a word and in words; `None` where it is
+/// What whoever edits the options receives what stands in their way, in a word and in words; `None` where it is
 /// nothing about the options.
 fn options_event(phase: Phase) -> Option<(&'static str, &'static str)> {
     match phase {

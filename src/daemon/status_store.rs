@@ -1,4 +1,4 @@
-//! What the daemon knows, for everybody who asks: the API, the probes, the metrics and the page.
+//! The daemon's state, for the API, the probes, the metrics and the page.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::problem::Problem;
 /// Events that a slow reader may be behind before it misses some.
 const BACKLOG: usize = 256;
 
-/// How the installation is, in a word.
+/// Phase of the installation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Phase {
     /// Nothing was seen yet.
     #[default]
     Starting,
-    /// Nothing is installed, and no options say that something shall be.
+    /// Nothing is installed, and no options are declared.
     Absent,
     /// A plan runs.
     Running,
-    /// Everything is ready, as seen now, and as the options want it.
+    /// Everything is ready and matches the options.
     Ready,
     /// Some object is not ready.
     Waiting,
@@ -38,7 +38,7 @@ pub(crate) enum Phase {
     Degraded,
     /// Reconciliation is suspended.
     Paused,
-    /// Another daemon acts; this one looks.
+    /// Another daemon acts; this one only observes.
     Standby,
     /// What the options want is refused.
     Refused,
@@ -46,7 +46,7 @@ pub(crate) enum Phase {
     Failed,
     /// The options cannot be read, or are wrong.
     Invalid,
-    /// Somebody else is the one writer.
+    /// Another process holds the lease.
     Held,
     /// The API server does not answer.
     Disconnected,
@@ -143,10 +143,10 @@ pub(crate) struct Waiting {
     pub(crate) since: Timestamp,
 }
 
-/// Whether the API server serves the kinds of a service mesh that there shall be.
+/// Whether the API server serves the kinds of the configured service mesh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum MeshApi {
-    /// It does, or there shall be no mesh.
+    /// It does, or no mesh is configured.
     #[default]
     Served,
     /// It does not (yet).
@@ -166,7 +166,7 @@ pub(crate) struct RevisionView {
     pub(crate) purpose: Purpose,
     /// Component versions.
     pub(crate) versions: BTreeMap<String, String>,
-    /// What came of it, in words.
+    /// Its outcome, in words.
     pub(crate) outcome: String,
 }
 
@@ -192,15 +192,15 @@ pub(crate) struct StatusView {
     pub(crate) phase: Phase,
     /// Why it is not ready.
     pub(crate) reason: Option<Problem>,
-    /// Whether it is what the options want, all of it ready.
+    /// Whether it matches the options and is ready.
     pub(crate) settled: bool,
-    /// The version that a person is to let through, if one waits for that.
+    /// The version of a staged upgrade, if one waits for approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) staged: Option<String>,
-    /// Whether the service mesh that there shall be has its API.
+    /// Whether the configured service mesh has its API.
     #[serde(skip)]
     pub(crate) mesh_api: MeshApi,
-    /// The version of the trainer that is being brought about.
+    /// The trainer's version that is being installed.
     #[serde(skip)]
     pub(crate) heading: Option<String>,
     /// Whether, and by whom, it is paused.
@@ -241,7 +241,7 @@ impl StatusView {
     }
 }
 
-/// Where the daemon writes down what it knows.
+/// The daemon's state, with subscribers.
 #[derive(Clone)]
 pub(crate) struct StatusStore {
     view: watch::Sender<Arc<StatusView>>,
@@ -261,7 +261,7 @@ impl StatusStore {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Tells of every change of what is known.
+    /// Subscribes to changes.
     pub(crate) fn follow(&self) -> watch::Receiver<Arc<StatusView>> {
         self.view.subscribe()
     }
@@ -271,7 +271,7 @@ impl StatusStore {
         self.events.subscribe()
     }
 
-    /// Writes something down; nobody is told where nothing changed.
+    /// Updates the state; subscribers are notified only of changes.
     pub(crate) fn write(&self, change: impl FnOnce(&mut StatusView)) {
         self.view.send_if_modified(|view| {
             let mut new = StatusView::clone(view);
@@ -288,16 +288,16 @@ impl StatusStore {
     /// An event of a plan.
     pub(crate) fn event(&self, event: Event) {
         self.write(|view| take(view, &event));
-        // Nobody may be listening.
+        // There may be no subscriber.
         let _ = self.events.send(Arc::new(event));
     }
 }
 
-/// What an event changes of what is known.
+/// Applies an event to the state.
 fn take(view: &mut StatusView, event: &Event) {
     match event {
         Event::Planned { purpose, revision, counts } => {
-            // A plan that goes back begins after the word that it does.
+            // A rollback begins after it was announced.
             let before = view.plan.take().filter(|plan| plan.ended.is_none());
             let back = before.and_then(|plan| plan.back).filter(|back| Some(back.to) == *revision);
             let total = counts.create + counts.change + counts.delete + counts.keep;
@@ -341,7 +341,7 @@ fn take(view: &mut StatusView, event: &Event) {
                 plan.back = Some(RollingBack { to: *to, reason: reason.clone() });
             }
         }
-        // The plan that is made instead is told next.
+        // The plan in its place is announced next.
         Event::Overtaken { .. }
         | Event::Recovering { .. }
         | Event::Started { .. }
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_shown_with_what_it_waits_for_until_that_is_done() {
+    fn a_plan_shows_its_waits_until_they_end() {
         let status = StatusStore::new(StatusView::default());
         let counts = Counts { create: 2, change: 1, delete: 0, keep: 4 };
         let mut told = status.events();
@@ -391,7 +391,7 @@ mod tests {
             view.reconciler_place.is_left_to_daemons = true;
         });
         assert_eq!(ready, (Phase::Degraded, false, Some("not-hosted")));
-        // Other phases tell of what is more urgent.
+        // Other phases are more urgent.
         let waiting = now(|view| (view.phase, view.reason) = (Phase::Waiting, None));
         assert_eq!(waiting, (Phase::Waiting, false, None));
         let back = now(|view| view.phase = Phase::Ready);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_told_nobody() {
+    fn unchanged_status_notifies_nobody() {
         let status = StatusStore::new(StatusView::default());
         let mut changes = status.follow();
         changes.mark_unchanged();

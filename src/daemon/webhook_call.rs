@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_class_of_trouble_has_its_own_words() {
+    fn each_class_of_webhook_error_has_its_message() {
         let call = |url: &str, why: &str| {
             format!(
                 "Internal error occurred: failed calling webhook \"v.example.com\": failed to call webhook: \

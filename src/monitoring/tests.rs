@@ -166,7 +166,7 @@ fn exposed() -> BTreeMap<String, Vec<BTreeMap<String, String>>> {
 
 /// A state that no longer exists would leave an alert that never fires.
 #[test]
-fn every_value_that_is_asked_for_is_one_that_occurs() {
+fn every_label_value_in_expressions_exists() {
     let exposed = exposed();
     let mut checked = 0;
     for (place, expression) in all_expressions() {
@@ -187,7 +187,7 @@ fn every_value_that_is_asked_for_is_one_that_occurs() {
 
 /// An alert on what grows must see the first time.
 #[test]
-fn what_failed_plans_are_counted_with_is_there_from_the_start() {
+fn counters_of_failed_plans_start_at_zero() {
     let plans = &exposed()["trainerd_plans_total"];
     for purpose in ["install", "change", "upgrade", "rollback", "remove"] {
         let is_there =
@@ -348,8 +348,8 @@ fn metrics_of_the_reconciler() {
 #[test]
 fn the_readme_has_a_row_for_each_alert() {
     let mut table = "| alert | severity | after | meaning |\n|---|---|---|---|\n".to_owned();
-    for Rule { alert, labels, lasting, annotations, .. } in alerts() {
-        writeln!(table, "| {alert} | {} | {lasting} | {} |", labels["severity"], annotations["summary"])
+    for Rule { alert, labels, duration, annotations, .. } in alerts() {
+        writeln!(table, "| {alert} | {} | {duration} | {} |", labels["severity"], annotations["summary"])
             .unwrap();
     }
     let readme = include_str!("../../docs/monitoring/README.md");

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearer_to_the_person_counts_more() {
+    fn the_precedence_is_flag_variable_file_default() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "settle: 1\nruntimes: none\nconflicts: yield\nrevision-history: 4\n")
             .unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_started_from_and_overridden() {
+    fn options_override_those_of_the_revision() {
         let values = BTreeMap::from([
             ("settle".to_owned(), Value::from(7)),
             ("runtimes".to_owned(), Value::from("x")),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_where_the_value_was_given() {
+    fn errors_name_the_source_of_the_value() {
         let catalog = catalog();
         let environment = |name: &str| (name == "TRAINERD_SETTLE").then(|| "1000".to_owned());
         let given = Given::read(&catalog, None, &environment, &[]).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_loss_names_the_command_that_heals_it() {
+    fn each_damage_suggests_its_repair_command() {
         let objects = |renderable, readable| Damage::Objects {
             revision: 2,
             why: "chunk c is missing".to_owned(),

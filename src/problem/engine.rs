@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn several_refusals_are_told_one_by_one_about_the_first_object() {
+    fn all_refusals_are_listed() {
         let refused = |name: &str| Refused::Collision {
             object: ObjectKey { name: name.to_owned(), ..object() },
             owner: "Helm release x".to_owned(),

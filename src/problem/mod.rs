@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_is_one_line_and_a_list_a_line_each() {
+    fn causes_are_one_line_and_lists_one_line_per_item() {
         let causes = || vec!["why".to_owned(), "deeper".to_owned()];
         let problem = || Problem::new(Exit::Failed, "x", "what");
         assert_eq!(Problem { causes: causes(), ..problem() }.why(), ["why: deeper"]);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_five_fields() {
+    fn json_errors_have_five_fields() {
         let problem = Problem::new(Exit::Input, "some-code", "what").because("why").hint("do");
         assert_eq!(
             problem.to_json(),

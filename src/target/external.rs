@@ -18,7 +18,7 @@ use crate::problem::{Exit, Problem};
 
 const NAME: &str = "app.kubernetes.io/name";
 const VERSION: &str = "app.kubernetes.io/version";
-/// What lets a plan go on where a version cannot be told.
+/// What lets a plan continue where a version cannot be told.
 pub(crate) const UNKNOWN_VERSION: &str = "--allow unknown-version";
 
 /// A Deployment of a controller.
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_is_known_by_crd_and_labels_and_its_version_by_label_or_tag() {
+    fn external_controllers_are_found_by_crd_and_labels() {
         let name = json!({NAME: "jobset"});
         let both = json!({NAME: "jobset", VERSION: "v0.12.0"});
         let digest = format!("registry.example.com/job-set/jobset-rhel9{DIGEST}");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_controllers_the_order_does_not_decide() {
+    fn the_choice_between_controllers_does_not_depend_on_order() {
         let old = deployment("old", json!({NAME: "jobset", VERSION: "0.11.1"}), "x:1", 1);
         let new = deployment("new", json!({NAME: "jobset", VERSION: "0.12.0"}), "x:1", 1);
         let stopped = deployment("old", json!({NAME: "jobset", VERSION: "0.11.1"}), "x:1", 0);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ones_own_is_not_somebody_elses() {
+    fn own_controllers_are_not_external() {
         let labels =
             json!({applyset::INSTALLATION: "kubeflow-trainer", applyset::NAMESPACE: "kubeflow-system"});
         let mut controller = labels.clone();

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_held_by_whoever_renews_it() {
+    fn a_lease_is_held_while_it_is_renewed() {
         let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
         let lease = |holder: &str, renewed: &str| json!({"spec": {"holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 15}});
         for (holder, renewed, expected) in [

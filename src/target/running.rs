@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_what_the_tag_of_an_image_says() {
+    fn the_version_is_read_from_the_image_tag() {
         for (image, expected) in [
             ("registry.k8s.io/jobset/jobset:v0.12.0", Some(Version::new(0, 12, 0))),
             ("localhost:5000/lws:0.8.0", Some(Version::new(0, 8, 0))),

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_endpoint_nothing_is_wanted() {
+    fn without_an_endpoint_tracing_is_off() {
         let others = [("OTEL_SERVICE_NAME", "a"), ("OTEL_TRACES_EXPORTER", "otlp")];
         for set in [&[][..], &others, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]] {
             assert_eq!(of(set).unwrap(), None, "{set:?}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_turns_traces_off_is_heeded() {
+    fn disabling_variables_are_respected() {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
         for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(of(&[endpoint, off]).unwrap(), None, "{off:?}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_traces_goes_before_what_is_said_of_all() {
+    fn trace_variables_override_general_ones() {
         let all = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "5")];
         let wanted = of(&all).unwrap().unwrap();
         assert_eq!((wanted.tls, wanted.patience), (false, Duration::from_millis(5)));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_cannot_do_is_said() {
+    fn unsupported_settings_are_reported() {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317");
         let error = of(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).unwrap_err();
         assert!(error.to_string().starts_with("OTEL_EXPORTER_OTLP_PROTOCOL is grpc"), "{error}");

@@ -78,7 +78,7 @@ pub(super) struct Spans {
     installation: Installation,
     /// The plan that runs; before it the one that failed and is undone by it.
     plans: Vec<Plan>,
-    /// Whether the next plan goes on with one that was interrupted.
+    /// Whether the next plan continues with one that was interrupted.
     resumed: bool,
 }
 
@@ -252,7 +252,7 @@ impl Spans {
         let builder = SpanBuilder::from_name(format!("repair {}", object.kind))
             .with_start_time(began)
             .with_attributes(attributes);
-        // Whatever else goes on, nobody asked for it but the drift itself.
+        // Whatever else continues, nobody asked for it but the drift itself.
         self.tracer.build_with_context(builder, &Context::new())
     }
 }

@@ -9,7 +9,7 @@ use super::pod::{self, NodesDown, Pod};
 use super::state::{Job, Seen, TrainJob};
 use super::{key, of_job_set};
 
-/// What is told of one TrainJob.
+/// What is reported of one TrainJob.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Detail {
     pub(crate) job: TrainJob,
@@ -17,7 +17,7 @@ pub(crate) struct Detail {
     pub(crate) pods: Vec<PodDetail>,
 }
 
-/// What is told of one of its pods.
+/// What is reported of one of its pods.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PodDetail {
     pub(crate) name: String,

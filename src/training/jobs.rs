@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_that_are_over_or_suspended_do_not_run() {
+    fn finished_and_suspended_jobs_are_not_running() {
         let job = |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True"}]}});
         assert!(is_running(&json!({})) && is_running(&job("Created")));
         for over in ["Complete", "Failed", "Suspended"] {

@@ -93,7 +93,7 @@ pub(crate) async fn list(cluster: &Cluster) -> Result<Option<TrainJobs>, Request
 }
 
 impl TrainJobs {
-    /// What is told of so many that are complete, and of the others.
+    /// What is reported of so many that are complete, and of the others.
     fn of(complete: usize, jobs: BTreeMap<Key, Seen>) -> Self {
         let mut all = Self::default();
         if complete > 0 {

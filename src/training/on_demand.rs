@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_kept_and_found_once_for_all_who_ask() {
+    async fn an_answer_is_cached_and_shared_by_concurrent_requests() {
         let (asked, count) = numbered(Duration::from_millis(10));
         let all = futures::future::join_all((0..50).map(|_| asked.now())).await;
         assert!(all.iter().all(|answer| *answer == Some(1)), "{all:?}");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_nobody_can_ask_it_goes_on_without_looking() {
+    async fn without_a_cluster_there_is_no_lookup() {
         let (asked, finder) = on_demand::<usize>();
         drop(asked);
         let looks = AtomicUsize::new(0);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_holds_up_nobody_and_is_kept_longer() {
+    async fn a_slow_answer_delays_nobody_and_is_cached_longer() {
         let (asked, count) = numbered(Duration::from_secs(30));
         let began = Instant::now();
         assert_eq!(asked.now().await, None, "there is none yet");

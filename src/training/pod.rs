@@ -206,7 +206,7 @@ mod tests {
 
     /// As a node's kubelet reported them.
     #[test]
-    fn containers_tell_what_keeps_them() {
+    fn the_reason_of_a_waiting_container_is_read() {
         let start = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
                      failed: unable to start container process: exec: \"torchrum\": executable file not found in $PATH: \
                      unknown";
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_in_the_ordinary_course_and_a_run_are_no_trouble() {
+    fn normal_starts_and_running_pods_have_no_reason() {
         let creating = json!({"name": "node", "state": {"waiting": {"reason": "ContainerCreating"}}});
         let again = json!({"name": "node", "ready": true, "restartCount": 1, "state": {"running": {}},
                            "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}});
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheduler_the_node_and_an_eviction_come_before_containers() {
+    fn scheduler_node_and_eviction_reasons_precede_those_of_containers() {
         let unscheduled = json!({"status": {"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"},
         ]}});
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_any_length_is_one_line_that_can_be_read() {
+    fn messages_are_shortened_to_one_line() {
         let long = json!({"name": "node", "state": {"waiting": {"reason": "ErrImagePull", "message": "a\n".repeat(500)}}});
         let told = why(&pod(&long)).unwrap();
         assert!(told.chars().count() < 300 && !told.contains('\n'), "{told}");

@@ -109,7 +109,7 @@ impl Job {
     }
 }
 
-/// What is told of a TrainJob that is not complete, by what was seen of its pods so far. No object is kept: there may be
+/// What is reported of a TrainJob that is not complete, by what was seen of its pods so far. No object is kept: there may be
 /// tens of thousands.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -175,7 +175,7 @@ impl Seen {
         self.told_of_worst()
     }
 
-    /// What is told of its pods.
+    /// What is reported of its pods.
     fn told_of_worst(&self) -> Option<String> {
         let (pod, trouble) = self.worst.as_ref()?;
         let more = self.troubled - 1;
@@ -188,7 +188,7 @@ impl Seen {
         self.job.progress.filter(|_| self.phase() == Phase::Running)
     }
 
-    /// What is told of it.
+    /// What is reported of it.
     pub(super) fn told(self, namespace: String, name: String) -> TrainJob {
         let (phase, wait, worst) = (self.phase(), self.wait(), self.told_of_worst());
         let why = match phase {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_runs_when_all_its_pods_do() {
+    fn a_job_is_running_when_all_its_pods_are() {
         let runs = pod("p-0", true, &json!({"name": "node", "ready": true, "state": {"running": {}}}));
         let starts = pod(
             "p-1",
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_told_before_what_waits() {
+    fn finished_states_precede_waiting_ones() {
         let waits = pod(
             "p-0",
             false,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_has_a_reason_and_a_beginning() {
+    fn a_wait_has_a_reason_and_a_start_time() {
         let at = |second: u8| format!("2026-01-01T00:00:{second:02}Z");
         let wait = |job: &Value, pods: &[Value]| {
             let mut seen = Seen::of(Job::of(job));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_reports_is_told_and_the_rest_of_its_time_only_while_it_runs() {
+    fn reported_progress_is_shown_and_the_remaining_time_only_while_running() {
         let mut reports = job(None);
         reports["status"]["trainerStatus"] =
             json!({"progressPercentage": 40, "estimatedRemainingSeconds": 90});
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_job_is_no_failing_one() {
+    fn a_suspended_job_is_not_failing() {
         let mut job = job(None);
         job["spec"] = json!({"suspend": true});
         assert_eq!(told(&job, &[]), (Phase::Suspended, None));

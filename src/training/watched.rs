@@ -29,9 +29,9 @@ pub(crate) struct Watched {
 /// What came of waiting for a change.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// What is told of TrainJobs may be another than before.
+    /// What is reported of TrainJobs may be another than before.
     Updated,
-    /// A watch is interrupted; it goes on by itself.
+    /// A watch is interrupted; it continues by itself.
     Interrupted(RequestError),
     /// They cannot be watched.
     Impossible(RequestError),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_told_as_a_list_of_it_would_be() {
+    fn watch_events_give_the_same_result_as_a_list() {
         let job = |name: &str, condition: &str| {
             json!({
                 "metadata": {"namespace": "a", "name": name},

@@ -97,7 +97,7 @@ async fn request(daemon: &Daemon, path: &str, header: &str) -> (String, String) 
 }
 
 #[tokio::test]
-async fn the_files_are_small_and_may_do_nothing_but_show_themselves() {
+async fn the_page_is_small_and_has_a_strict_content_security_policy() {
     let daemon = Daemon::start(json!({}), None).await;
     let mut size = 0;
     for (path, kind) in
@@ -135,7 +135,7 @@ async fn the_files_are_small_and_may_do_nothing_but_show_themselves() {
 }
 
 #[tokio::test]
-async fn the_headline_says_how_it_is_and_why_on_every_screen() {
+async fn the_headline_shows_state_and_reason_on_every_screen() {
     let Some((daemon, mut chromium)) = look(json!({})).await else { return };
     for (name, headline, also) in [
         ("ready", "Ready at revision 7", vec!["All 58 objects match the options.", "No object is waiting."]),
@@ -184,7 +184,7 @@ async fn the_headline_says_how_it_is_and_why_on_every_screen() {
 }
 
 #[tokio::test]
-async fn every_object_that_waits_is_there_with_what_it_waits_for() {
+async fn every_waiting_object_is_shown_with_its_reason() {
     let Some((daemon, mut chromium)) = look(fixture("stuck")).await else { return };
     for (place, expected) in [
         ("#plan li:nth-child(1)", "Deployment kubeflow-system/jobset-controller-manager"),
@@ -244,7 +244,7 @@ async fn every_object_that_waits_is_there_with_what_it_waits_for() {
 }
 
 #[tokio::test]
-async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
+async fn drift_is_shown_with_its_manager_and_policy() {
     let Some((daemon, mut chromium)) = look(fixture("drift")).await else { return };
     chromium.reads("#drift", "Changed by kubectl-edit. It is about to be repaired.").await;
     chromium.reads("#drift", ".spec.replicas is 0, should be 1").await;
@@ -301,7 +301,7 @@ async fn what_others_changed_is_told_with_who_and_what_is_done_about_it() {
 }
 
 #[tokio::test]
-async fn trainjobs_that_do_not_run_are_told_with_why() {
+async fn trainjobs_that_do_not_run_are_shown_with_the_reason() {
     let Some((daemon, mut chromium)) = look(fixture("ready")).await else { return };
     chromium.reads("#headline", "Ready at revision 7").await;
     assert_eq!(chromium.value("document.getElementById('training').hidden").await, json!(true));
@@ -433,7 +433,7 @@ async fn a_plan_is_followed_as_it_runs() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_is_seen_to_be_lost_and_comes_back() {
+async fn a_lost_connection_is_shown_and_restored() {
     let Some((daemon, mut chromium)) = look(fixture("ready")).await else { return };
     chromium.reads("#headline", "Ready at revision 7").await;
     assert_eq!(chromium.text("#link").await, "");
@@ -491,7 +491,7 @@ async fn the_token_leaves_the_address_and_without_one_the_page_says_what_to_do()
 }
 
 #[tokio::test]
-async fn names_that_look_like_markup_are_names() {
+async fn names_are_escaped() {
     let evil = "<img src=x onerror=alert(1)>";
     let mut text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/stuck.json")).unwrap();
@@ -524,7 +524,7 @@ async fn names_that_look_like_markup_are_names() {
 }
 
 #[tokio::test]
-async fn what_is_missing_shows_as_nothing_and_what_is_new_is_passed_over() {
+async fn missing_and_unknown_fields_are_tolerated() {
     let Some((daemon, mut chromium)) = look(json!({})).await else { return };
     chromium.reads("#headline", "Starting").await;
     daemon.show(&json!({"phase": "resting", "later": {"a": [1]}}));
@@ -567,7 +567,7 @@ async fn screenshots() {
     ] {
         chromium.colours(colours).await;
         chromium.viewport(if phone { 360 } else { 1200 }, 780, 1).await;
-        // Loaded anew: what the page remembers of the picture before is none of this one's.
+        // Loaded again: what the page remembers of the picture before is none of this one's.
         daemon.show(&fixture(view));
         daemon.list(if name == "training" { fixture("trainjobs") } else { json!({}) });
         chromium.open(&daemon.url("/")).await;

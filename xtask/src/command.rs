@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_told_apart() {
+    fn a_missing_program_is_distinguished() {
         assert!(run(&mut Command::new("no-such-program-here")).unwrap_err().is_missing_program());
     }
 

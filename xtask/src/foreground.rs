@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Time between two looks at a running program.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How long a program that was told to end may take for it, before it is killed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(20);
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
@@ -65,7 +65,7 @@ pub fn check_interrupted() -> Result<(), Error> {
 pub fn run(command: &mut Command) -> Result<(), Error> {
     let mut child = command.stdin(Stdio::null()).spawn().map_err(|source| start_error(command, source))?;
     let status = wait(&mut child).map_err(|source| start_error(command, source))?;
-    verdict(command, status)
+    check_status(command, status)
 }
 
 /// Runs a command to its end and returns how it ended and what it wrote to stdout, which may be `shown`
@@ -97,7 +97,7 @@ pub fn run_piped_showing(
 /// Runs a command that must succeed and returns what it wrote to stdout; its stderr is shown meanwhile.
 pub fn run_for_data(command: &mut Command) -> Result<String, Error> {
     let (status, data) = run_piped(command, false)?;
-    verdict(command, status).map(|()| data)
+    check_status(command, status).map(|()| data)
 }
 
 fn copy(pipe: impl Read, mut show: impl FnMut(&str) -> bool) -> io::Result<Vec<u8>> {
@@ -132,14 +132,14 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
                 }
                 told = Some(Instant::now());
             }
-            Some(since) if since.elapsed() > PATIENCE => child.kill()?,
+            Some(since) if since.elapsed() > TERMINATE_TIMEOUT => child.kill()?,
             _ => {}
         }
         sleep(INTERVAL);
     }
 }
 
-fn verdict(command: &Command, status: ExitStatus) -> Result<(), Error> {
+fn check_status(command: &Command, status: ExitStatus) -> Result<(), Error> {
     check_interrupted()?;
     if status.success() {
         return Ok(());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_command_and_its_end() {
+    fn a_failure_names_the_command_and_its_status() {
         run(&mut sh("exit 0")).unwrap();
         let error = run(&mut sh("exit 3")).unwrap_err().to_string();
         assert!(error.contains("sh -c exit 3") && error.contains("exit status: 3"), "{error}");
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn data_is_what_a_successful_program_wrote() {
+    fn the_output_of_a_successful_program_is_returned() {
         assert_eq!(run_for_data(&mut sh("echo data; echo text >&2")).unwrap(), "data\n");
         assert!(matches!(run_for_data(&mut sh("echo data; exit 1")), Err(Error::Failed { .. })));
     }
 
     #[test]
-    fn what_a_failing_program_wrote_is_kept_when_asked_for() {
+    fn the_output_of_a_failed_program_can_be_kept() {
         let (status, text) = run_piped(&mut sh("echo before the end; exit 2"), false).unwrap();
         assert_eq!((status.code(), text.as_str()), (Some(2), "before the end\n"));
     }

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_same_bytes_are_current() {
+    fn only_identical_files_are_current() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docs/cli.md");
         assert!(!is_current(&path, b"text"));

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_follows_the_environment() {
+    fn the_cache_directory_follows_the_environment() {
         type Environment = &'static [(&'static str, &'static str)];
         let cases: [(Environment, Option<&str>); 5] = [
             (&[("TRAINERD_CACHE", "/c"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], Some("/c")),

@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_diverges_on_purpose_is_known_by_name_and_must_diverge() {
+    fn intended_divergences_are_listed_and_must_occur() {
         let spec = |text: &str, state: &str| Spec {
             container_hierarchy_texts: None,
             leaf_node_text: text.to_owned(),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_each_spec_by_its_name_and_what_failed_around_them() {
+    fn a_report_lists_specs_and_failures_outside_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
         let spec = |kind: &str, text: &str, state: &str| serde_json::json!({"ContainerHierarchyTexts": ["A", "when b"], "LeafNodeText": text, "LeafNodeType": kind, "State": state});

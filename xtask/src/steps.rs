@@ -25,7 +25,7 @@ struct Step {
     outcome: Outcome,
 }
 
-/// What came of a step, in one line.
+/// The outcome of a step, in one line.
 #[derive(Debug)]
 enum Outcome {
     Done(String),
@@ -34,7 +34,7 @@ enum Outcome {
 }
 
 impl Steps {
-    /// Takes a step: says so, runs `act`, says in one line what came of it and how long it took.
+    /// Takes a step: says so, runs `act`, says in one line its outcome and how long it took.
     ///
     /// `act` returns its result and that line. An error's line is its first one, causes included; the error
     /// itself is handed on.
@@ -49,7 +49,7 @@ impl Steps {
     }
 
     /// As [`Self::take`], several at the same time, each with its own time; the table has them in this order.
-    pub fn take_together<T: Send, E: Error + Send>(
+    pub fn run_parallel<T: Send, E: Error + Send>(
         &mut self,
         acts: Vec<(&str, impl FnOnce() -> Result<(T, String), E> + Send)>,
     ) -> Vec<Result<T, E>> {
@@ -84,7 +84,7 @@ impl Steps {
         self.taken.iter().filter(|step| !matches!(step.outcome, Outcome::Skipped(_))).count()
     }
 
-    /// All steps with their times and what came of them, and the sum: one line each.
+    /// All steps with their times and their outcomes, and the sum: one line each.
     pub fn table(&self) -> String {
         const SUM: &str = "in all";
         let widest = self.taken.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
@@ -146,7 +146,7 @@ mod tests {
     struct Blind(#[source] io::Error);
 
     #[test]
-    fn a_step_hands_on_its_result_or_its_error() {
+    fn a_step_returns_its_result_or_error() {
         let mut steps = Steps::default();
         let value = steps.take("look", || Ok::<_, Blind>((7, "seen".to_owned()))).unwrap();
         assert_eq!(value, 7);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_wait_for_each_other_are_taken_together_and_kept_in_order() {
+    fn parallel_steps_keep_their_order() {
         let mut steps = Steps::default();
         let both = std::sync::Barrier::new(2);
         let act = |value: u8| {
@@ -168,13 +168,13 @@ mod tests {
                 if value == 1 { Ok((value, String::new())) } else { Err(Blind(io::Error::other("dark"))) }
             }
         };
-        let results = steps.take_together(vec![("one", act(1)), ("two", act(2))]);
+        let results = steps.run_parallel(vec![("one", act(1)), ("two", act(2))]);
         assert!(matches!(results.as_slice(), [Ok(1), Err(_)]));
         assert_eq!((steps.count(), steps.failed()), (2, vec!["two"]));
     }
 
     #[test]
-    fn the_table_has_a_line_a_step_and_the_sum() {
+    fn the_table_has_one_line_per_step_and_a_total() {
         let step = |name: &str, millis, outcome| Step {
             name: name.to_owned(),
             took: Duration::from_millis(millis),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_in_one_line_with_its_causes() {
+    fn an_error_is_one_line_with_its_causes() {
         assert_eq!(one_line(&Blind(io::Error::other("dark\nvery dark"))), "failed to see: dark");
     }
 }

@@ -17,7 +17,7 @@ fn xtask(cache: &std::path::Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_wrong_command_line_ends_4_and_prints_no_data() {
+fn a_wrong_command_line_exits_with_4() {
     let cache = tempfile::tempdir().unwrap();
     for arguments in [
         &["nonsense"][..],
@@ -40,7 +40,7 @@ fn a_wrong_command_line_ends_4_and_prints_no_data() {
 }
 
 #[test]
-fn a_test_cluster_that_is_not_named_ends_4_before_anything_is_built() {
+fn an_invalid_test_cluster_exits_with_4_before_building() {
     let cache = tempfile::tempdir().unwrap();
     for (which, kubeconfig) in [("existing", ""), ("exists", "/k")] {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
@@ -64,7 +64,7 @@ fn help_is_no_error() {
 }
 
 #[test]
-fn a_cluster_that_is_not_there_can_be_removed_but_not_asked() {
+fn an_absent_cluster_can_be_removed_but_not_queried() {
     let cache = tempfile::tempdir().unwrap();
     assert_eq!(xtask(cache.path(), &["cluster", "down", "nobody"]).status.code(), Some(0));
     for verb in ["status", "kubeconfig"] {

@@ -62,7 +62,7 @@ fn runs(pid: u64) -> bool {
 
 #[test]
 #[ignore = "starts a real control plane"]
-fn a_cluster_lives_and_leaves_nothing() {
+fn a_cluster_is_created_and_removed_completely() {
     let cluster = Cluster::new("life");
     cluster.up();
     let status = cluster.status();
@@ -92,7 +92,7 @@ fn a_cluster_lives_and_leaves_nothing() {
 
 #[test]
 #[ignore = "starts a real control plane"]
-fn a_broken_cluster_is_recognised_and_replaced() {
+fn a_broken_cluster_is_replaced() {
     let cluster = Cluster::new("broken");
     cluster.up();
     let first = pids(&cluster.status());

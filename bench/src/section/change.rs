@@ -7,9 +7,9 @@ use crate::contender::{Contender, Measured, warm_kubectl};
 use crate::error::Error;
 use crate::figure::{Figure, Goal, Unit, number};
 use crate::load::{Load, Size};
-use crate::section::undo::{self, Undone};
+use crate::section::undo::{self, Rollback};
 use crate::world::World;
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// Objects of the figure.
 pub(crate) const OBJECTS: u32 = 500;
@@ -43,7 +43,10 @@ pub(crate) async fn measure(world: &World, rounds: u32, report: &mut Report) -> 
     let mut measured = Rounds::new();
     let mut undone = Vec::new();
     for round in 0..rounds {
-        say(format_args!("round {} of {rounds}: {OBJECTS} ConfigMaps, three contenders", round + 1));
+        print_progress(format_args!(
+            "round {} of {rounds}: {OBJECTS} ConfigMaps, three contenders",
+            round + 1
+        ));
         let mut loads = BTreeMap::new();
         for contender in Contender::ALL {
             let namespace = format!("bench-{}-{round}", contender.slug());
@@ -67,12 +70,12 @@ pub(crate) async fn measure(world: &World, rounds: u32, report: &mut Report) -> 
             undone.push(undo::measure(world, ours, bare).await?);
         }
     }
-    tell(&measured, report);
-    tell_undone(&undone, report);
+    report_figures(&measured, report);
+    report_rollback(&undone, report);
     Ok(())
 }
 
-fn tell(measured: &Rounds, report: &mut Report) {
+fn report_figures(measured: &Rounds, report: &mut Report) {
     for phase in Phase::ALL {
         let of = |contender| measured.get(&(phase, contender)).map_or(&[][..], Vec::as_slice);
         let bare = seconds(of(Contender::Bare));
@@ -81,7 +84,7 @@ fn tell(measured: &Rounds, report: &mut Report) {
             let what = format!("{}: {contender}", phase.what());
             let mut time = Figure::new("4", what.clone(), Unit::Seconds, &seconds(ours));
             if contender != Contender::Bare {
-                time = time.beside("bare client", &seconds(ours), &bare);
+                time = time.with_ratio_to("bare client", &seconds(ours), &bare);
             }
             let counts: Vec<f64> = ours.iter().map(|m| number(m.requests.total())).collect();
             let mut requests = Figure::new("4", what.clone(), Unit::Requests, &counts);
@@ -103,18 +106,18 @@ fn tell(measured: &Rounds, report: &mut Report) {
     }
 }
 
-fn tell_undone(undone: &[Undone], report: &mut Report) {
+fn report_rollback(undone: &[Rollback], report: &mut Report) {
     let what = format!("a change of {OBJECTS} objects that failed at its last step, undone by itself");
     let ours: Vec<f64> = undone.iter().map(|round| round.took.as_secs_f64()).collect();
     let floor: Vec<f64> = undone.iter().map(|round| round.floor.as_secs_f64()).collect();
     let requests: Vec<f64> = undone.iter().map(|round| number(round.requests.total())).collect();
     report.figures.extend([
         Figure::new("13", what.clone(), Unit::Seconds, &ours)
-            .beside("bare client", &ours, &floor)
+            .with_ratio_to("bare client", &ours, &floor)
             .goal(Goal::Ratio(1.2)),
         Figure::new("13", what.clone(), Unit::Requests, &requests),
     ]);
-    if let Some(Undone { requests: Requests(last), .. }) = undone.last() {
+    if let Some(Rollback { requests: Requests(last), .. }) = undone.last() {
         report.requests.insert(what, Requests(last.clone()));
     }
 }

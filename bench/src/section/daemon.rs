@@ -15,7 +15,7 @@ use trainerd_plan::ownership;
 
 use crate::error::Error;
 use crate::figure::{Figure, Goal, Unit, number};
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// The user agent of a daemon.
 const DAEMON: &str = concat!("trainerd/", env!("CARGO_PKG_VERSION"), " (daemon)");
@@ -28,7 +28,7 @@ const DELETES: usize = 5;
 /// Deletes of one object: a fifth within a minute would be a fight.
 const DELETES_EACH: usize = 4;
 /// Time between two changes.
-const PACE: Duration = Duration::from_millis(20);
+const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 /// A label of ours that nothing depends on: whoever changes it disturbs nobody but us.
 const LABEL: &str = "trainerd.dev/component";
 
@@ -41,12 +41,12 @@ pub(crate) fn measure(idle: Duration, report: &mut Report) -> Result<(), Error> 
 }
 
 fn figures(idle: Duration) -> Result<Vec<Figure>, Error> {
-    say("a daemon: restarted");
+    print_progress("a daemon: restarted");
     let mut kept = Managed::new()?;
     let mut figures = restarts(&mut kept)?;
-    say(format_args!("a daemon: idle for {idle:?}"));
+    print_progress(format_args!("a daemon: idle for {idle:?}"));
     figures.extend(idles(&kept, idle)?);
-    say(format_args!("a daemon: {CHANGES} edits and deletes"));
+    print_progress(format_args!("a daemon: {CHANGES} edits and deletes"));
     figures.extend(changes(&mut kept)?);
     Ok(figures)
 }
@@ -182,12 +182,12 @@ fn changes(kept: &mut Managed) -> Result<Vec<Figure>, Error> {
             }
             None => edit(kept, &targets[change % targets.len()], change)?,
         }
-        std::thread::sleep(PACE);
+        std::thread::sleep(WRITE_INTERVAL);
     }
     kept.daemon.wait_for("without drift", BOUND, |view| {
         view["settled"] == true && view["outlook"]["drift"] == json!([])
     })?;
-    judge(&audit(kept)?.spans_since(mark)?)
+    evaluate(&audit(kept)?.spans_since(mark)?)
 }
 
 /// Changes a label of ours, each time as another manager: the same one would be a fight.
@@ -206,7 +206,7 @@ fn edit(kept: &Managed, target: &Target, change: usize) -> Result<(), Error> {
 }
 
 /// Pairs each change with the write that repaired it, by the API server's own clock.
-fn judge(spans: &[Span]) -> Result<Vec<Figure>, Error> {
+fn evaluate(spans: &[Span]) -> Result<Vec<Figure>, Error> {
     let ours = |span: &&Span| span.user_agent.starts_with(DAEMON);
     let is_change = |span: &&Span| {
         !span.user_agent.starts_with(DAEMON)

@@ -8,15 +8,15 @@ use crate::error::Error;
 use crate::figure::{Figure, Unit, number};
 use crate::section::stack::installation;
 use crate::world::World;
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// Pause between two looks. The kernel keeps the peak itself, so that only what a process grew in its last
 /// such moment is missed.
-const LOOK: Duration = Duration::from_micros(500);
+const SAMPLE_INTERVAL: Duration = Duration::from_micros(500);
 
 /// Measures `render` and `plan` of the stack; the plan is at what [`super::stack`] installed.
 pub(crate) fn measure(world: &World, trainerd: &Path, report: &mut Report) -> Result<(), Error> {
-    say("memory of the product's binary");
+    print_progress("memory of the product's binary");
     for verb in ["render", "plan"] {
         let mut peaks = Vec::new();
         for _ in 0..3 {
@@ -44,7 +44,7 @@ fn peak(mut command: Command) -> Result<u64, Error> {
     while child.try_wait().map_err(Error::io(format!("wait for {line}")))?.is_none() {
         // A process that has ended and was not waited for has no memory left to tell of.
         peak = peak.max(std::fs::read_to_string(&status).ok().as_deref().and_then(high_water).unwrap_or(0));
-        std::thread::sleep(LOOK);
+        std::thread::sleep(SAMPLE_INTERVAL);
     }
     let output = child.wait_with_output().map_err(Error::io(format!("wait for {line}")))?;
     if matches!(output.status.code(), Some(0 | 2)) {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::figure::{Figure, Unit};
 use crate::load::{Load, Size};
 use crate::world::World;
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// Installations of so many ConfigMaps.
 const SIZES: [u32; 2] = [500, 5_000];
@@ -21,7 +21,7 @@ const ROUNDS: usize = 7;
 /// Measures planning with nothing changed, for several sizes.
 pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Error> {
     for count in SIZES {
-        say(format_args!("planning {count} ConfigMaps"));
+        print_progress(format_args!("planning {count} ConfigMaps"));
         let load = Load { namespace: format!("bench-plan-{count}"), count, generation: 0, size: Size::Small };
         world.namespace(&load.namespace).await?;
         let desired = load.desired();
@@ -30,7 +30,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
         let prepared = engine.prepare(&state, desired.clone(), Purpose::Install, Allowed::default()).await;
         let prepared = prepared.map_err(Error::engine("plan"))?;
         run(&engine, state, prepared, &|_| {}).await.map_err(Error::engine("run the plan"))?;
-        tell(&format!("{count} ConfigMaps"), &rounds(world, &desired).await?, report);
+        report_figures(&format!("{count} ConfigMaps"), &rounds(world, &desired).await?, report);
     }
     Ok(())
 }
@@ -71,8 +71,8 @@ async fn open(engine: &Engine) -> Result<(State, Took), Error> {
 }
 
 /// Adds the figures of such rounds.
-pub(crate) fn tell(of_what: &str, rounds: &[Round], report: &mut Report) {
-    let mut tell = |what: &str, of: fn(&Round) -> Took| {
+pub(crate) fn report_figures(of_what: &str, rounds: &[Round], report: &mut Report) {
+    let mut report_figures = |what: &str, of: fn(&Round) -> Took| {
         let wall: Vec<f64> = rounds.iter().map(|round| of(round).wall.as_secs_f64()).collect();
         let cpu: Vec<f64> = rounds.iter().map(|round| of(round).cpu.as_secs_f64()).collect();
         let what = format!("{of_what}, nothing changed: {what}");
@@ -81,6 +81,6 @@ pub(crate) fn tell(of_what: &str, rounds: &[Round], report: &mut Report) {
             Figure::new("plan", format!("{what}, own CPU"), Unit::Seconds, &cpu),
         ]);
     };
-    tell("open", |round| round.open);
-    tell("prepare", |round| round.prepare);
+    report_figures("open", |round| round.open);
+    report_figures("prepare", |round| round.prepare);
 }

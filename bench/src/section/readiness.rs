@@ -20,7 +20,7 @@ use trainerd_plan::plan::Purpose;
 use crate::error::Error;
 use crate::figure::{Figure, Goal, Unit};
 use crate::world::{Agent, FIELD_MANAGER, World};
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// Deployments that change.
 const DEPLOYMENTS: usize = 200;
@@ -29,7 +29,7 @@ const CHANGES: usize = 4;
 /// Statuses that are written at the same time.
 const IN_FLIGHT: usize = 4;
 /// Time between two writes: each Deployment changes about once a second.
-const PACE: Duration = Duration::from_millis(5);
+const WRITE_INTERVAL: Duration = Duration::from_millis(5);
 /// For the engine to create all of them, and to notice the last one.
 const BOUND: Duration = Duration::from_mins(2);
 const NAMESPACE: &str = "bench-readiness";
@@ -41,7 +41,7 @@ const READY: &str = "fieldManager=ready";
 
 /// Measures how long after the status was written the engine says that the step is done.
 pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Error> {
-    say(format_args!("{DEPLOYMENTS} Deployments become ready"));
+    print_progress(format_args!("{DEPLOYMENTS} Deployments become ready"));
     world.namespace(NAMESPACE).await?;
     let engine = world.engine(installation()).await?;
     let state = engine.open().await.map_err(Error::engine("open the installation"))?;
@@ -78,7 +78,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
         Err(error) => return Err(Error::engine("run the plan")(error)),
     }
     let noticed = noticed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.figures.extend(judge(&audit.spans_since(mark)?, &noticed)?);
+    report.figures.extend(evaluate(&audit.spans_since(mark)?, &noticed)?);
     Ok(())
 }
 
@@ -90,7 +90,7 @@ async fn act(
 ) -> Result<(), Error> {
     let cluster = world.connect(ACTOR).await?;
     reached(created, "the Deployments to be created").await?;
-    // Each has changed often before the first becomes ready, and others go on changing while it does.
+    // Each has changed often before the first becomes ready, and others continue changing while it does.
     let mut turns: Vec<(f32, usize, bool)> = (0..DEPLOYMENTS)
         .flat_map(|index| {
             let ready = 1.0 + fastrand::f32();
@@ -100,7 +100,7 @@ async fn act(
         .collect();
     turns.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
     let turns = turns.into_iter().enumerate();
-    stream::unfold((turns, tokio::time::interval(PACE)), async |(mut turns, mut ticks)| {
+    stream::unfold((turns, tokio::time::interval(WRITE_INTERVAL)), async |(mut turns, mut ticks)| {
         ticks.tick().await;
         Some((turns.next()?, (turns, ticks)))
     })
@@ -142,7 +142,7 @@ async fn write(cluster: &Cluster, index: usize, turn: usize, ready: bool) -> Res
 }
 
 /// From the answer to the write to the word that the step is done, by the clock that API server and engine share.
-fn judge(spans: &[Span], noticed: &BTreeMap<String, Timestamp>) -> Result<Vec<Figure>, Error> {
+fn evaluate(spans: &[Span], noticed: &BTreeMap<String, Timestamp>) -> Result<Vec<Figure>, Error> {
     let writes = spans.iter().filter(|span| span.uri.ends_with(READY) && span.code < 300);
     let mut times = Vec::new();
     for write in writes {
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_write_is_paired_with_its_notice() {
+    fn each_write_is_paired_with_its_notification() {
         let moment = |millis: i64| Timestamp::from_millisecond(millis).unwrap();
         let span = |index: usize, manager: &str| Span {
             verb: "patch".to_owned(),
@@ -235,11 +235,11 @@ mod tests {
             (0..DEPLOYMENTS).map(|index| (name(index), moment(1005))).collect();
         noticed.insert(name(7), moment(1100));
         noticed.insert(name(8), moment(1100));
-        let figures = judge(&spans, &noticed).unwrap();
+        let figures = evaluate(&spans, &noticed).unwrap();
         assert!(figures[0].value.abs() < 1e-9 && (figures[1].value - 0.09).abs() < 1e-9, "{figures:?}");
         noticed.insert(name(9), moment(999));
-        assert!(judge(&spans, &noticed).is_err(), "noticed before it was");
+        assert!(evaluate(&spans, &noticed).is_err(), "noticed before it was");
         noticed.remove(&name(9));
-        assert!(judge(&spans, &noticed).is_err(), "never noticed");
+        assert!(evaluate(&spans, &noticed).is_err(), "never noticed");
     }
 }

@@ -19,7 +19,7 @@ use trainerd_integration::stack::{job_set, runtime, train_job};
 
 use crate::error::Error;
 use crate::figure::{Figure, Goal, Unit, number};
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// TrainJobs that are created at a time.
 const WIDTH: usize = 16;
@@ -59,14 +59,14 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
     for round in 1..=rounds {
         for (name, program, took) in [("trainerd", None, &mut ours), ("upstream", Some(manager), &mut theirs)]
         {
-            say(format_args!("reconciler: {jobs} TrainJobs, {name}, round {round} of {rounds}"));
+            print_progress(format_args!("reconciler: {jobs} TrainJobs, {name}, round {round} of {rounds}"));
             one(name, program, jobs, took, &mut bare)?;
         }
     }
     let row = |what: &str, unit, of: fn(&Took) -> &[f64]| {
         let mine = Figure::new("R", format!("{what}: trainerd"), unit, of(&ours));
         [
-            mine.beside("upstream", of(&ours), of(&theirs)),
+            mine.with_ratio_to("upstream", of(&ours), of(&theirs)),
             Figure::new("R", format!("{what}: upstream"), unit, of(&theirs)),
         ]
     };
@@ -77,8 +77,8 @@ fn figures(manager: &Path, jobs: usize, rounds: u32) -> Result<Vec<Figure>, Erro
     let writes = format!("{jobs} TrainJobs, time for each if a bare client makes the same writes");
     let mut figures = vec![
         Figure::new("R", format!("{writes}: trainerd"), Unit::Seconds, &ours.each)
-            .beside("bare", &ours.each, &bare),
-        Figure::new("R", format!("{writes}: upstream"), Unit::Seconds, &theirs.each).beside(
+            .with_ratio_to("bare", &ours.each, &bare),
+        Figure::new("R", format!("{writes}: upstream"), Unit::Seconds, &theirs.each).with_ratio_to(
             "bare",
             &theirs.each,
             &bare,

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::figure::{Figure, Unit, number};
 use crate::load::{Load, Size};
 use crate::world::World;
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// Objects of 1 MB each.
 const LARGE: u32 = 50;
@@ -82,7 +82,7 @@ fn bytes(secret: &Value) -> Result<u64, Error> {
 /// Installs 50 MB of manifests for good, and loads their revision again in a new process's way: from a new
 /// connection, every chunk read and held to its digest.
 pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Error> {
-    say(format_args!("{LARGE} MB of manifests"));
+    print_progress(format_args!("{LARGE} MB of manifests"));
     let load = Load { namespace: "bench-large".to_owned(), count: LARGE, generation: 0, size: Size::Large };
     world.namespace(&load.namespace).await?;
     let desired = load.desired();

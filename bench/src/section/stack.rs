@@ -17,7 +17,7 @@ use crate::figure::{Figure, Goal, Unit, number};
 use crate::section::plan;
 use crate::section::revision::stored;
 use crate::world::World;
-use crate::{Report, say};
+use crate::{Report, print_progress};
 
 /// Seconds without progress after which the installs here fail. Nothing runs pods here, so that no Deployment
 /// becomes ready; options go down to 30 s, and nobody needs to wait for that.
@@ -37,7 +37,7 @@ const CHANGED: [(&str, &str); 1] = [("jobset-image", "registry.k8s.io/jobset/job
 /// Installs the stack as far as it goes without a node, changes a value, and measures what both left; then
 /// brings in the rest, and measures planning.
 pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Error> {
-    say("the stack: its revisions, and planning it");
+    print_progress("the stack: its revisions, and planning it");
     let first = render(&[])?;
     let changed = render(&CHANGED)?;
     install(world, &first, Purpose::Install).await?;
@@ -56,7 +56,11 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<(), Er
     ]);
 
     complete(world, &changed).await?;
-    plan::tell(&format!("the stack ({objects} objects)"), &plan::rounds(world, &changed).await?, report);
+    plan::report_figures(
+        &format!("the stack ({objects} objects)"),
+        &plan::rounds(world, &changed).await?,
+        report,
+    );
     Ok(())
 }
 
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_change_is_of_one_object() {
+    fn the_change_affects_one_object() {
         let (first, changed) = (render(&[]).unwrap(), render(&CHANGED).unwrap());
         let pairs = first.objects.iter().zip(&changed.objects);
         let differing: Vec<_> =

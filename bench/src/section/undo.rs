@@ -1,4 +1,4 @@
-//! Figure 13: a change that fails at its very end, and is undone by itself.
+//! Figure 13: a change that fails at its very end, and is rolled back automatically.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::world::{ENGINE, World};
 
 /// What going back took, and the least that it could have.
 #[derive(Clone, Debug)]
-pub(crate) struct Undone {
+pub(crate) struct Rollback {
     /// From the decision to go back to the end of the command.
     pub(crate) took: Duration,
     pub(crate) requests: Requests,
@@ -25,7 +25,7 @@ pub(crate) struct Undone {
 
 /// Changes every object of `ours`, lets the step after all of them be refused, and measures the way back;
 /// then lets the bare client write its objects back too.
-pub(crate) async fn measure(world: &World, ours: &Load, bare: &Load) -> Result<Undone, Error> {
+pub(crate) async fn measure(world: &World, ours: &Load, bare: &Load) -> Result<Rollback, Error> {
     let turned: Mutex<Option<(Instant, Mark)>> = Mutex::new(None);
     let sink = |event| {
         if matches!(event, Event::RollingBack { .. })
@@ -50,5 +50,5 @@ pub(crate) async fn measure(world: &World, ours: &Load, bare: &Load) -> Result<U
     let requests = world.audit.since(mark, ENGINE.user_agent)?;
     Contender::Bare.apply(world, &bare.next()).await?;
     let floor = Contender::Bare.apply(world, bare).await?.took.wall;
-    Ok(Undone { took: ended - begun, requests, floor })
+    Ok(Rollback { took: ended - begun, requests, floor })
 }

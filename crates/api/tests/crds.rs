@@ -115,7 +115,7 @@ fn every_crd_has_a_digest() {
 }
 
 #[test]
-fn equal_the_reference_data() {
+fn crds_equal_the_reference_data() {
     let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/upstream/crds"));
     if !data.is_dir() {
         #[expect(clippy::disallowed_macros, reason = "a test that does not run says so")]

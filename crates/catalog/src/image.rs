@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused() {
+    fn invalid_references_are_rejected() {
         for text in [
             "",
             ":1",
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_added_only_where_nothing_pins() {
+    fn a_tag_is_added_only_without_tag_or_digest() {
         let tagged = |text: &str| text.parse::<ImageRef>().unwrap().tagged("v2.3.0").to_string();
         assert_eq!(tagged("ghcr.io/a/b"), "ghcr.io/a/b:v2.3.0");
         assert_eq!(tagged("ghcr.io/a/b:1"), "ghcr.io/a/b:1");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_have_a_host_that_runtimes_take_for_one() {
+    fn registries_need_a_host_that_container_runtimes_recognize() {
         for text in ["ghcr.io", "localhost", "localhost:5000", "r.local:5000/a/b", "10.0.0.1:5000"] {
             assert!(text.parse::<Registry>().is_ok(), "{text}");
         }

@@ -1,7 +1,7 @@
 //! The nearest valid spelling.
 
 /// The candidate that a person most likely meant, `None` if none is near: more than half of it would have
-/// to be typed anew. Equally near ones: the first.
+/// to be typed again. Equally near ones: the first.
 pub(crate) fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let given = given.trim().to_lowercase();
     candidates
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_is_near() {
+    fn suggestions_are_close() {
         let names = ["jobset-image", "jobset-version", "lws-image"];
         assert_eq!(nearest("jobset-imgae", names), Some("jobset-image".to_owned()));
         assert_eq!(nearest("LWS-Image", names), Some("lws-image".to_owned()));

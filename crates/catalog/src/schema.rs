@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_become_values_of_the_type() {
+    fn strings_are_parsed_by_the_type_of_the_option() {
         assert_eq!(OptionType::Int.read("-5"), Some(Value::from(-5)));
         assert_eq!(OptionType::Int.read("5s"), None);
         assert_eq!(OptionType::Boolean.read("true"), Some(Value::from(true)));

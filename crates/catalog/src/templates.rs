@@ -216,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn own_variables_texts_and_comments_are_no_unknowns() {
+    fn local_variables_strings_and_comments_are_not_unknown() {
         let text = "{# unknown #}{% set mine = \"unknown {x}\" -%}{% for each in [1, 2] %}{{ each }}{% endfor %}{{ mine }}{{ name }}";
         assert_eq!(render(text).unwrap(), "12unknown {x}n");
     }
 
     #[test]
-    fn what_cannot_be_parsed_or_rendered_is_an_error_of_its_own() {
+    fn parse_and_render_errors_are_distinct() {
         assert!(matches!(render("{{ name "), Err(TemplateError::Parse { .. })));
         assert!(matches!(render("{{ name | no_such_filter }}"), Err(TemplateError::Parse { .. })));
         assert!(matches!(render("\n{{ name / 2 }}"), Err(TemplateError::Render { line: 2, .. })));

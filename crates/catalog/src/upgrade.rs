@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_goes_through_what_upgrades_from_allows() {
+    fn the_upgrade_path_respects_upgrades_from() {
         let catalog = catalog();
         let path = |from: &Versions, to: &Versions| catalog.upgrade_path(from, to).unwrap();
         let (oldest, middle, newest) =
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_said() {
+    fn unreachable_versions_are_reported() {
         let catalog = catalog();
         let newest = versions("2.3.0", "0.12.0");
         let error = |from: &Versions, to: &Versions| catalog.upgrade_path(from, to).unwrap_err();

@@ -69,7 +69,7 @@ fn sequence(items: &[Value], depth: usize, out: &mut String) {
     }
 }
 
-/// A value on the rest of its line; a text of several lines goes on below, at `depth`.
+/// A value on the rest of its line; a text of several lines continues below, at `depth`.
 fn inline(value: &Value, depth: usize, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_are_printed_in_one_way() {
+    fn the_yaml_form_is_canonical() {
         let value = json!({
             "b": [{"z": 1, "a": [["x"], []]}, "y: z", {}],
             "a": {"text": "one\n\ntwo\n", "empty": "", "none": null, "yes": "yes", "flag": true},
@@ -192,7 +192,7 @@ b:
     }
 
     #[test]
-    fn every_text_is_read_back_as_itself() {
+    fn strings_round_trip() {
         for text in [
             "",
             " ",
@@ -280,7 +280,7 @@ b:
     }
 
     #[test]
-    fn what_yaml_1_1_takes_for_something_else_is_quoted() {
+    fn strings_that_yaml_1_1_would_convert_are_quoted() {
         for text in ["yes", "on", "12:30", "1_0", "0x1", "2026-11-23", "=", "017", "~"] {
             assert_eq!(document(&json!(text)), format!("'{text}'\n"));
         }

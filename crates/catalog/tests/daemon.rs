@@ -87,7 +87,7 @@ fn follows(right: &Right, held: &BTreeSet<Right>) -> bool {
 }
 
 #[test]
-fn the_daemon_holds_every_right_that_any_version_grants() -> Result {
+fn the_daemon_has_every_permission_that_any_version_grants() -> Result {
     let catalog = Catalog::builtin()?;
     let mut seen = 0;
     for (cache, reconciler) in
@@ -123,7 +123,7 @@ fn the_daemon_holds_every_right_that_any_version_grants() -> Result {
 }
 
 #[test]
-fn the_options_that_were_given_are_what_the_config_map_declares() -> Result {
+fn the_config_map_has_the_given_options() -> Result {
     let catalog = Catalog::builtin()?;
     let given = [
         ("settle", "3"),
@@ -149,7 +149,7 @@ fn the_options_that_were_given_are_what_the_config_map_declares() -> Result {
 }
 
 #[test]
-fn what_people_edit_is_no_object_of_the_daemons_revision() -> Result {
+fn the_options_config_map_is_not_in_the_daemons_revision() -> Result {
     let catalog = Catalog::builtin()?;
     let options = options(&catalog, &[("settle", "3")])?;
     let bootstrap = catalog.render_bootstrap(&options, &installation())?;
@@ -165,7 +165,7 @@ fn what_people_edit_is_no_object_of_the_daemons_revision() -> Result {
 }
 
 #[test]
-fn the_image_is_looked_for_at_the_registry_that_is_asked_for() -> Result {
+fn the_daemons_image_follows_image_registry() -> Result {
     let catalog = Catalog::builtin()?;
     for (given, expected) in [
         (vec![], "localhost/trainerd:v0.1.0"),
@@ -182,7 +182,7 @@ fn the_image_is_looked_for_at_the_registry_that_is_asked_for() -> Result {
 }
 
 #[test]
-fn its_version_is_this_builds_own() -> Result {
+fn the_daemons_version_is_that_of_this_build() -> Result {
     let catalog = Catalog::builtin()?;
     let versions: Vec<String> = catalog.versions("trainerd").iter().map(ToString::to_string).collect();
     assert_eq!(versions, [env!("CARGO_PKG_VERSION")]);

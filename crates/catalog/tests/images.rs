@@ -45,7 +45,7 @@ fn listed(more: &[(&str, &str)]) -> Vec<Image> {
 }
 
 #[test]
-fn the_list_has_what_the_objects_have() {
+fn the_list_equals_the_images_of_the_objects() {
     for version in ["2.2.1", "2.3.0"] {
         let images = listed(&[("trainer-version", version)]);
         let references: BTreeSet<String> = images.iter().map(|image| image.reference.clone()).collect();
@@ -57,7 +57,7 @@ fn the_list_has_what_the_objects_have() {
 }
 
 #[test]
-fn none_is_without_tag() {
+fn every_image_has_a_tag() {
     for version in ["2.2.1", "2.3.0"] {
         for reference in found(&render_with(version, "kubeflow-system", &[])) {
             assert!(reference.parse::<ImageRef>().unwrap().is_pinned(), "{reference}");
@@ -67,7 +67,7 @@ fn none_is_without_tag() {
 }
 
 #[test]
-fn each_is_overridden_by_itself() {
+fn each_image_can_be_overridden_separately() {
     let before = listed(&[]);
     for (at, image) in before.iter().enumerate() {
         let mine = "example.io/mine:tag";
@@ -86,7 +86,7 @@ fn each_is_overridden_by_itself() {
 
 /// Ours take the place of upstream's under the same keys, at every version; an image of one's own counts more.
 #[test]
-fn data_cache_and_initializers_are_upstreams_or_ours() {
+fn data_cache_and_initializers_have_upstream_and_native_images() {
     let ours = |name: &str| format!("localhost/{name}:v{}", env!("CARGO_PKG_VERSION"));
     for version in ["2.2.1", "2.3.0"] {
         let pick = |more: &[(&str, &str)], name: &str| {
@@ -109,7 +109,7 @@ fn data_cache_and_initializers_are_upstreams_or_ours() {
         let mirrored = [("image-registry", "mirror.local/team"), server[0]];
         let tag = env!("CARGO_PKG_VERSION");
         assert_eq!(pick(&mirrored, "data-cache"), format!("mirror.local/team/data-cache:v{tag}"));
-        // What is listed is what is rendered: the initializer is told of the cache's image.
+        // What is listed is what is rendered: the initializer receives the cache's image.
         let both = [server[0], initializers[0]];
         let objects = found(&render_with(version, "kubeflow-system", &both));
         for name in ["data-cache", "dataset-initializer", "model-initializer"] {
@@ -125,7 +125,7 @@ fn data_cache_and_initializers_are_upstreams_or_ours() {
 
 /// `torchtune-trainer` is the image of three runtimes, of which one may have its own.
 #[test]
-fn a_shared_image_gives_way_to_that_of_one_runtime() {
+fn the_image_of_one_runtime_overrides_the_shared_one() {
     let images = listed(&[(
         "runtime-images",
         "torchtune-trainer=example.io/all:1,torchtune-llama3.2-1b=example.io/one:1",
@@ -137,7 +137,7 @@ fn a_shared_image_gives_way_to_that_of_one_runtime() {
 }
 
 #[test]
-fn all_move_to_another_registry_but_those_given_with_one_of_their_own() {
+fn image_registry_applies_to_all_images_without_their_own_registry() {
     let registry = "mirror.local:5000/team";
     let digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let runtime_images = format!(
@@ -162,7 +162,7 @@ fn all_move_to_another_registry_but_those_given_with_one_of_their_own() {
 
 /// One registry may have a proxy project for each upstream; and what is somewhere else is meant to be there.
 #[test]
-fn an_image_given_with_a_host_is_rendered_as_given() {
+fn an_image_with_a_host_is_rendered_unchanged() {
     for given in [
         "other.example.com/k8s-mirror/jobset/jobset:v0.12.0",
         "harbor.example.com/k8s-mirror/jobset/jobset:v0.12.0",

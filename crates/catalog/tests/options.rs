@@ -36,7 +36,7 @@ fn wrong(given: &BTreeMap<String, Raw>) -> Vec<(String, String, Option<String>)>
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
 
 #[test]
-fn a_hosted_reconciler_fits_what_the_native_one_does() {
+fn a_hosted_reconciler_accepts_the_options_of_the_native_one() {
     let given = given(&[("reconciler", "hosted"), ("trainer-version", "2.2")]);
     let rule = "hosted does not fit trainer 2.2.1; use trainer 2.3.0".to_owned();
     assert_eq!(wrong(&given), [("reconciler".to_owned(), rule, Some("upstream".to_owned()))]);
@@ -160,7 +160,7 @@ fn check((pairs, rule, nearest): &Case<'_>) {
 }
 
 #[test]
-fn how_hooks_logs_and_upgrades_go_has_its_rules() {
+fn options_of_hooks_logs_and_upgrades_are_validated() {
     for (option, value, rule, nearest) in [
         ("hook-wait", "0", "must be 1 to 30 seconds", "1"),
         ("log-level", "warning", "must be error, warn, info, debug or trace", "warn"),
@@ -172,7 +172,7 @@ fn how_hooks_logs_and_upgrades_go_has_its_rules() {
 }
 
 #[test]
-fn every_bad_option_is_told_in_order_of_name() {
+fn all_invalid_options_are_reported_sorted_by_name() {
     let rows =
         wrong(&given(&[("settle", "x"), ("conflicts", "x"), ("trainer-version", "9.9.9"), ("a", "b")]));
     let names: Vec<&str> = rows.iter().map(|(option, ..)| option.as_str()).collect();
@@ -186,7 +186,7 @@ fn every_bad_option_is_told_in_order_of_name() {
 }
 
 #[test]
-fn values_with_types_are_not_guessed_at() {
+fn typed_values_are_not_converted() {
     let typed = |name: &str, value: Value| BTreeMap::from([(name.to_owned(), Raw::Typed(value))]);
     for (name, value, rule, nearest) in [
         ("trainer-version", json!(2.3), "must be a string", Some("\"2.3\"")),
@@ -202,7 +202,7 @@ fn values_with_types_are_not_guessed_at() {
 }
 
 #[test]
-fn good_values_have_types() {
+fn valid_values_are_parsed() {
     let (options, _) = chosen(&[
         ("conflicts", "yield"),
         ("settle", "0"),
@@ -226,7 +226,7 @@ fn good_values_have_types() {
 }
 
 #[test]
-fn defaults_are_valid_and_of_the_newest_version() {
+fn defaults_are_valid_and_select_the_newest_version() {
     let catalog = catalog();
     let (options, resolution) = chosen(&[]);
     assert!(options.images.is_empty() && options.given().is_empty());
@@ -245,7 +245,7 @@ fn defaults_are_valid_and_of_the_newest_version() {
 type Choice<'a> = (&'a [(&'a str, &'a str)], bool, [&'a str; 3], &'a str);
 
 #[test]
-fn versions_are_chosen_as_the_options_say() {
+fn versions_follow_the_options() {
     let trainer_2_2 = BTreeMap::from([("trainer".to_owned(), Version::new(2, 2, 1))]);
     let image = "kubeflow-trainer-image";
     let packaged = "ghcr.io/kubeflow/trainer/trainer-controller-manager:v2.3.0";
@@ -329,7 +329,7 @@ fn runtimes_follow_version_and_data_cache() {
 }
 
 #[test]
-fn what_is_left_out_must_be_in_the_cluster() {
+fn omitted_components_must_be_in_the_cluster() {
     let (_, resolution) = chosen(&[("components", "trainer")]);
     assert_eq!(resolution.external.keys().collect::<Vec<_>>(), ["jobset"]);
     let unmet = |found: Option<Version>| {

@@ -22,7 +22,7 @@ fn sha256(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-/// SHA-256 of what is printed for the cases of [`the_bytes_are_those_committed`].
+/// SHA-256 of what is printed for the cases of [`output_matches_the_committed_digests`].
 const COMMITTED: [&str; 3] = [
     "e5938dedb0316b805d8d033de96b9b6928b7bac1d16d9ad9f3ccd5ff0053a132",
     "8d588d1e214cc3fd9ead1b4be79a774712d3fb00296b143a59ac5c6cb516dc6c",
@@ -31,7 +31,7 @@ const COMMITTED: [&str; 3] = [
 
 /// A change of what is rendered shows here even where upstream's manifests are not at hand.
 #[test]
-fn the_bytes_are_those_committed() {
+fn output_matches_the_committed_digests() {
     let cases: [(&str, &[(&str, &str)]); 3] = [
         ("2.2.1", &[]),
         ("2.3.0", &[]),
@@ -42,7 +42,7 @@ fn the_bytes_are_those_committed() {
 }
 
 #[test]
-fn twice_gives_the_same_bytes() {
+fn rendering_is_deterministic() {
     for version in ["2.2.1", "2.3.0"] {
         let render = || render_with(version, "kubeflow-system", &[]);
         assert_eq!(serde_json::to_string(&render()).unwrap(), serde_json::to_string(&render()).unwrap());
@@ -81,7 +81,7 @@ fn objects_are_counted_by_kind() {
 }
 
 #[test]
-fn a_revision_knows_components_options_and_kinds() {
+fn the_desired_state_lists_components_options_and_kinds() {
     let desired = render_with("2.3.0", "team-a", &[("settle", "9")]);
     assert_eq!(desired.given, ["data-cache", "runtimes", "settle", "trainer-version"]);
     assert_eq!(desired.options["settle"], json!(9));
@@ -108,7 +108,7 @@ fn a_revision_knows_components_options_and_kinds() {
 }
 
 #[test]
-fn only_what_is_asked_for_is_rendered() {
+fn only_selected_components_are_rendered() {
     let render = |pairs: &[(&str, &str)]| {
         let (options, resolution) = chosen(pairs);
         let installation = Installation { name: "i".to_owned(), namespace: "n".to_owned() };
@@ -154,7 +154,7 @@ fn options_reach_the_pods() {
 
 /// Admission asks for it, upstream's and ours: without it a TrainJob with `spec.initializer` is refused.
 #[test]
-fn initializers_mount_the_volume_that_admission_asks_for() {
+fn initializers_mount_the_volume_that_admission_requires() {
     for version in ["2.2.1", "2.3.0"] {
         let mut seen = 0;
         for (key, manifest) in rendered(version) {
@@ -194,7 +194,7 @@ fn controllers(version: &str, kubernetes: &str) -> BTreeMap<String, Value> {
 
 /// A pod that ended as soon as it is deleted would still be called: it leaves the endpoints first.
 #[test]
-fn pods_that_serve_webhooks_leave_the_endpoints_before_they_end() {
+fn webhook_pods_leave_the_endpoints_before_they_stop() {
     for version in ["2.2.1", "2.3.0"] {
         for (name, pod) in controllers(version, "1.36.3") {
             let sleep = &pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"];
@@ -239,7 +239,7 @@ fn pods_of_the_controllers_satisfy_pod_security_restricted() {
 
 /// Names, ports, selectors and webhooks stay: from one reconciler to the other is an ordinary upgrade.
 #[test]
-fn the_native_reconciler_takes_the_place_of_the_other() {
+fn the_native_reconciler_replaces_upstreams_controller() {
     let by_key = |more: &[(&str, &str)]| -> BTreeMap<_, _> {
         let desired = render_with("2.3.0", "kubeflow-system", more);
         desired.objects.into_iter().map(|object| (object.key().to_string(), object.manifest)).collect()
@@ -325,7 +325,7 @@ fn a_hosted_reconciler_is_not_in_the_cluster() {
 }
 
 #[test]
-fn what_controllers_write_is_never_rendered() {
+fn fields_written_by_controllers_are_not_rendered() {
     for version in ["2.2.1", "2.3.0"] {
         for (key, manifest) in rendered(version) {
             assert!(!manifest.to_string().contains("\"caBundle\":\""), "{key}");
@@ -393,7 +393,7 @@ fn components_list_the_options_that_change_them() {
 
 /// Names that YAML would take for a number or a truth value stay texts.
 #[test]
-fn a_namespace_is_a_text() {
+fn the_namespace_is_quoted() {
     for namespace in ["123", "1e3", "true", "null"] {
         let desired = render_with("2.3.0", namespace, &[]);
         assert!(desired.objects.iter().any(|object| object.key().namespace.as_deref() == Some(namespace)));
@@ -405,7 +405,7 @@ fn a_namespace_is_a_text() {
 }
 
 #[test]
-fn a_namespace_must_be_one() {
+fn an_invalid_namespace_is_rejected() {
     let (options, resolution) = chosen(&[]);
     for namespace in ["", "Team", "a.b", "-a", &"n".repeat(64)] {
         let installation = Installation { name: "i".to_owned(), namespace: namespace.to_owned() };
@@ -458,14 +458,14 @@ const CONFIG_MAP: &str =
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: \"{{ namespace }}\"}\n";
 
 #[test]
-fn an_unknown_variable_is_named() {
+fn an_unknown_variable_is_reported() {
     let template = format!("{CONFIG_MAP}data:\n  a: \"{{{{ namespcae }}}}\"\n");
     let error = render_template("", &template).unwrap_err();
     assert_eq!(error.to_string(), "unknown variable namespcae in templates/trainer/a.yaml, line 5");
 }
 
 #[test]
-fn objects_that_break_a_rule_are_refused() {
+fn invalid_objects_are_rejected() {
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: n}\nspec: {template: {spec: {containers: [{name: a, image: \"a:1\"}]}}}\n";
     let cases: &[(&str, ObjectFault)] = &[
         ("kind: ConfigMap\n", ObjectFault::Nameless),
@@ -511,7 +511,7 @@ fn order_adds_edges() {
 }
 
 #[test]
-fn a_broken_catalog_says_which_file() {
+fn an_error_of_the_catalog_names_the_file() {
     let new =
         |files: &[(&str, &str)]| Catalog::new(Schema::builtin().unwrap(), files).unwrap_err().to_string();
     let component = |more: &str| format!("name: a\nversion: 1.0.0\nupgradesFrom: '*'\n{more}");

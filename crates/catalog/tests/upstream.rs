@@ -124,19 +124,19 @@ fn compare(version: &str) {
 }
 
 #[test]
-fn everything_of_2_2_1_is_upstreams() {
+fn version_2_2_1_equals_upstream() {
     compare("2.2.1");
 }
 
 #[test]
-fn everything_of_2_3_0_is_upstreams() {
+fn version_2_3_0_equals_upstream() {
     compare("2.3.0");
 }
 
 /// `mpi-distributed` left upstream's releases: it is the last one they had, in the shape of the deepspeed
 /// runtime of its version, which is the other runtime with a launcher and nodes.
 #[test]
-fn mpi_distributed_is_the_last_one_in_the_shape_of_today() {
+fn mpi_distributed_is_upstreams_last_version_in_the_current_layout() {
     let Some(last) = upstream("upstream-2.0.1-runtimes") else { return };
     let named = |objects: &BTreeMap<ObjectKey, Value>, name: &str| {
         objects
@@ -181,7 +181,7 @@ fn documents_are_printed_as_the_data_has_them() {
 
 /// Names and namespaces of another installation, and nothing else, follow its namespace.
 #[test]
-fn another_namespace_changes_the_namespace_alone() {
+fn another_namespace_changes_only_the_namespace() {
     let text = |namespace: &str| {
         let desired = render_with("2.3.0", namespace, &[]);
         trainerd_catalog::yaml::documents(desired.objects.iter().map(|object| &object.manifest))

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_twice_and_no_line_is_broken() {
+    fn causes_are_one_line_without_repetition() {
         for (said, line) in [
             (&["what"][..], "what"),
             (&["what", "why", "deeper"], "what: why: deeper"),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_io_error_wraps_is_among_its_causes() {
+    fn the_cause_inside_an_io_error_is_shown() {
         let outer = io::Error::other(layers(&["inner", "innermost"]).unwrap());
         let all: Vec<_> = causes(&outer).map(ToString::to_string).collect();
         assert_eq!(all, ["inner", "inner", "innermost"]);

@@ -46,15 +46,15 @@ pub struct ConnectOptions {
     pub user_agent: String,
     /// Field manager of every write.
     pub field_manager: String,
-    /// Is told of every request.
+    /// Receives every request.
     pub observer: Option<Observer>,
     /// How long a server that is busy is waited for; `None` for a minute, as for every request that follows.
     pub patience: Option<Duration>,
-    /// Is told of each wait for a server that is busy.
+    /// Receives each wait for a server that is busy.
     pub waits: Option<Waits>,
 }
 
-/// Is told of each wait for a server that is busy. It must not block.
+/// Receives each wait for a server that is busy. It must not block.
 #[derive(Clone)]
 pub struct Waits(Arc<dyn Fn(&RetryWait<'_>) + Send + Sync>);
 

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_listed_is_found() {
+    fn listable_kinds_are_found() {
         let resource = |name: &str, kind: &str, scope: &str, verbs: &[&str]| json!({"resource": name, "responseKind": {"kind": kind}, "scope": scope, "verbs": verbs});
         let discovery = json!({"items": [{
             "metadata": {"name": "apps"},

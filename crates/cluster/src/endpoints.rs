@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_endpoints_are_there_once() {
+    fn ready_endpoints_are_counted_once() {
         let endpoint =
             |address: &str, conditions: Value| json!({ "addresses": [address], "conditions": conditions });
         let pod =

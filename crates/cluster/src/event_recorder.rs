@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_bounded_and_comes_back_with_time() {
+    fn event_bursts_are_limited_and_refilled_over_time() {
         let start = Instant::now();
         let mut burst = Burst { size: 20, left: 20, filled: start };
         let taken = (0..100).filter(|_| burst.take(start)).count();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn texts_are_cut_at_character_boundaries() {
         assert_eq!(shortened("abc", 5), "abc");
         assert_eq!(shortened("aé", 2), "a");
         assert_eq!(shortened("aé", 3), "aé");

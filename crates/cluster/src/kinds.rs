@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_preferred_version_comes_first_and_none_twice() {
+    fn the_preferred_version_comes_first_without_duplicates() {
         let version = |name: &str| json!({"groupVersion": format!("g/{name}"), "version": name});
         let group = json!({"versions": [version("v2"), version("v1")], "preferredVersion": version("v1")});
         assert_eq!(versions(&group), ["v1", "v2"]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn subresources_and_what_cannot_be_listed_are_no_kinds() {
+    fn subresources_and_unlistable_kinds_are_skipped() {
         let row = |name: &str, kind: &str, namespaced: bool, verbs: &[&str]| json!({"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs});
         let list = json!({"resources": [
             row("deployments", "Deployment", true, &["get", "list"]),

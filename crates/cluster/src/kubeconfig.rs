@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_there_are_left_out_and_the_first_that_says_something_counts() {
+    fn missing_kubeconfigs_are_skipped_and_the_first_value_wins() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (
             write(folder.path(), "one", &context("one", false)),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_missing_no_other_one_is_taken() {
+    fn without_any_kubeconfig_there_is_no_fallback() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), ".kube/config", &context("usual", true));
         let home = || Some(folder.path().to_owned());
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_and_cannot_be_read_is_an_error() {
+    fn an_unreadable_kubeconfig_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let good = write(folder.path(), "good", &context("good", true));
         let bad = write(folder.path(), "bad", "contexts: [");

@@ -1,4 +1,4 @@
-//! Who is told of every request.
+//! Who receives every request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct Request<'a> {
     pub code: u16,
 }
 
-/// Is told of every request. It must not block.
+/// Receives every request. It must not block.
 #[derive(Clone)]
 pub struct Observer(Arc<dyn Fn(&Request<'_>) + Send + Sync>);
 

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_has_a_path_of_its_own() {
+    fn a_status_has_its_own_path() {
         let pods = resource("", "pods", true);
         assert_eq!(part(&pods, Some("ns"), "a", false).unwrap(), "/api/v1/namespaces/ns/pods/a");
         assert_eq!(part(&pods, Some("ns"), "a", true).unwrap(), "/api/v1/namespaces/ns/pods/a/status");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_address_is_an_error_not_another_path() {
+    fn an_incomplete_address_is_an_error() {
         let pods = resource("", "pods", true);
         for (namespace, name, what) in [
             (None, "a", "metadata.namespace"),

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_read_like_sentences_and_ask_for_subresources() {
+    fn permissions_are_displayed_and_include_subresources() {
         let rule = Rule {
             verb: "patch".to_owned(),
             group: "apps".to_owned(),

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_rules_where_the_kubeconfig_is_silent() {
+    fn the_environments_proxy_applies_without_one_in_the_kubeconfig() {
         let server = "https://10.0.0.1:6443";
         let by_variable = Some("http://proxy:3128 (HTTPS_PROXY)");
         let named = Some("http://proxy:3128 (proxy-url in the kubeconfig)");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_a_bad_one_is_blamed_and_no_password_told() {
+    fn the_source_of_an_invalid_proxy_is_named_without_its_password() {
         let server = "https://10.0.0.1:6443";
         let variable = NamedBy::Variable("https_proxy");
         for (text, expected) in [

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
+    async fn a_burst_is_immediate_and_the_rest_is_rate_limited() {
         let rate = Rate::new(10.0, 5);
         let start = Instant::now();
         let mut turns = Vec::new();

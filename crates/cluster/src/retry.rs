@@ -124,7 +124,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn waits_grow_to_the_bound_and_keep_half() {
+    fn backoff_grows_to_its_maximum_with_jitter_of_half() {
         let mut backoff = Backoff::new(100 * MS, 1000 * MS);
         let mut ranges = Vec::new();
         for _ in 0..6 {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_servers_wait_is_kept_and_reported() {
+    async fn retry_after_is_respected_and_reported() {
         let answer = |attempt| if attempt < 3 { Err(busy(Some(7000 * MS))) } else { Ok(()) };
         let (attempts, waits, done, took) = run(&RetryPolicy::default(), None, answer).await;
         assert!(done);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_wait_goes_beyond_the_deadline() {
+    async fn backoff_ends_at_the_deadline() {
         let (attempts, waits, done, took) =
             run(&RetryPolicy::default(), Some(10_000 * MS), |_| Err(busy(Some(4000 * MS)))).await;
         assert!(!done);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_are_bounded_by_what_the_answer_is_worth() {
+    async fn the_number_of_attempts_depends_on_the_error() {
         let policy = RetryPolicy { attempts: Some(5), ..RetryPolicy::default() };
         let unexplained = || RequestError::Unexplained { message: String::new() };
         let conflict = |kind: ConflictKind| RequestError::Conflict { kind, message: String::new() };

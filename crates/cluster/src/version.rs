@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vendors_spell_versions_differently() {
+    fn version_formats_of_vendors_are_parsed() {
         let cases = [
             ("v1.36.3", Some((1, 36, 3))),
             ("v1.30.2+k3s1", Some((1, 30, 2))),

@@ -55,8 +55,8 @@ pub enum Event {
 impl Cluster {
     /// Follows the changes of a kind.
     ///
-    /// The stream never ends by itself and misses nothing: it reopens a watch where it stopped, and lists anew
-    /// when that is too long ago. An error says that the watch is interrupted; polled again, it goes on after a
+    /// The stream never ends and misses nothing: it reopens a watch where it stopped, and lists again
+    /// when that is too long ago. An error says that the watch is interrupted; polled again, it continues after a
     /// jittered backoff. Whoever thinks the error final (for example [`RequestError::Forbidden`] or
     /// [`RequestError::NotServed`]) drops the stream. A connection that ends in silence is no error as long as it
     /// can be reopened.

@@ -88,7 +88,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn conflicts_and_refusals_come_typed() {
+async fn conflicts_and_refusals_are_typed() {
     let Some(world) = World::new("errors").await else { return };
     let ours = world.configmap("a", &json!({ "k": "1" }));
     let stored = world.apply(&ours, "one").await.unwrap();
@@ -159,7 +159,7 @@ async fn conflicts_and_refusals_come_typed() {
 }
 
 #[tokio::test]
-async fn deletes_hit_only_what_they_mean() {
+async fn deletes_respect_preconditions() {
     let Some(world) = World::new("delete").await else { return };
     let stored = world.apply(&world.configmap("a", &json!({})), "one").await.unwrap();
     let namespace = Some(world.namespace.as_str());
@@ -298,7 +298,7 @@ async fn a_lease_has_one_holder() {
 }
 
 #[tokio::test]
-async fn permissions_are_known_beforehand() {
+async fn missing_permissions_are_found_in_advance() {
     let Some(world) = World::new("rbac").await else { return };
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "small", "namespace": world.namespace } });
     let accounts = resource("", "v1", "ServiceAccount", "serviceaccounts", true);
@@ -354,7 +354,7 @@ async fn permissions_are_known_beforehand() {
 }
 
 #[tokio::test]
-async fn bad_credentials_and_foreign_servers_are_told_apart() {
+async fn bad_credentials_and_foreign_servers_are_distinguished() {
     let Some(world) = World::new("connect").await else { return };
     let mut config = kubeconfig();
     for user in config["users"].as_array_mut().unwrap() {

@@ -105,7 +105,7 @@ pub(crate) async fn release(
     Ok(None)
 }
 
-/// The merge patch that lets go of an object, at the version that was read.
+/// The merge patch that releases an object, at the version that was read.
 fn releasing(found: &Value, manager: &str) -> Value {
     let metadata = &found["metadata"];
     let entries = metadata["managedFields"].as_array().into_iter().flatten();
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_let_go_of_loses_our_labels_and_our_entry_and_nothing_else() {
+    fn released_objects_lose_only_our_labels_and_managed_fields() {
         let found = json!({"metadata": {
             "uid": "u", "resourceVersion": "7",
             "managedFields": [{"manager": "trainerd", "operation": "Apply"}, {"manager": "kubectl"}],

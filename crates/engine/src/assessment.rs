@@ -21,7 +21,7 @@ impl Engine {
     /// Reads where the installation is.
     ///
     /// # Errors
-    /// [`EngineError::Unreadable`] where the current revision cannot be read; [`Engine::open_damaged`] goes on.
+    /// [`EngineError::Unreadable`] where the current revision cannot be read; [`Engine::open_damaged`] continues.
     pub async fn open(&self) -> Result<State, EngineError> {
         let state = self.open_damaged().await?;
         match state.damage {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_concluded_is_tried_by_itself_or_overwritten() {
+    fn a_reconstructed_record_is_neither_retried_nor_overwritten() {
         let known = BTreeSet::from([1, 2, 3, 4]);
         let record = concluded(2, true, &known, known.iter().copied());
         assert_eq!(

@@ -153,7 +153,7 @@ pub(crate) fn decompressed(bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
 /// Packs the lines of objects, using lines of the chunks of the parent revision where they are the same.
 ///
 /// Returns what the revision uses, and the chunks that do not exist yet. A revision that would be scattered
-/// over more than eight chunks, twice as many as it needs, is packed anew.
+/// over more than eight chunks, twice as many as it needs, is packed again.
 pub fn pack(objects: Vec<String>, parent: &[Arc<Chunk>]) -> Result<(Vec<ChunkUse>, Vec<Fresh>), ChunkError> {
     if parent.is_empty() {
         return sharing(objects, parent);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_unpacked() {
+    fn chunks_round_trip() {
         let objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
         let (uses, chunks) = packed(&objects, &[]);
         assert_eq!(chunks.len(), 1);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_change_writes_one_small_chunk_and_reuses_the_rest() {
+    fn a_changed_value_writes_one_small_chunk() {
         let mut objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
         let (_, first) = packed(&objects, &[]);
         objects[7] = object("a-07", "y");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_that_many_changes_scattered_is_packed_anew() {
+    fn a_fragmented_revision_is_repacked() {
         let mut objects: Vec<_> = (0..20).map(|i| object(&format!("a-{i:02}"), "x")).collect();
         let (_, mut parent) = packed(&objects, &[]);
         let mut most = 0;
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_compress_is_split_below_the_limit() {
+    fn incompressible_data_is_split_below_the_size_limit() {
         // A linear congruential sequence: no structure that zstd finds.
         let mut state = 1_u64;
         let mut noise = || {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_chunk_is_found_by_its_digest() {
+    fn a_damaged_chunk_is_detected_by_its_digest() {
         let (_, chunks) = packed(&[object("a", "x")], &[]);
         let (_, other) = pack(lines(&[object("a", "y")]), &[]).unwrap();
         let bytes = &other[0].bytes;
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decompresses_to_gigabytes_is_refused_at_the_bound() {
+    fn decompression_is_bounded() {
         let mut bomb = zstd::Encoder::new(Vec::new(), 19).unwrap();
         let zeros = vec![0; 1 << 20];
         for _ in 0..1024 {

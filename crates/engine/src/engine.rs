@@ -22,12 +22,12 @@ use crate::run_policy::RunPolicy;
 use crate::state::State;
 use crate::store::{Store, Stored};
 
-/// Brings one installation to what is desired of it.
+/// Reconciles one installation with its desired state.
 pub struct Engine {
     pub(crate) cluster: Cluster,
     pub(crate) store: Store,
     pub(crate) by: String,
-    /// Whether somebody says that this process is the one to write.
+    /// Whether this process is named as the writer.
     pub(crate) claim: Claim,
     naming: Naming,
 }
@@ -39,7 +39,7 @@ impl Engine {
         Self { store, cluster, by, claim, naming: Naming::default() }
     }
 
-    /// The same where what is installed anew is called so.
+    /// The same, with names for a new installation.
     #[must_use]
     pub fn with_naming(self, naming: Naming) -> Self {
         Self { naming, ..self }
@@ -58,7 +58,7 @@ impl Engine {
         self
     }
 
-    /// Says whether this process is the one that shall hold the lease, for whoever is told so.
+    /// The claim by which a process is named as the holder of the lease.
     pub fn lease_claim(&self) -> &Claim {
         &self.claim
     }
@@ -102,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// The journal of a plan that goes forward, from now on.
+    /// A new forward journal.
     pub(crate) fn journal(
         &self,
         purpose: Purpose,
@@ -187,19 +187,19 @@ impl Engine {
         self.store.load_if_sound(number).await
     }
 
-    /// The numbers of the revisions that the record tells of, or that exist, and of which nothing can be read.
+    /// The numbers of the revisions that the record reports, or that exist, and of which nothing can be read.
     pub fn unreadable(&self, state: &State) -> Vec<u64> {
         let known = state.record().results.keys().chain(&state.stored.revisions).copied();
         let known: BTreeSet<u64> = known.chain(state.record().current).collect();
         known.into_iter().filter(|number| self.store.known_header(*number).is_none()).collect()
     }
 
-    /// Lets go of what was kept so that it need not be read again.
+    /// Drops cached revisions.
     pub async fn forget(&self) {
         self.store.forget().await;
     }
 
-    /// Every revision that was read or written by this engine, ascending, with what came of it. No request.
+    /// Every revision that was read or written by this engine, ascending, with its outcome. No request.
     pub fn known_history(&self, state: &State) -> Vec<(Header, Option<Outcome>)> {
         let outcome = |header: &Header| state.record().results.get(&header.number).cloned();
         let headers = self.store.known_headers().into_iter();

@@ -219,7 +219,7 @@ pub enum Failure {
     /// Going on with a plan that was interrupted is refused, for these reasons.
     #[error("refused: {}", Listed(.0))]
     Refused(Vec<Refused>),
-    /// An object reached a state that does not get better by itself.
+    /// An object reached a state that does not get better without intervention.
     #[error("{object}: {message}")]
     NeverReady {
         /// Which.
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_takes_a_field_is_not_overruled_by_another_plan() {
+    fn only_changes_of_the_object_lead_to_another_plan() {
         let object = || ObjectKey {
             group: String::new(),
             kind: "ConfigMap".to_owned(),

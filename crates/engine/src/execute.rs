@@ -70,7 +70,7 @@ pub type Cancel = watch::Receiver<bool>;
 /// the lease is not known to be ours, or once a step has failed; every delete carries the planned uid.
 ///
 /// # Errors
-/// Only what makes going on senseless: a lost lease. What a step meets is [`Ended::Failed`].
+/// Only what makes continuing senseless: a lost lease. What a step meets is [`Ended::Failed`].
 pub(crate) async fn execute(
     cluster: &Cluster,
     plan: &Plan,
@@ -129,14 +129,14 @@ pub(crate) async fn execute(
             }
         }
         if run.ending.is_some() {
-            // What is on its way is awaited, so that nothing of this run lands after the next writer began.
+            // Requests in flight are awaited, so that none arrives after the next writer began.
             halt.send_replace(true);
         }
         if writing.is_empty() {
             if run.ending.is_none() && run.is_settled() {
                 return Ok(Ended::Done);
             }
-            // The last look, too, may have found what ends it.
+            // The last check may have found an error, too.
             if let Some(ended) = run.ending.take() {
                 return run.yielded.take().map_or(Ok(ended), |why| Err(EngineError::LeaseLost(why)));
             }
@@ -157,7 +157,7 @@ pub(crate) async fn execute(
     }
 }
 
-/// The steps of each object: more than one where it has to go before it is created again.
+/// The steps of each object: two if it is deleted and recreated.
 fn steps_by_key(plan: &Plan) -> HashMap<ObjectKey, Vec<usize>> {
     let mut by_key: HashMap<ObjectKey, Vec<usize>> = HashMap::new();
     for (index, step) in plan.steps.iter().enumerate() {
@@ -189,9 +189,9 @@ struct Run<'a> {
     progressed: Instant,
     /// Whether every kind of the plan is followed.
     follows_all: bool,
-    /// How the run will end once what is in flight has been answered.
+    /// How the run will end once requests in flight have completed.
     ending: Option<Ended>,
-    /// To whom the lease goes then.
+    /// Who gets the lease then.
     yielded: Option<LeaseLost>,
     webhook_probes: BTreeMap<usize, ProbeState>,
     probing: FuturesUnordered<BoxFuture<'a, (usize, Result<(), String>)>>,
@@ -225,7 +225,7 @@ struct Refusal {
 }
 
 impl Run<'_> {
-    /// The lease is lost; one that is yielded is ours until what is in flight has been answered.
+    /// The lease is lost; a yielded one is ours until requests in flight have completed.
     fn lost(&mut self, why: LeaseLost) -> Result<(), EngineError> {
         if !matches!(why, LeaseLost::Yielded { .. }) {
             return Err(EngineError::LeaseLost(why));
@@ -277,7 +277,7 @@ impl Run<'_> {
     fn fail(&mut self, object: Option<ObjectKey>, failure: Failure) {
         // The first failure is the one that counts; those of the stop that it caused are not news.
         if self.ending.is_none() {
-            // What somebody else did in between may not be the end of it: whoever takes the end says.
+            // A change by another actor need not end the run: the caller decides.
             if failure.overtaken().is_none() {
                 (self.sink)(Event::Failed { object, error: one_line(&failure) });
             }
@@ -316,7 +316,7 @@ impl Run<'_> {
         }
     }
 
-    /// Everything was done, and an object changed: what is no longer ready ends the settling.
+    /// After the last step an object changed: if it is no longer ready, settling ends.
     fn recheck(&mut self, index: usize) {
         if self.is_ready_now(index) {
             return;
@@ -326,7 +326,7 @@ impl Run<'_> {
         self.evaluate(index);
     }
 
-    /// Whether an object that has to be ready was seen to be deleted.
+    /// Whether a required object was deleted.
     fn is_deleted(&self, index: usize) -> bool {
         let step = &self.plan.steps[index];
         step.until != Until::Gone
@@ -334,7 +334,7 @@ impl Run<'_> {
             && self.live.was_deleted(&step.object)
     }
 
-    /// Whether an object that has to be ready is so by what was seen of it last.
+    /// Whether a required object is ready by its last observation.
     fn is_ready_now(&self, index: usize) -> bool {
         let step = &self.plan.steps[index];
         step.until != Until::Ready
@@ -366,7 +366,7 @@ impl Run<'_> {
         }
     }
 
-    /// Tells what steps wait for, where that is due.
+    /// Reports what steps wait for, when due.
     fn tell(&mut self, now: Instant) {
         for (index, on) in self.waits.due_to_report(now) {
             let object = Some(self.plan.steps[index].object.clone());
@@ -390,7 +390,7 @@ impl Run<'_> {
         self.graph.done(index);
         let waited = self.waits.end(index);
         self.progressed = Instant::now();
-        // Of what is kept nothing is told, unless it was waited for: then that this is over.
+        // Unchanged objects are not reported, unless a wait for them was: then its end is.
         if step.verb.writes() || waited {
             (self.sink)(Event::Done {
                 object: step.object.clone(),
@@ -473,7 +473,7 @@ impl Run<'_> {
         self.webhook_probes.insert(index, ProbeState::Pending(refusal));
         let cluster = self.cluster;
         let patience = self.patience;
-        // A webhook may be slow rather than unreachable: the next look waits longer.
+        // A webhook may be slow rather than unreachable: the next probe waits longer.
         self.patience = (patience * 2).min(webhook_probe::LONGEST);
         self.probing
             .push(Box::pin(async move { (index, webhook_probe::ask(cluster, &probes, patience).await) }));
@@ -502,7 +502,7 @@ impl Run<'_> {
         let value = self.live.get(&step.object)?;
         let other = match &step.verb {
             Verb::Delete { uid, .. } => value["metadata"]["uid"].as_str() != Some(uid),
-            // Somebody else's delete is waited out, whatever stands there afterwards.
+            // A deletion by another actor is awaited, whatever exists afterwards.
             _ => value["metadata"]["deletionTimestamp"].is_null(),
         };
         if other {

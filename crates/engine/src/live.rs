@@ -38,7 +38,7 @@ impl Live {
         }
     }
 
-    /// An object as it was last seen.
+    /// The last observation of an object.
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Value> {
         self.objects.get(key)
     }
@@ -88,7 +88,7 @@ impl Live {
         }
     }
 
-    /// Whether every watch has told what there is.
+    /// Whether every watch has reported what there is.
     pub(crate) fn is_current(&self) -> bool {
         self.watches.is_current()
     }
@@ -128,7 +128,7 @@ impl Live {
                 tracing::debug!(%error, kind = resource.kind, "not followed");
                 return Ok(Vec::new());
             }
-            // The watch goes on by itself after what passes; a kind that is not served may still come to be.
+            // The watch continues by itself after what passes; a kind that is not served may still come to be.
             Err(error) if error.retry().is_some() || matches!(error, RequestError::NotServed { .. }) => {
                 return Ok(Vec::new());
             }

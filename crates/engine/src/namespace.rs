@@ -63,7 +63,7 @@ impl Engine {
         observed.objects.keys().any(|key| object_class(key) == ObjectClass::Namespace && key.name == *name)
     }
 
-    /// Says in the lease that this process shall have it, where somebody has told it so ([`Engine::lease_claim`]).
+    /// Says in the lease that this process is to have it, where somebody has told it so ([`Engine::lease_claim`]).
     ///
     /// # Errors
     /// [`EngineError::Request`].
@@ -91,7 +91,7 @@ impl Engine {
 
 /// Gives the lease back whatever the answer is; the answer is what counts.
 pub(crate) async fn released<T>(guard: LeaseGuard, answer: Result<T, EngineError>) -> Result<T, EngineError> {
-    // A lease that could not be given back runs out by itself.
+    // A lease that could not be given back expires.
     if let Err(error) = guard.release().await {
         tracing::warn!(error = %one_line(&error), "failed to release the lease; it will expire");
     }

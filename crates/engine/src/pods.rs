@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::prepared::Prepared;
 
-/// What became of the dry-run creates of pods.
+/// What happened to the dry-run creates of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodsChecked {
     /// The workloads whose pods would be let in.

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_install_needs_what_it_reads_waits_for_writes_and_probes() {
+    fn permissions_of_an_install_cover_reads_waits_writes_and_probes() {
         let desired = desired();
         let request = Request {
             purpose: Purpose::Install,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_needs_to_delete_its_lease_too() {
+    fn permissions_of_a_removal_include_deleting_the_lease() {
         let desired = desired();
         let label =
             json!({trainerd_plan::applyset::PART_OF: trainerd_plan::applyset::id(&desired.installation)});

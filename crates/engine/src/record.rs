@@ -18,7 +18,7 @@ pub struct Record {
     pub current: Option<u64>,
     /// The plan in progress; `None` while nothing is.
     pub journal: Option<Journal>,
-    /// What came of each revision that was ever begun.
+    /// The outcome of each revision that was ever begun.
     pub results: BTreeMap<u64, Outcome>,
     /// Revisions whose objects may still be in the cluster because a plan stopped where it was: what they
     /// have and the current one has not is still to be pruned.
@@ -49,7 +49,7 @@ pub struct Journal {
     /// Further revisions whose objects may be in the cluster because a plan towards them was interrupted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<u64>,
-    /// Which way it goes.
+    /// Its direction.
     pub phase: Phase,
     /// What a removal takes along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,10 +57,10 @@ pub struct Journal {
     /// Whether going back may change CRDs.
     #[serde(default)]
     pub allow_lossy: bool,
-    /// Whether what is in use may be deleted.
+    /// Whether runtimes in use may be deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_in_use: bool,
-    /// Whether what no update may change is deleted and made again.
+    /// Whether objects whose immutable fields differ are deleted and recreated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_recreate: bool,
     /// When it was opened.
@@ -72,28 +72,28 @@ pub struct Journal {
     pub asked_by: Option<String>,
 }
 
-/// Which way a plan goes.
+/// The direction of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
     /// To the target.
     Forward,
-    /// Back to where it came from.
+    /// Back to the previous revision.
     Undo {
         /// What failed.
         reason: String,
     },
 }
 
-/// [`Extent`] as it is written down.
+/// [`Extent`] as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Removal {
-    /// CRDs and what is stored under them stay.
+    /// CRDs and their objects are kept.
     KeepStored,
-    /// CRDs go.
+    /// CRDs are deleted.
     Purge,
-    /// CRDs and every object of their kinds go.
+    /// CRDs and all their objects are deleted.
     PurgeWithJobs,
 }
 
@@ -107,13 +107,13 @@ impl From<Removal> for Extent {
     }
 }
 
-/// What came of a revision.
+/// The outcome of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Outcome {
     /// Everything was ready.
     Deployed,
-    /// It stopped where it was.
+    /// It failed and was not rolled back.
     Failed {
         /// Why.
         reason: String,
@@ -147,7 +147,7 @@ pub enum IllegalTransition {
     /// No plan is in progress.
     #[error("no plan is in progress")]
     NotOpen,
-    /// There is nothing to go back to.
+    /// There is no revision to roll back to.
     #[error("revision {0} has no revision before it")]
     NothingBefore(u64),
 }
@@ -196,7 +196,7 @@ impl Record {
         Ok(self)
     }
 
-    /// The plan is over: `failed` says why it stopped where it was, if it did.
+    /// Ends the plan; `failed`: why it failed without rollback, if it did.
     pub fn close(mut self, failed: Option<String>) -> Result<Self, IllegalTransition> {
         let journal = self.journal.take().ok_or(IllegalTransition::NotOpen)?;
         let stopped = failed.is_some();
@@ -233,7 +233,7 @@ impl Record {
         named.chain(self.current).chain(self.leftover.iter().copied()).collect()
     }
 
-    /// The newest revision of all, where it failed or was rolled back, and why.
+    /// The newest revision, if it failed or was rolled back, and why.
     pub fn failed(&self) -> Option<(u64, &str)> {
         let (number, outcome) = self.results.last_key_value()?;
         match outcome {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_install_cannot_be_undone_and_stops_where_it_is() {
+    fn a_failed_first_install_is_not_rolled_back() {
         let record = Record::default().open(journal(Purpose::Install, 1, None)).unwrap();
         assert_eq!(record.clone().undo("x".into()), Err(IllegalTransition::NothingBefore(1)));
         let record = record.close(Some("no room".into())).unwrap();
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stopped_plan_may_have_left_is_remembered_until_a_plan_ends_well() {
+    fn revisions_of_a_stopped_plan_are_kept_until_a_plan_succeeds() {
         let deployed = Record { current: Some(1), ..Record::default() };
         let record = deployed.open(journal(Purpose::Change, 2, Some(1))).unwrap();
         let record = record.close(Some("no room".into())).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_that_could_not_be_brought_back_does_not_count_as_deployed() {
+    fn a_failed_rollback_does_not_count_as_deployed() {
         let record = Record { results: BTreeMap::from([(1, Outcome::Deployed)]), ..Record::default() };
         let record = record.open(journal(Purpose::Upgrade, 2, Some(1))).unwrap();
         let record = record.undo("bad image".into()).unwrap().close(Some("no answer".into())).unwrap();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_options_replace_a_plan_and_keep_what_it_was_to_go_back_to() {
+    fn a_superseding_plan_keeps_the_rollback_target() {
         let record = Record { current: Some(1), ..Record::default() };
         let record = record.open(journal(Purpose::Change, 2, Some(1))).unwrap();
         let replaced = record.clone().replace(journal(Purpose::Change, 3, None));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_worked_is_kept_before_what_failed() {
+    fn deployed_revisions_are_kept_before_failed_ones() {
         let failed = || Outcome::RolledBack { reason: "bad image".into() };
         let results = [(1, Outcome::Deployed), (2, Outcome::Deployed)].into_iter();
         let results = results.chain((3..=12).map(|number| (number, failed()))).collect();

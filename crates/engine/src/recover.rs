@@ -1,4 +1,4 @@
-//! From an open journal to a closed one: the ways in which a run goes on and ends.
+//! From an open journal to a closed one: resuming, rolling back, closing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::run_policy::RunPolicy;
 use crate::state::State;
 
 impl Engine {
-    /// Closes the journal of a plan that led to `desired`, and lets go of what is no longer needed.
+    /// Closes the journal of a plan that led to `desired`, and releases what is no longer needed.
     async fn close(
         &self,
         mut state: State,
@@ -53,7 +53,7 @@ impl Engine {
         if surplus {
             self.store.trim(&kept).await?;
         }
-        // Whichever way it went, what is current is what the plan led to.
+        // In either direction, the target of the plan is now current.
         state.current = match state.record().current {
             Some(number) => {
                 let header = self.store.header(number).await?;
@@ -66,7 +66,7 @@ impl Engine {
         Ok(state)
     }
 
-    /// Finishes what an open journal says, in the direction it goes. Does nothing where none is open.
+    /// Finishes an open journal in its direction. Does nothing if none is open.
     pub async fn recover(&self, state: State, options: &mut RunOptions<'_>) -> Result<State, EngineError> {
         if state.journal().is_none() {
             return Ok(state);
@@ -84,7 +84,7 @@ impl Engine {
         self.ensure_namespace().await?;
         let guard = self.lease(state.stored.record.token, options.sink).await?;
         self.store.hold(guard.fence());
-        // Read again under the lease: whoever held it may have finished meanwhile.
+        // Read again under the lease: the previous holder may have finished meanwhile.
         let answer = match self.open_damaged().await {
             Ok(mut state) => {
                 if let Some(journal) = &mut state.stored.record.journal {
@@ -145,7 +145,7 @@ impl Engine {
                 Ended::Failed { failure, pruning } => {
                     failure.tell(options.sink);
                     let reason = one_line(&failure);
-                    // While it prunes, all that is wanted is there; what is no longer wanted is on its way out.
+                    // While it prunes, all desired objects exist, and the others are being deleted.
                     if pruning || !is_undone(state.record(), &journal, &target.desired, &failure) {
                         self.close(state, target.desired, Some(reason)).await?;
                         failure
@@ -201,14 +201,14 @@ impl Engine {
             let (plan, observed) =
                 self.plan_again(journal, purpose, target, std::mem::take(&mut known)).await?;
             let failure = match (plan, overtaken.take()) {
-                // Refused because of what somebody else did: that is what made the plan fail, and is undone.
+                // Refused because of another actor's change: the plan has failed and is rolled back.
                 (Err(refused), Some(failure)) => {
                     tracing::warn!(refused = %Failure::Refused(refused), "the plan cannot be made again");
                     failure
                 }
                 // Nothing of a revision that exists says which fields it leaves to others since.
                 (Ok(plan), Some(failure)) if leaves_more(&plan, &target.desired) => failure,
-                // Whoever says the word goes on from here.
+                // A run with the permission continues from here.
                 (Err(refused), None)
                     if journal.purpose == Purpose::Rollback && refused.iter().all(is_lossy) =>
                 {
@@ -237,7 +237,7 @@ impl Engine {
         }
     }
 
-    /// The way to the revision that an open journal leads to, from whatever is there now.
+    /// Plans from the current state to the target of an open journal.
     async fn plan_again(
         &self,
         journal: &Journal,
@@ -279,7 +279,7 @@ pub(crate) enum Start {
     Walked(Box<Ended>),
 }
 
-/// What a journal is for: the way back from a plan that failed is a rollback.
+/// The purpose of a journal; one that rolls back is a rollback.
 fn purpose(journal: &Journal) -> Purpose {
     match journal.phase {
         Phase::Forward => journal.purpose,
@@ -287,11 +287,11 @@ fn purpose(journal: &Journal) -> Purpose {
     }
 }
 
-/// Whether a plan that failed so is undone by itself.
+/// Whether a plan that failed so is rolled back automatically.
 fn is_undone(record: &Record, journal: &Journal, desired: &Desired, failure: &Failure) -> bool {
     // Going back to what never worked would only fail again.
     let worked = |number| record.results.get(&number) == Some(&Outcome::Deployed);
-    // A refusal has written nothing; going back may narrow CRDs, and nobody gave the word for it now.
+    // A refusal has written nothing, and a rollback may narrow CRDs, which is not permitted now.
     !matches!(failure, Failure::Refused(_))
         && RunPolicy::of(&desired.options).auto_rollback
         && journal.from.is_some_and(worked)
@@ -328,7 +328,7 @@ pub(crate) fn written_before(target: &Desired, others: &[Revision]) -> Desired {
 }
 
 impl Ended {
-    /// The end of a run that keeps no journal of its own, or leaves it open.
+    /// The end of a run without a journal of its own, or with one that stays open.
     pub(crate) fn into_result(
         self,
         purpose: Purpose,

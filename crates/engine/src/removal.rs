@@ -1,4 +1,4 @@
-//! Taking an installation away, finished by whoever comes next if it is interrupted.
+//! Removal of an installation; an interrupted one is finished by the next run.
 
 mod labelled;
 mod namespace;
@@ -66,12 +66,12 @@ struct Begun {
     observed: Observed,
 }
 
-/// What became of the namespace of an installation that was removed.
+/// What happened to the namespace of an installation that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceLeft {
-    /// It was seen to be gone.
+    /// It was deleted.
     Gone,
-    /// It is being deleted; what it says of that, where something stands against it.
+    /// It is being deleted; why that is blocked, if it is.
     Going {
         /// Its conditions that are true.
         conditions: Vec<String>,
@@ -82,7 +82,7 @@ pub enum NamespaceLeft {
 
 /// What may be deleted by a removal.
 pub(crate) enum Confirmed<'p> {
-    /// What a person has seen.
+    /// What was shown for confirmation.
     Seen(&'p Plan),
     /// What users had stored before the removal began at that time, and everything of the installation's own.
     Before(Timestamp),
@@ -99,7 +99,7 @@ impl Confirmed<'_> {
                 });
                 let uids: BTreeSet<&str> = uids.collect();
                 let added = plan.beyond(confirmed).into_iter();
-                // What a controller made for something that goes would go with it anyway.
+                // Objects owned by deleted ones are garbage-collected anyway.
                 added.filter(|key| !is_owned_by(observed, key, |uid| uids.contains(uid))).collect()
             }
             Self::Before(started) => {
@@ -263,7 +263,7 @@ impl Engine {
         preflight::check(&self.cluster, &begun.plan).await?;
         if let Some(record) = opened(state.record(), extent, &self.by)? {
             state.stored.record = record;
-            // Where no revision tells, whoever finishes this looks for the kinds that were found.
+            // Without a readable revision, the kinds found now are stored for a later run.
             let kinds = begun.plan.steps.iter().map(|step| step.object.group_kind());
             state.stored.group_kinds.extend(kinds);
             state.stored = self.store.write(&state.stored).await?;
@@ -308,7 +308,7 @@ impl Engine {
         (options.sink)(Event::Planned { purpose: Purpose::Remove, revision: None, counts: plan.counts() });
         if let Some(first) = before_crds(&plan) {
             self.carry_out(&state, &first, observed, guard, options).await?;
-            // A CRD takes along what is stored under it: what came to be meanwhile is looked for once more.
+            // Deleting a CRD deletes its objects: new ones are looked for once more.
             (plan, observed) = self.removal(&state, extent).await?;
             check(confirmed, &plan, &observed)?;
         }
@@ -342,7 +342,7 @@ impl Engine {
     }
 }
 
-/// Refuses what nobody asked for.
+/// Refuses steps that were not requested.
 fn check(confirmed: &Confirmed<'_>, plan: &Plan, observed: &Observed) -> Result<(), EngineError> {
     let added = confirmed.added(plan, observed);
     if added.is_empty() { Ok(()) } else { Err(EngineError::ChangedMeanwhile { added }) }
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_begins_over_whatever_is_there() {
+    fn a_removal_replaces_any_open_journal() {
         let deployed = Record { current: Some(3), ..Record::default() };
         let upgrading = Record {
             journal: Some(journal(Purpose::Upgrade, 4, Some(3), None)),
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_under_way_goes_on_with_the_extent_that_is_asked_for() {
+    fn an_interrupted_removal_continues_with_the_requested_scope() {
         let open = journal(Purpose::Remove, 3, None, Some(Removal::KeepStored));
         let record = Record { journal: Some(open.clone()), current: Some(3), ..Record::default() };
         assert_eq!(opened(&record, Removal::KeepStored, "remove").unwrap(), None);
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_since_it_was_shown_is_not_deleted_unless_it_goes_with_what_was() {
+    fn objects_created_after_the_confirmation_are_not_deleted() {
         let installation = Installation { name: "t".into(), namespace: "ns".into() };
         let resource = |group: &str, kind: &str| Resource {
             group: group.into(),
@@ -498,7 +498,7 @@ mod tests {
         for confirmed in [Confirmed::Seen(&seen), Confirmed::Before(started)] {
             assert_eq!(confirmed.added(&planned(&observed), &observed), []);
         }
-        // What controllers make of what goes would go with it.
+        // Objects owned by deleted ones are garbage-collected.
         store(&mut observed, "child", "2026-01-01T00:02:00Z", Some("seen"));
         store(&mut observed, "grandchild", "2026-01-01T00:02:00Z", Some("child"));
         let unseen = store(&mut observed, "unseen", "2026-01-01T00:02:00Z", None);
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn crds_go_in_a_plan_of_their_own() {
+    fn crds_are_removed_in_a_separate_plan() {
         let installation = Installation { name: "t".into(), namespace: "ns".into() };
         let live = |group: &str, kind: &str| {
             let key = ObjectKey { group: group.into(), kind: kind.into(), namespace: None, name: "a".into() };

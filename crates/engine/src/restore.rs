@@ -14,7 +14,7 @@ use crate::run_options::RunOptions;
 use crate::state::State;
 
 impl Engine {
-    /// Writes a record that was lost anew, as it is concluded now. Does nothing where it is there.
+    /// Writes a record that was lost again, as it is concluded now. Does nothing where it is there.
     ///
     /// # Errors
     /// As [`Engine::run`].

@@ -39,7 +39,7 @@ impl Engine {
     /// [`EngineError::RolledBack`], [`EngineError::Failed`]: the plan did not succeed, the journal is closed.
     /// [`EngineError::PendingDeletion`]: all of it succeeded that can be done now, and the journal is closed.
     /// [`EngineError::TimedOut`], [`EngineError::Interrupted`], a lost lease: the journal stays open, and
-    /// [`Engine::recover`] goes on from there.
+    /// [`Engine::recover`] continues from there.
     pub async fn run(
         &self,
         state: State,

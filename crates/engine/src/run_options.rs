@@ -1,4 +1,4 @@
-//! How a run shall go: patience, events, cancellation, and how often its plan may be made again.
+//! Options of a run: timeout, events, cancellation, and how often its plan may be recomputed.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::error::Failure;
 use crate::event::{Event, Sink};
 use crate::execute::Cancel;
 
-/// How the caller wants a run to go.
+/// The options of a run.
 pub struct RunOptions<'a> {
     /// The caller's patience, from now on; the journal stays open when it is over.
     pub timeout: Option<Duration>,
     /// Where events go.
     pub sink: Sink<'a>,
-    /// Turns true when the run shall stop.
+    /// Turns true to cancel the run.
     pub cancel: Cancel,
     /// Who asked a daemon for it over its API, as revisions record it.
     pub asked_by: Option<String>,
     /// When the patience is over: one deadline for all that a command runs.
     pub(crate) deadline: Option<Instant>,
-    /// How often a plan may still be made again because somebody else changed what it was made for.
+    /// How often a plan may still be recomputed because another actor changed its objects.
     tries: u32,
     /// Waits before it is.
     pause: Backoff,
 }
 
-/// Enough for a coincidence, and few enough to end where somebody fights.
+/// Enough for coincidences, and few enough to end in case of contention.
 const TRIES: u32 = 5;
 
 impl<'a> RunOptions<'a> {
@@ -45,12 +45,12 @@ impl<'a> RunOptions<'a> {
         Self { deadline, ..self }
     }
 
-    /// Whether no plan may be made again any more.
+    /// Whether no plan may be recomputed any more.
     pub(crate) fn is_out_of_tries(&self) -> bool {
         self.tries == 0
     }
 
-    /// The way turns around: what was met on the way here does not count.
+    /// Resets the counter for a rollback.
     pub(crate) fn renew_tries(&mut self) {
         self.tries = TRIES;
         self.pause.reset();

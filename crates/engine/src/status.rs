@@ -8,7 +8,7 @@ use semver::Version;
 use serde::Serialize;
 use trainerd_cluster::lease::{Identity, LeaseRecord};
 use trainerd_cluster::{ListParams, builtin, endpoints};
-use trainerd_plan::admission_changes::{self, Judged};
+use trainerd_plan::admission_changes::{self, Compared};
 use trainerd_plan::applyset;
 use trainerd_plan::desired::{Component, Desired, DesiredObject};
 use trainerd_plan::in_use::{self, PendingDeletion};
@@ -39,7 +39,7 @@ pub struct Status {
     pub namespace: String,
     /// The revision that the cluster is at.
     pub revision: u64,
-    /// What came of that revision.
+    /// The outcome of that revision.
     pub outcome: Option<Outcome>,
     /// Whether every object is ready, as observed just now.
     pub ready: bool,
@@ -47,7 +47,7 @@ pub struct Status {
     pub components: BTreeMap<String, ComponentStatus>,
     /// Objects that are not ready, or differ from the revision.
     pub objects: Vec<ObjectStatus>,
-    /// Components that are needed, left to others, and not in the cluster, as far as whoever asked has looked.
+    /// Required external components that are missing in the cluster, as far as the caller has checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
     /// Objects of the installation that are being deleted, wanted or not, and what holds them.
@@ -55,10 +55,10 @@ pub struct Status {
     pub deleting: Vec<PendingDeletion>,
     /// The plan in progress, if any.
     pub journal: Option<Journal>,
-    /// The holder of the lease, where a plan is in progress: who runs it. Without one it was interrupted.
+    /// The holder of the lease, if a plan is in progress; without one, the plan was interrupted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
-    /// What of trainerd's own Secrets is lost, where that stands in the way of a change.
+    /// Losses of trainerd's own Secrets that block changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
     /// Who has the say.
@@ -146,14 +146,19 @@ impl Engine {
         let objects = desired.objects.iter();
         let objects = objects.map(|object| self.object(object, current, &observed, &answering, now));
         let number = current.header.number;
+        let deleting = self.deleting(&observed);
+        self.with_record(state, Status { deleting, ..Status::of(number, desired, objects) }).await
+    }
+
+    /// Adds what the record and the lease say.
+    async fn with_record(&self, state: &State, status: Status) -> Result<Status, EngineError> {
         Ok(Status {
-            outcome: state.record().results.get(&number).cloned(),
+            outcome: state.record().results.get(&status.revision).cloned(),
             journal: state.journal().cloned(),
             writer: self.writer(state).await?,
             damage: state.damage().cloned(),
             control: state.control().clone(),
-            deleting: self.deleting(&observed),
-            ..Status::of(number, desired, objects)
+            ..status
         })
     }
 
@@ -162,7 +167,7 @@ impl Engine {
         own.filter_map(|(key, live)| in_use::pending_deletion(observed, key, live)).collect()
     }
 
-    /// What can be told of an installation whose current revision cannot be read: what carries its label.
+    /// The status of an installation whose current revision cannot be read, from the objects with its label.
     async fn status_in_part(&self, state: &State) -> Result<Status, EngineError> {
         let Some(number) = state.record().current else {
             return Err(self.not_installed());
@@ -189,16 +194,8 @@ impl Engine {
             given: Vec::new(),
             objects: Vec::new(),
         };
-        Ok(Status {
-            outcome: state.record().results.get(&number).cloned(),
-            journal: state.journal().cloned(),
-            writer: self.writer(state).await?,
-            damage: state.damage().cloned(),
-            control: state.control().clone(),
-            // What it should be is not known.
-            ready: false,
-            ..Status::of(number, &known, objects)
-        })
+        // The desired state is unknown.
+        self.with_record(state, Status { ready: false, ..Status::of(number, &known, objects) }).await
     }
 
     /// Who runs the plan in progress: the holder of the lease, as far as he is not known to be gone. `None` where none is
@@ -240,16 +237,16 @@ impl Engine {
         let pods = observed.objects.iter().filter(|(key, _)| key.kind == "Pod");
         let pods = pods.map(|(key, live)| (key, &live.value));
         let waiting_on = waits(&key, &live.value, |service| answering.contains(service), pods, now);
-        let judged = if object_class(&key) == ObjectClass::Namespace {
-            Judged::default()
+        let compared = if object_class(&key) == ObjectClass::Namespace {
+            Compared::default()
         } else {
             let intent = applyset::owned(&current.desired, object);
-            admission_changes::judge(&intent, Some(&intent), &live.value, self.cluster.field_manager(), &[])
+            admission_changes::compare(&intent, Some(&intent), &live.value, self.cluster.field_manager(), &[])
         };
         let paths = |changes: &[FieldChange]| {
             changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>()
         };
-        let (drift, admission) = (paths(&judged.judgement.changes), paths(&judged.by_admission));
+        let (drift, admission) = (paths(&compared.comparison.changes), paths(&compared.by_admission));
         ObjectStatus {
             component: object.component.clone(),
             object: key,

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_starts_when_all_that_it_waits_for_is_done_and_not_when_it_is_written() {
+    fn a_step_starts_when_its_dependencies_are_ready() {
         let mut graph = StepGraph::new(&plan(&[&[], &[0], &[0], &[1, 2]]));
         assert_eq!(started(&mut graph), [0]);
         graph.written(0);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reopened_step_releases_its_followers_only_once() {
+    fn a_reopened_step_releases_its_dependents_once() {
         let mut graph = StepGraph::new(&plan(&[&[], &[0]]));
         graph.start();
         graph.done(0);

@@ -313,7 +313,7 @@ impl Store {
         let chunks = self.read_chunks(&header).await?;
         let name = self.revision_name(number);
         let known = header.clone();
-        // Aside, so that others go on, and that nothing of the memory it takes is left among what stays.
+        // Aside, so that others continue, and that nothing of the memory it takes is left among what stays.
         let unpacked = tokio::task::spawn_blocking(move || unpacked_state(&known, &chunks)).await;
         let unpacked = unpacked.map_err(std::io::Error::other).map_err(chunk::ChunkError::from).flatten();
         let (mut desired, found) = unpacked.map_err(StoredError::from).map_err(damaged(&name))?;

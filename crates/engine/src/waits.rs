@@ -1,4 +1,4 @@
-//! What the steps of a run wait for, and when that is worth a word.
+//! What the steps of a run wait for, and when that is reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub(crate) struct Waits(BTreeMap<usize, Wait>);
 
 struct Wait {
     on: WaitingOn,
-    /// When it is told: what a step waits for next, after it has been told once, is told at once.
+    /// When it is reported: at once if an earlier wait of the step was reported.
     due: Instant,
     told: bool,
 }
 
 impl Waits {
-    /// Notes what a step waits for; `briefly`: it is worth a word only where it lasts.
+    /// Records what a step waits for; `briefly`: it is reported only if it lasts.
     pub(crate) fn note(&mut self, step: usize, on: WaitingOn, briefly: bool, now: Instant) {
         match self.0.get_mut(&step) {
             Some(wait) if wait.on == on => {}
@@ -34,7 +34,7 @@ impl Waits {
         }
     }
 
-    /// What is to be told now; it is told once.
+    /// The waits to report now; each is reported once.
     pub(crate) fn due_to_report(&mut self, now: Instant) -> Vec<(usize, WaitingOn)> {
         let mut due = Vec::new();
         for (step, wait) in self.0.iter_mut().filter(|(_, wait)| !wait.told && wait.due <= now) {
@@ -44,12 +44,12 @@ impl Waits {
         due
     }
 
-    /// When something is to be told next.
+    /// When the next report is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.0.values().filter(|wait| !wait.told).map(|wait| wait.due).min()
     }
 
-    /// A step waits no more; whether it was told that it did.
+    /// Ends the wait of a step; returns whether it was reported.
     pub(crate) fn end(&mut self, step: usize) -> bool {
         self.0.remove(&step).is_some_and(|wait| wait.told)
     }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_for_a_moment_only_is_not_told() {
+    fn short_waits_are_not_reported() {
         let start = Instant::now();
         let mut waits = Waits::default();
         waits.note(0, endpoint(), true, start);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_told_once_and_so_is_what_comes_next() {
+    fn a_long_wait_is_reported_once_per_reason() {
         let start = Instant::now();
         let mut waits = Waits::default();
         waits.note(0, endpoint(), true, start);

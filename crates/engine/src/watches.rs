@@ -1,4 +1,4 @@
-//! The watches of a run or of a follower: opened once a kind and scope, told apart by these.
+//! The watches of a run or of a follower: opened once a kind and scope, distinguished by these.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub(crate) enum Scope {
     Services(String, BTreeSet<String>),
     /// One, by namespace and name.
     One(Option<String>, String),
-    /// The Secrets that say where an installation is, and who controls it: its record and its markers.
+    /// The Secrets with an installation's state and control: its record and its markers.
     Record { namespace: String, installation: String },
 }
 
@@ -44,7 +44,7 @@ impl Scope {
         places.into_iter().map(|(namespace, names)| Self::Services(namespace.to_owned(), names)).collect()
     }
 
-    /// Whether an object is one that a watch of this scope tells of.
+    /// Whether an object is in the scope of a watch.
     pub(crate) fn covers(&self, key: &ObjectKey, value: &Value, part_of: &str) -> bool {
         match self {
             Self::Ours => applyset::label(value, applyset::PART_OF) == Some(part_of),
@@ -64,7 +64,7 @@ impl Scope {
     }
 }
 
-/// What a watch told.
+/// What a watch reported.
 pub(crate) struct WatchMessage {
     pub(crate) resource: Resource,
     pub(crate) scope: Scope,
@@ -77,7 +77,7 @@ pub(crate) struct Watches {
     /// The ApplySet id.
     part_of: String,
     open: BTreeMap<(Resource, Scope), AbortHandle>,
-    /// Watches that have not told anything yet.
+    /// Watches that have not reported anything yet.
     silent: BTreeSet<(Resource, Scope)>,
     sender: mpsc::Sender<WatchMessage>,
     messages: mpsc::Receiver<WatchMessage>,
@@ -161,7 +161,7 @@ impl Watches {
         self.open.insert(place, task);
     }
 
-    /// Ends a watch. What it told before may still come.
+    /// Ends a watch. Earlier events may still arrive.
     pub(crate) fn close(&mut self, resource: &Resource, scope: &Scope) {
         let place = (resource.clone(), scope.clone());
         self.silent.remove(&place);
@@ -175,7 +175,7 @@ impl Watches {
         self.open.keys()
     }
 
-    /// Whether every watch has told something: what there is, or that it cannot be had.
+    /// Whether every watch has reported something: what there is, or that it cannot be had.
     pub(crate) fn is_current(&self) -> bool {
         self.silent.is_empty()
     }
@@ -185,7 +185,7 @@ impl Watches {
         self.silent.iter().all(|silent| silent == place)
     }
 
-    /// The next thing told, if there is one already.
+    /// The next event, if there is one already.
     pub(crate) fn try_next(&mut self) -> Option<WatchMessage> {
         loop {
             let message = self.messages.try_recv().ok()?;
@@ -197,18 +197,18 @@ impl Watches {
         }
     }
 
-    /// Waits for the next thing told. Nothing is lost when the future is dropped.
+    /// Waits for the next event. Cancel-safe.
     pub(crate) async fn next(&mut self) -> WatchMessage {
         loop {
             let message = tokio::select! {
                 message = self.messages.recv() => message,
-                // Tasks that were ended are let go of.
+                // Tasks that were ended are released.
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     pass_on_panic(ended);
                     continue;
                 }
             };
-            // The sender of this very struct keeps the channel open: without a watch this waits for ever.
+            // The sender in this struct keeps the channel open: without a watch, this waits for ever.
             let Some(message) = message else { return std::future::pending().await };
             let place = (message.resource.clone(), message.scope.clone());
             if self.open.contains_key(&place) {
@@ -219,7 +219,7 @@ impl Watches {
     }
 }
 
-/// A watch that panicked would be silent for ever: whoever waits for it panics in its place.
+/// A watch that panicked would be silent for ever, so its panic is passed on.
 fn pass_on_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(cause) = error.try_into_panic()

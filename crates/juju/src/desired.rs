@@ -28,7 +28,7 @@ pub enum Intent {
     /// It is kept as the options say.
     #[default]
     Run,
-    /// This daemon finishes what it is at, lets go of the lease, and does no more.
+    /// This daemon finishes what it is at, releases the lease, and does no more.
     Drain,
     /// It is taken away.
     Remove,
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generation_is_the_digest_of_the_body_whatever_the_order() {
+    fn a_generation_is_the_digest_of_the_canonical_body() {
         let one = json!({"schema": 1, "options": {"b": 1, "a": [true, null, "x"]}, "generation": "g"});
         let other = json!({"options": {"a": [true, null, "x"], "b": 1}, "schema": 1});
         assert_eq!(generation(&one), generation(&other));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_read_again_and_a_password_is_not_printed() {
+    fn the_desired_state_round_trips_and_debug_hides_the_password() {
         let image = Image { registrypath: "r".into(), username: "u".into(), password: "hidden".into() };
         let desired = Desired {
             schema: SCHEMA,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_misspelt_left_out_or_of_another_type_is_refused() {
+    fn misspelt_missing_and_mistyped_fields_are_rejected() {
         let body = json!({
             "schema": 1, "generation": "g", "app": "a", "model": "m", "model-uuid": "u", "unit": "a/0",
             "juju-version": "3.6.1", "charm-version": "1", "role": "standby", "intent": "run", "options": {},

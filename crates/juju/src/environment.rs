@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relation_hook_is_told_of_its_relation() {
+    fn a_relation_hook_has_its_relation() {
         let parsed = parse(&hook()).unwrap();
         assert_eq!(parsed.hook, Hook::Relation(Endpoint::Metrics, RelationEvent::Departed));
         assert_eq!(parsed.unit.to_string(), "my-trainer/3");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_missing_is_named_and_an_empty_hook_name_is_there() {
+    fn all_missing_variables_are_named_and_an_empty_one_is_set() {
         let mut action = hook();
         action.insert("JUJU_DISPATCH_PATH", "actions/status");
         action.insert("JUJU_HOOK_NAME", "");

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_is_a_hook_an_action_or_nothing_of_ours() {
+    fn dispatch_paths_are_parsed() {
         let action = Hook::Action("upgrade".to_owned());
         for (path, hook) in [
             ("hooks/install", Hook::Install),

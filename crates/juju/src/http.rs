@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a unix socket: how Pebble and the daemon are asked.
+//! HTTP/1.1 client over a unix socket, for Pebble and the daemon.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Longest that a connection may take to be accepted.
-const CONNECT: Duration = Duration::from_secs(1);
+/// Time limit for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Largest answer that is read.
-const LARGEST: usize = 64 << 20;
+/// Maximum length of a response body.
+const MAX_BODY_LEN: usize = 64 << 20;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Nobody made the socket: whoever listens was never started here.
+    /// The socket does not exist: the server was never started.
     #[error("no socket {}", .0.display())]
     Absent(PathBuf),
-    /// Nobody listens: whoever did is being restarted.
+    /// Nothing listens on the socket: the server is restarting.
     #[error("nobody listens on {}", .0.display())]
     Refused(PathBuf),
     /// The connection failed otherwise.
@@ -44,7 +44,7 @@ pub enum HttpError {
         /// How long was waited.
         after: Duration,
     },
-    /// The exchange broke off.
+    /// The connection broke off.
     #[error("failed to ask {what}")]
     Exchange {
         /// Method and path.
@@ -52,7 +52,7 @@ pub enum HttpError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The answer is no JSON of the expected shape.
+    /// The response is not JSON of the expected shape.
     #[error("the answer to {what} makes no sense")]
     Json {
         /// Method and path.
@@ -64,7 +64,7 @@ pub enum HttpError {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// Method and path that it answers.
     pub what: String,
     /// The code.
@@ -73,8 +73,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
-    /// Whether it says that all is well.
+impl Response {
+    /// Whether the status code is a success.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.code)
     }
@@ -86,14 +86,14 @@ impl Answer {
     }
 }
 
-/// Somebody who listens on a unix socket.
+/// A client of a unix socket.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
 }
 
 impl Client {
-    /// Whoever listens there.
+    /// A client of that socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
@@ -103,34 +103,34 @@ impl Client {
         &self.socket
     }
 
-    /// Sends a request and reads the whole answer, within `patience` after the connection stands.
+    /// Sends a request and reads the whole response, within `time_limit` once connected.
     pub async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-        patience: Duration,
-    ) -> Result<Answer, HttpError> {
+        time_limit: Duration,
+    ) -> Result<Response, HttpError> {
         let what = format!("{method} {path}");
         let stream = self.connect().await?;
         let exchange = exchange(stream, method, path, body);
-        match timeout(patience, exchange).await {
-            Ok(Ok((code, body))) => Ok(Answer { what, code, body }),
+        match timeout(time_limit, exchange).await {
+            Ok(Ok((code, body))) => Ok(Response { what, code, body }),
             Ok(Err(source)) => Err(HttpError::Exchange { what, source }),
-            Err(_) => Err(HttpError::TimedOut { what, after: patience }),
+            Err(_) => Err(HttpError::TimedOut { what, after: time_limit }),
         }
     }
 
     async fn connect(&self) -> Result<UnixStream, HttpError> {
         let path = || self.socket.clone();
-        match timeout(CONNECT, UnixStream::connect(&self.socket)).await {
+        match timeout(CONNECT_TIMEOUT, UnixStream::connect(&self.socket)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Err(HttpError::Absent(path())),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 Err(HttpError::Refused(path()))
             }
             Ok(Err(source)) => Err(HttpError::Connect { path: path(), source }),
-            Err(_) => Err(HttpError::TimedOut { what: "a connection".to_owned(), after: CONNECT }),
+            Err(_) => Err(HttpError::TimedOut { what: "a connection".to_owned(), after: CONNECT_TIMEOUT }),
         }
     }
 }
@@ -142,7 +142,7 @@ async fn exchange(
     body: Option<&Value>,
 ) -> Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the answer, or with whoever reads it.
+    // The task ends with the connection.
     let connection = tokio::spawn(connection);
     let text = body.map(Value::to_string).unwrap_or_default();
     let request = Request::builder()
@@ -153,7 +153,7 @@ async fn exchange(
         .body(Full::new(Bytes::from(text)))?;
     let answer = sender.send_request(request).await?;
     let code = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), LARGEST).collect().await?.to_bytes();
+    let body = Limited::new(answer.into_body(), MAX_BODY_LEN).collect().await?.to_bytes();
     connection.abort();
     Ok((code, body))
 }
@@ -165,14 +165,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_is_not_there_who_is_restarted_and_who_is_slow_are_told_apart() {
+    async fn absent_refusing_and_slow_servers_are_distinguished() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let client = Client::new(&socket);
         let ask = || client.send(Method::GET, "/x", None, Duration::from_millis(50));
         assert!(matches!(ask().await, Err(HttpError::Absent(_))));
         let listener = UnixListener::bind(&socket).unwrap();
-        // Nobody accepts: the system does, and then there is silence.
+        // The system accepts the connection, and nothing answers.
         assert!(matches!(ask().await, Err(HttpError::TimedOut { .. })));
         drop(listener);
         assert!(matches!(ask().await, Err(HttpError::Refused(_))));

@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 /// The lists of `metadata.yaml` that a charm without a workload container does not have.
-const OF_THE_CONTAINER: [&str; 2] = ["containers", "resources"];
+const CONTAINER_KEYS: [&str; 2] = ["containers", "resources"];
 
 /// Why no charm was made.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub fn file_name(architecture_name: &str) -> Result<String, PackError> {
 pub fn pack(parts: &Parts<'_>) -> Result<Vec<u8>, PackError> {
     let manifest = manifest(parts)?;
     let metadata =
-        if parts.container { parts.metadata.to_owned() } else { without(parts.metadata, &OF_THE_CONTAINER) };
+        if parts.container { parts.metadata.to_owned() } else { without(parts.metadata, &CONTAINER_KEYS) };
     // Sorted by name. Juju makes nothing executable outside `hooks/`: the mode must be in the entry.
     let entries: [(&str, u32, &[u8]); 6] = [
         ("LICENSE", 0o644, parts.license.as_bytes()),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn two_packs_are_equal_and_have_these_entries() {
+    fn packing_is_reproducible() {
         let packed = pack(&parts(b"elf")).unwrap();
         assert_eq!(packed, pack(&parts(b"elf")).unwrap());
         let mut archive = zip::ZipArchive::new(Cursor::new(packed)).unwrap();
@@ -184,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_charm_without_the_container_has_everything_else() {
+    fn a_charm_without_the_container_lacks_only_the_container() {
         let bare = pack(&Parts { container: false, ..parts(b"") }).unwrap();
         assert_eq!(read(bare, "metadata.yaml"), "name: x\nprovides:\n  b: {}\n");
         assert_eq!(read(pack(&parts(b"")).unwrap(), "metadata.yaml"), METADATA);
     }
 
     #[test]
-    fn a_time_that_somebody_names_is_the_time() {
+    fn source_date_epoch_sets_all_times() {
         let epoch = Some("2026-01-02T03:04:06Z".parse().unwrap());
         let packed = pack(&Parts { epoch, architecture: "aarch64", ..parts(b"") }).unwrap();
         let manifest = read(packed.clone(), "manifest.yaml");

@@ -1,26 +1,26 @@
 //! The reasons of an installation's status, and how `juju status` shows each: pure.
 //!
-//! The daemon tells one as `{"code", "args"}`; the charm adds those that only it can know.
+//! The daemon sends one as `{"code", "args"}`; the charm adds those that only it can know.
 
 use serde::{Deserialize, Serialize};
 
 use crate::tools::Status;
 
-/// Juju's words, in the order in which they count.
+/// Juju's status values, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Word {
+pub enum StatusValue {
     /// A person has to do something.
     Blocked,
     /// Something else has to happen first.
     Waiting,
-    /// It is worked on.
+    /// An operation is in progress.
     Maintenance,
-    /// All is as it is to be.
+    /// Everything is as configured.
     Active,
 }
 
-impl Word {
-    /// As Juju spells it.
+impl StatusValue {
+    /// Its name in Juju.
     pub fn name(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
@@ -40,40 +40,40 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// Why the installation is as it is. The order is that of the table of statuses: of several of one word the first wins.
+/// The reason of the installation's status, sorted by status value; of several reasons the first one is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "code", content = "args", rename_all_fields = "kebab-case")]
 #[expect(missing_docs, reason = "the fields are the words of the message that each variant becomes")]
 pub enum Reason {
-    /// An option has a value that it cannot have; `more` others, too.
+    /// An option is invalid, and so are `more` others.
     InvalidConfig { option: String, rule: String, more: usize },
-    /// The API server does not let us.
+    /// Permissions are missing.
     Forbidden,
     /// Daemon and charm are of different releases.
     ApiMismatch { daemon: String, charm: String },
-    /// An object is somebody else's.
+    /// An object has another owner.
     OwnedByOther { kind: String, name: String, owner: String },
     /// A CRD change would break what is stored.
     CrdUnsafe { crd: String, objects: usize },
-    /// Versions in between must not be skipped.
+    /// A version in between must not be skipped.
     VersionSkew { component: String, from: String, to: String, through: String },
     /// An older version was asked for.
     DowngradeRefused { from: String, to: String },
     /// A field cannot be changed in place.
     Immutable { kind: String, name: String },
-    /// An upgrade failed, and was undone.
+    /// An upgrade failed and was rolled back.
     UpgradeFailed { to: String, back: String, cause: String },
-    /// Nothing moved for too long.
+    /// There was no progress for too long.
     Deadline { seconds: u64, cause: String },
-    /// An image cannot be had.
+    /// An image cannot be pulled.
     ImagePull { component: String, image: String },
-    /// A container ends as often as it is started.
+    /// A container crashes repeatedly.
     CrashLoop { component: String, restarts: i64 },
-    /// What was wanted was refused for another reason.
+    /// The plan was refused for another reason.
     Refused { cause: String },
     /// A plan failed for another reason.
     Failed { cause: String },
-    /// The charm itself is broken.
+    /// The charm panicked.
     Panic,
     /// The workload container was never started.
     NoSocket,
@@ -81,61 +81,66 @@ pub enum Reason {
     NoDaemon,
     /// The API server does not answer.
     ApiUnavailable { cause: String },
-    /// Somebody else writes.
+    /// Another process holds the lease.
     LeaseHeld { holder: String },
     /// A CRD is not served yet.
     CrdEstablished { crd: String },
-    /// Not one of a Deployment's pods is ready.
+    /// A Deployment has no ready pod.
     DeploymentReady { deployment: String, ready: i64, wanted: i64 },
     /// An object is not ready.
     ObjectReady { name: String, message: String },
-    /// Nobody answers for a webhook.
+    /// A webhook has no endpoints.
     WebhookEndpoint { service: String },
-    /// A webhook cannot be trusted yet.
+    /// A webhook has no certificate yet.
     WebhookCert { service: String },
-    /// A call of a webhook does not get through.
+    /// Calls of a webhook fail.
     WebhookCall { service: String, cause: String },
     /// A workload that the daemon hosts is not ready.
     HostedDegraded { workload: String, cause: String },
-    /// A component that is left to others is not there.
+    /// An external component is missing.
     MissingComponent { component: String, range: String },
-    /// The mesh that we are in has no API.
+    /// The service mesh's API is missing.
     MeshApi,
     /// Nothing is known yet.
     Starting,
     /// A first installation.
     Installing { version: String, progress: Progress },
-    /// A first installation of what is there already, most of it.
+    /// A first installation of mostly existing objects.
     Adopting { objects: usize },
     /// A change within a version.
     Changing { progress: Progress },
-    /// Another version.
-    Upgrading { from: String, to: String, progress: Progress },
-    /// The way back.
+    /// Another version; a daemon that has just started may not know the current one.
+    Upgrading {
+        #[serde(with = "text_or_empty")]
+        from: Option<String>,
+        to: String,
+        progress: Progress,
+    },
+    /// A rollback.
     RollingBack { revision: u64, progress: Progress },
-    /// What somebody changed is repaired.
+    /// Drift is repaired.
     Repairing { objects: usize },
-    /// All goes.
+    /// The installation is removed.
     Removing,
-    /// What is in progress is finished, and then nothing.
+    /// The daemon finishes its operation and stops.
     Draining,
-    /// An upgrade waits for a person.
+    /// An upgrade waits for approval.
     Staged { version: String },
-    /// A person took the daemon's hand off.
+    /// The daemon is paused.
     Paused { revision: u64 },
-    /// Somebody changed objects, which is shown and no more.
+    /// Drift is reported, not repaired.
     DriftSeen { objects: usize, first: String },
-    /// Some of a component's pods are ready, and some are not.
+    /// Only some of a component's pods are ready.
     Degraded { component: String, ready: i64, wanted: i64 },
     /// Another unit leads.
     Standby,
-    /// All is as the options say.
+    /// The installation matches the options.
     Settled,
 }
 
 impl Reason {
-    /// The word that Juju shows.
-    pub fn word(&self) -> Word {
+    /// The status value that Juju shows.
+    pub fn value(&self) -> StatusValue {
         match self {
             Self::InvalidConfig { .. }
             | Self::Forbidden
@@ -151,7 +156,7 @@ impl Reason {
             | Self::CrashLoop { .. }
             | Self::Refused { .. }
             | Self::Failed { .. }
-            | Self::Panic => Word::Blocked,
+            | Self::Panic => StatusValue::Blocked,
             Self::NoSocket
             | Self::NoDaemon
             | Self::ApiUnavailable { .. }
@@ -164,7 +169,7 @@ impl Reason {
             | Self::WebhookCall { .. }
             | Self::HostedDegraded { .. }
             | Self::MissingComponent { .. }
-            | Self::MeshApi => Word::Waiting,
+            | Self::MeshApi => StatusValue::Waiting,
             Self::Starting
             | Self::Installing { .. }
             | Self::Adopting { .. }
@@ -173,13 +178,13 @@ impl Reason {
             | Self::RollingBack { .. }
             | Self::Repairing { .. }
             | Self::Removing
-            | Self::Draining => Word::Maintenance,
+            | Self::Draining => StatusValue::Maintenance,
             Self::Staged { .. }
             | Self::Paused { .. }
             | Self::DriftSeen { .. }
             | Self::Degraded { .. }
             | Self::Standby
-            | Self::Settled => Word::Active,
+            | Self::Settled => StatusValue::Active,
         }
     }
 
@@ -247,11 +252,10 @@ impl Reason {
             Self::Changing { progress: Progress { done, total } } => {
                 format!("Applying configuration: {done}/{total}")
             }
-            // A daemon that has just started may not know from where.
-            Self::Upgrading { from, to, progress: Progress { done, total } } if from.is_empty() => {
+            Self::Upgrading { from: None, to, progress: Progress { done, total } } => {
                 format!("Upgrading to {to}: {done}/{total}")
             }
-            Self::Upgrading { from, to, progress: Progress { done, total } } => {
+            Self::Upgrading { from: Some(from), to, progress: Progress { done, total } } => {
                 format!("Upgrading {from} to {to}: {done}/{total}")
             }
             Self::RollingBack { revision, progress: Progress { done, total } } => {
@@ -269,9 +273,25 @@ impl Reason {
         }
     }
 
-    /// Word and message.
-    pub fn shown(&self, application: &str) -> Status {
-        Status { status: self.word().name().to_owned(), message: self.message(application) }
+    /// Status value and message.
+    pub fn status(&self, application: &str) -> Status {
+        Status { status: self.value().name().to_owned(), message: self.message(application) }
+    }
+}
+
+/// An optional text, which is empty on the wire if there is none.
+mod text_or_empty {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<String>, D::Error> {
+        Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
     }
 }
 
@@ -327,7 +347,8 @@ mod tests {
             Reason::Installing { version: own("2.3.0"), progress },
             Reason::Adopting { objects: 53 },
             Reason::Changing { progress },
-            Reason::Upgrading { from: own("2.2.1"), to: own("2.3.0"), progress },
+            Reason::Upgrading { from: Some(own("2.2.1")), to: own("2.3.0"), progress },
+            Reason::Upgrading { from: None, to: own("2.3.0"), progress },
             Reason::RollingBack { revision: 7, progress },
             Reason::Repairing { objects: 2 },
             Reason::Removing,
@@ -343,20 +364,23 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_exact_text_and_the_table_is_sorted_by_word() {
-        let shown: Vec<String> = all()
+        let status: Vec<String> = all()
             .iter()
-            .map(|reason| format!("{:<11} {}", reason.word().name(), reason.message("my-trainer")))
+            .map(|reason| format!("{:<11} {}", reason.value().name(), reason.message("my-trainer")))
             .collect();
-        insta::assert_snapshot!(shown.join("\n"));
-        assert!(all().is_sorted_by_key(Reason::word));
+        insta::assert_snapshot!(status.join("\n"));
+        assert!(all().is_sorted_by_key(Reason::value));
     }
 
     #[test]
-    fn what_the_daemon_tells_is_what_the_charm_reads() {
+    fn every_reason_round_trips() {
         for reason in all() {
             let text = serde_json::to_string(&reason).unwrap();
             assert_eq!(serde_json::from_str::<Reason>(&text).unwrap(), reason, "{text}");
         }
+        let unknown =
+            Reason::Upgrading { from: None, to: "2".to_owned(), progress: Progress { done: 0, total: 1 } };
+        assert_eq!(serde_json::to_value(&unknown).unwrap()["args"]["from"], "");
         let lease = json!({"code": "LeaseHeld", "args": {"holder": "x"}});
         assert_eq!(
             serde_json::from_value::<Reason>(lease).unwrap(),

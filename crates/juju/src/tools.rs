@@ -12,19 +12,19 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use trainerd_causes::in_one_line;
 
-/// Longest that a tool may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of a tool.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest argument of a process on Linux, less the terminating zero (`MAX_ARG_STRLEN`).
-const LONGEST_ARGUMENT: usize = 131_071;
+const MAX_ARGUMENT_LEN: usize = 131_071;
 
 /// Longest status message that is shown whole by `juju status`.
-const LONGEST_MESSAGE: usize = 120;
+const MAX_MESSAGE_LEN: usize = 120;
 
-/// Why a tool did not do what it was asked.
+/// Why a tool failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// It could not be started or spoken to.
+    /// It could not be started.
     #[error("failed to run {tool}")]
     Run {
         /// Which.
@@ -33,7 +33,7 @@ pub enum ToolError {
         source: std::io::Error,
     },
     /// It did not end in time.
-    #[error("{tool} did not end within {PATIENCE:?}")]
+    #[error("{tool} did not end within {TOOL_TIMEOUT:?}")]
     TimedOut {
         /// Which.
         tool: &'static str,
@@ -48,7 +48,7 @@ pub enum ToolError {
         /// What it said.
         stderr: String,
     },
-    /// What it printed makes no sense.
+    /// Its output could not be parsed.
     #[error("failed to read what {tool} printed")]
     Json {
         /// Which.
@@ -58,29 +58,29 @@ pub enum ToolError {
     },
 }
 
-/// Word and message, as `juju status` shows them.
+/// Status value and message, as `juju status` shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// One of Juju's words.
+    /// One of Juju's status values.
     pub status: String,
     /// One line.
     #[serde(default)]
     pub message: String,
 }
 
-/// What is shown now.
+/// The current statuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statuses {
     /// Of this unit.
     pub unit: Status,
-    /// Of the application, which only its leader is told.
+    /// Of the application, which only its leader can read.
     pub application: Option<Status>,
 }
 
-/// How loud a message is.
+/// Log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Worth telling everybody.
+    /// Information.
     Info,
     /// Something went wrong.
     Error,
@@ -126,14 +126,14 @@ impl Tools {
             .map_err(failed)?;
         let work = async {
             if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-                // A tool that ends without reading says why by its exit code.
+                // A tool may end without reading; its exit code counts.
                 let _ = pipe.write_all(text.as_bytes()).await;
                 drop(pipe);
             }
             child.wait_with_output().await
         };
         let output =
-            timeout(PATIENCE, work).await.map_err(|_| ToolError::TimedOut { tool })?.map_err(failed)?;
+            timeout(TOOL_TIMEOUT, work).await.map_err(|_| ToolError::TimedOut { tool })?.map_err(failed)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -156,12 +156,12 @@ impl Tools {
         self.read("config-get", &["--format=json"]).await
     }
 
-    /// Whether this unit leads, and does for the next 30 seconds.
+    /// Whether this unit is the leader, which holds for the next 30 seconds.
     pub async fn is_leader(&self) -> Result<bool, ToolError> {
         self.read("is-leader", &["--format=json"]).await
     }
 
-    /// The status of this unit and, for the leader, of the application: one call tells both.
+    /// The status of this unit and, for the leader, of the application, in one call.
     pub async fn statuses(&self, leader: bool, unit: &str) -> Result<Statuses, ToolError> {
         let scope = format!("--application={leader}");
         let answer = self.read("status-get", &["--include-data", "--format=json", &scope]).await?;
@@ -171,11 +171,11 @@ impl Tools {
     /// Sets the status of this unit, or of the application.
     pub async fn set_status(&self, application: bool, status: &Status) -> Result<(), ToolError> {
         let scope = format!("--application={application}");
-        let message = shortened(&in_one_line(&status.message), LONGEST_MESSAGE);
+        let message = truncate(&in_one_line(&status.message), MAX_MESSAGE_LEN);
         self.run("status-set", &[&scope, &status.status, "--", &message], None).await.map(drop)
     }
 
-    /// Says which version of the workload runs.
+    /// Sets the version of the workload.
     pub async fn set_version(&self, version: &str) -> Result<(), ToolError> {
         self.run("application-version-set", &["--", version], None).await.map(drop)
     }
@@ -186,7 +186,7 @@ impl Tools {
             Level::Info => "INFO",
             Level::Error => "ERROR",
         };
-        let message = shortened(message, LONGEST_ARGUMENT);
+        let message = truncate(message, MAX_ARGUMENT_LEN);
         self.run("juju-log", &["--log-level", level, "--", &message], None).await.map(drop)
     }
 
@@ -233,24 +233,24 @@ impl Tools {
         Ok(first_address(&answer))
     }
 
-    /// The units that shall exist, by name with their status; those that are going are not among them.
+    /// The planned units, without those that are being removed.
     pub async fn planned_units(&self) -> Result<Vec<String>, ToolError> {
         let answer: Value = self.read("goal-state", &["--format=json"]).await?;
         Ok(planned(&answer))
     }
 
-    /// What this unit keeps with the controller.
+    /// The unit's state, which the controller stores.
     pub async fn state(&self) -> Result<BTreeMap<String, String>, ToolError> {
         let state: Option<BTreeMap<String, String>> = self.read("state-get", &["--format=json"]).await?;
         Ok(state.unwrap_or_default())
     }
 
-    /// Keeps something with the controller; an empty text deletes.
+    /// Writes to the unit's state; an empty text deletes.
     pub async fn set_state(&self, values: &BTreeMap<String, String>) -> Result<(), ToolError> {
         self.run("state-set", &["--file", "-"], Some(text_of(values))).await.map(drop)
     }
 
-    /// Where a resource is.
+    /// Path of a resource.
     pub async fn resource(&self, name: &str) -> Result<String, ToolError> {
         Ok(self.run("resource-get", &[name], None).await?.trim().to_owned())
     }
@@ -273,12 +273,12 @@ impl Tools {
 
     /// The action failed. Juju keeps this message only where the process ends with 0.
     pub async fn fail_action(&self, message: &str) -> Result<(), ToolError> {
-        let message = shortened(message, LONGEST_ARGUMENT);
+        let message = truncate(message, MAX_ARGUMENT_LEN);
         self.run("action-fail", &["--", &message], None).await.map(drop)
     }
 }
 
-/// Both shapes of `status-get`: a unit's own, and an application's, which has its units among it or beside it.
+/// Reads both shapes of `status-get`: that of a unit, and that of an application with its units inside or beside it.
 fn read_statuses(answer: &Value, unit: &str) -> Result<Statuses, serde_json::Error> {
     let Some(application) = answer.get("application-status") else {
         return Ok(Statuses { unit: serde_json::from_value(answer.clone())?, application: None });
@@ -307,8 +307,8 @@ fn text_of(values: &BTreeMap<String, String>) -> String {
     serde_json::to_string(values).unwrap_or_default()
 }
 
-/// A text that is no longer than that many bytes, cut between characters.
-pub fn shortened(text: &str, most: usize) -> String {
+/// Cuts a text to a number of bytes, between characters.
+pub fn truncate(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
@@ -342,23 +342,23 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_found_where_there_is_one_and_null_is_none() {
+    fn the_first_address_is_found() {
         let some = json!({"bind-addresses": [{"addresses": null}, {"addresses": [{"value": "10.1.2.3"}]}]});
         assert_eq!(first_address(&some).as_deref(), Some("10.1.2.3"));
         assert_eq!(first_address(&json!({"bind-addresses": [{"addresses": null}]})), None);
     }
 
     #[test]
-    fn a_unit_that_dies_is_not_planned() {
+    fn dying_units_are_not_planned() {
         let state = json!({"units": {"a/0": {"status": "dying"}, "a/1": {"status": "active"}}});
         assert_eq!(planned(&state), ["a/1"]);
         assert!(planned(&json!({"units": {"a/0": {"status": "dying"}}})).is_empty());
     }
 
     #[test]
-    fn a_message_is_cut_between_characters() {
-        assert_eq!(shortened("short", 5), "short");
-        let cut = shortened(&"ä".repeat(100), 120);
+    fn messages_are_cut_at_character_boundaries() {
+        assert_eq!(truncate("short", 5), "short");
+        let cut = truncate(&"ä".repeat(100), 120);
         assert!(cut.len() <= 120 && cut.ends_with('…'), "{cut}");
     }
 }

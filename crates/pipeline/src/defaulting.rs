@@ -35,7 +35,7 @@ pub fn patch_times(old: Option<&Value>, new: &Value, now: Timestamp) -> Vec<Time
         });
         let has = of(patch);
         let time = match before {
-            Some(before) if timeless(before) == timeless(patch) => of(before),
+            Some(before) if without_time(before) == without_time(patch) => of(before),
             Some(_) => now(),
             None => has.clone().or_else(now),
         };
@@ -44,7 +44,7 @@ pub fn patch_times(old: Option<&Value>, new: &Value, now: Timestamp) -> Vec<Time
     changes.collect()
 }
 
-fn timeless(patch: &Value) -> Value {
+fn without_time(patch: &Value) -> Value {
     let mut patch = wire::normal_object("RuntimePatch", patch);
     patch.remove("time");
     Value::Object(patch)
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_says_when_the_patch_changed() {
+    fn a_changed_patch_updates_its_time() {
         let patch = |time: Option<&str>, gates: Value| {
             let spec = json!({ "schedulingGates": gates });
             let job = json!({ "name": "node", "template": { "spec": { "template": { "spec": spec } } } });

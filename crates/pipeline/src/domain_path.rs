@@ -5,7 +5,7 @@ use crate::field_error::{Cause, FieldError};
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 /// Bytes of a name in DNS (RFC 1123).
-const LONGEST_HOST: usize = 253;
+const MAX_HOST_LEN: usize = 253;
 
 /// What is wrong with a domain-prefixed path.
 pub(crate) fn check(path: &str, value: &str) -> Vec<FieldError> {
@@ -31,8 +31,8 @@ pub(crate) fn check(path: &str, value: &str) -> Vec<FieldError> {
 /// What is wrong with a name in DNS (RFC 1123), in Kubernetes' words.
 pub(crate) fn subdomain_errors(name: &str) -> Vec<String> {
     let mut errors = Vec::new();
-    if name.len() > LONGEST_HOST {
-        errors.push(format!("must be no more than {LONGEST_HOST} characters"));
+    if name.len() > MAX_HOST_LEN {
+        errors.push(format!("must be no more than {MAX_HOST_LEN} characters"));
     }
     if !name.split('.').all(is_label) {
         errors.push(format!(
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_which_part_is_wrong() {
+    fn errors_name_the_invalid_part() {
         for (value, expected) in [
             ("acme.io/foo", &[][..]),
             ("kueue.x-k8s.io/manager", &[]),

@@ -7,7 +7,7 @@
 //! `status.trainerStatus`, which the status server keeps.
 //!
 //! Nothing is remembered beside the objects themselves. The trial of a number has one name, and its values follow from the
-//! job and, for TPE, from the trials that have ended before: whoever starts anew goes on with the same sequence.
+//! job and, for TPE, from the trials that have ended before: whoever starts again continues with the same sequence.
 
 mod grid;
 mod objective;
@@ -33,7 +33,7 @@ use trial::{State, Trial};
 /// Prefix of the variables by which a trial is told its values.
 pub const VARIABLE: &str = "KUBEFLOW_TRAINER_OPT_";
 /// Most trials of a job, as its CRD bounds them.
-const MOST_TRIALS: u32 = 100;
+const MAX_TRIALS: u32 = 100;
 
 /// What a pass has done and seen.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ pub struct Pass<'a> {
 
 /// Names that the TrainJobs of a job may have, in the order of their numbers.
 pub fn trial_names(job: &Value) -> Vec<String> {
-    (0..MOST_TRIALS).map(|number| trial::name_of(name(job), number)).collect()
+    (0..MAX_TRIALS).map(|number| trial::name_of(name(job), number)).collect()
 }
 
 /// Whether a TrainJob is a trial of this very job.

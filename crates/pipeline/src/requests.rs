@@ -23,7 +23,7 @@ pub(crate) fn add(sum: &mut Resources, more: &Resources) {
     }
 }
 
-fn raise(most: &mut Resources, other: &Resources) {
+fn raise_to(most: &mut Resources, other: &Resources) {
     for (name, amount) in other {
         if most.get(name).is_none_or(|known| amount > known) {
             most.insert(name.clone(), *amount);
@@ -38,7 +38,7 @@ pub(crate) fn of_pod(spec: &Value) -> Resources {
     for container in items(spec, &["containers"]) {
         add(&mut sum, &own(container));
     }
-    // Sidecars go on beside whatever starts after them.
+    // Sidecars continue beside whatever starts after them.
     let mut sidecars = Resources::new();
     let mut most = Resources::new();
     for container in items(spec, &["initContainers"]) {
@@ -50,9 +50,9 @@ pub(crate) fn of_pod(spec: &Value) -> Resources {
         } else {
             add(&mut candidate, &sidecars);
         }
-        raise(&mut most, &candidate);
+        raise_to(&mut most, &candidate);
     }
-    raise(&mut sum, &most);
+    raise_to(&mut sum, &most);
     for (name, amount) in read(at(spec, &["resources", "requests"])) {
         if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
             sum.insert(name, amount);
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_requests_the_most_that_it_holds_at_once() {
+    fn a_pod_requests_the_maximum_of_its_containers() {
         let cpu =
             |amount: &str| json!({"resources": {"requests": {"cpu": amount}, "limits": {"cpu": "100"}}});
         let sidecar = |amount: &str| {

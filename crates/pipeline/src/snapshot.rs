@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_gives_back_the_runtime() {
+    fn a_snapshot_restores_the_runtime() {
         let train_job = train_job();
         let snapshot = config_map(&live(), RuntimeKind::Cluster, &train_job, Some(BuildProfile::Extended));
         let runtime = runtime(&snapshot, &train_job).unwrap();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_pinned_once() {
+    fn a_profile_is_recorded_once() {
         let train_job = train_job();
         let snapshot = |profile| config_map(&live(), RuntimeKind::Cluster, &train_job, profile);
         let ours = owned("jobset.x-k8s.io/v1alpha2", "JobSet", "a", &train_job);

@@ -78,7 +78,7 @@ mod tests {
 
     /// As OpenSSL and OpenSSH write the fixed key.
     #[test]
-    fn keys_are_those_that_ssh_reads() {
+    fn ssh_keys_are_readable_by_ssh() {
         let key = FixedSshKey.generate().unwrap();
         let pem = private_pem(&key);
         assert!(pem.starts_with("-----BEGIN EC PRIVATE KEY-----\nMIHcAgEBBEIAa7KDGjuMCl1GabnPjmQChUSpi15pzZBsXM0T86SOg5hTca2GWaSb\nuwZ3DDqS+VUA8NkOkF3y+DBAcFRJFOI9UEmgBwYFK4EEACOhgYkDgYYABAFSe/4I\n"), "{pem}");

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_the_second_of_two_words() {
+    fn the_bearer_token_is_parsed() {
         for (header, expected) in [
             ("Bearer t", Some("t")),
             (" bEARER \t t ", Some("t")),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_read_as_go_reads_them() {
+    fn reports_are_parsed_as_in_go() {
         let target = Target { namespace: "n".into(), name: "a".into() };
         let time = "2026-04-04T04:04:04Z";
         for (body, expected) in [

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_absent_is_empty_and_made_when_written() {
+    fn absent_values_are_empty_and_created_on_write() {
         let mut value = json!({"a": {"b": [1]}, "t": "x"});
         assert_eq!(at(&value, &["a", "b"]), &json!([1]));
         assert_eq!(at(&value, &["t", "b"]), &Value::Null);

@@ -96,7 +96,7 @@ fn fields(of: &str) -> &'static [Field] {
 
 /// `value` as the type holds it. A value of another form counts as absent.
 pub(crate) fn normal(of: &'static str, value: &Value) -> Value {
-    shaped(Shape::of(of), value).unwrap_or(Value::Null)
+    convert(Shape::of(of), value).unwrap_or(Value::Null)
 }
 
 /// [`normal`] of something that must be an object; an empty one when it is none.
@@ -107,7 +107,7 @@ pub(crate) fn normal_object(of: &'static str, value: &Value) -> Map<String, Valu
     }
 }
 
-fn shaped(shape: Shape, value: &Value) -> Option<Value> {
+fn convert(shape: Shape, value: &Value) -> Option<Value> {
     match (shape, value) {
         (_, Value::Null) => None,
         (Shape::Any, value) => Some(value.clone()),
@@ -116,18 +116,18 @@ fn shaped(shape: Shape, value: &Value) -> Option<Value> {
         (Shape::Quantity, value) => Quantity::of(value).map(|quantity| Value::from(quantity.to_string())),
         (Shape::List(inner), Value::Array(items)) => {
             let inner = Shape::of(inner);
-            Some(items.iter().map(|item| shaped(inner, item).unwrap_or_else(|| zero(inner))).collect())
+            Some(items.iter().map(|item| convert(inner, item).unwrap_or_else(|| zero(inner))).collect())
         }
         (Shape::Map(inner), Value::Object(entries)) => {
             let inner = Shape::of(inner);
             let entry = |(key, value): (&String, &Value)| {
-                (key.clone(), shaped(inner, value).unwrap_or_else(|| zero(inner)))
+                (key.clone(), convert(inner, value).unwrap_or_else(|| zero(inner)))
             };
             Some(Value::Object(entries.iter().map(entry).collect()))
         }
         (Shape::Named(name), Value::Object(object)) => {
             let kept = fields(name).iter().filter_map(|field| {
-                let value = object.get(field.name).and_then(|value| shaped(field.shape, value));
+                let value = object.get(field.name).and_then(|value| convert(field.shape, value));
                 written(field, value).map(|value| (field.name.to_owned(), value))
             });
             Some(Value::Object(kept.collect()))
@@ -174,7 +174,7 @@ fn zero(shape: Shape) -> Value {
         Shape::Boolean => Value::from(false),
         Shape::Quantity => Value::from("0"),
         Shape::Any | Shape::List(_) | Shape::Map(_) => Value::Null,
-        Shape::Named(name) => shaped(Shape::Named(name), &Value::Object(Map::new())).unwrap_or(Value::Null),
+        Shape::Named(name) => convert(Shape::Named(name), &Value::Object(Map::new())).unwrap_or(Value::Null),
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_become_what_go_holds() {
+    fn values_are_converted_to_gos_types() {
         for (of, value, expected) in [
             ("EnvVar", json!({"name": "A", "value": ""}), json!({"name": "A"})),
             (
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_the_order_of_go() {
+    fn keys_are_ordered_as_in_go() {
         let containers =
             json!([{"volumeMounts": [{"mountPath": "/d", "name": "v"}], "image": "i:1", "name": "x"}]);
         let expected =

@@ -145,7 +145,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_written_reads_the_same(value in any_value()) {
+        fn yaml_round_trips(value in any_value()) {
             let text = document(&value);
             let read: Value = serde_yaml::from_str(&text).unwrap();
             prop_assert_eq!(read, value, "{}", text);

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::desired::Desired;
 use crate::drift::is_among;
 use crate::observed::Observed;
-use crate::ownership::{self, FieldChange, FieldPath, Judgement};
+use crate::ownership::{self, Comparison, FieldChange, FieldPath};
 use crate::{applyset, mask, webhook_port};
 
 /// Annotation of a live object: the fields that admission changed, each with 16 hexadecimal digits of a SHA-256 of the
@@ -24,28 +24,28 @@ pub const CHANGED: &str = "trainerd.dev/changed-by-admission";
 
 /// What an object needs, and what admission changed of it.
 #[derive(Clone, Debug, Default)]
-pub struct Judged {
+pub struct Compared {
     /// What is to be done.
-    pub judgement: Judgement,
+    pub comparison: Comparison,
     /// Fields that differ because admission changed them, sorted by path.
     pub by_admission: Vec<FieldChange>,
 }
 
-/// As [`ownership::judge`], without what admission is known to change. Fields among `ignored` that we alone own count
+/// As [`ownership::compare`], without what admission is known to change. Fields among `ignored` that we alone own count
 /// as known: nobody but admission can have changed them.
-pub fn judge(
+pub fn compare(
     intent: &Value,
     last: Option<&Value>,
     live: &Value,
     manager: &str,
     ignored: &[FieldPath],
-) -> Judged {
+) -> Compared {
     let known = recorded(live);
     let intent = carried(Cow::Borrowed(intent), live, manager);
-    let mut judgement = ownership::judge(&intent, last, live, manager);
+    let mut comparison = ownership::compare(&intent, last, live, manager);
     let mut by_admission = Vec::new();
     if !known.is_empty() || !ignored.is_empty() {
-        judgement.changes.retain(|change| {
+        comparison.changes.retain(|change| {
             let path = &change.path;
             let is_proven = known.get(&path.to_string()).is_some_and(|seen| *seen == digest(change))
                 && ownership::foreign(live, manager, path).is_none();
@@ -56,7 +56,7 @@ pub fn judge(
             !is_proven && !is_left
         });
     }
-    Judged { judgement, by_admission }
+    Compared { comparison, by_admission }
 }
 
 /// The manifest with what the live object says of admission, and with the ports by which its webhooks are called, so
@@ -72,8 +72,8 @@ pub fn carried<'m>(manifest: Cow<'m, Value>, live: &Value, manager: &str) -> Cow
 /// The manifest to apply once more, with what the answer to the first apply proves; `None` where that is what the
 /// answer says already. `answer` is the whole object. Beside it, the fields that admission changed.
 pub fn proven(manifest: &Value, answer: &Value, manager: &str) -> Option<(Value, Vec<FieldChange>)> {
-    let judgement = ownership::judge(manifest, Some(manifest), answer, manager);
-    let differ = judgement.changes.into_iter();
+    let comparison = ownership::compare(manifest, Some(manifest), answer, manager);
+    let differ = comparison.changes.into_iter();
     let differ: Vec<FieldChange> =
         differ.filter(|change| ownership::foreign(answer, manager, &change.path).is_none()).collect();
     let found: BTreeMap<String, String> =
@@ -95,7 +95,7 @@ pub(crate) fn notes(desired: &Desired, observed: &Observed, manager: &str) -> Ve
     });
     let note = |(object, live): (&crate::desired::DesiredObject, &crate::observed::LiveObject)| {
         let intent = applyset::owned(desired, object);
-        let changed = judge(&intent, Some(&intent), &live.value, manager, &[]).by_admission;
+        let changed = compare(&intent, Some(&intent), &live.value, manager, &[]).by_admission;
         let key = object.key();
         let shown = |change: FieldChange| {
             let FieldChange { path, from, to } = mask::masked(&key, change);
@@ -167,36 +167,36 @@ mod tests {
         live
     }
 
-    fn changes(judged: &Judged) -> (Vec<String>, Vec<String>) {
+    fn changes(compared: &Compared) -> (Vec<String>, Vec<String>) {
         let paths = |changes: &[FieldChange]| changes.iter().map(|change| change.path.to_string()).collect();
-        (paths(&judged.judgement.changes), paths(&judged.by_admission))
+        (paths(&compared.comparison.changes), paths(&compared.by_admission))
     }
 
     const CPU: &str = ".spec.template.spec.containers[name=m].resources.requests.cpu";
 
     #[test]
-    fn an_answer_that_still_differs_is_a_proof_for_as_long_as_the_intent_is_the_same() {
+    fn an_apply_that_still_differs_proves_an_admission_change_of_that_intent() {
         let ours = intent("20m");
         let none: Vec<String> = Vec::new();
         // Without a proof it is a change to make.
         let live = stored(&ours, "50m");
-        let judged = judge(&ours, Some(&ours), &live, US, &[]);
-        assert_eq!(changes(&judged), (vec![CPU.to_owned()], none.clone()));
+        let compared = compare(&ours, Some(&ours), &live, US, &[]);
+        assert_eq!(changes(&compared), (vec![CPU.to_owned()], none.clone()));
         // The answer proves it; what is applied next says so, and needs nothing more.
         let (again, differ) = proven(&ours, &live, US).unwrap();
         assert_eq!(differ.len(), 1);
         let live = stored(&again, "50m");
         assert!(proven(&again, &live, US).is_none());
-        let judged = judge(&ours, Some(&ours), &live, US, &[]);
-        assert_eq!(changes(&judged), (none.clone(), vec![CPU.to_owned()]));
-        assert!(judged.judgement.holds());
+        let compared = compare(&ours, Some(&ours), &live, US, &[]);
+        assert_eq!(changes(&compared), (none.clone(), vec![CPU.to_owned()]));
+        assert!(compared.comparison.holds());
         // Another value of admission's is as good as the first.
-        let judged = judge(&ours, Some(&ours), &stored(&again, "60m"), US, &[]);
-        assert_eq!(changes(&judged), (none.clone(), vec![CPU.to_owned()]));
+        let compared = compare(&ours, Some(&ours), &stored(&again, "60m"), US, &[]);
+        assert_eq!(changes(&compared), (none.clone(), vec![CPU.to_owned()]));
         // Another intent is tried, and where it holds the mark goes.
         let other = intent("30m");
-        let judged = judge(&other, Some(&ours), &live, US, &[]);
-        assert_eq!(changes(&judged), (vec![CPU.to_owned()], none.clone()));
+        let compared = compare(&other, Some(&ours), &live, US, &[]);
+        assert_eq!(changes(&compared), (vec![CPU.to_owned()], none.clone()));
         let sent = carried(Cow::Borrowed(&other), &live, US).into_owned();
         let (again, differ) = proven(&sent, &stored(&sent, "30m"), US).unwrap();
         assert!(differ.is_empty() && annotation(&again).is_none());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_takes_is_drift_all_the_same() {
+    fn a_field_owned_by_another_manager_is_drift() {
         let ours = intent("20m");
         let (again, _) = proven(&ours, &stored(&ours, "50m"), US).unwrap();
         let mut live = stored(&again, "90m");
@@ -216,20 +216,20 @@ mod tests {
         let theirs = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"m\"}":
             {"f:resources": {"f:requests": {"f:cpu": {}}}}}}}}});
         entries.push(json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": theirs}));
-        let judged = judge(&ours, Some(&ours), &live, US, &[]);
-        assert_eq!(changes(&judged), (vec![CPU.to_owned()], vec![]));
+        let compared = compare(&ours, Some(&ours), &live, US, &[]);
+        assert_eq!(changes(&compared), (vec![CPU.to_owned()], vec![]));
     }
 
     #[test]
-    fn a_field_that_is_ignored_and_ours_alone_can_only_have_been_changed_by_admission() {
+    fn a_changed_field_that_only_we_own_was_changed_by_admission() {
         let ours = intent("20m");
         let live = stored(&ours, "50m");
         let ignored = [ownership::pointed(&ours, "/spec/template/spec/containers/0/resources").unwrap()];
-        assert!(judge(&ours, Some(&ours), &live, US, &ignored).judgement.holds());
+        assert!(compare(&ours, Some(&ours), &live, US, &ignored).comparison.holds());
         // Nobody's: it is adopted.
         let mut nobodys = live;
         nobodys["metadata"]["managedFields"] = json!([{"manager": US, "operation": "Apply",
             "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
-        assert!(!judge(&ours, Some(&ours), &nobodys, US, &ignored).judgement.holds());
+        assert!(!compare(&ours, Some(&ours), &nobodys, US, &ignored).comparison.holds());
     }
 }

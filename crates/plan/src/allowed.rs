@@ -5,7 +5,7 @@
 pub struct Allowed {
     /// Going back may change CRDs, which may drop what is stored in newer fields.
     pub lossy: bool,
-    /// What is in use may be deleted: it goes once its users let go of it.
+    /// What is in use may be deleted: it goes once its users released it.
     pub in_use: bool,
     /// What no update may change is deleted and made again.
     pub recreate: bool,

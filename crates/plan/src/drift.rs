@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 pub use self::contention::{Contended, ContendedField, Contention};
 pub use self::ignored::{Ignored, NotAnEntry};
-use crate::admission_changes::Judged;
+use crate::admission_changes::Compared;
 use crate::desired::{Desired, DesiredObject, Installation};
 use crate::immutable;
 use crate::mask;
 use crate::object::ObjectKey;
 use crate::observed::LiveObject;
 use crate::order::{ObjectClass, object_class};
-use crate::ownership::{self, FieldChange, FieldPath, Judgement};
+use crate::ownership::{self, Comparison, FieldChange, FieldPath};
 use crate::plan::{Step, Until, Verb};
 use crate::request::Conflicts;
 use crate::{admission_changes, applyset, intent_digest, webhook_port, yielded_fields};
@@ -127,13 +127,13 @@ pub enum Remedy {
     /// More than one object is concerned: a plan repairs it.
     Plan,
     /// Nothing.
-    Leave(Leave),
+    Leave(NotRepaired),
 }
 
 /// Why drift is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all_fields = "camelCase")]
-pub enum Leave {
+pub enum NotRepaired {
     /// The policy says to report it.
     Reported,
     /// Another manager applied the field, and the option `conflicts` leaves it to it.
@@ -167,7 +167,7 @@ pub enum Leave {
     },
 }
 
-impl fmt::Display for Leave {
+impl fmt::Display for NotRepaired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reported => f.write_str("reported only (drift-policy)"),
@@ -190,7 +190,7 @@ pub fn policy(rules: &Rules<'_>, live: Option<&Value>) -> Policy {
 
 /// Judges one object of a revision. `live`: the whole object as the API server returned it; `None` where it does
 /// not exist.
-pub fn judge(
+pub fn detect(
     rules: &Rules<'_>,
     desired: &Desired,
     object: &DesiredObject,
@@ -209,32 +209,32 @@ pub fn judge(
         return Verdict::Leaving;
     }
     if live.is_foreign(rules.installation, rules.field_manager) {
-        let leave = Leave::Foreign { owner: live.owner() };
+        let leave = NotRepaired::Foreign { owner: live.owner() };
         return drifted(Vec::new(), Vec::new(), Remedy::Leave(leave));
     }
     let mut intent = applyset::owned(desired, object);
-    let (Judged { judgement, by_admission }, left) = judge_ours(rules, &key, &mut intent, &live.value);
-    let by = managers(rules, &live.value, &judgement.changes);
+    let (Compared { comparison, by_admission }, left) = compare_owned(rules, &key, &mut intent, &live.value);
+    let by = managers(rules, &live.value, &comparison.changes);
     let violated =
-        judgement.changes.iter().find(|change| immutable::violates(&key, &live.value, change).is_some());
+        comparison.changes.iter().find(|change| immutable::violates(&key, &live.value, change).is_some());
     let remedy = if let Some(change) = violated.filter(|_| policy != Policy::Report) {
-        Remedy::Leave(Leave::Immutable { path: change.path.to_string() })
-    } else if judgement.holds() {
+        Remedy::Leave(NotRepaired::Immutable { path: change.path.to_string() })
+    } else if comparison.holds() {
         return match (left, by_admission.first()) {
             (Some((path, by, leave)), _) => drifted(vec![path], by, Remedy::Leave(leave)),
             (None, Some(first)) => {
-                let leave = Leave::Admission { path: first.path.to_string() };
+                let leave = NotRepaired::Admission { path: first.path.to_string() };
                 let by_admission = by_admission.into_iter().map(|change| mask::masked(&key, change));
                 drifted(by_admission.collect(), Vec::new(), Remedy::Leave(leave))
             }
             (None, None) => Verdict::Holds,
         };
     } else if policy == Policy::Report {
-        Remedy::Leave(Leave::Reported)
+        Remedy::Leave(NotRepaired::Reported)
     } else {
-        Remedy::Repair(Box::new(repair(object, &key, intent, &judgement, Some((live, rules.field_manager)))))
+        Remedy::Repair(Box::new(repair(object, &key, intent, &comparison, Some((live, rules.field_manager)))))
     };
-    let changes = judgement.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
+    let changes = comparison.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
     drifted(changes.map(|change| mask::masked(&key, change)).collect(), by, remedy)
 }
 
@@ -256,12 +256,12 @@ pub fn reconnect(
         return None;
     }
     let key = object.key();
-    let (Judged { judgement, .. }, _) = judge_ours(rules, &key, &mut intent, &live.value);
-    if !judgement.changes.iter().all(|change| webhook_port::is_one(&change.path)) {
+    let (Compared { comparison, .. }, _) = compare_owned(rules, &key, &mut intent, &live.value);
+    if !comparison.changes.iter().all(|change| webhook_port::is_one(&change.path)) {
         return None;
     }
-    let step = repair(object, &key, intent, &judgement, Some((live, rules.field_manager)));
-    Some(Step { why: webhook_port::WHY.to_owned(), changes: judgement.changes, ..step })
+    let step = repair(object, &key, intent, &comparison, Some((live, rules.field_manager)));
+    Some(Step { why: webhook_port::WHY.to_owned(), changes: comparison.changes, ..step })
 }
 
 /// Whether a repair replaces the pods of its object.
@@ -278,34 +278,34 @@ fn drifted(changes: Vec<FieldChange>, by: Vec<String>, remedy: Remedy) -> Verdic
 
 fn absent(desired: &Desired, object: &DesiredObject, key: &ObjectKey, policy: Policy) -> Verdict {
     let remedy = if policy == Policy::Report {
-        Remedy::Leave(Leave::Reported)
+        Remedy::Leave(NotRepaired::Reported)
     } else if object_class(key) == ObjectClass::Namespace {
         Remedy::Plan
     } else {
         let intent = applyset::owned(desired, object);
-        Remedy::Repair(Box::new(repair(object, key, intent, &Judgement::default(), None)))
+        Remedy::Repair(Box::new(repair(object, key, intent, &Comparison::default(), None)))
     };
     drifted(Vec::new(), Vec::new(), remedy)
 }
 
 /// A field that is left to its other manager: the change that is not made, by whom, and why.
-type Left = (FieldChange, Vec<String>, Leave);
+type Left = (FieldChange, Vec<String>, NotRepaired);
 
 /// Judges the intent without the fields that are left to others, which leave it: those that the option
 /// `drift-ignore` names and somebody else owns, and those that another manager applied where nothing is taken by
 /// force; and the first of the latter.
-fn judge_ours(
+fn compare_owned(
     rules: &Rules<'_>,
     key: &ObjectKey,
     intent: &mut Value,
     live: &Value,
-) -> (Judged, Option<Left>) {
+) -> (Compared, Option<Left>) {
     let manager = rules.field_manager;
     let ignored = ignored_paths(rules.ignored, key, intent);
-    let judged = admission_changes::judge(intent, Some(intent), live, manager, &ignored);
+    let compared = admission_changes::compare(intent, Some(intent), live, manager, &ignored);
     let mut left: Option<Left> = None;
     let mut leaves = false;
-    for change in &judged.judgement.changes {
+    for change in &compared.comparison.changes {
         let Some(theirs) = ownership::foreign(live, manager, &change.path) else { continue };
         match theirs.applier {
             _ if is_among(&ignored, &change.path) => {}
@@ -319,10 +319,10 @@ fn judge_ours(
         leaves = true;
     }
     if !leaves {
-        return (judged, None);
+        return (compared, None);
     }
     keep_seal(intent, live);
-    (admission_changes::judge(intent, Some(intent), live, manager, &ignored), left)
+    (admission_changes::compare(intent, Some(intent), live, manager, &ignored), left)
 }
 
 /// The fields of an object that the option `drift-ignore` names.
@@ -345,10 +345,10 @@ pub(crate) fn keep_seal(intent: &mut Value, live: &Value) {
     }
 }
 
-fn kept(conflicts: Conflicts, path: String, manager: String) -> Leave {
+fn kept(conflicts: Conflicts, path: String, manager: String) -> NotRepaired {
     match conflicts {
-        Conflicts::Yield => Leave::Yielded { path, manager },
-        Conflicts::Refuse | Conflicts::Force => Leave::Refused { path, manager },
+        Conflicts::Yield => NotRepaired::Yielded { path, manager },
+        Conflicts::Refuse | Conflicts::Force => NotRepaired::Refused { path, manager },
     }
 }
 
@@ -369,7 +369,7 @@ fn repair(
     object: &DesiredObject,
     key: &ObjectKey,
     mut manifest: Value,
-    judgement: &Judgement,
+    comparison: &Comparison,
     live: Option<(&LiveObject, &str)>,
 ) -> Step {
     let (verb, why) = match live {
@@ -377,7 +377,10 @@ fn repair(
         Some((live, manager)) => {
             manifest = admission_changes::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
             manifest["metadata"]["uid"] = json!(live.uid());
-            (Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested }, "changed in the cluster")
+            (
+                Verb::Apply { uid: live.uid().to_owned(), force: comparison.contested },
+                "changed in the cluster",
+            )
         }
     };
     Step {

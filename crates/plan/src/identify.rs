@@ -41,9 +41,10 @@ pub fn identify(states: &[&Desired], observed: &Observed, field_manager: &str) -
     let holds = |key: &ObjectKey, intent: &Value| {
         members.contains(key)
             && observed.objects.get(key).is_some_and(|live| {
-                let judgement =
-                    admission_changes::judge(intent, Some(intent), &live.value, field_manager, &[]).judgement;
-                judgement.changes.is_empty() && !judgement.never_applied
+                let comparison =
+                    admission_changes::compare(intent, Some(intent), &live.value, field_manager, &[])
+                        .comparison;
+                comparison.changes.is_empty() && !comparison.never_applied
             })
     };
     let differences = |state: &BTreeMap<ObjectKey, Value>| {

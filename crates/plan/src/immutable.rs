@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_rule_lets_a_value_come_and_go() {
+    fn a_transition_rule_allows_setting_and_unsetting() {
         let depends = ".spec.template.spec.replicatedJobs[name=a].dependsOn";
         let inside = ".spec.template.spec.replicatedJobs[name=a].dependsOn[name=b]";
         let one = json!([{"name": "b"}]);
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_grow_once_bound() {
+    fn bound_claims_can_only_grow() {
         let size = ".spec.resources.requests.storage";
         check(
             "PersistentVolumeClaim",

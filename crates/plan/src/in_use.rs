@@ -10,7 +10,7 @@ use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed};
 use crate::order::{ObjectClass, object_class};
 
-/// Finalizers of Kubernetes itself, which goes on by itself: what has no others is about to be gone.
+/// Finalizers of Kubernetes itself: an object without others is about to be deleted.
 const PASSING: [&str; 4] =
     ["foregroundDeletion", "orphan", "kubernetes", "customresourcecleanup.apiextensions.k8s.io"];
 

@@ -45,7 +45,7 @@ mod tests {
     use crate::object::Resource;
 
     #[test]
-    fn what_another_installation_has_is_told_once() {
+    fn objects_of_another_installation_are_reported_once() {
         let resource = Resource {
             group: String::new(),
             version: "v1".into(),

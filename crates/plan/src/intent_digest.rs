@@ -1,6 +1,6 @@
 //! The digest of the intent that was applied last, readable from the metadata of an object.
 //!
-//! Objects whose metadata tells all ([`by_existence`]) are watched by their metadata alone. An apply sends the
+//! Objects whose metadata suffices ([`by_existence`]) are watched by their metadata alone. An apply sends the
 //! intent and its digest in one request; as long as the digest is the same and the fields of the intent are still
 //! ours in `managedFields`, nobody has changed them since, for whoever changes a field takes it from us. So
 //! nothing needs to be remembered of what was written, by whichever process.
@@ -15,7 +15,7 @@ use crate::readiness::by_existence;
 /// Annotation with the digest of the intent that was applied: 16 hexadecimal digits of a SHA-256.
 pub const ANNOTATION: &str = "trainerd.dev/intent";
 
-/// Annotates the intent of a kind whose metadata tells all with its digest; others stay as they are. Doing so again,
+/// Annotates the intent of a kind whose metadata suffices with its digest; others stay as they are. Doing so again,
 /// after a change of the intent, replaces the digest.
 pub(crate) fn annotate(manifest: &mut Value) {
     if !ObjectKey::of(manifest).is_some_and(|key| by_existence(&key)) {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_intents_apart_and_annotating_twice_is_annotating_once() {
+    fn digests_distinguish_intents_and_annotation_is_idempotent() {
         let (one, other) = (config_map("1"), config_map("2"));
         let digest_of = |manifest: &Value| manifest["metadata"]["annotations"][ANNOTATION].clone();
         assert_ne!(digest_of(&one), digest_of(&other));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_with_a_state_of_their_own_are_not_annotated() {
+    fn kinds_with_controller_state_are_not_annotated() {
         let mut deployment =
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}});
         let before = deployment.clone();

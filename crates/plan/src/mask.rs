@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_shows_which_values_differ_and_none_of_them() {
+    fn secrets_show_which_values_differ_without_the_values() {
         let (old, new, shown, differs) = ("b2xk", "bmV3", "(sensitive)", "(sensitive, changed)");
         let last = "kubectl.kubernetes.io/last-applied-configuration";
         let rows = [
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_stays_as_it_is() {
+    fn objects_other_than_secrets_are_not_masked() {
         for (kind, group) in [("ConfigMap", ""), ("Secret", "example.org")] {
             let values = (json!("a"), json!("b"));
             assert_eq!(mask(kind, group, ".data.k", &values.0, &values.1), values);

@@ -26,7 +26,7 @@ pub use self::path::{FieldPath, ParseError, Segment};
 
 /// What one object needs so that the intent holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Judgement {
+pub struct Comparison {
     /// Fields to change, sorted by path as printed.
     pub changes: Vec<FieldChange>,
     /// Changes that another manager stands against, sorted by path, then manager.
@@ -37,7 +37,7 @@ pub struct Judgement {
     pub contested: bool,
 }
 
-impl Judgement {
+impl Comparison {
     /// Whether the intent holds already: nothing to write.
     pub fn holds(&self) -> bool {
         self.changes.is_empty() && !self.never_applied
@@ -85,15 +85,15 @@ pub struct Foreign {
 /// `last` is what our last revision sent, if any: its fields are enforced, whoever changed them since.
 /// `manager` is our field manager. A value that we never owned and that equals the intent is no change:
 /// there is nothing to write, whoever set it. What we own together with another manager is not removed.
-pub fn judge(intent: &Value, last: Option<&Value>, live: &Value, manager: &str) -> Judgement {
+pub fn compare(intent: &Value, last: Option<&Value>, live: &Value, manager: &str) -> Comparison {
     let owners = owners::Owners::of(live, manager);
     let intent = sent(intent);
     let last = last.map(sent);
-    let mut judgement = walk::walk(&intent, last.as_deref(), live, &owners);
-    judgement.never_applied = !owners.applied && walk::has_own_fields(&intent);
-    judgement.changes.sort_by_cached_key(|change| change.path.to_string());
-    judgement.conflicts.sort_by_cached_key(|conflict| (conflict.path.to_string(), conflict.manager.clone()));
-    judgement
+    let mut comparison = walk::walk(&intent, last.as_deref(), live, &owners);
+    comparison.never_applied = !owners.applied && walk::has_own_fields(&intent);
+    comparison.changes.sort_by_cached_key(|change| change.path.to_string());
+    comparison.conflicts.sort_by_cached_key(|conflict| (conflict.path.to_string(), conflict.manager.clone()));
+    comparison
 }
 
 /// Whether `manager` has ever applied the object: it carries an entry of its server-side applies.

@@ -205,7 +205,7 @@ impl Plan {
                 Verb::Create => counts.create += 1,
                 Verb::Apply { .. } | Verb::Release { .. } => counts.change += 1,
                 Verb::Delete { .. } => counts.delete += 1,
-                // The wait for an object to go is part of making it anew.
+                // The wait for an object to go is part of making it again.
                 Verb::Keep if step.until == Until::Gone => {}
                 Verb::Keep => counts.keep += 1,
             }

@@ -14,7 +14,7 @@ use crate::mask;
 use crate::object::ObjectKey;
 use crate::observed::{LiveObject, Observed, true_conditions};
 use crate::order::{self, Edges, ObjectClass, object_class};
-use crate::ownership::{self, FieldChange, FieldPath, Judgement};
+use crate::ownership::{self, Comparison, FieldChange, FieldPath};
 use crate::plan::{Plan, Probe, Purpose, Step, TakenField, Until, Verb};
 use crate::prune;
 use crate::recreate;
@@ -290,20 +290,20 @@ fn existing<'a>(
         intent_digest::annotate(&mut manifest);
     }
     let ignored = drift::ignored_paths(request.ignored, key, &manifest);
-    let judge = |manifest: &Value| {
-        admission_changes::judge(manifest, previous.as_ref(), &live.value, manager, &ignored).judgement
+    let compare = |manifest: &Value| {
+        admission_changes::compare(manifest, previous.as_ref(), &live.value, manager, &ignored).comparison
     };
-    let mut judgement = judge(&manifest);
-    if request.conflicts == Conflicts::Yield && !judgement.conflicts.is_empty() {
-        for conflict in &judgement.conflicts {
+    let mut comparison = compare(&manifest);
+    if request.conflicts == Conflicts::Yield && !comparison.conflicts.is_empty() {
+        for conflict in &comparison.conflicts {
             leave(&mut manifest, &conflict.path);
         }
         intent_digest::annotate(&mut manifest);
-        judgement = judge(&manifest);
+        comparison = compare(&manifest);
     }
     yielded.sort_by_cached_key(ToString::to_string);
     yielded.dedup();
-    let theirs: Vec<FieldPath> = judgement
+    let theirs: Vec<FieldPath> = comparison
         .changes
         .iter()
         .filter(|change| drift::is_among(&ignored, &change.path))
@@ -314,15 +314,15 @@ fn existing<'a>(
             yielded_fields::remove(&mut manifest, path);
         }
         drift::keep_seal(&mut manifest, &live.value);
-        judgement = judge(&manifest);
+        comparison = compare(&manifest);
     }
-    let mut refused = against(request, key, &live.value, &judgement);
+    let mut refused = against(request, key, &live.value, &comparison);
     let recreated = recreate::taken_out(&mut refused, request, key, live);
     if !refused.is_empty() {
         return Err(refused);
     }
     if let Some(why) = recreated {
-        let changes = judgement.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
+        let changes = comparison.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
         return Ok(Decision {
             verb: Verb::Create,
             manifest: applyset::labelled(request.desired, object),
@@ -332,32 +332,32 @@ fn existing<'a>(
             ..Decision::default()
         });
     }
-    if judgement.changes.is_empty() && !judgement.never_applied {
+    if comparison.changes.is_empty() && !comparison.never_applied {
         let why = "is as it should be".to_owned();
         return Ok(Decision { verb: Verb::Keep, manifest, why, yielded, ..Decision::default() });
     }
     let why = match live.installation() {
         Some(other) if other != request.desired.installation => format!("left by {}", live.owner()),
-        _ if turned && judgement.changes.iter().all(|change| webhook_port::is_one(&change.path)) => {
+        _ if turned && comparison.changes.iter().all(|change| webhook_port::is_one(&change.path)) => {
             webhook_port::WHY.to_owned()
         }
-        _ => why(&judgement, previous.as_ref(), &manifest),
+        _ => why(&comparison, previous.as_ref(), &manifest),
     };
     manifest = admission_changes::carried(Cow::Owned(manifest), &live.value, manager).into_owned();
     manifest["metadata"]["uid"] = json!(live.uid());
     // Every field that differs was judged above: it is ours to enforce, or the option says force. Without one
     // of those, what somebody takes between the plan and the write conflicts, and is not taken silently.
-    let verb = Verb::Apply { uid: live.uid().to_owned(), force: judgement.contested };
-    let changes = judgement.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
+    let verb = Verb::Apply { uid: live.uid().to_owned(), force: comparison.contested };
+    let changes = comparison.changes.into_iter().filter(|change| !intent_digest::is_digest(&change.path));
     let changes = changes.map(|change| mask::masked(key, change)).collect();
     // Refused ones were returned above, and yielded ones are no longer in the manifest.
-    let taken = judgement.conflicts.into_iter();
+    let taken = comparison.conflicts.into_iter();
     let taken = taken.map(|conflict| TakenField { path: conflict.path, from: conflict.manager }).collect();
     Ok(Decision { verb, manifest, why, changes, yielded, taken, instead_of: None })
 }
 
-fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Judgement) -> Vec<Refused> {
-    let immutable = judgement.changes.iter().filter_map(|change| {
+fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, comparison: &Comparison) -> Vec<Refused> {
+    let immutable = comparison.changes.iter().filter_map(|change| {
         let why = immutable::violates(key, live, change)?;
         Some(Refused::ImmutableField {
             object: key.clone(),
@@ -366,7 +366,7 @@ fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Jud
         })
     });
     let conflicts =
-        judgement.conflicts.iter().filter(|_| request.conflicts == Conflicts::Refuse).map(|conflict| {
+        comparison.conflicts.iter().filter(|_| request.conflicts == Conflicts::Refuse).map(|conflict| {
             let shown = |value: &Value| {
                 let change = FieldChange { path: conflict.path.clone(), from: None, to: Some(value.clone()) };
                 mask::masked(key, change).to.unwrap_or_default().to_string()
@@ -383,9 +383,9 @@ fn against(request: &Request<'_>, key: &ObjectKey, live: &Value, judgement: &Jud
 }
 
 /// Whether the intent changed, the cluster did, or both.
-fn why(judgement: &Judgement, previous: Option<&Value>, manifest: &Value) -> String {
+fn why(comparison: &Comparison, previous: Option<&Value>, manifest: &Value) -> String {
     match previous {
-        _ if judgement.never_applied => "not yet applied by trainerd".to_owned(),
+        _ if comparison.never_applied => "not yet applied by trainerd".to_owned(),
         Some(previous) if previous == manifest => "changed in the cluster".to_owned(),
         Some(_) => "the new revision differs".to_owned(),
         None => "left by an interrupted run".to_owned(),

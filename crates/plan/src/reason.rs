@@ -1,4 +1,4 @@
-//! Why a step cannot go on: the same words in the CLI, the status API, metrics and the log.
+//! Why a step cannot continue: the same words in the CLI, the status API, metrics and the log.
 
 use serde::{Deserialize, Serialize};
 

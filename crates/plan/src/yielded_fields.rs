@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_path_names_goes_and_nothing_else() {
+    fn only_the_yielded_path_is_removed() {
         let cases = [
             (
                 ".spec.replicas",

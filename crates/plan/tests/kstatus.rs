@@ -27,7 +27,7 @@ fn augmented(object: &Value, condition: Option<Condition<'_>>) -> Vec<Value> {
 }
 
 #[test]
-fn the_published_rows_hold() {
+fn published_kstatus_cases_pass() {
     let Ok(rows) = std::fs::read_to_string(ROWS) else {
         println!("skipped: the published rows are not there");
         return;

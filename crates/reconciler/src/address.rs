@@ -21,14 +21,14 @@ pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, AddressError> {
     let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
     let port: u16 = port.parse().map_err(|_| bad())?;
     if host.is_empty() {
-        return Ok(everywhere(port));
+        return Ok(any_address(port));
     }
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let mut found = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
     found.next().ok_or_else(bad)
 }
 
-fn everywhere(port: u16) -> SocketAddr {
+fn any_address(port: u16) -> SocketAddr {
     // A kernel without IPv6 refuses such a socket.
     let has_ipv6 = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
     if has_ipv6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn hosts_may_be_left_out() {
+    async fn hosts_are_optional() {
         for (text, expected) in
             [("127.0.0.1:8081", "127.0.0.1:8081"), ("[::1]:1", "[::1]:1"), ("::1:1", "[::1]:1")]
         {

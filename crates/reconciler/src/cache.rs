@@ -3,5 +3,5 @@
 mod reflector;
 mod store;
 
-pub(crate) use reflector::{Kept, Reflector, lean, trim};
+pub(crate) use reflector::{Kept, Reflector, strip_job_set, trim};
 pub(crate) use store::{Change, Name, Store, Stored};

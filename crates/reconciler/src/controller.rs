@@ -131,13 +131,13 @@ impl Queues {
     {
         let queue = queue.clone();
         let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.push((controller, Arc::new(move || queue.under_work())));
+        all.push((controller, Arc::new(move || queue.processing_times())));
     }
 
     /// For how long each has been working: all keys together, and the longest.
-    pub(crate) fn under_work(&self) -> Vec<(&'static str, (Duration, Duration))> {
+    pub(crate) fn processing_times(&self) -> Vec<(&'static str, (Duration, Duration))> {
         let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.iter().map(|(name, under_work)| (*name, under_work())).collect()
+        all.iter().map(|(name, processing_times)| (*name, processing_times())).collect()
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     struct AlwaysFails;
 
     #[tokio::test(start_paused = true)]
-    async fn failures_and_panics_come_again_and_the_end_waits_for_work() {
+    async fn failures_and_panics_are_requeued_and_shutdown_waits_for_workers() {
         let metrics = ManagerMetrics::new().unwrap();
         let queue = Queue::new(metrics.queue("test"));
         let tries = Arc::new(AtomicU32::new(0));

@@ -50,20 +50,20 @@ impl Controllers {
         let name = change.name.clone();
         match source {
             Source::TrainJob => {
-                if !self.ignore_status || concerns_us(change) {
+                if !self.ignore_status || is_relevant(change) {
                     self.train_jobs.add(name);
                 }
-                self.tell_optimizer(change);
+                self.enqueue_optimization_job(change);
             }
             Source::OptimizationJob => {
-                if let Some(queue) = self.optimization_jobs.as_ref().filter(|_| concerns_us(change)) {
+                if let Some(queue) = self.optimization_jobs.as_ref().filter(|_| is_relevant(change)) {
                     queue.add(name);
                 }
             }
             Source::TrainingRuntime => self.training_runtimes.add(name),
             Source::ClusterTrainingRuntime => self.cluster_training_runtimes.add(name),
             // A pass that wrote it looked at what it wrote, and comes again if it went wrong after that.
-            Source::Owned if change.was_known() => {}
+            Source::Owned if change.is_own_write() => {}
             Source::Owned => {
                 // One that changed its owner concerns both.
                 let owners = [&change.old, &change.new].map(|stored| owner(&stored.as_ref()?.read()));
@@ -84,8 +84,8 @@ impl Controllers {
     }
 
     /// Has the OptimizationJob of a trial reconciled that has ended or is gone. Not of one that has just ended: where we
-    /// wrote that ourselves, the cache knew it before the watch told.
-    fn tell_optimizer(&self, change: &Change) {
+    /// wrote that ourselves, the cache knew it before the watch reported.
+    fn enqueue_optimization_job(&self, change: &Change) {
         let Some(queue) = &self.optimization_jobs else { return };
         let Some(trial) = change.new.as_ref().or(change.old.as_ref()) else { return };
         if !trial.holds("\"OptimizationJob\"") {
@@ -119,7 +119,7 @@ impl Controllers {
 }
 
 /// Whether a change of a job is more than one of its status.
-fn concerns_us(change: &Change) -> bool {
+fn is_relevant(change: &Change) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
     let (old, new) = (old.read(), new.read());
     ["generation", "labels", "annotations", "deletionTimestamp", "uid"]

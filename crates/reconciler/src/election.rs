@@ -12,7 +12,7 @@ pub(crate) struct Election {
     pub(crate) name: String,
     /// How long the lease is the leader's after a renewal.
     pub(crate) lease_duration: Duration,
-    /// How long the leader goes on without a renewal.
+    /// How long the leader continues without a renewal.
     pub(crate) renew_deadline: Duration,
     /// Time between tries.
     pub(crate) retry_period: Duration,
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn times_must_fit_together() {
+    fn lease_durations_must_be_consistent() {
         assert_eq!(election().check(), Ok(()));
         let zero = Duration::ZERO;
         let cases = [
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_is_a_host_and_a_uuid() {
+    fn the_holder_identity_is_host_and_uuid() {
         let holder = holder();
         let (_, uuid) = holder.rsplit_once('_').unwrap();
         let parts: Vec<&str> = uuid.split('-').collect();

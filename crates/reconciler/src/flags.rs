@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn one_dash_or_two_with_the_value_behind_or_after() {
+    fn flags_are_parsed_in_all_of_gos_forms() {
         let flags = Flags { config: Some("/a".into()), ..Flags::default() };
         for line in ["-config=/a", "--config=/a", "-config /a", "--config /a", "--config=/b --config=/a"] {
             assert_eq!(parse(line), Ok(flags.clone()), "{line}");
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_flag_is_named() {
+    fn unknown_flags_are_reported() {
         let value = |flag, value: &str| {
             let error = parse(&format!("--{flag}={value}")).unwrap_err();
             assert!(matches!(&error, FlagsError::Value { .. }), "{error}");
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_development_mode_chooses_what_nothing_else_does() {
+    fn development_mode_sets_the_log_defaults() {
         let log = |line: &str| parse(line).unwrap().log;
         assert_eq!(log("--zap-log-level=2").level, LogLevel::Debug);
         assert_eq!(log("--zap-log-level=9").level, LogLevel::Trace);

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_on_the_curve_and_differ() {
+    fn keys_are_valid_and_different() {
         let (one, other) = (RandomKeys.generate().unwrap(), RandomKeys.generate().unwrap());
         assert_eq!((one.scalar.len(), one.point.len(), one.point[0]), (66, 133, 4));
         assert_ne!(one, other);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_an_object_in_zaps_order() {
+    fn a_log_line_is_json_in_zaps_order() {
         let flags = LogFlags { console: false, level: LogLevel::Info, time: TimeEncoding::Rfc3339Nano };
         let line = written(flags, || tracing::info!(count = 3, name = "a\"b", "hello\nworld"));
         let value: Value = serde_json::from_str(&line).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_console_has_a_line_too() {
+    fn the_console_format_is_supported() {
         let flags = LogFlags { console: true, level: LogLevel::Info, time: TimeEncoding::Rfc3339 };
         let line = written(flags, || tracing::error!(object = "ns/a", "failed"));
         let parts: Vec<&str> = line.trim_end().split('\t').collect();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_asked() {
+    fn time_formats_are_respected() {
         let now: jiff::Timestamp = "2026-01-02T03:04:05.123456789Z".parse().unwrap();
         let cases = [
             (TimeEncoding::Epoch, "1767323045.1234567"),

@@ -41,9 +41,9 @@ use crate::{dial, kinds, metrics_auth, runtimes, webhook};
 
 /// How long the API server may leave a connection to the webhooks unused. It drops them after 90 s itself: whoever closes
 /// one first may do so while a call is on its way, which the API server then fails for good.
-const UNUSED: Duration = Duration::from_mins(2);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long it may still use one once this program is to end: each use ends it, and on a busy node both of us are late.
-const LINGER: Duration = Duration::from_secs(4);
+const SHUTDOWN_LINGER: Duration = Duration::from_secs(4);
 /// Read limit of the status server.
 const STATUS_READ: Duration = Duration::from_secs(10);
 /// Who the Events of TrainJobs are from.
@@ -70,7 +70,7 @@ pub enum ManagerError {
     /// An address makes no sense.
     #[error("failed to find an address to listen on")]
     Address(#[from] AddressError),
-    /// Something of the manager failed that it cannot go on without.
+    /// Something of the manager failed that it cannot continue without.
     #[error("failed to {what}")]
     Part {
         /// What.
@@ -116,7 +116,7 @@ struct Manager {
     stop: Stop,
 }
 
-/// Runs a manager until `stop` is done, or something fails that it cannot go on without.
+/// Runs a manager until `stop` is done, or something fails that it cannot continue without.
 pub async fn run(
     flags: &Flags,
     environment: Environment,
@@ -170,7 +170,7 @@ pub async fn run(
     ended
 }
 
-/// The first part that fails; none does while all go on, or have nothing left to do.
+/// The first part that fails; none does while all continue, or have nothing left to do.
 async fn first(parts: &mut JoinSet<Result<(), ManagerError>>) -> Result<(), ManagerError> {
     while let Some(ended) = parts.join_next().await {
         flat(ended)?;
@@ -224,7 +224,7 @@ impl Manager {
     /// Starts everything. What comes after the certificate waits for it.
     fn start(&self) -> Result<JoinSet<Result<(), ManagerError>>, ManagerError> {
         let queues = self.queues.clone();
-        self.metrics.watch_work(move || queues.under_work()).map_err(metrics_failed)?;
+        self.metrics.watch_work(move || queues.processing_times()).map_err(metrics_failed)?;
         let mut parts = JoinSet::new();
         parts.spawn(self.clone().probes());
         let controllers = self.controllers();
@@ -316,7 +316,7 @@ impl Manager {
             self.clone().webhooks(certificates.clone()),
             self.clone().serve_metrics(&mount),
             self.clone().serve_status(certificates),
-            self.clone().lead(controllers),
+            self.clone().run_as_leader(controllers),
         )?;
         Ok(())
     }
@@ -361,8 +361,8 @@ impl Manager {
             address,
             router: webhook::router(WebhookHandlers::new(self.context.clone()).hooks(), &self.metrics),
             limits: trainerd_serve::Limits {
-                header_time: UNUSED,
-                linger: LINGER,
+                header_time: IDLE_TIMEOUT,
+                linger: SHUTDOWN_LINGER,
                 ..trainerd_serve::Limits::default()
             },
             tls: Some((certificates, self.settings.tls.clone())),
@@ -503,7 +503,7 @@ impl Manager {
     }
 
     /// Leads, and then reconciles, until the end.
-    async fn lead(self, controllers: Controllers) -> Result<(), ManagerError> {
+    async fn run_as_leader(self, controllers: Controllers) -> Result<(), ManagerError> {
         tokio::select! {
             () = stopped(self.stop.clone()) => return Ok(()),
             synced = tokio::time::timeout(SYNC, self.stores.synced()) => {

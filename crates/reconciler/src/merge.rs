@@ -67,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_patch_leads_from_one_to_the_other(old in value(), new in value()) {
+        fn a_patch_transforms_old_into_new(old in value(), new in value()) {
             let mut patched = old.clone();
             if let Some(patch) = diff(&old, &new) {
                 apply(&mut patched, &patch);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_in_it() {
+    fn a_patch_contains_only_changes() {
         let old = json!({"conditions": [1], "trainerStatus": {"a": 1}, "jobsStatus": [2]});
         let new = json!({"conditions": [1, 2], "trainerStatus": {"a": 1}});
         assert_eq!(diff(&old, &new), Some(json!({"conditions": [1, 2], "jobsStatus": null})));

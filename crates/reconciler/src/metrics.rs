@@ -1,5 +1,5 @@
 //! What Prometheus reads of a manager: the series of controller-runtime and client-go, so that dashboards and alerts
-//! made for them go on working.
+//! made for them keep working.
 
 mod process;
 mod train_jobs;
@@ -238,15 +238,15 @@ impl ManagerMetrics {
     /// Computes for how long keys are being worked on, at every scrape.
     pub(crate) fn watch_work(
         &self,
-        under_work: impl Fn() -> Vec<(&'static str, (Duration, Duration))> + Clone + Send + Sync + 'static,
+        processing_times: impl Fn() -> Vec<(&'static str, (Duration, Duration))> + Clone + Send + Sync + 'static,
     ) -> Result<(), MetricsError> {
         let own = |name: &str| [name.to_owned(), name.to_owned()];
-        let all = under_work.clone();
+        let all = processing_times.clone();
         self.registry.compute(&UNFINISHED, move || {
             all().into_iter().map(|(name, (sum, _))| (own(name), sum.as_secs_f64())).collect()
         })?;
         self.registry.compute(&LONGEST, move || {
-            under_work().into_iter().map(|(name, (_, most))| (own(name), most.as_secs_f64())).collect()
+            processing_times().into_iter().map(|(name, (_, most))| (own(name), most.as_secs_f64())).collect()
         })
     }
 

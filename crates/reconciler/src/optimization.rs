@@ -119,7 +119,7 @@ impl OptimizationJobs {
             Err(error) => return Err(error.into()),
         };
         let created = trim(created);
-        // The cache knows it before the watch tells of it, which is then no news that has it reconciled.
+        // The cache knows it before the watch reports it, which is then no news that has it reconciled.
         self.context.stores.train_jobs.observe(&created);
         self.train_jobs.add(name.clone());
         tracing::info!(object = %Name::of(job), trial = name.name, "created a trial");

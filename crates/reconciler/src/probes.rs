@@ -36,7 +36,7 @@ impl Checks {
         });
         let single = get(move |Path(check): Path<String>| {
             let checks = one.clone();
-            async move { checks.answer_one(&check).await }
+            async move { checks.check_response(&check).await }
         });
         Router::new()
             .route(path, whole.clone())
@@ -66,7 +66,7 @@ impl Checks {
         }
     }
 
-    async fn answer_one(&self, check: &str) -> Response {
+    async fn check_response(&self, check: &str) -> Response {
         let Some((_, ask)) = self.0.iter().find(|(name, _)| *name == check) else {
             return text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned());
         };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_asks_its_checks() {
+    async fn a_probe_runs_its_checks() {
         let mut checks = Checks::default();
         checks.add("readyz", || async { Ok(()) });
         let mut good = checks.clone().router("/readyz");

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::metrics::QueueMetrics;
 
 /// First wait after a failure; each further one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(5);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(5);
 /// Longest wait after a failure.
-const LONGEST_WAIT: Duration = Duration::from_secs(1000);
+const MAX_BACKOFF: Duration = Duration::from_secs(1000);
 
 /// Keys that wait to be reconciled. Clones share them.
 #[derive(Clone)]
@@ -93,7 +93,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             *failures = failures.saturating_add(1);
             *failures - 1
         };
-        let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
+        let wait = INITIAL_BACKOFF.saturating_mul(2_u32.saturating_pow(failures)).min(MAX_BACKOFF);
         self.add_after(key, wait);
     }
 
@@ -159,7 +159,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// For how long keys have been worked on: all together, and the longest.
-    pub(crate) fn under_work(&self) -> (Duration, Duration) {
+    pub(crate) fn processing_times(&self) -> (Duration, Duration) {
         let state = self.state();
         let times = state.working.values().map(Instant::elapsed);
         times.fold((Duration::ZERO, Duration::ZERO), |(sum, most), time| (sum + time, most.max(time)))
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_waits_once_and_is_never_worked_on_twice_at_a_time() {
+    async fn a_key_is_queued_once_and_processed_by_one_worker() {
         let queue = queue();
         for key in ["a", "b", "a"] {
             queue.add(key);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_fails_comes_later_each_time_until_it_is_forgotten() {
+    async fn failures_back_off_until_forgotten() {
         let queue = queue();
         let mut waits = Vec::new();
         let turn = async |queue: &Queue<&'static str>| {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_two_later_times_the_earlier_counts() {
+    async fn the_earlier_of_two_delays_counts() {
         let queue = queue();
         queue.add_after("a", 100 * MS);
         queue.add_after("a", 20 * MS);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_who_sleeps_until_a_later_key_is_woken_by_an_earlier_one() {
+    async fn an_earlier_key_wakes_a_waiting_worker() {
         let queue = queue();
         queue.add_after("late", 10_000 * MS);
         let waiting = tokio::spawn({
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_reaches_every_worker() {
+    async fn shutdown_reaches_every_worker() {
         let queue = queue();
         let workers: Vec<_> = (0..3)
             .map(|_| {

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use trainerd_cluster::{Cluster, CreateParams, RequestError, builtin};
 
 /// For how long a good answer counts. Tokens live for an hour at least.
-const GOOD: Duration = Duration::from_mins(1);
+const CACHE_TTL: Duration = Duration::from_mins(1);
 /// Answers that are remembered: about 100 bytes each.
-const MOST: usize = 4096;
+const MAX_CACHED: usize = 4096;
 
 /// Asks whose tokens are. Clones share the answers.
 #[derive(Clone)]
@@ -45,31 +45,31 @@ impl Tokens {
             "spec": {"token": token, "audiences": [audience]},
         });
         let answer = self.cluster.create(&builtin::token_review(), &review, CreateParams::default()).await?;
-        let good = is_good(&answer["status"], audience, namespace);
+        let good = is_valid(&answer["status"], audience, namespace);
         if good {
-            self.remember(key);
+            self.cache_token(key);
         }
         Ok(good)
     }
 
     fn known(&self, key: &[u8; 32]) -> bool {
         let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
-        good.get(key).is_some_and(|since| since.elapsed() < GOOD)
+        good.get(key).is_some_and(|since| since.elapsed() < CACHE_TTL)
     }
 
-    fn remember(&self, key: [u8; 32]) {
+    fn cache_token(&self, key: [u8; 32]) {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
-        if good.len() >= MOST {
-            good.retain(|_, since| since.elapsed() < GOOD);
+        if good.len() >= MAX_CACHED {
+            good.retain(|_, since| since.elapsed() < CACHE_TTL);
         }
-        if good.len() < MOST {
+        if good.len() < MAX_CACHED {
             good.insert(key, Instant::now());
         }
     }
 }
 
 /// Reads the status of a TokenReview.
-fn is_good(status: &Value, audience: &str, namespace: &str) -> bool {
+fn is_valid(status: &Value, audience: &str, namespace: &str) -> bool {
     let audiences = status["audiences"].as_array();
     let user = status["user"]["username"].as_str().unwrap_or_default();
     let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
@@ -94,10 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_for_one_train_job_and_of_its_namespace() {
+    fn a_token_is_valid_for_one_train_job() {
         let status = |authenticated: bool, audience: &str, user: &str| json!({"authenticated": authenticated, "audiences": [audience], "user": {"username": user}});
         let good = status(true, "a", "system:serviceaccount:ns:default");
-        assert!(is_good(&good, "a", "ns"));
+        assert!(is_valid(&good, "a", "ns"));
         for (what, status) in [
             ("unknown", status(false, "a", "system:serviceaccount:ns:default")),
             ("for another", status(true, "b", "system:serviceaccount:ns:default")),
@@ -108,7 +108,7 @@ mod tests {
                 json!({"authenticated": true, "user": {"username": "system:serviceaccount:ns:x"}}),
             ),
         ] {
-            assert!(!is_good(&status, "a", "ns"), "{what}");
+            assert!(!is_valid(&status, "a", "ns"), "{what}");
         }
         assert_ne!(digest("ab", "c"), digest("b", "ca"));
     }

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_old_finalizer_goes() {
+    fn only_the_old_finalizer_is_removed() {
         let runtime =
             |finalizers: &[&str]| json!({"metadata": {"resourceVersion": "7", "finalizers": finalizers}});
         assert_eq!(without_legacy(&runtime(&[])), None);

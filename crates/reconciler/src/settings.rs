@@ -29,7 +29,7 @@ pub struct Hosted {
     /// Context of the kubeconfig; its current one where none is named.
     pub context: Option<String>,
     /// As whom it holds the lease. The daemon names one that no other has, and hosts one process at a time: that is how the
-    /// next one goes on without waiting for the lease to run out.
+    /// next one continues without waiting for the lease to run out.
     pub holder: Option<String>,
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Stores {
     pub(crate) optimization_jobs: Store,
     pub(crate) training_runtimes: Store,
     pub(crate) cluster_training_runtimes: Store,
-    /// As [`crate::cache::lean`] leaves them.
+    /// As [`crate::cache::strip_job_set`] leaves them.
     pub(crate) job_sets: Store,
     /// Metadata of those that a TrainJob owns, or whose name says that it should.
     pub(crate) config_maps: Store,

@@ -26,10 +26,10 @@ use crate::merge;
 use crate::metrics::TrainJobMetrics;
 use crate::stores::optimizer;
 use apply::WriteError;
-use build::Made;
+use build::Built;
 
 /// Before a deletion is tried that must not meet a version of our own making.
-const AGAIN: Duration = Duration::from_millis(10);
+const DELETE_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Reason of the event that tells of a failed build; it is told whatever becomes of the status.
 const CREATION_FAILED: &str = "TrainJobResourcesCreationFailed";
 
@@ -91,23 +91,23 @@ impl TrainJobs {
         let mut seen = self.context.see(&name, &[]).await;
         let (made, failure) = match runtime_kind(&job) {
             Ok(kind) if status::builds_objects(&job, self.context.compatibility()) => {
-                let made = match self.see_whole(&name, &job, &mut seen).await {
+                let made = match self.read_job_set(&name, &job, &mut seen).await {
                     Ok(()) => self.make(kind, &job, &seen).await,
                     Err(error) => Err(error.into()),
                 };
                 match made {
                     Ok(made) => (made, None),
-                    Err(error) => (Made::default(), Some(trainerd_causes::one_line(&error))),
+                    Err(error) => (Built::default(), Some(trainerd_causes::one_line(&error))),
                 }
             }
-            _ => (Made::default(), None),
+            _ => (Built::default(), None),
         };
         self.settle(&name, &job, &seen, &made, failure.as_deref()).await
     }
 
     /// Reads the JobSet of a TrainJob that is to be suspended: it is applied once more, in the order that it has, and of one
     /// that runs the cache does not know that.
-    async fn see_whole(&self, name: &Name, job: &Value, seen: &mut Seen) -> Result<(), WriteError> {
+    async fn read_job_set(&self, name: &Name, job: &Value, seen: &mut Seen) -> Result<(), WriteError> {
         let runs = |job_set: &Value| job_set["spec"]["suspend"] != true;
         if job["spec"]["suspend"] == true && seen.job_set.as_ref().is_some_and(runs) {
             let cluster = &self.context.cluster;
@@ -125,7 +125,7 @@ impl TrainJobs {
         name: &Name,
         job: &Value,
         seen: &Seen,
-        made: &Made,
+        made: &Built,
         failure: Option<&str>,
     ) -> Result<Outcome, TrainJobError> {
         let job_set = made.job_set.as_ref().or(seen.job_set.as_ref());
@@ -149,7 +149,7 @@ impl TrainJobs {
         if outcome.is_changed {
             self.count(job, &outcome.status, now);
         }
-        if self.started_now(job, made)
+        if self.is_first_start(job, made)
             && let Some(metrics) = &self.metrics
         {
             metrics.started(since(&job["metadata"]["creationTimestamp"], now));
@@ -158,7 +158,7 @@ impl TrainJobs {
         if let Some(error) = outcome.error {
             return Err(TrainJobError::Pass(error));
         }
-        let due = outcome.requeue.map(|due| until(due, Timestamp::now()));
+        let due = outcome.requeue.map(|due| time_until(due, Timestamp::now()));
         Ok(again.into_iter().chain(due).min().map_or(Outcome::Done, Outcome::After))
     }
 
@@ -220,7 +220,7 @@ impl TrainJobs {
                 }
                 Action::DeletePodGroups => self.release_pod_groups(name, job).await?,
                 // Our own write made another version of it, which is to be looked at first.
-                Action::DeleteTrainJob { .. } if status_changed => again = Some(AGAIN),
+                Action::DeleteTrainJob { .. } if status_changed => again = Some(DELETE_RETRY_DELAY),
                 Action::DeleteTrainJob { uid, resource_version } => {
                     self.delete_train_job(name, uid, resource_version).await?;
                 }
@@ -306,7 +306,7 @@ impl TrainJobs {
     }
 
     /// Whether a TrainJob was started by this pass for the first time.
-    fn started_now(&self, job: &Value, made: &Made) -> bool {
+    fn is_first_start(&self, job: &Value, made: &Built) -> bool {
         let is_suspended = job["spec"]["suspend"] == true;
         let was_suspended = job["status"]["conditions"]
             .as_array()
@@ -320,10 +320,10 @@ impl TrainJobs {
 
 fn since(time: &Value, now: Timestamp) -> Duration {
     let time: Option<Timestamp> = time.as_str().and_then(|time| time.parse().ok());
-    time.map_or(Duration::ZERO, |time| until(now, time))
+    time.map_or(Duration::ZERO, |time| time_until(now, time))
 }
 
 /// The time from `now` until `due`, none if that is over.
-fn until(due: Timestamp, now: Timestamp) -> Duration {
+fn time_until(due: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(due.duration_since(now)).unwrap_or_default()
 }

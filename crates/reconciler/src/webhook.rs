@@ -19,7 +19,7 @@ pub(crate) use review::read;
 pub(crate) use review::{Answer, Operation, Request};
 
 /// Most bytes of a request: etcd takes objects of 1.5 MB, and an update holds two of them, escaped at worst.
-const MOST: usize = 7 << 20;
+const MAX_BODY_BYTES: usize = 7 << 20;
 
 /// What answers the requests of a path.
 pub(crate) type Hook = Arc<dyn Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync>;
@@ -46,7 +46,7 @@ pub(crate) fn router(hooks: Vec<(&'static str, Hook)>, metrics: &Arc<ManagerMetr
 
 async fn answer(request: HttpRequest, hook: Hook, metrics: &ManagerMetrics) -> Response {
     let (parts, body) = request.into_parts();
-    let (uid, answer) = match to_bytes(body, MOST).await {
+    let (uid, answer) = match to_bytes(body, MAX_BODY_BYTES).await {
         Ok(body) => match review::read(&parts.headers, &body) {
             Ok(request) => {
                 let uid = request.uid.clone();
@@ -63,7 +63,7 @@ async fn answer(request: HttpRequest, hook: Hook, metrics: &ManagerMetrics) -> R
         Err(error) => {
             // Too long, unless the client broke off and hears nothing of it.
             tracing::debug!(%error, "an admission request was not read to its end");
-            (String::new(), Answer::too_large(MOST))
+            (String::new(), Answer::too_large(MAX_BODY_BYTES))
         }
     };
     let review = answer.to_review(&uid).to_string();
@@ -104,7 +104,7 @@ mod tests {
             json!({"request": {"uid": "u", "operation": operation, "object": {}, "oldObject": {}}})
                 .to_string()
         };
-        let large = review("CREATE") + &" ".repeat(MOST);
+        let large = review("CREATE") + &" ".repeat(MAX_BODY_BYTES);
         let cases = [
             ("/validate?timeout=10s", review("CREATE"), 200),
             ("/validate", review("DELETE"), 500),

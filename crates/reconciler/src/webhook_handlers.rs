@@ -27,7 +27,7 @@ impl WebhookHandlers {
     /// The webhooks by path.
     pub(crate) fn hooks(&self) -> Vec<(&'static str, Hook)> {
         let (jobs, searches, compatibility) = (self.clone(), self.clone(), self.context.compatibility());
-        let runtimes = move |request: Request| std::future::ready(judge_runtime(request, compatibility));
+        let runtimes = move |request: Request| std::future::ready(validate_runtime(request, compatibility));
         vec![
             (
                 "/mutate-trainer-kubeflow-org-v1alpha1-trainjob",
@@ -38,7 +38,7 @@ impl WebhookHandlers {
                 "/validate-trainer-kubeflow-org-v1alpha1-optimizationjob",
                 hook(move |request| {
                     let searches = searches.clone();
-                    async move { searches.judge_optimization_job(request).await }
+                    async move { searches.validate_optimization_job(request).await }
                 }),
             ),
             ("/validate-trainer-kubeflow-org-v1alpha1-trainingruntime", hook(runtimes)),
@@ -46,13 +46,13 @@ impl WebhookHandlers {
                 "/validate-trainer-kubeflow-org-v1alpha1-trainjob",
                 hook(move |request| {
                     let jobs = jobs.clone();
-                    async move { jobs.judge_train_job(request).await }
+                    async move { jobs.validate_train_job(request).await }
                 }),
             ),
         ]
     }
 
-    async fn judge_train_job(&self, request: Request) -> Answer {
+    async fn validate_train_job(&self, request: Request) -> Answer {
         let namespace = request.namespace.clone();
         let (old, new) = match request.operation() {
             Ok(Operation::Create(new)) => (None, new),
@@ -64,7 +64,7 @@ impl WebhookHandlers {
     }
 
     /// An OptimizationJob is judged by itself, and on its creation by its first trial.
-    async fn judge_optimization_job(&self, request: Request) -> Answer {
+    async fn validate_optimization_job(&self, request: Request) -> Answer {
         let namespace = request.namespace.clone();
         let (is_new, job) = match request.operation() {
             Ok(Operation::Create(new)) => (true, new),
@@ -140,7 +140,7 @@ fn default(request: Request) -> Answer {
     Answer::patched(defaulting::json_patch(&changes))
 }
 
-fn judge_runtime(request: Request, compatibility: Compatibility) -> Answer {
+fn validate_runtime(request: Request, compatibility: Compatibility) -> Answer {
     match request.operation() {
         Ok(Operation::Create(new)) => answer(runtime_admission::validate(&new, false, compatibility)),
         Ok(Operation::Update { new, .. }) => answer(runtime_admission::validate(&new, true, compatibility)),

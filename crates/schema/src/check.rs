@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_has_its_path_and_cause() {
+    fn every_error_has_its_path_and_cause() {
         for (value, expected) in [
             (
                 json!({"spec": {"name": "abc", "mode": "a", "count": 9, "limits": {"cpu": 1, "m": "1Gi"}, "parts": [{"name": "x", "on": true}],
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_needs_not_be_whole() {
+    fn a_patch_may_be_partial() {
         for (value, expected) in [
             (
                 json!({"spec": {"mode": null, "parts": [{"name": "x", "$patch": "delete"}], "$retainKeys": ["mode"]}}),

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_a_kind_does_not_have() {
+    fn omits_what_a_kind_does_not_have() {
         let expected = json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",

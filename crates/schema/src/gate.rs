@@ -87,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn says_which_axis_is_missing() {
+    fn names_the_missing_axis() {
         let gate = Gate::parse("jobset<0.12").unwrap();
         let missing = gate.holds(&Levels::new([("k8s", Version::new(1, 36, 0))])).unwrap_err();
         assert_eq!(missing.gate, "jobset<0.12.0");
     }
 
     #[test]
-    fn refuses_what_is_no_gate() {
+    fn rejects_invalid_gates() {
         for text in ["k8s", "k8s>=", "k8s>1.2", ">=1.2", "k8s>=1.2.3.4", "k8s>=one", "k8s<=1.2", "k 8<1"] {
             assert_eq!(Gate::parse(text), None, "{text}");
         }

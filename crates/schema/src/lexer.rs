@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn names_where_it_went_wrong() {
+    fn errors_name_the_position() {
         for (line, expected) in [
             ("a enum(b", (Problem::Unclosed, "enum(b")),
             ("a enum(\"b", (Problem::Unclosed, "enum(\"b")),

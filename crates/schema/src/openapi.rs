@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_names_stand_for() {
+    fn expands_named_types() {
         for (table, row, expected) in [
             (
                 "alias Word string length(..3)",
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn gates_choose_among_the_lines_of_a_field() {
+    fn gates_select_among_the_lines_of_a_field() {
         let text = "type Root\n  a string required k8s<1.35\n  a string k8s>=1.35\n  b bool k8s>=1.36";
         let table = Table::parse([("test", text)]).unwrap();
         let plain = json!({ "type": "object", "properties": { "a": { "type": "string" } } });
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_choose_among_several_or_none() {
+    fn rejects_fields_with_several_or_no_matching_lines() {
         for (text, expected) in [
             ("type Other", SchemaError::UnknownType("Root".into())),
             ("type Root\n  a string k8s>=1.30\n  a bool k8s>=1.35", SchemaError::Ambiguous("Root.a".into())),

@@ -382,7 +382,7 @@ fn bounds_of(text: &str) -> Option<Bounds> {
 }
 
 /// Whether two lines with these gates may hold at once. An ungated line holds always; two gated ones are
-/// told apart when a schema is made, where the levels are known.
+/// distinguished when a schema is made, where the levels are known.
 fn meet(one: &[Gate], other: &[Gate]) -> bool {
     one.is_empty() || other.is_empty() || one == other
 }
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn names_line_and_token_of_what_is_wrong() {
+    fn errors_name_line_and_token() {
         use Problem as P;
         for (text, line, problem, token) in [
             ("type A\n  a string enum(b", 2, P::Unclosed, "enum(b"),

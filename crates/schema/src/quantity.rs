@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_refused() {
+    fn invalid_quantities_are_rejected() {
         for text in ["", "-", ".", "1.2.3", "Gi", "1 Gi", "1gi", "1mi", "1e", "0x1", "1e1000", "one"] {
             assert_eq!(text.parse::<Quantity>(), Err(Error::Syntax), "{text}");
         }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_cut() {
+    fn large_quantities_are_capped() {
         for text in ["9".repeat(40), "1e90".to_owned(), "99999999999999999999999Ei".to_owned()] {
             assert_eq!(text.parse::<Quantity>().map(Quantity::ceil), Ok(i64::MAX), "{text}");
         }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_keep_the_family_of_the_first() {
+    fn sums_keep_the_format_of_the_first_operand() {
         let sum = |texts: &[&str]| {
             let parsed = texts.iter().map(|text| text.parse::<Quantity>().unwrap());
             parsed.fold(Quantity::default(), |sum, one| sum + one).to_string()
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_are_told_from_the_rest() {
+    fn integers_are_recognized() {
         for (text, whole) in
             [("1Gi", Some(1 << 30)), ("1000m", Some(1)), ("0.5", None), ("-1", None), ("0", Some(0))]
         {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_stands_for_its_text() {
+    fn numbers_are_parsed_like_strings() {
         assert_eq!(Quantity::of(&json!(2)), Quantity::of(&json!("2")));
         assert_eq!(Quantity::of(&json!(0.5)), Quantity::of(&json!("500m")));
         assert_eq!(Quantity::of(&json!(true)), None);
@@ -334,7 +334,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_is_beyond_it(text in "[-+]?[0-9.]{0,40}[a-zA-Z]{0,2}[-+0-9]{0,4}") {
+        fn any_text_is_handled(text in "[-+]?[0-9.]{0,40}[a-zA-Z]{0,2}[-+0-9]{0,4}") {
             if let Ok(quantity) = text.parse::<Quantity>() {
                 let spelled = quantity.to_string();
                 assert_eq!(spelled.parse(), Ok(quantity), "{text} {spelled}");

@@ -59,7 +59,7 @@ impl Event {
 ///
 /// To miss nothing, subscribe before looking at what goes into `first`. The sender never waits for a client: one that
 /// is slower than the channel is long gets an event `lagged` with `{"missed": n}` in place of the oldest `n`, and
-/// goes on from there. After 15 s of silence a comment is sent.
+/// continues from there. After 15 s of silence a comment is sent.
 pub fn stream(receiver: broadcast::Receiver<Event>, first: Vec<Event>) -> Response {
     let events = stream::unfold((first.into_iter(), receiver), |(mut first, mut receiver)| async move {
         let Event(event) = match first.next() {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_events_come_first_and_the_end_of_the_sender_ends_it() {
+    async fn the_stream_begins_with_the_initial_events_and_ends_with_its_sender() {
         let (sender, receiver) = broadcast::channel(8);
         let response = stream(receiver, vec![event(1), event(2)]);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_is_told_what_it_missed() {
+    async fn a_slow_reader_learns_how_many_events_it_missed() {
         let (sender, receiver) = broadcast::channel(2);
         let mut data = stream(receiver, Vec::new()).into_body().into_data_stream();
         for id in 1..=10 {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_filled_with_comments() {
+    async fn comments_keep_an_idle_stream_alive() {
         let (sender, receiver) = broadcast::channel(2);
         let mut data = stream(receiver, Vec::new()).into_body().into_data_stream();
         let start = Instant::now();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_line() {
+    fn event_names_are_one_line() {
         for name in ["", "a\nb", "a\rb", "a\0"] {
             assert!(matches!(Event::new(1, name, &()), Err(EventError::Name { .. })), "{name:?}");
         }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_path_asks_its_checks() {
+    async fn each_probe_path_runs_its_checks() {
         let fails = |reason: &'static str| move || Err(reason.to_owned());
         let no_checks =
             || Probes::new().live("loop", || Ok(())).ready("api", || Ok(())).settled("phase", || Ok(()));

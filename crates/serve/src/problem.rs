@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_a_problem() {
+    async fn unreadable_requests_are_problem_responses() {
         let query =
             async |wait: Result<Query<Wait>, QueryRejection>| Ok::<_, Problem>(wait?.seconds.to_string());
         let body =

@@ -34,7 +34,7 @@ pub struct Limits {
     /// Time that requests in progress get once the server is told to stop.
     pub grace: Duration,
     /// Time that unused connections stay open once the server is told to stop. What is asked on one of them meanwhile is
-    /// answered, and the answer says that it closes: a client that keeps connections is told before one is taken from it
+    /// answered, and the answer says that it closes: a client that keeps connections is reported before one is taken from it
     /// while it sends. Part of the grace.
     pub linger: Duration,
 }
@@ -58,7 +58,7 @@ impl Default for Limits {
 /// Why the server ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A handler panicked. What it left behind is unknown, so nothing goes on.
+    /// A handler panicked. What it left behind is unknown, so nothing continues.
     #[error("failed to answer a request")]
     Panicked {
         /// The panic.

@@ -33,7 +33,7 @@ pub struct Check {
 }
 
 /// The longest time between two questions before the first good answer: whoever waits for a start waits no longer.
-const EAGER: Duration = Duration::from_millis(500);
+const STARTUP_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Check {
     /// A check with Pebble's values: every 10 s, an answer within 3 s, three failures.
@@ -47,12 +47,6 @@ impl Check {
             threshold: 3,
             on_failure: OnFailure::Ignore,
         }
-    }
-
-    /// The same, which restarts the service when it is down.
-    #[must_use]
-    pub fn restarting(self) -> Self {
-        Self { on_failure: OnFailure::Restart, ..self }
     }
 }
 
@@ -97,7 +91,7 @@ impl CheckCount {
     /// When to ask again after an answer.
     pub fn wait(&self, check: &Check) -> Duration {
         match self.health {
-            Health::Unknown | Health::Down => check.period.min(EAGER),
+            Health::Unknown | Health::Down => check.period.min(STARTUP_INTERVAL),
             Health::Up => check.period,
         }
     }
@@ -142,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn three_failures_in_a_row_are_down_once_and_one_answer_is_up() {
+    fn three_failures_are_down_and_one_success_is_up() {
         let check = Check::new("alive", "127.0.0.1:1", "/healthz");
         let mut count = CheckCount::new(at(0));
         let rows = [
@@ -163,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_asked_often_and_given_as_long_as_one_that_hangs() {
+    fn startup_checks_are_frequent_with_a_full_timeout() {
         let check = Check::new("alive", "127.0.0.1:1", "/healthz");
         let mut count = CheckCount::new(at(100));
-        assert_eq!(count.wait(&check), EAGER);
+        assert_eq!(count.wait(&check), STARTUP_INTERVAL);
         for seconds in 101..130 {
             assert!(!count.take(&check, fails(), at(seconds)), "at {seconds}");
             assert_eq!(count.health(), Health::Unknown);

@@ -74,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn each_comes_after_what_it_waits_for() {
+    fn services_start_after_their_dependencies() {
         let (none, on_b, on_a) = (vec![], after(&["b"], true), after(&["a", "absent"], false));
         let services: [(&str, &[After]); 3] = [("c", &on_a), ("a", &on_b), ("b", &none)];
         assert_eq!(order(&services), Ok(vec![2, 1, 0]));
     }
 
     #[test]
-    fn what_cannot_be_ordered_says_why() {
+    fn ordering_errors_have_a_cause() {
         let (on_a, on_b, none) = (after(&["a"], true), after(&["b"], true), vec![]);
         let twice: [(&str, &[After]); 2] = [("a", &none), ("a", &none)];
         assert_eq!(order(&twice), Err(GraphError::Twice("a".to_owned())));

@@ -14,7 +14,7 @@ use std::process::Command;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 /// The first argument of a command line that is a guard's.
-const VERB: &str = "hosted-process";
+const GUARD_ARGUMENT: &str = "hosted-process";
 
 /// A program that calls [`Guard::enter`] first of all.
 #[derive(Clone, Debug)]
@@ -62,13 +62,18 @@ impl Guard {
     /// A command line that runs a program, called `name` among the processes, under this guard.
     pub(crate) fn command(&self, program: &OsStr, name: &OsStr) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(VERB).arg(std::process::id().to_string()).arg(name).arg(program);
+        command
+            .args(&self.arguments)
+            .arg(GUARD_ARGUMENT)
+            .arg(std::process::id().to_string())
+            .arg(name)
+            .arg(program);
         command
     }
 
     /// Whether a command line, the program's name not among it, is a guard's.
-    pub fn is_meant(arguments: &[OsString]) -> bool {
-        arguments.first().is_some_and(|verb| verb == VERB)
+    pub fn is_guard(arguments: &[OsString]) -> bool {
+        arguments.first().is_some_and(|verb| verb == GUARD_ARGUMENT)
     }
 
     /// Becomes the program that a guard's command line names; returns only where it cannot.

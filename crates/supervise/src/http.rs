@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::check::Check;
 
 /// Bytes of a bad answer that are shown.
-const SHOWN: usize = 512;
+const MAX_SHOWN_BYTES: usize = 512;
 
 /// Asks a check once; the reason is for people.
 pub(crate) async fn ask(check: &Check) -> Result<(), String> {
@@ -38,7 +38,7 @@ async fn answer(check: &Check) -> Result<(StatusCode, String), String> {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
         // A longer body is no reason to fail; what it says is left out.
-        let body = Limited::new(response.into_body(), SHOWN).collect().await;
+        let body = Limited::new(response.into_body(), MAX_SHOWN_BYTES).collect().await;
         let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let said = String::from_utf8_lossy(&body);
         Ok((status, said.split_whitespace().collect::<Vec<_>>().join(" ")))

@@ -7,7 +7,7 @@ use crate::policy::{OnExit, Policy};
 /// A time, counted from any moment that stays the same for a machine.
 pub type Moment = Duration;
 
-/// Where a service is.
+/// State of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Never started.
@@ -61,11 +61,11 @@ pub enum AfterStop {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It shall run.
+    /// It is to run.
     Start,
-    /// It shall not run.
+    /// It is to not run.
     Stop,
-    /// It shall run anew, as something that it is started with has changed.
+    /// It is to run again, as something that it is started with has changed.
     Restart,
     /// The process ended, or could not be spawned.
     Exited {
@@ -310,8 +310,8 @@ mod tests {
         Moment::from_millis(millis)
     }
 
-    /// Plays a table: at a time an event comes, and these actions follow; the state after the last one.
-    fn play(policy: Policy, rows: &[(u64, Event, &[Action])]) -> State {
+    /// Runs a table of times, events and expected actions; returns the last state.
+    fn run_table(policy: Policy, rows: &[(u64, Event, &[Action])]) -> State {
         let mut machine = Machine::new(policy);
         for (row, (millis, event, expected)) in rows.iter().enumerate() {
             let actions = machine.take(*event, at(*millis), 0.0);
@@ -321,24 +321,24 @@ mod tests {
     }
 
     fn of_pebble(rows: &[(u64, Event, &[Action])]) -> State {
-        play(Policy::default(), rows)
+        run_table(Policy::default(), rows)
     }
 
     #[test]
-    fn a_start_is_good_after_a_second_alive() {
+    fn a_start_succeeds_after_one_second() {
         let rows: &[(u64, Event, &[Action])] =
             &[(0, Start, &[Spawn]), (999, Due, &[]), (1000, Due, &[Started]), (1001, Start, &[])];
         assert_eq!(of_pebble(rows), State::Running { reset: Some(at(30_000)) });
     }
 
     #[test]
-    fn an_earlier_end_fails_the_start_and_restarts_all_the_same() {
+    fn an_early_exit_fails_the_start_and_restarts() {
         let rows: &[(u64, Event, &[Action])] = &[(0, Start, &[Spawn]), (200, ENDS, &[StartFailed])];
         assert_eq!(of_pebble(rows), State::Backoff { until: at(700) });
     }
 
     #[test]
-    fn waits_grow_until_it_has_run_for_the_limit() {
+    fn backoff_grows_until_the_service_ran_for_the_limit() {
         let rows: &[(u64, Event, &[Action])] = &[
             (0, Start, &[Spawn]),
             (100, FAILS, &[StartFailed]),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_restarts_through_backoff_and_leaves_one_in_backoff_alone() {
+    fn a_failed_check_restarts_with_backoff() {
         let rows: &[(u64, Event, &[Action])] = &[
             (0, Start, &[Spawn]),
             (1000, Due, &[Started]),
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_last_counts_while_it_ends() {
+    fn the_last_request_counts_while_a_process_ends() {
         let stopping: &[(u64, Event, &[Action])] =
             &[(0, Start, &[Spawn]), (1000, Due, &[Started]), (2000, Stop, &[Terminate])];
         let with = |more: &[(u64, Event, &[Action])]| of_pebble(&[stopping, more].concat());
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn another_command_line_restarts_it_at_once_and_forgets_the_row() {
+    fn a_changed_command_line_restarts_at_once_and_resets_backoff() {
         let rows: &[(u64, Event, &[Action])] = &[
             (0, Start, &[Spawn]),
             (1000, Due, &[Started]),
@@ -431,17 +431,17 @@ mod tests {
     }
 
     #[test]
-    fn an_end_may_be_what_was_wanted() {
+    fn an_exit_may_be_expected() {
         let policy = Policy { on_success: OnExit::Ignore, ..Policy::default() };
         let rows: &[(u64, Event, &[Action])] =
             &[(0, Start, &[Spawn]), (1000, Due, &[Started]), (2000, ENDS, &[Ended])];
-        assert_eq!(play(policy.clone(), rows), State::Exited);
+        assert_eq!(run_table(policy.clone(), rows), State::Exited);
         let again: &[(u64, Event, &[Action])] = &[(3000, Start, &[Spawn]), (3100, FAILS, &[StartFailed])];
-        assert_eq!(play(policy, &[rows, again].concat()), State::Backoff { until: at(3600) });
+        assert_eq!(run_table(policy, &[rows, again].concat()), State::Backoff { until: at(3600) });
     }
 
     #[test]
-    fn nothing_ends_that_does_not_run() {
+    fn only_running_processes_end() {
         let mut machine = Machine::new(Policy::default());
         let refused = machine.take(ENDS, at(0), 0.0);
         assert_eq!(refused, Err(IllegalTransition { state: State::Initial, event: ENDS }));
@@ -454,7 +454,7 @@ mod tests {
     /// Whatever comes in whatever order: a process is spawned only where there is none, and signalled only where there is
     /// one.
     #[test]
-    fn there_is_one_process_at_most() {
+    fn at_most_one_process_runs() {
         let events = [Start, Stop, Restart, CheckFailed, Due, FAILS, ENDS];
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..2000 {

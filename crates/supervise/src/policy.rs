@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_limit_and_jitter_adds_a_tenth_at_most() {
+    fn backoff_doubles_up_to_the_limit_with_a_tenth_of_jitter() {
         let policy = Policy::default();
         let millis: Vec<u128> = (1..=9).map(|restart| policy.wait(restart, 0.0).as_millis()).collect();
         assert_eq!(millis, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);

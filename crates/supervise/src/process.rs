@@ -18,10 +18,10 @@ use crate::guard::Guard;
 use crate::ring::Ring;
 
 /// How long the last output of a process is waited for once it has ended: a child of its own may hold the pipe.
-const DRAIN: Duration = Duration::from_millis(200);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Bytes of a line: one without an end is taken in pieces.
-const LINE: u64 = 16 << 10;
+const MAX_LINE_BYTES: u64 = 16 << 10;
 
 /// What a process is started with.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Process {
     pub(crate) async fn drain(&mut self) {
         let all = async { while self.readers.join_next().await.is_some() {} };
         // Whoever holds the pipe is not of interest.
-        let _ = tokio::time::timeout(DRAIN, all).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, all).await;
         self.readers.abort_all();
     }
 
@@ -156,7 +156,7 @@ async fn read(output: impl AsyncRead + Unpin, service: String, log: Arc<Mutex<Ri
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        match (&mut reader).take(LINE).read_until(b'\n', &mut bytes).await {
+        match (&mut reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 /// Bytes that are kept of a service.
-const BYTES: usize = 100 << 10;
+const MAX_BYTES: usize = 100 << 10;
 
 /// Bytes that are kept of a line: one without an end must not be all that there is.
-const LINE: usize = 4 << 10;
+const MAX_LINE_BYTES: usize = 4 << 10;
 
 /// The last lines of a service, within a bound.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Ring {
 
 impl Default for Ring {
     fn default() -> Self {
-        Self::new(BYTES)
+        Self::new(MAX_BYTES)
     }
 }
 
@@ -30,8 +30,8 @@ impl Ring {
 
     /// Adds a line; the oldest give way.
     pub fn push(&mut self, mut line: String) {
-        if line.len() > LINE {
-            let end = (0..=LINE).rev().find(|at| line.is_char_boundary(*at)).unwrap_or_default();
+        if line.len() > MAX_LINE_BYTES {
+            let end = (0..=MAX_LINE_BYTES).rev().find(|at| line.is_char_boundary(*at)).unwrap_or_default();
             line.truncate(end);
             line.push('…');
         }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_lines_give_way() {
+    fn the_oldest_lines_are_dropped() {
         let mut ring = Ring::new(12);
         for line in ["one", "two", "three", "four"] {
             ring.push(line.to_owned());
@@ -76,10 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_cut_at_a_character() {
+    fn an_endless_line_is_cut_at_a_character_boundary() {
         let mut ring = Ring::default();
-        ring.push("é".repeat(LINE));
+        ring.push("é".repeat(MAX_LINE_BYTES));
         let line = &ring.last(1)[0];
-        assert!(line.len() <= LINE + "…".len() && line.ends_with("é…"), "{}", line.len());
+        assert!(line.len() <= MAX_LINE_BYTES + "…".len() && line.ends_with("é…"), "{}", line.len());
     }
 }

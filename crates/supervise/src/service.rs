@@ -24,7 +24,7 @@ use crate::report::{Cause, CheckReport, Failure, Report, ServiceState};
 use crate::ring::Ring;
 
 /// Lines of the log that a failure is told with.
-const LINES: usize = 20;
+const LOG_LINES: usize = 20;
 
 /// What a start is made of: asked for at each one, for what a process needs may be another each time.
 pub type Prepare = Arc<dyn Fn() -> Result<Launch, LaunchError> + Send + Sync>;
@@ -81,7 +81,7 @@ impl Dependency {
 }
 
 /// What happened.
-enum Wake {
+enum Trigger {
     Wanted,
     /// The supervisor is gone.
     Left,
@@ -148,19 +148,19 @@ impl Task {
     /// Goes on until the supervisor is gone; what runs then goes with it.
     pub(crate) async fn run(mut self) {
         loop {
-            self.want();
+            self.reconcile();
             self.publish();
             match self.next().await {
-                Wake::Left => return,
-                Wake::Wanted | Wake::Dependency => {}
-                Wake::Due => self.take(Event::Due),
-                Wake::Answer(check, answer) => self.answered(check, answer),
-                Wake::Ended(status) => self.ended(status).await,
+                Trigger::Left => return,
+                Trigger::Wanted | Trigger::Dependency => {}
+                Trigger::Due => self.take(Event::Due),
+                Trigger::Answer(check, answer) => self.answered(check, answer),
+                Trigger::Ended(status) => self.ended(status).await,
             }
         }
     }
 
-    async fn next(&mut self) -> Wake {
+    async fn next(&mut self) -> Trigger {
         let deadline = self.machine.deadline().map(|deadline| self.began + deadline);
         let ended = async {
             match &mut self.process {
@@ -183,16 +183,16 @@ impl Task {
         };
         tokio::select! {
             biased;
-            changed = self.wanted.changed() => if changed.is_ok() { Wake::Wanted } else { Wake::Left },
-            status = ended => Wake::Ended(status),
-            () = due => Wake::Due,
-            (check, answer) = answer => Wake::Answer(check, answer),
-            () = any_changed(self.dependencies.iter_mut().map(|it| &mut it.report)) => Wake::Dependency,
+            changed = self.wanted.changed() => if changed.is_ok() { Trigger::Wanted } else { Trigger::Left },
+            status = ended => Trigger::Ended(status),
+            () = due => Trigger::Due,
+            (check, answer) = answer => Trigger::Answer(check, answer),
+            () = any_changed(self.dependencies.iter_mut().map(|it| &mut it.report)) => Trigger::Dependency,
         }
     }
 
     /// Brings the machine to what is wanted now.
-    fn want(&mut self) {
+    fn reconcile(&mut self) {
         let wanted = *self.wanted.borrow_and_update();
         // What comes from now on wakes the task again.
         for dependency in &mut self.dependencies {
@@ -204,7 +204,7 @@ impl Task {
         }
         let waits = self.dependencies.iter().any(|it| it.waiting().is_some());
         match (wanted.run, self.machine.state()) {
-            // One that has ended for good is started again when it is stopped and wanted anew.
+            // One that has ended for good is started again when it is stopped and wanted again.
             (false, State::Initial | State::Stopped) | (true, State::Exited) => {}
             (false, _) => self.take(Event::Stop),
             (true, State::Initial | State::Stopped) if waits => {}
@@ -320,7 +320,7 @@ impl Task {
     }
 
     fn fail(&mut self, cause: Cause) {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).last(LINES);
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).last(LOG_LINES);
         tracing::warn!(workload = self.service.name, "{cause}");
         let message = cause.to_string();
         self.failure = Some(Failure { at: Timestamp::now(), cause, message, log });

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use trainerd_supervise::{
-    After, Cause, Check, Guard, Launch, Policy, Report, Service, ServiceState, Supervisor,
+    After, Cause, Check, Guard, Launch, OnFailure, Policy, Report, Service, ServiceState, Supervisor,
 };
 
 /// For whatever takes a moment on a busy machine.
@@ -76,7 +76,7 @@ fn wait_until_gone(number: u32) {
 }
 
 #[tokio::test]
-async fn one_that_is_killed_is_restarted_and_one_that_is_stopped_is_gone() {
+async fn a_killed_service_is_restarted_and_a_stopped_one_is_not() {
     let service = shell("a", "echo here; exec sleep 1000", Vec::new());
     let mut supervisor = Supervisor::new(&[service], None).unwrap();
     supervisor.want("a", true, 0);
@@ -97,7 +97,7 @@ async fn one_that_is_killed_is_restarted_and_one_that_is_stopped_is_gone() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_says_why_with_its_last_lines() {
+async fn a_failed_start_has_its_last_log_lines() {
     let script = "for n in $(seq 1 30); do echo line $n >&2; done; exit 3";
     let mut supervisor = Supervisor::new(&[shell("a", script, Vec::new())], None).unwrap();
     supervisor.want("a", true, 0);
@@ -128,7 +128,7 @@ async fn a_start_that_fails_says_why_with_its_last_lines() {
 }
 
 #[tokio::test]
-async fn one_that_ignores_sigterm_is_killed_with_its_group() {
+async fn a_service_that_ignores_sigterm_is_killed_with_its_group() {
     // What it starts itself is in its group.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
@@ -177,12 +177,13 @@ async fn answering(status: tokio::sync::watch::Receiver<Option<u16>>) -> String 
 }
 
 #[tokio::test]
-async fn one_that_hangs_fails_its_check_and_is_restarted() {
+async fn a_hanging_service_fails_its_check_and_is_restarted() {
     let (say, said) = tokio::sync::watch::channel(Some(200));
     let check = Check {
         period: Duration::from_millis(150),
         timeout: Duration::from_millis(100),
-        ..Check::new("alive", answering(said).await, "/healthz").restarting()
+        on_failure: OnFailure::Restart,
+        ..Check::new("alive", answering(said).await, "/healthz")
     };
     let mut supervisor = Supervisor::new(&[shell("a", "exec sleep 1000", vec![check])], None).unwrap();
     supervisor.want("a", true, 0);
@@ -203,7 +204,7 @@ async fn one_that_hangs_fails_its_check_and_is_restarted() {
 }
 
 #[tokio::test]
-async fn one_is_started_once_the_check_of_another_is_up() {
+async fn a_service_starts_once_the_check_of_its_dependency_is_up() {
     let (say, said) = tokio::sync::watch::channel(Some(503));
     let check = Check::new("alive", answering(said).await, "/");
     let after = |check: Option<&str>| After {
@@ -231,7 +232,7 @@ async fn one_is_started_once_the_check_of_another_is_up() {
 }
 
 #[tokio::test]
-async fn another_generation_is_another_process_and_dropped_nothing_is_left() {
+async fn a_new_generation_replaces_the_process_and_drop_ends_it() {
     let mut supervisor = Supervisor::new(&[shell("a", "exec sleep 1000", Vec::new())], None).unwrap();
     supervisor.want("a", true, 0);
     let first = wait(&mut supervisor, "ready", |it| it.ready).await;
@@ -270,7 +271,7 @@ fn helper() {
 }
 
 #[test]
-fn no_process_outlives_a_supervisor_that_is_killed() {
+fn no_process_outlives_a_killed_supervisor() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let mut supervisor = std::process::Command::new(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! The two containers of a unit, wherever they are.
+//! The two containers of a unit, as local processes or in a pod.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,9 +8,9 @@ use super::pod::Pod;
 
 /// The charm's container and the workload's.
 pub(super) enum Containers<'c> {
-    /// Processes that this test starts, each in a root of its own.
+    /// Local processes, each with a root of its own.
     Local(Local<'c>),
-    /// Those of a pod on a node of this machine.
+    /// Containers of a pod on a node of this machine.
     Pod(Pod<'c>),
 }
 
@@ -23,7 +23,7 @@ impl Containers<'_> {
         }
     }
 
-    /// What tells a hook where the API server is.
+    /// The variables that tell a hook where the API server is.
     pub(super) fn environment(&self) -> Vec<(String, String)> {
         match self {
             Self::Local(_) => vec![("KUBECONFIG".to_owned(), super::local::KUBECONFIG.to_owned())],
@@ -47,7 +47,7 @@ impl Containers<'_> {
         }
     }
 
-    /// Where the charm's container has Juju's world.
+    /// The folder of Juju's state in the charm's container.
     pub(super) fn world_inside(&self) -> &'static str {
         match self {
             Self::Local(_) => super::local::WORLD,
@@ -55,7 +55,7 @@ impl Containers<'_> {
         }
     }
 
-    /// What Pebble and the daemon wrote.
+    /// The log of Pebble and the daemon.
     pub(super) fn log(&self) -> String {
         match self {
             Self::Local(local) => local.log(),
@@ -64,10 +64,10 @@ impl Containers<'_> {
     }
 
     /// Whether a process runs in the workload's container.
-    pub(super) fn holds(&self, pid: u32) -> bool {
+    pub(super) fn contains(&self, pid: u32) -> bool {
         match self {
-            Self::Local(local) => local.holds(pid),
-            Self::Pod(pod) => pod.holds(pid),
+            Self::Local(local) => local.contains(pid),
+            Self::Pod(pod) => pod.contains(pid),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! A life in which dispatch and the daemon are killed at random instants, as a scenario: the seed says which.
+//! Scenarios in which dispatch and the daemon are killed at random times, generated from a seed.
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 
-/// Longest that a hook goes on undisturbed, or a plan, in milliseconds: what is killed later is done already.
-const LONGEST: f64 = 6000.0;
+/// Latest time of a kill, in milliseconds: hooks and plans have ended by then.
+const LATEST_KILL: f64 = 6000.0;
 
-/// What happens to the application, the hook that Juju fires then, and how one sees that it is done.
-const CHAPTERS: [(&str, &str, &str); 5] = [
+/// A change, the hook that Juju runs for it, and the check that it is done.
+const CHANGES: [(&str, &str, &str); 5] = [
     (
         "container\nconfig trainer-version=2.2.1\nremember",
         "trainerd-pebble-ready",
@@ -29,26 +29,26 @@ const CHAPTERS: [(&str, &str, &str); 5] = [
 ];
 
 /// The scenario of a seed.
-pub fn killed_life(seed: u64) -> String {
+pub fn random_kills(seed: u64) -> String {
     let mut rng = Rng::with_seed(seed);
     let mut text = format!("# Seed {seed}.\n");
-    for (change, hook, done) in CHAPTERS {
+    for (change, hook, done) in CHANGES {
         let _ = writeln!(text, "{change}");
         for _ in 0..rng.u8(1..=3) {
-            disturb(&mut text, &mut rng, hook);
+            write_kill(&mut text, &mut rng, hook);
         }
-        // The next hook goes on.
+        // The next hook continues.
         let _ = writeln!(
             text,
             "hook {}\nuntil active\n{done}",
             rng.choice([hook, "update-status"]).unwrap_or(hook)
         );
-        // A repair keeps the lease for a while after its last write, and gives it back then.
+        // A repair keeps the lease for a while after its last write.
         text.push_str("action diff\nresult count 0\nmark\nhook update-status\nwrites 0 !/leases/\n");
     }
     text.push_str("units kubeflow-trainer/0=dying\n");
     for _ in 0..rng.u8(1..=3) {
-        disturb(&mut text, &mut rng, "remove");
+        write_kill(&mut text, &mut rng, "remove");
     }
     text.push_str(
         "hook remove\nleft-over /customresourcedefinitions/ /clustertrainingruntimes/ /apiservices/\n",
@@ -57,10 +57,10 @@ pub fn killed_life(seed: u64) -> String {
 }
 
 /// One hook that is killed, or whose daemon is, or both.
-fn disturb(text: &mut String, rng: &mut Rng, hook: &str) {
-    // As many early ones as late ones, by their order of magnitude.
-    let mut instant = || LONGEST.powf(rng.f64()).round();
-    let (hook_at, daemon_at) = (instant(), instant());
+fn write_kill(text: &mut String, rng: &mut Rng, hook: &str) {
+    // Uniform in the order of magnitude, so that early kills are as frequent as late ones.
+    let mut time = || LATEST_KILL.powf(rng.f64()).round();
+    let (hook_at, daemon_at) = (time(), time());
     let _ = match rng.u8(0..3) {
         0 => writeln!(text, "hook {hook} killed {hook_at}"),
         1 => writeln!(text, "hook {hook} KILL_DAEMON_AFTER_MS={daemon_at}"),
@@ -73,10 +73,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_always_the_same_life_and_another_is_another() {
-        assert_eq!(killed_life(7), killed_life(7));
-        assert_ne!(killed_life(7), killed_life(8));
-        let all: String = (0..20).map(killed_life).collect();
+    fn a_seed_always_gives_the_same_scenario() {
+        assert_eq!(random_kills(7), random_kills(7));
+        assert_ne!(random_kills(7), random_kills(8));
+        let all: String = (0..20).map(random_kills).collect();
         assert!(
             all.contains(" killed ")
                 && all.contains("KILL_DAEMON_AFTER_MS=")

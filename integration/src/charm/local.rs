@@ -1,5 +1,4 @@
-//! A unit's containers as processes that the test starts: each has a root of its own, and the workload the cluster's
-//! network.
+//! A unit's containers as local processes, each with a root of its own; the workload is in the cluster's network.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,10 +10,10 @@ use super::root::Root;
 use super::{HOOK_TOOL, MODEL, Programs, agent, kill, link_tools, packed, tools, unpack};
 use crate::{Error, TestCluster};
 
-/// Where the workload finds its program, as in the image.
+/// Path of the program in the workload, as in the image.
 const PROGRAM: &str = "/usr/bin/trainerd";
 
-/// What every program of the pod uses to talk to the API server.
+/// Path of the kubeconfig of all programs of the pod.
 pub(super) const KUBECONFIG: &str = "/kube/config";
 
 /// Where the charm's container has Juju's world.
@@ -32,7 +31,7 @@ pub(crate) struct Local<'c> {
 }
 
 impl<'c> Local<'c> {
-    /// In a folder, with that access to the cluster: the charm unpacked, the workload container not started.
+    /// Unpacks the charm into a folder; the workload container is not started yet.
     pub(super) fn new(
         cluster: &'c TestCluster,
         programs: &Programs,
@@ -107,8 +106,8 @@ impl<'c> Local<'c> {
         std::fs::read_to_string(self.folder.join("pebble.log")).unwrap_or_default()
     }
 
-    pub(super) fn holds(&self, pid: u32) -> bool {
-        self.workload.holds(pid)
+    pub(super) fn contains(&self, pid: u32) -> bool {
+        self.workload.contains(pid)
     }
 
     /// Starts the workload container.
@@ -146,23 +145,23 @@ impl<'c> Local<'c> {
         self.shared().join("pebble.socket")
     }
 
-    /// Stops the workload container, as a pod that goes does.
+    /// Stops the workload container, as on deletion of a pod.
     pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.pebble.take() {
-            // Pebble ends its services, and then itself.
+            // Pebble stops its services first.
             kill(child.id(), rustix::process::Signal::TERM);
             let _ = child.wait();
             let _ = std::fs::remove_file(self.socket());
         }
     }
 
-    /// Takes the container out of the charm, as one packed without it has it.
+    /// Removes the shared folder, which a charm without the workload container does not have.
     pub(crate) fn without_workload(&self) -> Result<(), Error> {
         let shared = self.shared();
         std::fs::remove_dir(&shared).map_err(Error::io("remove", shared))
     }
 
-    /// Lets the pod's programs talk to the API server by way of the proxy, from their next start on.
+    /// Sends the requests of the pod's programs through the proxy, from their next start on.
     pub(crate) fn use_proxy(&self) -> Result<(), Error> {
         let read = |path: &Path| {
             let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;

@@ -1,8 +1,8 @@
 //! A unit of the charm as Juju runs it.
 //!
-//! The hook tools are Juju's own, over a world that lies in a file; Pebble is the real one; the charm is the packed file,
-//! unpacked. What Juju does beside its tools is done here: the environment of a hook is made from nothing, and what a
-//! hook wrote to databags and state counts once it ended with 0.
+//! The hook tools are Juju's own, with the controller's state in a file; Pebble is the real one; the charm is the packed
+//! file, unpacked. This module does what Juju's agent does: it sets the environment of a hook, and commits what the hook
+//! wrote to databags and state if it ended with 0.
 
 mod containers;
 mod kills;
@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::containers::Containers;
-pub use self::kills::killed_life;
+pub use self::kills::random_kills;
 use self::local::Local;
 use self::pod::Pod;
-pub use self::scenario::{Outcome, play, play_in_pods, play_text};
+pub use self::scenario::{Outcome, run, run_in_pods, run_text};
 pub use self::world::World;
 use crate::cluster::TestCluster;
 use crate::{Error, cluster, stack};
@@ -63,10 +63,10 @@ const MODEL_UUID: &str = "0d1a0b1e-2b3c-4d5e-8f90-123456789abc";
 /// The program that is every tool, beside the links to it.
 const HOOK_TOOL: &str = "hook-tool";
 
-/// Longest that a hook may take at all, whatever its budget.
-const LONGEST: Duration = Duration::from_mins(2);
+/// Time limit of any hook.
+const HOOK_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What the tests run.
+/// The programs that the tests run.
 #[derive(Clone, Debug)]
 pub struct Programs {
     hook_tool: PathBuf,
@@ -76,7 +76,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds them, where that was not done yet on this machine.
+    /// Builds them, unless that was done on this machine before.
     pub fn find() -> Result<Self, Error> {
         Ok(Self {
             hook_tool: cluster::local::program("hook-tool")?,
@@ -86,10 +86,10 @@ impl Programs {
     }
 }
 
-/// How a hook ended.
+/// The result of a hook.
 #[derive(Clone, Debug)]
-pub struct Fired {
-    /// Exit code; nothing where a signal ended it.
+pub struct HookRun {
+    /// Exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
@@ -97,11 +97,11 @@ pub struct Fired {
     pub stderr: String,
     /// From start to end.
     pub took: Duration,
-    /// Time that it computed, without its tools.
+    /// CPU time, without its tools.
     pub cpu: Duration,
-    /// The most memory that it had resident.
+    /// Peak of resident memory.
     pub peak_kib: u64,
-    /// The hook tools that it called: name, arguments, what they were given.
+    /// The hook tools that it called: name, arguments, input.
     pub calls: Vec<Value>,
 }
 
@@ -132,12 +132,12 @@ impl<'c> Unit<'c> {
     /// The charm is the packed one that `TRAINERD_CHARM_FILE` names: its program runs in a root that has nothing else
     /// but what Juju puts there. Without it the program of this build takes its place, with this machine's libraries.
     pub fn new(cluster: &'c TestCluster, programs: &Programs, application: &str) -> Result<Self, Error> {
-        trust::account(cluster, application)?;
-        Self::numbered(cluster, programs, application, 0)
+        trust::create_account(cluster, application)?;
+        Self::with_number(cluster, programs, application, 0)
     }
 
     /// A unit of an application that has its account.
-    pub(crate) fn numbered(
+    pub(crate) fn with_number(
         cluster: &'c TestCluster,
         programs: &Programs,
         application: &str,
@@ -151,7 +151,7 @@ impl<'c> Unit<'c> {
         Ok(Self { cluster, containers: Containers::Local(local), folder, world })
     }
 
-    /// A unit whose containers are those of its pod, once it has one.
+    /// A unit whose containers are those of a pod.
     pub(crate) fn in_pod(
         cluster: &'c TestCluster,
         programs: &Programs,
@@ -164,7 +164,7 @@ impl<'c> Unit<'c> {
         Ok(Self { cluster, containers: Containers::Pod(pod), folder, world })
     }
 
-    /// Its containers where this test starts and stops them.
+    /// Its containers, if they are local processes.
     pub(crate) fn local(&mut self) -> Result<&mut Local<'c>, Error> {
         match &mut self.containers {
             Containers::Local(local) => Ok(local),
@@ -180,8 +180,8 @@ impl<'c> Unit<'c> {
         }
     }
 
-    /// Waits for the pod that the unit gets, and does what Juju does in it before any hook.
-    pub(crate) fn settle_in(&mut self) -> Result<(), Error> {
+    /// Waits for the unit's pod, and does in it what Juju does before any hook.
+    pub(crate) fn prepare_pod(&mut self) -> Result<(), Error> {
         let pod = self.pod()?;
         pod.wait()?;
         let world = pod.world();
@@ -194,26 +194,26 @@ impl<'c> Unit<'c> {
         self.local()?.start()
     }
 
-    /// When Pebble was told of the daemon's status last; nothing where it was not yet.
+    /// When the daemon's notice was posted last, if it was.
     pub fn notice(&self) -> Result<Option<String>, Error> {
         let path = "/v1/notices?types=custom&keys=trainerd.dev/state&users=all";
-        let answer = self.ask("pebble.socket", path)?;
+        let answer = self.get("pebble.socket", path)?;
         Ok(answer["result"][0]["last-repeated"].as_str().map(str::to_owned))
     }
 
-    /// What Pebble says of a check; nothing where it does not run it.
+    /// Status of a Pebble check, if Pebble has it.
     pub(crate) fn check(&self, name: &str) -> Result<Option<String>, Error> {
-        let answer = self.ask("pebble.socket", &format!("/v1/checks?names={name}"))?;
+        let answer = self.get("pebble.socket", &format!("/v1/checks?names={name}"))?;
         Ok(answer["result"][0]["status"].as_str().map(str::to_owned))
     }
 
-    /// Which options the daemon was told; nothing where none runs, or it was told none.
+    /// Generation of the daemon's desired state, if a daemon runs and has one.
     pub(crate) fn generation(&self) -> Result<Option<String>, Error> {
-        Ok(self.ask("trainerd.sock", "/v1/status")?["generation"].as_str().map(str::to_owned))
+        Ok(self.get("trainerd.sock", "/v1/status")?["generation"].as_str().map(str::to_owned))
     }
 
-    /// What is answered on a socket of the workload's container; nothing where nobody listens.
-    fn ask(&self, socket: &str, path: &str) -> Result<Value, Error> {
+    /// A GET on a socket of the workload's container; `null` if nothing listens.
+    fn get(&self, socket: &str, path: &str) -> Result<Value, Error> {
         let Ok(stream) = UnixStream::connect(self.containers.shared().join(socket)) else {
             return Ok(Value::Null);
         };
@@ -226,13 +226,13 @@ impl<'c> Unit<'c> {
         self.containers.file(path)
     }
 
-    /// Answers in the place of the daemon from now on, as one of another release whose API is another.
-    pub fn answer_for_daemon(&self, version: &str) -> Result<(), Error> {
+    /// Replaces the daemon by a server with another version of the API.
+    pub fn fake_daemon(&self, version: &str) -> Result<(), Error> {
         let socket = self.containers.shared().join("trainerd.sock");
         std::fs::remove_file(&socket).map_err(Error::io("remove", &socket))?;
         let listener = UnixListener::bind(&socket).map_err(Error::io("listen on", &socket))?;
         let body = json!({"version": version, "api": 0}).to_string();
-        // It ends with the test.
+        // The thread ends with the test.
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut request = [0; 4096];
@@ -246,7 +246,7 @@ impl<'c> Unit<'c> {
                      Connection: close\r\n\r\n{body}",
                     body.len()
                 );
-                // Whoever asked may have gone.
+                // The client may have gone.
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
@@ -263,7 +263,7 @@ impl<'c> Unit<'c> {
     }
 
     /// Fires a hook, or an action (`actions/…`), with further variables.
-    pub fn fire(&mut self, path: &str, more: &[(&str, String)]) -> Result<Fired, Error> {
+    pub fn run_hook(&mut self, path: &str, more: &[(&str, String)]) -> Result<HookRun, Error> {
         let name = path.rsplit('/').next().unwrap_or_default();
         let is_action = path.starts_with("actions/");
         let (application, number) = (&self.world.application, self.world.number);
@@ -291,7 +291,7 @@ impl<'c> Unit<'c> {
         let error_log = self.folder.path().join("stderr");
         let stderr = std::fs::File::create(&error_log).map_err(Error::io("make", &error_log))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        self.world.begin(path, more)?;
+        self.world.before_hook(path, more)?;
         let started = Instant::now();
         let mut child = command.spawn().map_err(Error::io("run", "dispatch"))?;
         let after = |wanted: &str| {
@@ -304,7 +304,7 @@ impl<'c> Unit<'c> {
         ];
         let mut trust = after("TRUST_AFTER_MS");
         let mut daemon = after("KILL_DAEMON_AFTER_MS");
-        let mut use_of = Use::default();
+        let mut usage = ResourceUsage::default();
         let status = loop {
             for (after, signal) in &mut signals {
                 if after.take_if(|after| started.elapsed() >= *after).is_some() {
@@ -319,25 +319,25 @@ impl<'c> Unit<'c> {
             {
                 kill(pid, rustix::process::Signal::KILL);
             }
-            use_of.look(child.id());
+            usage.sample(child.id());
             if let Some(status) = child.try_wait().map_err(Error::io("wait for", "dispatch"))? {
                 break status;
             }
-            if started.elapsed() > LONGEST {
+            if started.elapsed() > HOOK_TIMEOUT {
                 let _ = child.kill();
                 return Err(Error::Command {
                     command: path.to_owned(),
-                    output: format!("not done in {LONGEST:?}"),
+                    output: format!("not done in {HOOK_TIMEOUT:?}"),
                 });
             }
             std::thread::sleep(Duration::from_millis(1));
         };
         let took = started.elapsed();
         let stderr = std::fs::read_to_string(&error_log).map_err(Error::io("read", &error_log))?;
-        let calls = self.world.end(status.code() == Some(0))?;
+        let calls = self.world.after_hook(status.code() == Some(0))?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        let Use { cpu, peak_kib } = use_of;
-        Ok(Fired { code: status.code(), signal, stderr, took, cpu, peak_kib, calls })
+        let ResourceUsage { cpu, peak_kib } = usage;
+        Ok(HookRun { code: status.code(), signal, stderr, took, cpu, peak_kib, calls })
     }
 
     /// What Pebble and the daemon wrote.
@@ -351,7 +351,7 @@ impl<'c> Unit<'c> {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let words = std::fs::read(entry.path().join("cmdline")).ok()?;
             let is_daemon = words.starts_with(b"/usr/bin/trainerd\0daemon\0--juju");
-            (is_daemon && self.containers.holds(pid)).then_some(pid)
+            (is_daemon && self.containers.contains(pid)).then_some(pid)
         })
     }
 }
@@ -375,12 +375,12 @@ fn link_tools(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The packed charm that is played, where there is one.
+/// The packed charm, if there is one.
 fn packed() -> Option<PathBuf> {
     std::env::var_os("TRAINERD_CHARM_FILE").map(PathBuf::from)
 }
 
-/// The packed charm that is played, where there is one, and its program, unpacked into a folder.
+/// The packed charm, if there is one, unpacked into a folder, and its program.
 pub fn packed_program(folder: &Path) -> Result<Option<(PathBuf, PathBuf)>, Error> {
     let Some(charm) = packed() else { return Ok(None) };
     unpack(&charm, folder)?;
@@ -399,24 +399,24 @@ fn unpack(charm: &Path, to: &Path) -> Result<(), Error> {
         let path = to.join(name);
         let mut file = std::fs::File::create(&path).map_err(Error::io("make", &path))?;
         std::io::copy(&mut entry, &mut file).map_err(Error::io("write", &path))?;
-        // As Juju does, which makes nothing executable that is not so in the zip.
+        // Juju keeps the modes of the zip.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         file.set_permissions(mode).map_err(Error::io("set the mode of", &path))?;
     }
     Ok(())
 }
 
-/// What a process used, as far as it was looked at while it ran: every millisecond.
+/// CPU and memory of a process, sampled every millisecond while it runs.
 #[derive(Default)]
-struct Use {
+struct ResourceUsage {
     cpu: Duration,
     peak_kib: u64,
 }
 
-impl Use {
-    fn look(&mut self, pid: u32) {
+impl ResourceUsage {
+    fn sample(&mut self, pid: u32) {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        // Each thread by itself; what ended is counted as it was seen last.
+        // The main thread's; the last sample counts.
         let spent = read("schedstat").split(' ').next().and_then(|nanos| nanos.parse().ok());
         self.cpu = self.cpu.max(Duration::from_nanos(spent.unwrap_or_default()));
         let status = read("status");
@@ -426,7 +426,7 @@ impl Use {
     }
 }
 
-/// Signals a process; one that has ended meanwhile is none.
+/// Signals a process, if it still runs.
 fn kill(pid: u32, signal: rustix::process::Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, signal);

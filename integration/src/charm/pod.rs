@@ -19,9 +19,9 @@ use trainerd_plan::object::Resource;
 use super::{HOOK_TOOL, MODEL, Programs, agent, kill, link_tools, packed, tools, unpack};
 use crate::{Error, TestCluster, stack};
 
-/// What holds a container of Juju's own.
+/// Image of Juju's own containers.
 pub(crate) const BASE: &str = "trainerd.test/pause:1";
-/// What `--resource trainerd-image=` names.
+/// Image of the resource `trainerd-image`.
 pub(crate) const WORKLOAD: &str = "localhost/trainerd:v0.1.0";
 
 /// Where the charm's container has Juju's world.
@@ -30,8 +30,8 @@ pub(super) const WORLD: &str = "/var/lib/juju/world";
 /// Juju's user for charms that ask for no rights.
 const USER: u32 = 170;
 
-/// For a pod to come or to go; it has 30 seconds to end.
-const BOUND: Duration = Duration::from_mins(2);
+/// Time limit for a pod to start or to end; its grace period is 30 seconds.
+const POD_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A pod of the application.
 pub(crate) struct Pod<'c> {
@@ -39,7 +39,7 @@ pub(crate) struct Pod<'c> {
     programs: Programs,
     application: String,
     number: usize,
-    /// Of the pod that there is, or was last.
+    /// UID of the current or last pod.
     uid: String,
     /// First process of the charm's container, on this machine.
     charm: u32,
@@ -48,7 +48,7 @@ pub(crate) struct Pod<'c> {
 }
 
 impl<'c> Pod<'c> {
-    /// That of a unit which has none yet.
+    /// The pod of a unit, which may not exist yet.
     pub(super) fn new(
         cluster: &'c TestCluster,
         programs: &Programs,
@@ -63,11 +63,11 @@ impl<'c> Pod<'c> {
         format!("{}-{}", self.application, self.number)
     }
 
-    /// Waits for a pod that was not there before, and does in it what Juju does before any hook.
+    /// Waits for a new pod, and does in it what Juju does before any hook.
     pub(super) fn wait(&mut self) -> Result<(), Error> {
         let before = self.uid.clone();
         let (uid, init) = self.running(&before, "initContainerStatuses", "charm-init")?;
-        self.fill(&root(init))?;
+        self.prepare_volume(&root(init))?;
         kill(init, Signal::TERM);
         self.uid = uid;
         self.charm = self.running(&before, "containerStatuses", "charm")?.1;
@@ -86,18 +86,18 @@ impl<'c> Pod<'c> {
     }
 
     /// Deletes the pod, and waits until it has ended.
-    pub(crate) fn end(&self) -> Result<(), Error> {
+    pub(crate) fn delete(&self) -> Result<(), Error> {
         self.cluster.delete(&pod(), MODEL, &self.name())?;
-        self.gone()
+        self.wait_until_deleted()
     }
 
     /// Waits until the pod has ended.
-    pub(crate) fn gone(&self) -> Result<(), Error> {
+    pub(crate) fn wait_until_deleted(&self) -> Result<(), Error> {
         let is_gone = || {
             let found = self.cluster.get(&pod(), MODEL, &self.name())?;
             Ok(found.is_none_or(|found| found["metadata"]["uid"] != self.uid))
         };
-        self.cluster.wait_until("the unit's pod to end", BOUND, is_gone)
+        self.cluster.wait_until("the unit's pod to end", POD_TIMEOUT, is_gone)
     }
 
     /// Waits until a container of a pod with another uid runs; that uid, and the container's first process.
@@ -114,12 +114,12 @@ impl<'c> Pod<'c> {
             Ok(found.is_some())
         };
         let what = format!("container {name} of pod {} to run on this machine", self.name());
-        self.cluster.wait_until(&what, BOUND, runs)?;
+        self.cluster.wait_until(&what, POD_TIMEOUT, runs)?;
         found.ok_or(Error::Missing(what))
     }
 
-    /// What Juju's agent does in the init container: its own programs, the charm, who may tell Pebble what to do.
-    fn fill(&self, root: &Path) -> Result<(), Error> {
+    /// Does what Juju's agent does in the init container: installs its programs, the charm and Pebble's identities.
+    fn prepare_volume(&self, root: &Path) -> Result<(), Error> {
         let below = |path: &str| root.join(path.trim_start_matches('/'));
         let (agent, tools) = (agent(&self.application, self.number), tools(&self.application, self.number));
         let resources = format!("{WORLD}/resources");
@@ -137,7 +137,7 @@ impl<'c> Pod<'c> {
         let path = below("/charm/etc/pebble/identities.yaml");
         std::fs::write(&path, identities.to_string()).map_err(Error::io("write", &path))?;
         for path in ["/var/lib/juju", "/containeragent/pebble", "/charm/etc/pebble"] {
-            give(&below(path))?;
+            chown_to_juju(&below(path))?;
         }
         Ok(())
     }
@@ -161,7 +161,7 @@ impl<'c> Pod<'c> {
         command
     }
 
-    /// What the kubelet told the container: Juju hands on the variables about the API server.
+    /// The kubelet's variables about the API server, which Juju passes on to hooks.
     pub(super) fn environment(&self) -> Vec<(String, String)> {
         let text = std::fs::read_to_string(format!("/proc/{}/environ", self.charm)).unwrap_or_default();
         let variables = text.split('\0').filter_map(|variable| variable.split_once('='));
@@ -184,7 +184,7 @@ impl<'c> Pod<'c> {
         self.cluster.block_on(read).unwrap_or_else(|error| error.to_string())
     }
 
-    pub(super) fn holds(&self, pid: u32) -> bool {
+    pub(super) fn contains(&self, pid: u32) -> bool {
         let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         of(pid).is_some_and(|namespace| of(self.workload) == Some(namespace))
     }
@@ -212,12 +212,12 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).map_err(Error::io("set the mode of", to))
 }
 
-/// Makes all below a folder Juju's user's, to whom it would belong had he made it.
-fn give(path: &Path) -> Result<(), Error> {
+/// Changes the owner of everything in a folder to Juju's user.
+fn chown_to_juju(path: &Path) -> Result<(), Error> {
     std::os::unix::fs::lchown(path, Some(USER), Some(USER)).map_err(Error::io("set the owner of", path))?;
     if path.is_dir() && !path.is_symlink() {
         for entry in std::fs::read_dir(path).map_err(Error::io("read", path))? {
-            give(&entry.map_err(Error::io("read", path))?.path())?;
+            chown_to_juju(&entry.map_err(Error::io("read", path))?.path())?;
         }
     }
     Ok(())
@@ -229,7 +229,7 @@ fn stateful_set() -> Resource {
     Resource { group, version, kind, plural, namespaced: true }
 }
 
-/// Makes what Juju makes of an application when it is deployed: its account aside, its StatefulSet without units yet.
+/// Creates the objects that Juju creates for an application, without units, except the service account.
 pub(super) fn deploy(cluster: &TestCluster, application: &str) -> Result<(), Error> {
     let selector = json!({"app.kubernetes.io/name": application});
     let labels = json!({"app.kubernetes.io/name": application, "app.kubernetes.io/managed-by": "juju"});
@@ -259,7 +259,7 @@ pub(super) fn deploy(cluster: &TestCluster, application: &str) -> Result<(), Err
     cluster.create(&stateful_set(), &set).map(drop)
 }
 
-/// How many units there shall be.
+/// Sets the number of units.
 pub(super) fn scale(cluster: &TestCluster, application: &str, units: usize) -> Result<(), Error> {
     let patch = json!({"spec": {"replicas": units}});
     let params = CreateParams::default();

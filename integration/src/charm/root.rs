@@ -1,7 +1,7 @@
-//! What a container of the charm's pod sees: a root folder and a mount namespace of its own.
+//! The root of a container of the charm's pod: a folder and a mount namespace of its own.
 //!
-//! Paths of a packed charm are fixed, so that a test gives its programs a root in which they mean what they mean in the
-//! pod. Nothing of it is mounted where anybody else sees it, and all of it goes with this process.
+//! A packed charm has fixed paths, so its programs need a root with the pod's layout. Its mounts are invisible to other
+//! processes, and are gone when this process ends.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Error;
 
-/// Mounts what is named, then the folder over the root, and holds the namespace until its input ends. Whoever enters the
-/// namespace has the topmost mount as his root.
-const HOLD: &str = r#"set -e
+/// Mounts its arguments, then the folder over the root, and keeps the namespace until its input ends. A process that
+/// enters the namespace has the topmost mount as its root.
+const SETUP: &str = r#"set -e
 root=$1; shift
 while [ $# -gt 0 ]; do mount --rbind "$1" "$root$2"; shift 2; done
 mount --rbind "$root" /
 echo ready
 read _ || true"#;
 
-/// What every container has of the system.
+/// Mounts that every container needs.
 const SYSTEM: [&str; 2] = ["/proc", "/dev"];
 
-/// What a program needs that has not got its libraries in it.
+/// Mounts that dynamically linked programs need.
 const LIBRARIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 
 /// A container's root.
@@ -31,8 +31,8 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// A root of what lies in a folder. `mounts` are places of this machine and where they are in the container;
-    /// `libraries` says whether its programs need this machine's.
+    /// A root in a folder. `mounts` are pairs of a path of this machine and one in the container; `libraries` says whether
+    /// the programs need this machine's libraries.
     pub(super) fn new(folder: &Path, mounts: &[(PathBuf, &str)], libraries: bool) -> Result<Self, Error> {
         let mut all: Vec<(PathBuf, &str)> =
             SYSTEM.iter().map(|place| (PathBuf::from(place), *place)).collect();
@@ -50,7 +50,7 @@ impl Root {
         }
         all.extend(mounts.iter().cloned());
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", HOLD, "sh"]).arg(folder);
+        command.args(["--mount", "sh", "-c", SETUP, "sh"]).arg(folder);
         for (from, to) in &all {
             let inside = folder.join(to.trim_start_matches('/'));
             if from.is_dir() {
@@ -64,8 +64,8 @@ impl Root {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut holder = command.spawn().map_err(Error::io("run", "unshare"))?;
-        let mut said = [0; 5];
-        let ready = holder.stdout.as_mut().is_some_and(|out| out.read_exact(&mut said).is_ok());
+        let mut line = [0; 5];
+        let ready = holder.stdout.as_mut().is_some_and(|out| out.read_exact(&mut line).is_ok());
         if !ready {
             return Err(Error::Missing(format!("a mount namespace for {}", folder.display())));
         }
@@ -79,7 +79,7 @@ impl Root {
 
     /// The command line of a program of the container, in a folder of it; `network` names a network namespace.
     pub(super) fn command(&self, program: &str, directory: &str, network: Option<&str>) -> Command {
-        // By its whole path: what is found by the program's own `PATH` lies in the container.
+        // By its absolute path: `PATH` is that of the container.
         let mut command = Command::new("/usr/bin/nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id())).arg(format!("--wdns={directory}"));
         command.args(network.map(|network| format!("--net=/run/netns/{network}")));
@@ -88,7 +88,7 @@ impl Root {
     }
 
     /// Whether a process runs in the container.
-    pub(super) fn holds(&self, pid: u32) -> bool {
+    pub(super) fn contains(&self, pid: u32) -> bool {
         let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         of(pid).is_some_and(|namespace| of(self.holder.id()) == Some(namespace))
     }
@@ -96,7 +96,7 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        // Its input ends, and with it the namespace.
+        // The namespace ends with its input.
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }

@@ -51,8 +51,8 @@
 //!                                              warned of
 //! ```
 
+mod checks;
 mod container;
-mod look;
 mod objects;
 mod options;
 mod pods;
@@ -63,35 +63,35 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{Fired, MODEL, Programs, Unit, trust};
+use super::{HookRun, MODEL, Programs, Unit, trust};
 use crate::cluster::Mark;
 use crate::standin::Behaviour;
 use crate::{Error, TestCluster, stack};
 
-/// How long `until` goes on.
-const UNTIL: Duration = Duration::from_mins(2);
+/// Time limit of `until`.
+const UNTIL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How a scenario ended.
+/// The result of a scenario.
 #[derive(Debug)]
 pub struct Outcome {
     /// Name of the file.
     pub name: String,
     /// How long it took.
     pub took: Duration,
-    /// The step that did not hold, and why.
+    /// The failed step, and why it failed.
     pub failure: Option<String>,
     /// What `juju status` would have shown after each step.
     pub transcript: Vec<String>,
 }
 
-/// Plays a scenario in an empty cluster.
-pub fn play(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Result<Outcome, Error> {
+/// Runs a scenario in an empty cluster.
+pub fn run(cluster: &mut TestCluster, programs: &Programs, path: &Path) -> Result<Outcome, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    play_text(cluster, programs, &name_of(path), &text)
+    run_text(cluster, programs, &name_of(path), &text)
 }
 
-/// As [`play`], of a text.
-pub fn play_text(
+/// As [`run`], of a text.
+pub fn run_text(
     cluster: &mut TestCluster,
     programs: &Programs,
     name: &str,
@@ -101,20 +101,20 @@ pub fn play_text(
     super::namespace(cluster)?;
     let unit = Unit::new(cluster, programs, application_of(text))?;
     cluster.block_on(cluster.proxy().begin(Vec::new()));
-    let outcome = Stage::new(cluster, programs, unit).play(name, text);
-    cluster.behave(Behaviour::default());
+    let outcome = Runner::new(cluster, programs, unit).run(name, text);
+    cluster.set_behaviour(Behaviour::default());
     Ok(outcome)
 }
 
-/// Plays a scenario whose units have pods, in a cluster with a node that runs on this machine.
-pub fn play_in_pods(cluster: &TestCluster, programs: &Programs, path: &Path) -> Result<Outcome, Error> {
+/// Runs a scenario whose units are pods, in a cluster with a node on this machine.
+pub fn run_in_pods(cluster: &TestCluster, programs: &Programs, path: &Path) -> Result<Outcome, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let application = application_of(&text);
     super::namespace(cluster)?;
-    trust::account(cluster, application)?;
+    trust::create_account(cluster, application)?;
     let unit = Unit::in_pod(cluster, programs, application, 0)?;
-    let outcome = Stage::new(cluster, programs, unit).play(&name_of(path), &text);
-    trust::forget(cluster, application)?;
+    let outcome = Runner::new(cluster, programs, unit).run(&name_of(path), &text);
+    trust::delete_cluster_roles(cluster, application)?;
     cluster.delete(&stack::namespace(), "", MODEL)?;
     Ok(outcome)
 }
@@ -132,38 +132,38 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-struct Stage<'c> {
+struct Runner<'c> {
     /// The unit that steps are about.
     unit: Unit<'c>,
-    /// The application's others.
+    /// The application's other units.
     others: Vec<Unit<'c>>,
     cluster: &'c TestCluster,
     programs: &'c Programs,
     started: Instant,
-    last: Option<Fired>,
+    last: Option<HookRun>,
     mark: Option<Mark>,
     pid: Option<u32>,
-    /// Which options the daemon had been told at the mark.
+    /// The generation of the daemon's desired state at the mark.
     generation: Option<String>,
     /// Lines of the container's log at the mark.
     served: usize,
-    /// When Pebble told of the daemon's notice last.
+    /// When the daemon's notice was posted last.
     noticed: String,
     /// What the unit showed after each hook.
     shown: Vec<(String, String)>,
-    /// Somebody who accepts calls and never answers.
-    silent: Option<std::net::TcpListener>,
-    /// The keys of all that was stored when that was to be remembered.
+    /// A listener that never answers.
+    unanswered: Option<std::net::TcpListener>,
+    /// The stored keys at `remember`.
     known: BTreeSet<String>,
-    /// The TrainJob's pod that ran last.
-    trained: Value,
+    /// Identity of the pod of the last TrainJob.
+    job_pod: Value,
     transcript: Vec<String>,
 }
 
-/// Whether a step held, and else why not.
-type Held = Result<(), String>;
+/// The result of a step: why it failed, if it did.
+type StepResult = Result<(), String>;
 
-fn held(holds: bool, why: impl FnOnce() -> String) -> Held {
+fn check(holds: bool, why: impl FnOnce() -> String) -> StepResult {
     if holds { Ok(()) } else { Err(why()) }
 }
 
@@ -172,7 +172,7 @@ fn matches(text: &str, wanted: &str) -> bool {
     wanted.strip_suffix('…').map_or(text == wanted, |beginning| text.starts_with(beginning))
 }
 
-impl<'c> Stage<'c> {
+impl<'c> Runner<'c> {
     fn new(cluster: &'c TestCluster, programs: &'c Programs, unit: Unit<'c>) -> Self {
         Self {
             unit,
@@ -187,25 +187,25 @@ impl<'c> Stage<'c> {
             served: 0,
             noticed: String::new(),
             shown: Vec::new(),
-            silent: None,
+            unanswered: None,
             known: BTreeSet::new(),
-            trained: Value::Null,
+            job_pod: Value::Null,
             transcript: Vec::new(),
         }
     }
 
-    /// Plays all steps, as far as they hold.
-    fn play(mut self, name: &str, text: &str) -> Outcome {
+    /// Runs the steps until one fails.
+    fn run(mut self, name: &str, text: &str) -> Outcome {
         let mut failure = None;
         for (number, line) in (1..).zip(text.lines()) {
             let step = line.trim();
             if step.is_empty() || step.starts_with('#') || step.starts_with("application ") {
                 continue;
             }
-            let held = self.step(step).unwrap_or_else(|error| Err(error.to_string()));
-            self.tell(step);
-            if let Err(why) = held {
-                failure = Some(self.account(number, step, &why));
+            let result = self.step(step).unwrap_or_else(|error| Err(error.to_string()));
+            self.record(step);
+            if let Err(why) = result {
+                failure = Some(self.failure_report(number, step, &why));
                 break;
             }
         }
@@ -213,8 +213,8 @@ impl<'c> Stage<'c> {
         Outcome { name, took, failure, transcript }
     }
 
-    /// A line of the transcript: when, what, and what `juju status` shows of the unit.
-    fn tell(&mut self, what: &str) {
+    /// Adds a line to the transcript: time, step, and what `juju status` shows of the unit.
+    fn record(&mut self, what: &str) {
         let (at, world) = (self.started.elapsed().as_secs_f64(), &self.unit.world);
         let (status, message) = world.status("unit-status");
         let line = format!("{at:>6.1} s  {what:<60} /{} {status} {message}", world.number);
@@ -222,15 +222,15 @@ impl<'c> Stage<'c> {
     }
 }
 
-impl Stage<'_> {
-    /// Everything that helps to see why a step did not hold.
-    fn account(&self, number: usize, step: &str, why: &str) -> String {
+impl Runner<'_> {
+    /// The report of a failed step, with logs.
+    fn failure_report(&self, number: usize, step: &str, why: &str) -> String {
         let last = self.last.as_ref().map(|last| format!("took {:?}; {}", last.took, last.stderr));
         let (hook, log) = (last.unwrap_or_default(), tail(&self.unit.log()));
         format!("line {number}: {step}\n{why}\n--- last hook {hook}\n--- container\n{log}")
     }
 
-    fn step(&mut self, step: &str) -> Result<Held, Error> {
+    fn step(&mut self, step: &str) -> Result<StepResult, Error> {
         let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
         let rest = rest.trim();
         let words: Vec<&str> = rest.split(' ').filter(|word| !word.is_empty()).collect();
@@ -297,14 +297,14 @@ impl Stage<'_> {
             }
             ("action", [name, parameters @ ..]) => self.action(name, parameters)?,
             _ => {
-                if let Some(held) = self.in_pods(verb, &words)? {
-                    return Ok(held);
+                if let Some(result) = self.pod_step(verb, &words)? {
+                    return Ok(result);
                 }
-                return match self.contain(verb, &words)? {
-                    Some(held) => Ok(held),
-                    None => match self.change(verb, rest, &words)? {
-                        Some(held) => Ok(held),
-                        None => self.look(verb, rest, &words),
+                return match self.container_step(verb, &words)? {
+                    Some(result) => Ok(result),
+                    None => match self.cluster_step(verb, rest, &words)? {
+                        Some(result) => Ok(result),
+                        None => self.check_step(verb, rest, &words),
                     },
                 };
             }
@@ -317,7 +317,7 @@ impl Stage<'_> {
         }
     }
 
-    fn hook(&mut self, name: &str, more: &[&str]) -> Result<Held, Error> {
+    fn hook(&mut self, name: &str, more: &[&str]) -> Result<StepResult, Error> {
         let mut variables: Vec<(&str, String)> = vec![("JUJU_NOTICE_KEY", "trainerd.dev/state".to_owned())];
         let (mut end, mut is_killed) = ((Some(0), None), false);
         let mut words = more.iter();
@@ -339,14 +339,14 @@ impl Stage<'_> {
                 }
             }
         }
-        let fired = self.unit.fire(&format!("hooks/{name}"), &variables)?;
+        let fired = self.unit.run_hook(&format!("hooks/{name}"), &variables)?;
         let (code, signal) = (fired.code, fired.signal);
         let why = format!("ended with {code:?}, signal {signal:?}: {}", fired.stderr);
         let (took, budget) = (fired.took, budget(name));
-        // Whoever is asked to end ends at once.
+        // A hook must end at once after SIGTERM.
         let asked = variables.iter().find(|(name, _)| *name == "SIGTERM_AFTER_MS");
         let asked = asked.and_then(|(_, after)| after.parse().ok()).map(Duration::from_millis);
-        let late = asked.map(|asked| took.saturating_sub(asked)).filter(|late| *late > ENDS);
+        let late = asked.map(|asked| took.saturating_sub(asked)).filter(|late| *late > TERMINATE_TIMEOUT);
         self.last = Some(fired);
         self.shown.push(self.unit.world.status("unit-status"));
         if (code, signal) != end && !is_killed {
@@ -355,47 +355,47 @@ impl Stage<'_> {
         if let Some(late) = late {
             return Ok(Err(format!("it ended {late:?} after it was asked to")));
         }
-        Ok(held(took <= budget, || format!("it took {took:?} of {budget:?}")))
+        Ok(check(took <= budget, || format!("it took {took:?} of {budget:?}")))
     }
 
-    /// Fires the daemon's notice; what it changes is worth a line.
-    fn notified(&mut self) -> Result<Held, Error> {
+    /// Fires the daemon's notice, and records a change of status.
+    fn fire_notice(&mut self) -> Result<StepResult, Error> {
         const NOTICE: &str = "trainerd-pebble-custom-notice";
         let before = self.unit.world.status("unit-status");
         let fired = self.hook(NOTICE, &[])?;
         if self.unit.world.status("unit-status") != before {
-            self.tell(&format!("  {NOTICE}"));
+            self.record(&format!("  {NOTICE}"));
         }
         Ok(fired)
     }
 
-    fn until(&mut self, word: &str, message: &str) -> Result<Held, Error> {
-        let end = Instant::now() + UNTIL;
+    fn until(&mut self, word: &str, message: &str) -> Result<StepResult, Error> {
+        let end = Instant::now() + UNTIL_TIMEOUT;
         loop {
-            let fired = self.notified()?;
+            let fired = self.fire_notice()?;
             let (now, said) = self.unit.world.status("unit-status");
             if fired.is_err() || (now == word && matches(&said, message)) {
                 return Ok(fired);
             }
             if Instant::now() > end {
-                return Ok(Err(format!("after {UNTIL:?} it shows {now} {said:?}")));
+                return Ok(Err(format!("after {UNTIL_TIMEOUT:?} it shows {now} {said:?}")));
             }
             std::thread::sleep(Duration::from_millis(300));
         }
     }
 
-    fn shows(&self, of: &str, word: &str, message: &str) -> Held {
+    fn shows(&self, of: &str, word: &str, message: &str) -> StepResult {
         let (now, said) = self.unit.world.status(of);
-        held(now == word && matches(&said, message), || format!("it shows {now} {said:?}"))
+        check(now == word && matches(&said, message), || format!("it shows {now} {said:?}"))
     }
 
-    fn action(&mut self, action: &str, parameters: &[&str]) -> Result<Held, Error> {
+    fn action(&mut self, action: &str, parameters: &[&str]) -> Result<StepResult, Error> {
         let schema = parameters_of(action)?;
         let mut given = Map::new();
         let killed = parameters.iter().position(|word| *word == "killed");
         let killed = killed.and_then(|at| parameters.get(at + 1)).map(|ms| (*ms).to_owned());
         for (name, value) in parameters.iter().filter_map(|parameter| parameter.split_once('=')) {
-            // Juju holds each to its type before the charm sees it.
+            // Juju converts each to its type.
             let value = match schema[name]["type"].as_str() {
                 Some("string") => Value::from(value),
                 _ => serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),
@@ -407,20 +407,20 @@ impl Stage<'_> {
         let mut variables =
             vec![("JUJU_ACTION_NAME", action.to_owned()), ("JUJU_ACTION_UUID", "1".to_owned())];
         variables.extend(killed.map(|after| ("SIGKILL_AFTER_MS", after)));
-        let fired = self.unit.fire(&format!("actions/{action}"), &variables)?;
-        let held = held(fired.code == Some(0) || is_killed, || format!("{fired:?}"));
+        let fired = self.unit.run_hook(&format!("actions/{action}"), &variables)?;
+        let result = check(fired.code == Some(0) || is_killed, || format!("{fired:?}"));
         self.last = Some(fired);
-        Ok(held)
+        Ok(result)
     }
 }
 
-/// How long a hook may take to end once it is asked to.
-const ENDS: Duration = Duration::from_secs(1);
+/// Time limit for a hook to end after SIGTERM.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What an unoptimised program may take more, on a machine that does other things meanwhile.
+/// Factor for an unoptimised build on a busy machine.
 const SLACK: u32 = 4;
 
-/// What a hook may take: the table of hooks, with slack.
+/// Time limit of a hook: that in the table of hooks, with slack.
 fn budget(hook: &str) -> Duration {
     SLACK
         * Duration::from_secs(match hook {

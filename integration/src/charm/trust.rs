@@ -1,4 +1,4 @@
-//! What Juju lets the pods of an application do in the cluster.
+//! The permissions that Juju gives the pods of an application.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::{Error, TestCluster};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// What an application may do in its namespace (`Role`), and in the cluster.
+/// The rules of an application in its namespace (`Role`) and in the cluster.
 fn rules(trusted: bool, kind: &str) -> Value {
     if !trusted {
-        // Look at its own namespace, and handle its own pods.
+        // Only its own namespace and pods.
         return json!([
             {"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["get", "list", "patch"]},
             {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]},
@@ -32,8 +32,8 @@ pub(super) fn kubeconfig(cluster: &TestCluster, application: &str) -> Result<Pat
     cluster.kubeconfig_with(&cluster.token(MODEL, application)?)
 }
 
-/// Makes the application's service account, which is trusted at first.
-pub(super) fn account(cluster: &TestCluster, application: &str) -> Result<(), Error> {
+/// Creates the application's service account, which is trusted at first.
+pub(super) fn create_account(cluster: &TestCluster, application: &str) -> Result<(), Error> {
     let name = cluster_name(application);
     let meta = json!({"name": application, "namespace": MODEL});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta});
@@ -58,8 +58,8 @@ pub(super) fn account(cluster: &TestCluster, application: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Takes the application's rights away, which no namespace does.
-pub(super) fn forget(cluster: &TestCluster, application: &str) -> Result<(), Error> {
+/// Deletes the application's cluster-wide roles, which are not deleted with the namespace.
+pub(super) fn delete_cluster_roles(cluster: &TestCluster, application: &str) -> Result<(), Error> {
     let name = cluster_name(application);
     for (what, plural) in [("ClusterRoleBinding", "clusterrolebindings"), ("ClusterRole", "clusterroles")] {
         cluster.delete(&kind(GROUP, what, plural, false), "", &name)?;
@@ -67,7 +67,7 @@ pub(super) fn forget(cluster: &TestCluster, application: &str) -> Result<(), Err
     Ok(())
 }
 
-/// Does what `juju trust` does, or takes it back.
+/// Sets the permissions as `juju trust` does, or resets them.
 pub(super) fn set(cluster: &TestCluster, application: &str, trusted: bool) -> Result<(), Error> {
     for (what, plural, name) in [
         ("Role", "roles", application.to_owned()),

@@ -1,4 +1,4 @@
-//! What Juju's controller knows, in the file that the hook tools read.
+//! The state of Juju's controller, in the file that the hook tools read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 
-/// What Juju knows of one unit.
+/// Juju's state of one unit.
 pub struct World {
     /// Name of the application.
     pub application: String,
@@ -19,7 +19,7 @@ pub struct World {
 }
 
 impl World {
-    /// A unit that leads, with the options at their defaults but for what makes a test quick.
+    /// A unit with default options, except those that make tests fast; unit 0 is the leader.
     pub(super) fn new(application: &str, number: usize, folder: &Path) -> Result<Self, Error> {
         let path = super::workspace().join("config.yaml");
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", path))?;
@@ -50,13 +50,13 @@ impl World {
         Ok(Self { application: application.to_owned(), number, folder: folder.to_owned(), content })
     }
 
-    /// From now on it lies in that folder.
+    /// Changes the folder of the file.
     pub(super) fn move_to(&mut self, folder: &Path) {
         folder.clone_into(&mut self.folder);
     }
 
-    /// Takes over what Juju's controller knows once for all units, from what another unit's hooks made of it.
-    pub(super) fn share(&mut self, other: &Self) {
+    /// Copies the application's state from another unit.
+    pub(super) fn copy_shared(&mut self, other: &Self) {
         for key in ["config", "units", "app-status", "resources", "addresses"] {
             self.content[key] = other.content[key].clone();
         }
@@ -64,7 +64,7 @@ impl World {
         let own = self.content["relations"].take();
         let shared = relations.iter().map(|(id, relation)| {
             let mut relation = relation.clone();
-            // But for what each unit says for itself.
+            // The unit databag is the unit's own.
             relation["unit-bag"] = own[id]["unit-bag"].as_object().cloned().unwrap_or_default().into();
             (id.clone(), relation)
         });
@@ -86,8 +86,8 @@ impl World {
         serde_json::from_str(&text).map_err(Error::json("what the hook tools wrote"))
     }
 
-    /// Before a hook: which relation or action it is about.
-    pub(super) fn begin(&mut self, path: &str, more: &[(&str, String)]) -> Result<(), Error> {
+    /// Prepares the state for a hook.
+    pub(super) fn before_hook(&mut self, path: &str, more: &[(&str, String)]) -> Result<(), Error> {
         let find = |wanted: &str| {
             more.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone()).unwrap_or_default()
         };
@@ -99,21 +99,21 @@ impl World {
             self.content["action"] = Value::Null;
         }
         for file in ["txn.json", "calls.jsonl"] {
-            // It is there only after a hook that called a tool.
+            // They exist only if an earlier hook called a tool.
             let _ = std::fs::remove_file(self.path(file));
         }
         self.write()
     }
 
-    /// After a hook: what it wrote counts where it ended well. Returns its calls.
-    pub(super) fn end(&mut self, well: bool) -> Result<Vec<Value>, Error> {
+    /// Commits what a hook wrote, if it succeeded. Returns its calls.
+    pub(super) fn after_hook(&mut self, success: bool) -> Result<Vec<Value>, Error> {
         self.content = self.read("world.json")?;
-        if well && self.path("txn.json").exists() {
+        if success && self.path("txn.json").exists() {
             let txn = self.read("txn.json")?;
-            fold(&mut self.content["state"], &txn["state"]);
+            merge(&mut self.content["state"], &txn["state"]);
             for (bags, key) in [("app-bags", "app-bag"), ("unit-bags", "unit-bag")] {
                 for (id, changes) in txn[bags].as_object().into_iter().flatten() {
-                    fold(&mut self.content["relations"][id][key], changes);
+                    merge(&mut self.content["relations"][id][key], changes);
                 }
             }
             self.write()?;
@@ -128,14 +128,14 @@ impl World {
         (text("status"), text("message"))
     }
 
-    /// A databag of ours.
+    /// Our databag of a relation.
     pub fn bag(&self, relation: &str, bag: &str) -> BTreeMap<String, String> {
         serde_json::from_value(self.content["relations"][relation][bag].clone()).unwrap_or_default()
     }
 }
 
-/// Puts changes over what is there; an empty text deletes.
-fn fold(into: &mut Value, changes: &Value) {
+/// Merges changes; an empty text deletes.
+fn merge(into: &mut Value, changes: &Value) {
     if !into.is_object() {
         *into = json!({});
     }

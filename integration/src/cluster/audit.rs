@@ -108,7 +108,7 @@ struct Event {
 }
 
 impl Event {
-    /// Whether it tells of the end of a watch that was opened before; one that was refused is told of once.
+    /// Whether it tells of the end of a watch that was opened before; one that was refused is reported once.
     fn is_end_of_watch(&self) -> bool {
         self.verb == "watch" && self.stage == "ResponseComplete" && self.response_status.code == 200
     }
@@ -149,7 +149,7 @@ impl AuditLog {
     }
 
     /// The requests since a mark by user agents that begin so, as `verb path?query`. A watch counts when it is opened: the
-    /// log tells of it again when it ends.
+    /// log reports it again when it ends.
     pub fn requests_since(&self, mark: Mark, user_agent: &str) -> Result<Vec<String>, Error> {
         let text = self.text_since(mark)?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_told_from_everything_else() {
+    fn writes_are_recognized() {
         let line = |verb: &str, uri: &str| {
             format!(
                 "{{\"verb\":\"{verb}\",\"requestURI\":\"{uri}\",\"userAgent\":\"trainerd/1 (up)\",\

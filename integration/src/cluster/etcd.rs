@@ -1,7 +1,7 @@
 //! A cluster's whole state, kept and put back.
 //!
 //! The API server and the controllers follow etcd by watches: what is put back there directly looks to them
-//! like any other change. That takes a quarter of a second where deleting and installing anew takes ten or more.
+//! like any other change. That takes a quarter of a second where deleting and installing again takes ten or more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -28,7 +28,7 @@ const ROOT_END: &str = "/registry0";
 const PAGE: u64 = 500;
 
 /// Pause between two looks.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What changes by itself, and says nothing of what a test did.
 const LIVELY: [&str; 7] = [
@@ -109,7 +109,7 @@ impl Etcd {
         let mut last = self.snapshot().await?;
         let mut since = Instant::now();
         while since.elapsed() < rest {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = self.snapshot().await?;
             if now != last {
                 if Instant::now() > end {
@@ -127,17 +127,17 @@ impl Etcd {
         let end = Instant::now() + bound;
         let mut same_for = 0;
         while same_for < 2 {
-            let changed = self.put_back(wanted).await?;
+            let changed = self.restore_keys(wanted).await?;
             same_for = if changed.is_empty() { same_for + 1 } else { 0 };
             if Instant::now() > end {
                 return Err(Error::Restless { seconds: bound.as_secs(), what: changed.join(", ") });
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    async fn put_back(&mut self, wanted: &Snapshot) -> Result<Vec<String>, Error> {
+    async fn restore_keys(&mut self, wanted: &Snapshot) -> Result<Vec<String>, Error> {
         let there = self.list(true).await?;
         let mut operations = Vec::new();
         for key in there.keys().filter(|key| !wanted.values.contains_key(*key)) {
@@ -251,7 +251,7 @@ impl Snapshot {
 /// Operations in as few transactions as may be.
 ///
 /// All keys of a transaction have one revision, which the API server makes their resourceVersion. A watch that is
-/// interrupted between two of them goes on after the first one's and misses the second, for ever. So a transaction
+/// interrupted between two of them continues after the first one's and misses the second, for ever. So a transaction
 /// has one key of a kind at most.
 fn transactions(operations: Vec<(String, Value)>) -> Vec<Vec<(String, Value)>> {
     let mut transactions: Vec<Vec<(String, Value)>> = Vec::new();
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_has_one_key_of_a_kind() {
+    fn a_transaction_has_each_key_once() {
         let keys = [
             "/registry/secrets/n/a",
             "/registry/secrets/n/b",

@@ -77,7 +77,7 @@ impl TestCluster {
     /// Waits for its turn and takes the cluster, emptied.
     pub fn take() -> Result<Self, Error> {
         let name = std::env::var("TRAINERD_INTEGRATION_CLUSTER").unwrap_or_else(|_| NAME.to_owned());
-        let turn = wait_for_turn(&name)?;
+        let turn = lock_cluster(&name)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -204,16 +204,16 @@ impl TestCluster {
     }
 
     /// Tells the stand-in how to treat pods from now on.
-    pub fn behave(&self, behaviour: Behaviour) {
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
         if let Some(local) = &self.local {
-            local.standin.behave(behaviour);
+            local.standin.set_behaviour(behaviour);
         }
     }
 
     /// Pods that are on their way behave as pods do now, too.
-    pub fn begin_again(&self) {
+    pub fn restart_pods(&self) {
         if let Some(local) = &self.local {
-            local.standin.begin_again();
+            local.standin.restart_pods();
         }
     }
 
@@ -251,13 +251,13 @@ impl TestCluster {
 
     /// An object; `None` when it does not exist or its kind is not served.
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, Error> {
-        self.patiently(|| self.api.get_opt(resource, Some(namespace), name))
+        self.retry_while_busy(|| self.api.get_opt(resource, Some(namespace), name))
     }
 
     /// The objects of a kind in all namespaces that a label selector chooses; none where it is not served.
     pub fn list(&self, resource: &Resource, selector: Option<&str>) -> Result<Vec<Value>, Error> {
         let params = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
-        self.patiently(async || match self.api.list(resource, &params).await {
+        self.retry_while_busy(async || match self.api.list(resource, &params).await {
             Ok(list) => Ok(list.items),
             Err(error) if error.is_absent() => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -279,7 +279,7 @@ impl TestCluster {
     }
 
     /// Asks again while that is worth it: a CRD that was just changed answers 429 for a second.
-    fn patiently<T>(&self, ask: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Error> {
+    fn retry_while_busy<T>(&self, ask: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Error> {
         let end = Instant::now() + BOUND;
         loop {
             match self.block_on(ask()) {
@@ -362,7 +362,7 @@ fn only_local() -> Error {
 }
 
 /// One test at a time in a cluster, whatever runs them: all use the same cluster-scoped objects.
-fn wait_for_turn(cluster: &str) -> Result<std::fs::File, Error> {
+fn lock_cluster(cluster: &str) -> Result<std::fs::File, Error> {
     let path = std::env::temp_dir().join(format!("trainerd-{cluster}.lock"));
     let file = std::fs::File::create(&path).map_err(Error::io("open", &path))?;
     file.lock().map_err(Error::io("lock", &path))?;

@@ -62,7 +62,7 @@ impl Rule {
     }
 
     /// Whether the rule concerns a request; a rule that is limited is used up by it.
-    pub(super) fn takes(&mut self, number: usize, method: &Method, path: &str) -> bool {
+    pub(super) fn matches_request(&mut self, number: usize, method: &Method, path: &str) -> bool {
         match &mut self.when {
             When::Number(at) => *at == number,
             When::Matching { method: wanted, path: part, times } => {
@@ -102,16 +102,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_take_their_requests_only() {
+    fn fault_rules_match_only_their_requests() {
         let mut third = Rule::at(3, Fault::Reset);
-        assert!(third.takes(3, &Method::GET, "/x") && !third.takes(4, &Method::GET, "/x"));
+        assert!(
+            third.matches_request(3, &Method::GET, "/x") && !third.matches_request(4, &Method::GET, "/x")
+        );
         let when = When::Matching { method: Method::PATCH, path: "/deployments/".into(), times: Some(2) };
         let mut twice = Rule { when, fault: Fault::Answer(503) };
         let path = "/apis/apps/v1/namespaces/n/deployments/a";
-        assert!(!twice.takes(1, &Method::GET, path) && !twice.takes(1, &Method::PATCH, "/api/v1/pods/a"));
-        assert_eq!([1, 2, 3].map(|number| twice.takes(number, &Method::PATCH, path)), [true, true, false]);
+        assert!(
+            !twice.matches_request(1, &Method::GET, path)
+                && !twice.matches_request(1, &Method::PATCH, "/api/v1/pods/a")
+        );
+        assert_eq!(
+            [1, 2, 3].map(|number| twice.matches_request(number, &Method::PATCH, path)),
+            [true, true, false]
+        );
         let mut third = Rule { when: When::Each { of: 3, times: Some(2) }, fault: Fault::Lose };
-        let taken: Vec<usize> = (1..13).filter(|number| third.takes(*number, &Method::GET, path)).collect();
+        let taken: Vec<usize> =
+            (1..13).filter(|number| third.matches_request(*number, &Method::GET, path)).collect();
         assert_eq!(taken, [3, 6]);
     }
 }

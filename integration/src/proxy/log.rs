@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_told_from_questions() {
+    fn writes_are_distinguished_from_reads() {
         let cases: [(Method, &str, &str, &str, bool); 7] = [
             (Method::GET, "/api/v1/pods?watch=true", "", "/api/v1/pods", false),
             (Method::PATCH, "/api/v1/namespaces/n?fieldManager=x", "{}", "/api/v1/namespaces/n", true),

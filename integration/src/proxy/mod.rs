@@ -1,7 +1,7 @@
 //! A counting proxy between a process and the API server.
 //!
 //! It speaks plain HTTP on loopback to the process and TLS as an administrator to the API server, numbers
-//! every request, notes what came of it, and lets a chosen one go wrong. Requests that were forwarded are
+//! every request, notes its outcome, and lets a chosen one go wrong. Requests that were forwarded are
 //! always answered to the end, whether or not the process lives to see it: what a kill leaves behind is
 //! exactly what a kill of the process alone would leave.
 
@@ -133,7 +133,7 @@ impl Proxy {
     }
 
     /// Drops every fault that has not happened yet.
-    pub fn calm(&self) {
+    pub fn clear_faults(&self) {
         self.shared.state().rules.clear();
     }
 
@@ -143,7 +143,7 @@ impl Proxy {
     }
 
     /// Serves the next process after one that was killed; the other faults stay, and so does the count.
-    pub fn serve_next(&self, pid: u32) {
+    pub fn replace_client(&self, pid: u32) {
         self.set_child(Some(pid));
         self.shared.state().killed = false;
     }
@@ -210,10 +210,9 @@ impl Shared {
             }
             let number = state.entries.len() + 1;
             let entry = Entry::new(number, &parts.method, &parts.uri, &body);
-            let rule = state
-                .rules
-                .iter_mut()
-                .find_map(|rule| rule.takes(number, &entry.method, &entry.path).then(|| rule.fault.clone()));
+            let rule = state.rules.iter_mut().find_map(|rule| {
+                rule.matches_request(number, &entry.method, &entry.path).then(|| rule.fault.clone())
+            });
             let watch = entry.watch;
             state.entries.push(entry);
             state.killed |= rule == Some(Fault::KillBefore);

@@ -14,7 +14,7 @@ use trainerd_cluster::Cluster;
 use trainerd_cluster::watch::{Event, WatchParams};
 
 use super::pod::{self, Action};
-use super::{Behaviour, Error, NODE, kinds, raw, read, room};
+use super::{Behaviour, Error, NODE, capacity, kinds, raw, read};
 
 /// Pause before something that failed is tried again, and between looks for new room.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -24,7 +24,7 @@ pub(super) struct Kubelet {
     address: IpAddr,
     behaviour: Arc<Mutex<Behaviour>>,
     /// Pods that are on their way take as long as pods do now.
-    begin_again: Arc<Notify>,
+    restart_pods: Arc<Notify>,
     /// By uid, as last seen.
     pods: HashMap<String, Value>,
     /// What is being done, by uid.
@@ -37,12 +37,12 @@ impl Kubelet {
         cluster: Cluster,
         address: IpAddr,
         behaviour: Arc<Mutex<Behaviour>>,
-        begin_again: Arc<Notify>,
+        restart_pods: Arc<Notify>,
     ) -> Self {
         Self {
             cluster,
             address,
-            begin_again,
+            restart_pods,
             behaviour,
             pods: HashMap::new(),
             busy: HashMap::new(),
@@ -54,7 +54,7 @@ impl Kubelet {
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut events = self.cluster.watch(&kinds::pod(), WatchParams::default());
         let mut again = tokio::time::interval(AGAIN);
-        let begin_again = Arc::clone(&self.begin_again);
+        let restart_pods = Arc::clone(&self.restart_pods);
         loop {
             tokio::select! {
                 Some(event) = events.next() => match event {
@@ -66,7 +66,7 @@ impl Kubelet {
                 }
                 // Whatever failed, found no room or changed while it was busy is looked at again here.
                 _ = again.tick() => self.look_at_all(),
-                () = begin_again.notified() => self.begin_again(),
+                () = restart_pods.notified() => self.restart_pods(),
             }
         }
     }
@@ -96,7 +96,7 @@ impl Kubelet {
     }
 
     /// What runs towards readiness is begun again, as pods behave now.
-    fn begin_again(&mut self) {
+    fn restart_pods(&mut self) {
         self.busy.retain(|_, (action, task)| {
             let is_on_its_way = *action == Action::Run;
             if is_on_its_way {
@@ -142,10 +142,10 @@ impl Kubelet {
     /// What the other pods take, with those that are just being bound.
     fn taken(&self, uid: &str) -> u64 {
         let bound = |uid: &str, pod: &Value| {
-            pod::takes_room(pod) || matches!(self.busy.get(uid), Some((Action::Bind, _)))
+            pod::uses_capacity(pod) || matches!(self.busy.get(uid), Some((Action::Bind, _)))
         };
         let others = self.pods.iter().filter(|(other, pod)| *other != uid && bound(other, pod));
-        others.map(|(_, pod)| room::requested_millis(pod)).sum()
+        others.map(|(_, pod)| capacity::requested_millis(pod)).sum()
     }
 }
 
@@ -170,15 +170,15 @@ async fn act(
             ("bind a pod", raw::bind(cluster, &path, &binding).await)
         }
         Action::SayNoRoom => {
-            let report = json!({"metadata": metadata, "status": pod::no_room(&now())});
+            let report = json!({"metadata": metadata, "status": pod::unschedulable_status(&now())});
             ("say that there is no room", raw::patch_status(cluster, &path, &report).await)
         }
         Action::Run => {
             tokio::time::sleep(delay).await;
-            let report = json!({"metadata": metadata, "status": pod::on_node(pod, address, &now())});
+            let report = json!({"metadata": metadata, "status": pod::running_status(pod, address, &now())});
             ("report a pod's status", raw::patch_status(cluster, &path, &report).await)
         }
-        Action::Finalise => ("let a pod go", raw::let_go(cluster, &path, &metadata).await),
+        Action::Finalise => ("let a pod go", raw::delete_at_once(cluster, &path, &metadata).await),
     };
     match done {
         Ok(()) => Ok(()),

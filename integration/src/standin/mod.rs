@@ -5,13 +5,13 @@
 //! controller manager. Behind the Services of ready pods it answers admission and conversion reviews over
 //! real TLS, and fills the `caBundle` of what points at them, as the real controllers do.
 
+mod capacity;
 mod kinds;
 mod kubelet;
 mod node;
 mod pod;
 mod raw;
 mod review;
-mod room;
 mod serve;
 mod tls;
 mod webhooks;
@@ -108,7 +108,7 @@ pub enum Error {
 /// A running stand-in; it stops when dropped. Its node stays, as a node's does when its kubelet dies.
 pub struct StandIn {
     behaviour: Arc<Mutex<Behaviour>>,
-    begin_again: Arc<Notify>,
+    restart_pods: Arc<Notify>,
     tasks: JoinSet<Result<(), Error>>,
 }
 
@@ -129,30 +129,35 @@ impl StandIn {
         let kubelet = connect("kubelet").await?;
         let controllers = connect("controller").await?;
         let behaviour = Arc::new(Mutex::new(options.behaviour));
-        let begin_again = Arc::new(Notify::new());
+        let restart_pods = Arc::new(Notify::new());
         let cpu_millis = read(&behaviour).cpu_millis;
         let node = node::Node::register(kubelet.clone(), options.address, cpu_millis).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(node.keep_alive());
         tasks.spawn(
-            kubelet::Kubelet::new(kubelet, options.address, Arc::clone(&behaviour), Arc::clone(&begin_again))
-                .run(),
+            kubelet::Kubelet::new(
+                kubelet,
+                options.address,
+                Arc::clone(&behaviour),
+                Arc::clone(&restart_pods),
+            )
+            .run(),
         );
         tasks.spawn(webhooks::Webhooks::new(controllers, options.address)?.run());
-        Ok(Self { behaviour, begin_again, tasks })
+        Ok(Self { behaviour, restart_pods, tasks })
     }
 
     /// Changes how the stand-in treats pods from now on.
-    pub fn behave(&self, behaviour: Behaviour) {
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
     }
 
     /// Pods that are on their way behave as pods do now, too.
-    pub fn begin_again(&self) {
-        self.begin_again.notify_one();
+    pub fn restart_pods(&self) {
+        self.restart_pods.notify_one();
     }
 
-    /// Waits until the stand-in cannot go on, and says why.
+    /// Waits until the stand-in cannot continue, and says why.
     pub async fn failed(&mut self) -> Error {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => error,

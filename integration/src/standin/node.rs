@@ -43,14 +43,14 @@ impl Node {
             json!({"type": kind, "status": status, "reason": reason, "message": "the stand-in runs",
                    "lastHeartbeatTime": now, "lastTransitionTime": now})
         };
-        let room = json!({"cpu": format!("{cpu_millis}m"), "memory": "256Gi", "pods": "1000"});
+        let capacity = json!({"cpu": format!("{cpu_millis}m"), "memory": "256Gi", "pods": "1000"});
         let status = json!({"status": {
             "addresses": [
                 {"type": "InternalIP", "address": address.to_string()},
                 {"type": "Hostname", "address": NODE},
             ],
-            "capacity": room,
-            "allocatable": room,
+            "capacity": capacity,
+            "allocatable": capacity,
             "conditions": [
                 condition("Ready", "True", "KubeletReady"),
                 condition("MemoryPressure", "False", "KubeletHasSufficientMemory"),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{NEVER_READY, NODE, room};
+use super::{NEVER_READY, NODE, capacity};
 
 /// The next thing to do about a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) fn decide(pod: &Value, left: u64) -> Option<Action> {
     }
     match text("/spec/nodeName") {
         None | Some("") if pod.pointer("/spec/schedulingGates").is_none() => {
-            if room::requested_millis(pod) <= left {
+            if capacity::requested_millis(pod) <= left {
                 Some(Action::Bind)
             } else {
                 (condition(pod, "PodScheduled") != Some("False")).then_some(Action::SayNoRoom)
@@ -47,7 +47,7 @@ pub(super) fn decide(pod: &Value, left: u64) -> Option<Action> {
 }
 
 /// Whether a pod takes room on the node.
-pub(super) fn takes_room(pod: &Value) -> bool {
+pub(super) fn uses_capacity(pod: &Value) -> bool {
     pod.pointer("/spec/nodeName").and_then(Value::as_str) == Some(NODE)
         && !matches!(pod.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed"))
 }
@@ -69,7 +69,7 @@ fn is_pullable(image: &str) -> bool {
 }
 
 /// The status of a pod without room, as the scheduler words it.
-pub(super) fn no_room(now: &str) -> Value {
+pub(super) fn unschedulable_status(now: &str) -> Value {
     json!({"conditions": [{
         "type": "PodScheduled",
         "status": "False",
@@ -81,7 +81,7 @@ pub(super) fn no_room(now: &str) -> Value {
 }
 
 /// The status of a pod on the node: every container runs, but for those whose image cannot be pulled.
-pub(super) fn on_node(pod: &Value, address: IpAddr, now: &str) -> Value {
+pub(super) fn running_status(pod: &Value, address: IpAddr, now: &str) -> Value {
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
     let images: Vec<(&str, &str)> = containers
         .into_iter()
@@ -148,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_about_a_pod() {
+    fn the_next_action_for_a_pod_is_decided() {
         let address = "10.0.0.1".parse().unwrap();
         let pending = json!({"phase": "Pending"});
-        let refused = no_room("t");
-        let running = on_node(&pod(NODE, "1", &pending), address, "t");
+        let refused = unschedulable_status("t");
+        let running = running_status(&pod(NODE, "1", &pending), address, "t");
         let cases = [
             (pod("", "1", &pending), 1000, Some(Action::Bind)),
             (pod("", "2", &pending), 1000, Some(Action::SayNoRoom)),
@@ -177,13 +177,13 @@ mod tests {
     fn an_image_that_cannot_be_pulled_keeps_its_pod_waiting() {
         let mut pod = pod(NODE, "1", &json!({"phase": "Pending"}));
         pod["spec"]["containers"][0]["image"] = json!("never-ready.example/x:v1");
-        let status = on_node(&pod, "10.0.0.1".parse().unwrap(), "t");
+        let status = running_status(&pod, "10.0.0.1".parse().unwrap(), "t");
         assert_eq!(
             (status["phase"].as_str(), condition(&json!({"status": status}), "Ready")),
             (Some("Running"), Some("True"))
         );
         pod["spec"]["containers"][0]["image"] = json!("example/x:never-ready-1");
-        pod["status"] = on_node(&pod, "10.0.0.1".parse().unwrap(), "t");
+        pod["status"] = running_status(&pod, "10.0.0.1".parse().unwrap(), "t");
         assert_eq!(pod["status"]["phase"], "Pending");
         assert_eq!(condition(&pod, "Ready"), Some("False"));
         assert_eq!(pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"], "ImagePullBackOff");

@@ -15,7 +15,11 @@ pub(super) async fn bind(cluster: &Cluster, path: &str, binding: &Value) -> Resu
 }
 
 /// Deletes a pod at once, as a kubelet does when its containers have ended.
-pub(super) async fn let_go(cluster: &Cluster, path: &str, preconditions: &Value) -> Result<(), kube::Error> {
+pub(super) async fn delete_at_once(
+    cluster: &Cluster,
+    path: &str,
+    preconditions: &Value,
+) -> Result<(), kube::Error> {
     let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
                          "preconditions": preconditions});
     send(cluster, Method::DELETE, path, "application/json", &options).await

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reviews_are_answered_in_kind() {
+    fn reviews_are_answered_in_their_version() {
         let admission = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
                                "request": {"uid": "u", "object": {}}});
         assert_eq!(

@@ -26,7 +26,7 @@ pub(super) async fn serve(listener: TcpListener, config: Arc<ServerConfig>) {
     let acceptor = TlsAcceptor::from(config);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(converse(stream, acceptor.clone()))),
+            Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream, acceptor.clone()))),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::task::yield_now().await;
@@ -35,9 +35,9 @@ pub(super) async fn serve(listener: TcpListener, config: Arc<ServerConfig>) {
     }
 }
 
-async fn converse(stream: TcpStream, acceptor: TlsAcceptor) {
+async fn serve_connection(stream: TcpStream, acceptor: TlsAcceptor) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
-    // One answer a connection: the API server dials anew, and so meets endpoints as they are now, as it would
+    // One answer a connection: the API server dials again, and so meets endpoints as they are now, as it would
     // if pods, and their connections with them, came and went.
     let connection =
         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service_fn(answer));

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_that_names_a_service_is_found() {
+    fn all_references_to_a_service_are_found() {
         let service = json!({"service": {"namespace": "n", "name": "s", "path": "/x"}});
         let crd = json!({"kind": "CustomResourceDefinition",
                          "spec": {"conversion": {"webhook": {"clientConfig": service}}}});

@@ -54,7 +54,7 @@ pub(super) fn edit(object: &Value, rng: &mut Rng) -> Option<Value> {
 }
 
 /// Whether a patch takes an object out of the installation for good, unless it is wanted.
-pub(super) fn takes_out(patch: &Value) -> bool {
+pub(super) fn removes_from_installation(patch: &Value) -> bool {
     patch["metadata"]["labels"].get(MEMBERSHIP).is_some()
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_given_to_others_and_nothing_new_is_set() {
+    fn concurrent_edits_change_only_existing_fields() {
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"},
             "metadata": {"name": "c", "labels": {"trainerd.dev/installation": "x", "app": "y"}},

@@ -16,7 +16,7 @@ use crate::stack::{self, NAMESPACE, QUICK, RECORD};
 
 /// What runs while the Secret is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scene {
+enum Situation {
     Install,
     Upgrade,
     Rollback,
@@ -24,9 +24,9 @@ enum Scene {
 }
 
 /// The scenes, by turns.
-const SCENES: [Scene; 4] = [Scene::Upgrade, Scene::Idle, Scene::Install, Scene::Rollback];
+const SCENES: [Situation; 4] = [Situation::Upgrade, Situation::Idle, Situation::Install, Situation::Rollback];
 
-impl Scene {
+impl Situation {
     fn arguments(self) -> Vec<&'static str> {
         let always = ["--yes", "--timeout", "3m"];
         match self {
@@ -52,7 +52,7 @@ pub struct Losses {
     took: Duration,
 }
 
-/// What came of one run.
+/// The outcome of one run.
 #[derive(Clone, Debug)]
 pub struct Loss {
     seed: u64,
@@ -92,12 +92,12 @@ impl Losses {
         let mut cluster = TestCluster::take()?;
         let empty = cluster.snapshot()?;
         let began = Instant::now();
-        cluster.run(&Scene::Install.arguments())?.expect_code(0)?;
+        cluster.run(&Situation::Install.arguments())?.expect_code(0)?;
         let took = began.elapsed();
         let kinds = cluster.owned_kinds()?;
         let at_old = State::of(&cluster, &kinds)?;
         let installed = cluster.snapshot()?;
-        cluster.run(&Scene::Upgrade.arguments())?.expect_code(0)?;
+        cluster.run(&Situation::Upgrade.arguments())?.expect_code(0)?;
         let at_new = State::of(&cluster, &kinds)?;
         let upgraded = cluster.snapshot()?;
         Ok(Self { cluster, empty, installed, upgraded, kinds, at_old, at_new, took })
@@ -112,19 +112,19 @@ impl Losses {
         let scene = usize::try_from(seed).unwrap_or_default() % SCENES.len();
         let scene = SCENES[scene];
         let (from, before, after) = match scene {
-            Scene::Install => (&self.empty, None, &self.at_old),
-            Scene::Upgrade => (&self.installed, Some(&self.at_old), &self.at_new),
-            Scene::Rollback => (&self.upgraded, Some(&self.at_new), &self.at_old),
-            Scene::Idle => (&self.upgraded, Some(&self.at_new), &self.at_new),
+            Situation::Install => (&self.empty, None, &self.at_old),
+            Situation::Upgrade => (&self.installed, Some(&self.at_old), &self.at_new),
+            Situation::Rollback => (&self.upgraded, Some(&self.at_new), &self.at_old),
+            Situation::Idle => (&self.upgraded, Some(&self.at_new), &self.at_new),
         };
         let (before, after) = (before.cloned(), after.clone());
         self.cluster.restore(from)?;
         let arguments = scene.arguments();
-        let killed = scene != Scene::Idle && rng.bool();
+        let killed = scene != Situation::Idle && rng.bool();
         let started = Instant::now();
         let (command, mut child) = self.cluster.spawn(self.cluster.kubeconfig(), &arguments)?;
         std::thread::sleep(self.took.mul_f64(rng.f64()));
-        let secret = self.lose(&mut rng)?;
+        let secret = self.delete_secret(&mut rng)?;
         if killed {
             // It may have ended.
             let _ = child.kill();
@@ -133,10 +133,10 @@ impl Losses {
         let mut loss = Loss {
             seed,
             scene: match scene {
-                Scene::Install => "install",
-                Scene::Upgrade => "upgrade",
-                Scene::Rollback => "rollback",
-                Scene::Idle => "idleness",
+                Situation::Install => "install",
+                Situation::Upgrade => "upgrade",
+                Situation::Rollback => "rollback",
+                Situation::Idle => "idleness",
             },
             lost: secret,
             killed,
@@ -148,7 +148,7 @@ impl Losses {
     }
 
     /// Deletes one of trainerd's own Secrets, whichever is there by now.
-    fn lose(&self, rng: &mut Rng) -> Result<String, Error> {
+    fn delete_secret(&self, rng: &mut Rng) -> Result<String, Error> {
         let secrets = self.cluster.list(&stack::secret(), Some(stack::INSTALLATION))?;
         let names = secrets.iter().filter_map(|secret| secret["metadata"]["name"].as_str());
         let own: Vec<&str> = names.filter(|name| name.starts_with(RECORD)).collect();
@@ -190,7 +190,7 @@ impl Losses {
             loss.troubles.push(format!("the command ended {:?}: {}", first.code, first.stderr.trim_end()));
         }
         if status["damage"].is_object() {
-            self.heal(loss)?;
+            self.repair(loss)?;
         }
         let healed = State::of(&self.cluster, kinds)?;
         let is_done = !loss.killed && !refused && loss.scene != "idleness";
@@ -226,7 +226,7 @@ impl Losses {
     }
 
     /// Runs the command that `status` names.
-    fn heal(&self, loss: &mut Loss) -> Result<(), Error> {
+    fn repair(&self, loss: &mut Loss) -> Result<(), Error> {
         let said = self.cluster.run(&["status"])?.stdout;
         let named = said.split('`').find_map(|part| part.strip_prefix("trainerd "));
         let Some(named) = named else {

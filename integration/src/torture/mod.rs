@@ -1,4 +1,4 @@
-//! Kills at every request boundary, and what comes of them.
+//! Kills at every request boundary, and their outcomes.
 //!
 //! A scenario is a command in a known state. It is run once undisturbed, through the proxy, which counts its
 //! requests. Then, for each of them, the state is put back, the command is run and killed right before that
@@ -54,7 +54,7 @@ pub struct Point {
     pub after: bool,
 }
 
-/// What came of a scenario.
+/// The outcome of a scenario.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The scenario.
@@ -84,7 +84,7 @@ pub fn every_point(requests: usize) -> Vec<Point> {
 }
 
 /// So many points, spread evenly, the first and the last among them.
-pub fn spread(points: &[Point], count: usize) -> Vec<Point> {
+pub fn select_evenly(points: &[Point], count: usize) -> Vec<Point> {
     if points.len() <= count {
         return points.to_vec();
     }
@@ -126,7 +126,7 @@ pub fn run(
         let (first_run, first) =
             cluster.run_proxied(scenario.arguments, vec![Rule::at(point.number, fault)])?;
         outcome.killed += usize::from(cluster.proxy().killed());
-        // A plan that was closed already is not repeated but done anew, and counts for itself.
+        // A plan that was closed already is not repeated but done again, and counts for itself.
         let closed = cluster.record()?.is_some_and(|record| {
             let last = expected.results.last();
             record["journal"].is_null()
@@ -273,19 +273,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_has_its_ends_and_no_more_than_asked_for() {
+    fn a_selection_has_both_ends_and_the_requested_size() {
         let all = every_point(50);
         assert_eq!(all.len(), 100);
-        let some = spread(&all, 8);
+        let some = select_evenly(&all, 8);
         assert_eq!((some.len(), some[0], some[7]), (8, all[0], all[99]));
         assert!(some.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_eq!(spread(&all[..3], 8), all[..3]);
+        assert_eq!(select_evenly(&all[..3], 8), all[..3]);
     }
 
     #[test]
-    fn a_lease_may_stay_with_the_dead_where_nothing_was_left_to_write() {
-        let living = Identity::of_this_process();
-        let mut dead = living.clone();
+    fn a_dead_holder_may_keep_the_lease_if_nothing_was_left_to_write() {
+        let running_daemons = Identity::of_this_process();
+        let mut dead = running_daemons.clone();
         // The process id was given to another process since.
         dead.process.as_mut().unwrap().start_ticks += 1;
         let path = "/apis/coordination.k8s.io/v1/namespaces/n/leases/a";
@@ -293,7 +293,7 @@ mod tests {
         taking.status = Some(200);
         for (what, holder, second, fine) in [
             ("nothing left to write, and dead", dead.to_string(), vec![], true),
-            ("it may live", living.to_string(), vec![], false),
+            ("it may live", running_daemons.to_string(), vec![], false),
             ("somebody else's", "manager-1".to_owned(), vec![], false),
             ("taken and not given back", dead.to_string(), vec![taking], false),
         ] {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_told_from_the_objects_of_the_stack() {
+    fn records_are_distinguished_from_objects_of_the_stack() {
         let path = |rest: &str| format!("/api/v1/namespaces/kubeflow-system/{rest}");
         for (path, own) in [
             (path("secrets/trainerd-kubeflow-trainer"), true),

@@ -31,11 +31,11 @@ const BOUND: Duration = Duration::from_secs(90);
 /// For the daemon to end when it is asked to.
 const ENDING: Duration = Duration::from_secs(20);
 /// Pause between two looks at a process.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Who steals leases.
 const THIEF: &str = "somebody-else";
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// Everything is as it should be, so long after the last fault had ended.
@@ -81,7 +81,7 @@ struct Seat {
     daemon: Option<Daemon>,
 }
 
-/// What is known while a script goes on.
+/// What is known while a script continues.
 struct Course {
     rng: Rng,
     /// What is declared now.
@@ -177,29 +177,29 @@ impl Runner {
             early: 0,
             troubles: Vec::new(),
         };
-        let ended = self.go_through(script, expected, &mut course)?;
+        let ended = self.run_events(script, expected, &mut course)?;
         Ok((ended, course.early))
     }
 
-    fn go_through(&mut self, script: &Script, expected: &State, course: &mut Course) -> Result<Ended, Error> {
+    fn run_events(&mut self, script: &Script, expected: &State, course: &mut Course) -> Result<Ended, Error> {
         self.start(0)?;
         if script.rested {
-            self.wait_for_rest(course)?;
+            self.wait_until_settled(course)?;
         }
-        for (event, quiet) in &script.steps {
-            self.happen(event, course)?;
-            self.quiet(*quiet, course)?;
+        for (event, idle) in &script.steps {
+            self.apply_event(event, course)?;
+            self.idle(*idle, course)?;
         }
-        self.make_peace(course)?;
+        self.clear_all_faults(course)?;
         let peace = Instant::now();
-        let settled = self.come_to_rest(expected, course)?;
+        let settled = self.wait_until_as_expected(expected, course)?;
         let took = peace.elapsed();
         let mut troubles = self.judge(expected, settled, script, course)?;
         troubles.append(&mut course.troubles);
         if settled && troubles.is_empty() {
             return Ok(Ended::Converged(took));
         }
-        let (words, reasons): (Vec<String>, Vec<bool>) = self.words().into_iter().unzip();
+        let (words, reasons): (Vec<String>, Vec<bool>) = self.summaries().into_iter().unzip();
         if troubles.is_empty() && reasons.iter().all(|says_why| *says_why) {
             return Ok(Ended::SaidWhy(words.join("; ")));
         }
@@ -218,22 +218,22 @@ impl Runner {
         let Seat { name, proxy, kubeconfig, daemon } = &mut self.seats[seat];
         let arguments = ["--config", self.file.to_str().unwrap_or_default()];
         let started = self.cluster.daemon_as(kubeconfig, name, &arguments)?;
-        proxy.serve_next(started.pid());
+        proxy.replace_client(started.pid());
         *daemon = Some(started);
         Ok(())
     }
 
     /// The seats where a daemon lives.
-    fn living(&self) -> Vec<usize> {
+    fn running_daemons(&self) -> Vec<usize> {
         (0..self.seats.len()).filter(|seat| self.seats[*seat].daemon.is_some()).collect()
     }
 
     /// One of the daemons that live; after a fault there is always one.
     fn one(&self, course: &mut Course) -> usize {
-        course.rng.choice(self.living()).unwrap_or_default()
+        course.rng.choice(self.running_daemons()).unwrap_or_default()
     }
 
-    fn happen(&mut self, event: &Event, course: &mut Course) -> Result<(), Error> {
+    fn apply_event(&mut self, event: &Event, course: &mut Course) -> Result<(), Error> {
         match event {
             Event::Declare(options) => {
                 course.declared = *options;
@@ -264,18 +264,18 @@ impl Runner {
                     seat.proxy.add(gone.clone());
                     seat.proxy.cut_watches();
                 }
-                self.quiet(*time, course)?;
+                self.idle(*time, course)?;
                 self.seats.iter().for_each(|seat| seat.proxy.remove(&gone));
             }
             Event::Second => {
-                if let [one] = self.living().as_slice() {
+                if let [one] = self.running_daemons().as_slice() {
                     self.start(1 - one)?;
                 } else {
                     let seat = self.one(course);
                     self.kill(seat, course)?;
                 }
             }
-            Event::Steal(seconds) => self.steal(*seconds)?,
+            Event::Steal(seconds) => self.take_lease(*seconds)?,
             Event::Pause => {
                 let verb = if course.paused { "resume" } else { "pause" };
                 let run = self.cluster.run(&[verb])?;
@@ -296,14 +296,14 @@ impl Runner {
         let namespace = picked.key.namespace.as_deref();
         let Some(patch) = actors::edit(picked.object, &mut rng) else { return };
         // What is not wanted in the end stays where somebody took it out, and would be left over.
-        if actors::takes_out(&patch) && !course.wanted.contains(&picked.key) {
+        if actors::removes_from_installation(&patch) && !course.wanted.contains(&picked.key) {
             return;
         }
         note(|| format!("{}: {patch}", picked.key));
         let api = self.cluster.api();
         let name = &picked.key.name;
         let patched = api.patch_merge(picked.kind, namespace, name, &patch, CreateParams::default());
-        // It need not be there, nor let itself be changed, in the middle of whatever goes on.
+        // It need not be there, nor let itself be changed, in the middle of whatever is in progress.
         if let Err(error) = self.cluster.block_on(patched) {
             note(|| one_line(&error));
         }
@@ -326,7 +326,7 @@ impl Runner {
         &self.clean[&Look { newer: false, shape: Shape::Whole }]
     }
 
-    fn steal(&self, seconds: u64) -> Result<(), Error> {
+    fn take_lease(&self, seconds: u64) -> Result<(), Error> {
         // Their clock may be five minutes behind or ahead.
         let skew = jiff::SignedDuration::from_mins([-5, 0, 5][usize::try_from(seconds % 3).unwrap_or(1)]);
         let now = (jiff::Timestamp::now() + skew).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
@@ -351,14 +351,14 @@ impl Runner {
         Ok(())
     }
 
-    /// Asks a daemon to end, which it has to do soon and well, whatever goes on.
+    /// Asks a daemon to end, which it has to do soon and well, whatever is in progress.
     fn stop(&mut self, seat: usize, course: &mut Course) -> Result<(), Error> {
         let seat = &mut self.seats[seat];
         let Some(mut daemon) = seat.daemon.take() else { return Ok(()) };
         let end = Instant::now() + ENDING;
         // Before it listens, a process ends as the system has it.
         while daemon.probe("/livez").is_err() && daemon.ended()?.is_none() && Instant::now() < end {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         daemon.signal(Signal::TERM)?;
         course.gone.insert(daemon.pid());
@@ -373,13 +373,13 @@ impl Runner {
                     course.troubles.push(format!("asked to end, {} goes on after {ENDING:?}", seat.name));
                     return Ok(());
                 }
-                None => std::thread::sleep(LOOK),
+                None => std::thread::sleep(POLL_INTERVAL),
             }
         }
     }
 
     /// Starts again what a fault has killed; a daemon that ends by itself is in trouble.
-    fn tend(&mut self, course: &mut Course) -> Result<(), Error> {
+    fn restart_killed(&mut self, course: &mut Course) -> Result<(), Error> {
         for index in 0..self.seats.len() {
             let Seat { name, proxy, daemon, .. } = &mut self.seats[index];
             let Some(found) = daemon else { continue };
@@ -398,22 +398,22 @@ impl Runner {
     }
 
     /// Lets time pass.
-    fn quiet(&mut self, time: Duration, course: &mut Course) -> Result<(), Error> {
+    fn idle(&mut self, time: Duration, course: &mut Course) -> Result<(), Error> {
         let end = Instant::now() + time;
         loop {
-            self.tend(course)?;
+            self.restart_killed(course)?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(left.min(LOOK));
+            std::thread::sleep(left.min(POLL_INTERVAL));
         }
     }
 
     /// Nothing goes wrong any more, and nobody keeps the daemon from its work.
-    fn make_peace(&mut self, course: &mut Course) -> Result<(), Error> {
-        self.seats.iter().for_each(|seat| seat.proxy.calm());
-        self.tend(course)?;
+    fn clear_all_faults(&mut self, course: &mut Course) -> Result<(), Error> {
+        self.seats.iter().for_each(|seat| seat.proxy.clear_faults());
+        self.restart_killed(course)?;
         if course.paused {
             self.cluster.run(&["resume"])?.expect_code(0)?;
             course.paused = false;

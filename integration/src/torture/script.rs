@@ -113,8 +113,8 @@ impl Script {
         let steps = (0..rng.usize(2..=6))
             .map(|_| {
                 let event = Event::draw(&mut rng, &mut declared);
-                let quiet = if rng.bool() { rng.u64(0..200) } else { rng.u64(0..1500) };
-                (event, Duration::from_millis(quiet))
+                let idle = if rng.bool() { rng.u64(0..200) } else { rng.u64(0..1500) };
+                (event, Duration::from_millis(idle))
             })
             .collect();
         Self { seed, start, options, rested, steps }
@@ -252,7 +252,7 @@ impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rested = if self.rested { ", at rest" } else { "" };
         write!(f, "{:?}, {}{rested}", self.start, self.options)?;
-        self.steps.iter().try_for_each(|(event, quiet)| write!(f, "; {event}, {} ms", quiet.as_millis()))
+        self.steps.iter().try_for_each(|(event, idle)| write!(f, "; {event}, {} ms", idle.as_millis()))
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_a_story_and_a_thousand_of_them_have_everything() {
+    fn seeds_are_deterministic_and_a_thousand_cover_all_events() {
         let mut kinds = BTreeSet::new();
         let mut lasts = BTreeSet::new();
         for seed in 0..1000 {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_a_file_and_have_a_name() {
+    fn options_are_written_to_a_named_file() {
         let look = Look { newer: true, shape: Shape::OneRuntime };
         let options = Options { look, settle: 1 };
         assert_eq!(

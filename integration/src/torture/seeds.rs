@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_every_so_many() {
+    fn a_part_is_every_nth_seed() {
         assert_eq!(read("3..9", "2/3"), Some(vec![4, 7]));
         assert_eq!(read("3..5", "1/1"), Some(vec![3, 4]));
         assert_eq!(read("3", "1/1"), None);

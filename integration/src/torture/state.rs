@@ -30,7 +30,7 @@ pub struct State {
     pub open: Option<u64>,
     /// Who holds the lease.
     pub holder: Option<String>,
-    /// What came of each revision, newest last.
+    /// The outcome of each revision, newest last.
     pub results: Vec<(u64, String)>,
 }
 
@@ -44,7 +44,7 @@ impl State {
                 if object["metadata"]["labels"]["trainerd.dev/record"].is_null()
                     && let Some(key) = ObjectKey::of(&object)
                 {
-                    objects.insert(key.to_string(), normalised(object));
+                    objects.insert(key.to_string(), normalize(object));
                 }
             }
         }
@@ -102,8 +102,8 @@ impl State {
 }
 
 /// An object without what differs from run to run, without its status, and without what controllers fill in.
-fn normalised(mut object: Value) -> Value {
-    without_calls(&mut object);
+fn normalize(mut object: Value) -> Value {
+    without_webhook_targets(&mut object);
     if let Some(root) = object.as_object_mut() {
         root.remove("status");
     }
@@ -130,7 +130,7 @@ fn normalised(mut object: Value) -> Value {
 
 /// Webhooks' bundles are the controllers' to write, in CRDs whenever they come to it; and by which port of a Service a
 /// webhook is called follows from how often the pods behind it were replaced.
-fn without_calls(value: &mut Value) {
+fn without_webhook_targets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("caBundle");
@@ -139,9 +139,9 @@ fn without_calls(value: &mut Value) {
             {
                 service.remove("port");
             }
-            fields.values_mut().for_each(without_calls);
+            fields.values_mut().for_each(without_webhook_targets);
         }
-        Value::Array(items) => items.iter_mut().for_each(without_calls),
+        Value::Array(items) => items.iter_mut().for_each(without_webhook_targets),
         _ => {}
     }
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_missing_or_different_is_told() {
+    fn differences_of_states_are_reported() {
         let expected = state(
             &[("a", json!({"spec": {"x": [1, 2]}})), ("b", json!({}))],
             &["/registry/a", "/registry/b"],
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_that_the_record_knows_is_no_orphan() {
+    fn a_recorded_revision_is_no_orphan() {
         let key = "/registry/secrets/kubeflow-system/trainerd-kubeflow-trainer-r3";
         let expected = state(&[], &[], &[]);
         assert_eq!(state(&[], &[key], &[(3, "rolled-back")]).orphans(&expected), Vec::<String>::new());
@@ -223,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_from_run_to_run_is_left_out() {
+    fn nondeterministic_fields_are_ignored() {
         let object = |uid: &str, address: &str| {
             json!({"kind": "Service", "metadata": {"name": "s", "uid": uid, "resourceVersion": uid},
                    "spec": {"clusterIP": address, "ports": []}, "status": {"x": uid}})
         };
-        assert_eq!(normalised(object("1", "10.0.0.1")), normalised(object("2", "10.0.0.2")));
+        assert_eq!(normalize(object("1", "10.0.0.1")), normalize(object("2", "10.0.0.2")));
     }
 }

@@ -14,10 +14,10 @@ pub(super) fn process(holder: &str) -> Option<u32> {
 }
 
 /// What is missing, different or left over.
-pub(super) fn wrong(found: &State, expected: &State) -> Vec<String> {
-    let mut wrong = found.differences(expected);
-    wrong.extend(found.orphans(expected).into_iter().map(|key| format!("{key} is left over")));
-    wrong
+pub(super) fn differences(found: &State, expected: &State) -> Vec<String> {
+    let mut differences = found.differences(expected);
+    differences.extend(found.orphans(expected).into_iter().map(|key| format!("{key} is left over")));
+    differences
 }
 
 /// A state without revisions: how many there are depends on the way, and they are judged by themselves.
@@ -33,7 +33,7 @@ pub(super) fn without_history(mut state: State) -> State {
 }
 
 /// What is wrong with a record, given the Secrets of revisions and chunks.
-pub(super) fn account_troubles(record: &Value, secrets: &[Value]) -> Vec<String> {
+pub(super) fn record_errors(record: &Value, secrets: &[Value]) -> Vec<String> {
     let mut troubles = Vec::new();
     let results = record["results"].as_object().cloned().unwrap_or_default();
     let current = record["current"].as_u64().map(|number| number.to_string()).unwrap_or_default();
@@ -65,7 +65,7 @@ pub(super) fn account_troubles(record: &Value, secrets: &[Value]) -> Vec<String>
 }
 
 /// What a view says, in short; and whether it tells why the installation is not ready.
-pub(super) fn word(view: &Value) -> (String, bool) {
+pub(super) fn summary(view: &Value) -> (String, bool) {
     let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let reason = view["reason"]["message"].as_str().unwrap_or_default();
     let waits: Vec<String> = array(&view["plan"]["waiting"])
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_whole_or_says_what_is_wrong() {
+    fn a_report_is_complete_or_names_what_is_missing() {
         let secret = |name: &str, chunks: &str| {
             json!({"metadata": {"name": format!("{RECORD}-{name}"),
             "annotations": {"trainerd.dev/chunks": chunks}}})
@@ -107,11 +107,11 @@ mod tests {
         let chunk = format!("{RECORD}-c-a");
         let mut secrets =
             vec![secret("r1", &chunk), secret("r2", &chunk), secret("r3", ""), secret("c-a", "")];
-        assert_eq!(account_troubles(&record, &secrets), [""; 0]);
+        assert_eq!(record_errors(&record, &secrets), [""; 0]);
         secrets.push(secret("r4", ""));
         secrets.remove(0);
         secrets.retain(|secret| secret["metadata"]["name"] != chunk);
-        let found = account_troubles(&record, &secrets);
+        let found = record_errors(&record, &secrets);
         assert_eq!(
             found,
             [
@@ -121,7 +121,7 @@ mod tests {
             ]
         );
         let failed = json!({"current": 1, "results": {"1": {"result": "failed"}}});
-        assert_eq!(account_troubles(&failed, &[secret("r1", "")]).len(), 1);
+        assert_eq!(record_errors(&failed, &[secret("r1", "")]).len(), 1);
     }
 
     #[test]
@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn a_word_without_a_reason_is_none() {
-        let quiet = json!({"phase": "waiting", "outlook": {"objects": [{"waiting": null}], "drift": []}});
-        assert!(!word(&quiet).1);
-        assert!(!word(&Value::Null).1);
+    fn a_status_without_a_reason_is_rejected() {
+        let idle = json!({"phase": "waiting", "outlook": {"objects": [{"waiting": null}], "drift": []}});
+        assert!(!summary(&idle).1);
+        assert!(!summary(&Value::Null).1);
         let waits = json!({"phase": "running", "plan": {"waiting": [{"text": "0/1"}]}});
-        assert!(word(&waits).1);
-        assert!(word(&json!({"phase": "held", "reason": {"message": "held by x"}})).1);
+        assert!(summary(&waits).1);
+        assert!(summary(&json!({"phase": "held", "reason": {"message": "held by x"}})).1);
     }
 }

@@ -9,7 +9,7 @@ use trainerd_plan::object::Resource;
 use crate::objects::{a_job, a_runtime};
 use crate::world::{NS, Result, World};
 
-/// What comes of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
     Admitted,
@@ -75,7 +75,7 @@ fn with_initializers(name: &str, kinds: &[&str]) -> Value {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
-fn train_jobs_are_admitted_or_refused_as_the_reference_does() -> Result {
+fn train_job_admission_equals_upstream() -> Result {
     let world = World::new(&Start::default())?;
     let make = |object: &Value| world.cluster.create(&runtime(), object);
     make(&a_runtime("torch", &json!({"numNodes": 1, "torch": {}})))?;
@@ -255,7 +255,7 @@ fn train_jobs_are_admitted_or_refused_as_the_reference_does() -> Result {
 }
 
 #[test]
-fn train_jobs_are_defaulted_and_what_may_not_change_does_not() -> Result {
+fn train_jobs_are_defaulted_and_immutable_fields_enforced() -> Result {
     let world = World::new(&Start::default())?;
     let manager = json!([{"manager": "acme.io/foo"}]);
     let job =
@@ -315,7 +315,7 @@ fn train_jobs_are_defaulted_and_what_may_not_change_does_not() -> Result {
 }
 
 #[test]
-fn runtimes_of_both_kinds_are_admitted_or_refused_as_the_reference_does() -> Result {
+fn runtime_admission_equals_upstream() -> Result {
     let world = World::new(&Start::default())?;
     let policies = [
         ("torch", json!({})),

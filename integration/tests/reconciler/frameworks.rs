@@ -97,7 +97,7 @@ impl World {
 }
 
 #[test]
-fn every_framework_has_its_objects_and_its_ends() -> Result {
+fn every_framework_creates_its_objects_and_completes() -> Result {
     let world = World::new(&Start::default())?;
     let user = json!([{"name": "MINE", "value": "1"}]);
     let rank = "metadata.annotations['batch.kubernetes.io/job-completion-index']";
@@ -257,7 +257,7 @@ fn pods_of(runtime: &mut Value) -> &mut Value {
 }
 
 #[test]
-fn both_kinds_of_runtimes_are_remembered_and_may_go() -> Result {
+fn both_kinds_of_runtimes_are_recorded_and_can_be_deleted() -> Result {
     let world = World::new(&Start::default())?;
     let mut namespaced = a_runtime("mine", &json!({"numNodes": 2}));
     namespaced["kind"] = json!("TrainingRuntime");
@@ -284,7 +284,7 @@ fn both_kinds_of_runtimes_are_remembered_and_may_go() -> Result {
     let now: Value = serde_yaml::from_str(again["data"]["runtime"].as_str().unwrap_or_default())?;
     assert_eq!(now["spec"]["mlPolicy"]["numNodes"], 5);
 
-    // The runtime goes although it is used, and what was built from it goes on.
+    // The runtime goes although it is used, and what was built from it continues.
     world.cluster.delete(&training_runtime(), NS, "mine")?;
     assert_eq!(world.get(&training_runtime(), "mine")?, None);
     world.patch("frozen", &json!({"spec": {"suspend": false}}))?;
@@ -306,7 +306,7 @@ fn both_kinds_of_runtimes_are_remembered_and_may_go() -> Result {
 
 /// While it is suspended a patch reaches the pods, and what is no patch stays as it is.
 #[test]
-fn patches_reach_the_pods_and_deletions_are_left_alone() -> Result {
+fn patches_reach_the_pods_and_deleted_train_jobs_are_not_reconciled() -> Result {
     let world = World::new(&Start::default())?;
     let patch = json!({"manager": "acme.io/grace", "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [{
         "name": "node",

@@ -1,7 +1,6 @@
-//! Actions of a charm without the workload container: the command line of this very program does them, as it does the
-//! work of the hooks.
+//! Actions of a charm without the workload container: they run the command line of this program, as its hooks do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,33 +9,34 @@ use trainerd_juju::status::Reason;
 use crate::charm::command_line::{Format, Run, run};
 use crate::charm::daemon::{DaemonStatus, Jobs};
 use crate::charm::dispatch::Dispatch;
+use crate::written::Written;
 
-/// Longest that a look at the cluster may take.
-const LOOK: Duration = Duration::from_mins(1);
+/// Time limit for reading the cluster.
+const OBSERVE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How the installation is.
-pub(super) async fn told(dispatch: &Dispatch) -> Result<DaemonStatus, String> {
-    Ok(match look(dispatch).await? {
+/// Status of the installation.
+pub(super) async fn status(dispatch: &Dispatch) -> Result<DaemonStatus, String> {
+    Ok(match find_status(dispatch).await? {
         Some(found) => status_of(&found),
         None => absent(),
     })
 }
 
-/// What a daemon would know of the installation, as far as it is found now.
+/// The daemon's view of the installation, as far as it can be read from the cluster.
 pub(super) async fn view(dispatch: &Dispatch) -> Result<Value, String> {
-    let Some(found) = look(dispatch).await? else { return Ok(json!({"revisions": []})) };
+    let Some(found) = find_status(dispatch).await? else { return Ok(json!({"revisions": []})) };
     let history = data(dispatch, &["history"]).await?.unwrap_or_default();
-    Ok(view_of(&found, &history))
+    Ok(build_view(&found, &history))
 }
 
-/// Does what an action is for, for as long as it may; the answer is that of a daemon.
-pub(super) async fn act(
+/// Runs an operation within a time limit; the answer has the shape of the daemon's.
+pub(super) async fn run_operation(
     dispatch: &Dispatch,
     name: &str,
     body: &Value,
     wait: Duration,
 ) -> Result<Value, String> {
-    let found = look(dispatch).await?;
+    let found = find_status(dispatch).await?;
     let is_paused = found.as_ref().is_some_and(|found| found["paused"].is_object());
     let revision = found.as_ref().map(|found| found["revision"].clone()).unwrap_or_default();
     match (name, is_paused) {
@@ -45,24 +45,24 @@ pub(super) async fn act(
         ("resume", true) | (_, false) => {}
         (_, true) => return Err("Paused".to_owned()),
     }
-    let words = words(name, body);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let arguments = arguments(name, body);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let options = if name == "upgrade" { super::values(dispatch, &[]).await? } else { BTreeMap::new() };
-    // A look at what is there comes before what is waited for.
-    match run(&dispatch.environment, &words, &options, Format::Json, wait + LOOK).await {
+    // The time for reading the cluster comes on top.
+    match run(&dispatch.environment, &arguments, &options, Format::Json, wait + OBSERVE_TIMEOUT).await {
         Some(Run { code: Some(0), output, .. }) => Ok(done(&output, &revision)),
         Some(Run { code: Some(6), .. }) | None => Ok(json!({"state": "in-progress"})),
         Some(Run { cause, .. }) => Ok(json!({"state": "refused", "message": cause})),
     }
 }
 
-/// Whether there is anything to be done on the way to options.
+/// Whether the options would change anything.
 pub(super) async fn is_pending(
     dispatch: &Dispatch,
     options: &BTreeMap<String, Value>,
 ) -> Result<bool, String> {
-    let ran = run(&dispatch.environment, &["up", "--dry-run"], options, Format::Json, LOOK).await;
-    match ran.ok_or_else(|| format!("no plan within {LOOK:?}"))? {
+    let ran = run(&dispatch.environment, &["up", "--dry-run"], options, Format::Json, OBSERVE_TIMEOUT).await;
+    match ran.ok_or_else(|| format!("no plan within {OBSERVE_TIMEOUT:?}"))? {
         Run { code: Some(0), output, .. } => {
             let plan: Value = serde_json::from_str(&output).unwrap_or_default();
             Ok(plan["pending"] != false)
@@ -71,8 +71,8 @@ pub(super) async fn is_pending(
     }
 }
 
-/// The command line that does what an action is for.
-fn words(name: &str, body: &Value) -> Vec<String> {
+/// The arguments of the command line for an operation.
+fn arguments(name: &str, body: &Value) -> Vec<String> {
     let (verb, mut flags): (&str, Vec<String>) = match name {
         "pause" => ("pause", vec!["--reason".to_owned(), text(&body["reason"])]),
         "resume" => ("resume", Vec::new()),
@@ -95,29 +95,30 @@ fn words(name: &str, body: &Value) -> Vec<String> {
     [vec![verb.to_owned()], flags].concat()
 }
 
-/// What a run that went well has done.
+/// The answer for a successful run.
 fn done(output: &str, before: &Value) -> Value {
     let events: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let mut written: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event["event"] == "done" && event["verb"] != "keep") {
-        let verb = event["verb"].as_str().unwrap_or_default();
-        written.entry(event["object"].to_string()).or_default().insert(verb);
+    let mut written = Written::default();
+    for event in events.iter().filter(|event| event["event"] == "done") {
+        written.add(event["object"].to_string(), event["verb"].as_str().unwrap_or_default());
     }
-    let again = written.values().filter(|verbs| verbs.contains("delete") && verbs.contains("create"));
     let finished = events.iter().rev().find(|event| event["event"] == "finished");
     let revision = finished.map_or(before, |event| &event["revision"]);
-    json!({"state": "done", "revision": revision, "changed": written.len(), "recreated": again.count()})
+    json!({
+        "state": "done", "revision": revision,
+        "changed": written.changed(), "recreated": written.recreated(),
+    })
 }
 
-/// What `status` finds; nothing where nothing is installed.
-async fn look(dispatch: &Dispatch) -> Result<Option<Value>, String> {
+/// The output of `status`; `None` if nothing is installed.
+async fn find_status(dispatch: &Dispatch) -> Result<Option<Value>, String> {
     data(dispatch, &["status"]).await
 }
 
-/// The data of a verb; nothing where nothing is installed.
+/// The output of a verb; `None` if nothing is installed.
 async fn data(dispatch: &Dispatch, verb: &[&str]) -> Result<Option<Value>, String> {
-    let ran = run(&dispatch.environment, verb, &BTreeMap::new(), Format::Json, LOOK).await;
-    match ran.ok_or_else(|| format!("no answer of the cluster within {LOOK:?}"))? {
+    let ran = run(&dispatch.environment, verb, &BTreeMap::new(), Format::Json, OBSERVE_TIMEOUT).await;
+    match ran.ok_or_else(|| format!("no answer of the cluster within {OBSERVE_TIMEOUT:?}"))? {
         Run { code: Some(0), output, .. } => {
             let read = serde_json::from_str(&output);
             read.map(Some).map_err(|error| format!("failed to read what {} found: {error}", verb.join(" ")))
@@ -164,7 +165,7 @@ fn status_of(found: &Value) -> DaemonStatus {
     }
 }
 
-/// The phase that a daemon would be in, and why.
+/// The phase that the daemon would report, and why.
 fn phase_of(found: &Value) -> (&'static str, Reason) {
     let revision = found["revision"].as_u64().unwrap_or_default();
     if found["paused"].is_object() {
@@ -192,17 +193,17 @@ fn phase_of(found: &Value) -> (&'static str, Reason) {
     }
 }
 
-/// The objects that differ from the current revision, and how.
+/// The objects with drift from the current revision, and the changed fields.
 fn drift_of(found: &Value) -> Vec<Value> {
     let objects = found["objects"].as_array().into_iter().flatten();
     let differ = objects.filter(|object| object["drift"].as_array().is_some_and(|drift| !drift.is_empty()));
-    let told = differ.map(|object| {
+    let drift = differ.map(|object| {
         json!({"object": object["object"], "state": "changed in the cluster", "changes": object["drift"]})
     });
-    told.collect()
+    drift.collect()
 }
 
-fn view_of(found: &Value, history: &Value) -> Value {
+fn build_view(found: &Value, history: &Value) -> Value {
     let revisions = history.as_array().into_iter().flatten().rev();
     let revisions: Vec<Value> = revisions
         .map(|row| {
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_action_is_a_command_line() {
+    fn each_operation_has_its_command_line() {
         for (name, body, line) in [
             ("pause", json!({"reason": "node maintenance"}), "pause --reason node maintenance"),
             ("resume", json!({}), "resume"),
@@ -247,12 +248,12 @@ mod tests {
             ("rollback", json!({"to": null}), "rollback --yes"),
             ("upgrade", json!({"allow-lossy": true}), "up --allow lossy --yes"),
         ] {
-            assert_eq!(words(name, &body).join(" "), line);
+            assert_eq!(arguments(name, &body).join(" "), line);
         }
     }
 
     #[test]
-    fn what_was_written_is_counted_by_object() {
+    fn written_objects_are_counted_once() {
         let step = |name: &str, verb: &str| {
             json!({"event": "done", "verb": verb, "object": {"kind": "Service", "name": name}}).to_string()
         };
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_becomes_the_status_that_a_daemon_would_tell() {
+    fn the_output_of_status_becomes_a_daemon_status() {
         let object = json!({"kind": "Deployment", "name": "a"});
         let found = |ready: bool, waiting: Value, drift: Value| {
             json!({
@@ -273,32 +274,36 @@ mod tests {
                 "trainJobs": {"count": {"running": 1, "waiting": 2, "complete": 7}},
             })
         };
-        let told = status_of(&found(true, Value::Null, json!([])));
-        assert_eq!((told.phase.as_str(), told.reason, told.settled), ("ready", Reason::Settled, true));
-        assert_eq!((told.revision, told.jobs.map(|jobs| jobs.running)), (Some(2), Some(3)));
-        assert_eq!(told.versions["trainer"], "2.3.0");
-        let told = status_of(&found(true, Value::Null, json!([".spec.replicas"])));
+        let status = status_of(&found(true, Value::Null, json!([])));
+        assert_eq!((status.phase.as_str(), status.reason, status.settled), ("ready", Reason::Settled, true));
+        assert_eq!((status.revision, status.jobs.map(|jobs| jobs.running)), (Some(2), Some(3)));
+        assert_eq!(status.versions["trainer"], "2.3.0");
+        let status = status_of(&found(true, Value::Null, json!([".spec.replicas"])));
         let first = "Deployment/a".to_owned();
-        assert_eq!(told.reason, Reason::DriftSeen { objects: 1, first });
-        let told = status_of(&found(false, json!("0/1 ready"), json!([])));
+        assert_eq!(status.reason, Reason::DriftSeen { objects: 1, first });
+        let status = status_of(&found(false, json!("0/1 ready"), json!([])));
         let (name, message) = ("a".to_owned(), "0/1 ready".to_owned());
-        assert_eq!((told.phase.as_str(), told.reason), ("waiting", Reason::ObjectReady { name, message }));
+        assert_eq!(
+            (status.phase.as_str(), status.reason),
+            ("waiting", Reason::ObjectReady { name, message })
+        );
         let mut paused = found(true, Value::Null, json!([]));
         paused["paused"] = json!({"by": "pause"});
         assert_eq!(status_of(&paused).reason, Reason::Paused { revision: 2 });
     }
 
     #[test]
-    fn the_history_is_told_newest_first() {
+    fn the_newest_revision_comes_first() {
         let history = json!([
             {"revision": 1, "result": "deployed", "versions": {}},
             {"revision": 2, "result": "rolled-back", "reason": "no image", "versions": {}},
             {"revision": 3, "versions": {}},
         ]);
-        let view = view_of(&json!({}), &history);
-        let told = view["revisions"].as_array().unwrap().iter();
-        let told: Vec<(u64, &str)> =
-            told.map(|row| (row["number"].as_u64().unwrap(), row["outcome"].as_str().unwrap())).collect();
-        assert_eq!(told, [(3, "not started"), (2, "rolled back: no image"), (1, "deployed")]);
+        let view = build_view(&json!({}), &history);
+        let revisions = view["revisions"].as_array().unwrap().iter();
+        let revisions: Vec<(u64, &str)> = revisions
+            .map(|row| (row["number"].as_u64().unwrap(), row["outcome"].as_str().unwrap()))
+            .collect();
+        assert_eq!(revisions, [(3, "not started"), (2, "rolled back: no image"), (1, "deployed")]);
     }
 }

@@ -1,6 +1,6 @@
 //! Which pod is the daemon's, and by which certificate it is known.
 //!
-//! A label is no proof: whoever may create pods in the namespace can write it. The pod has to belong to a ReplicaSet of
+//! A label is no proof: every user who may create pods can set it. The pod has to belong to a ReplicaSet of
 //! the very Deployment that `bootstrap` made, by uid, and its daemon has to show the certificate whose fingerprint it
 //! wrote into a Secret of the namespace, which takes the same right as writing the record of the installation.
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_trusted_by_its_owners_and_not_by_its_label() {
+    fn the_daemons_pod_is_identified_by_its_owners() {
         let own = Installation { name: "trainerd".into(), namespace: "ns".into() };
         let labels = json!({(applyset::INSTALLATION): "trainerd", (applyset::NAMESPACE): "ns"});
         let deployment = json!({"metadata": {"name": "trainerd", "uid": "d", "labels": labels}});
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_counts_for_the_pod_that_wrote_it() {
+    fn a_fingerprint_is_valid_only_for_its_pod() {
         let digest = "ab".repeat(32);
         let secret = |owner: &str, text: &str| {
             let owner = json!([{"uid": owner}]);

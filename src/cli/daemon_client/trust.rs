@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{CertificateError, Error};
 use trainerd_serve::certificates::judged;
 
-/// TLS to whoever shows the certificate with this SHA-256, in lower-case hexadecimal.
+/// TLS to the server whose certificate has this SHA-256, in lower-case hexadecimal.
 pub(super) fn connector(fingerprint: String) -> Result<TlsConnector, Error> {
     let config = judged::client(move |shown| {
         if hex::encode(Sha256::digest(shown.certificate)) == fingerprint {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_certificate_that_was_written_down_is_taken() {
+    async fn only_the_recorded_certificate_is_trusted() {
         let own = Certificates::self_signed(vec!["localhost".to_owned()]).unwrap();
         let other = Certificates::self_signed(vec!["localhost".to_owned()]).unwrap();
         let mut listener = listen::tls("127.0.0.1:0".parse().unwrap(), own.clone()).await.unwrap();

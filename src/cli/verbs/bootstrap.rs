@@ -76,7 +76,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     if let Some(image) = &args.image {
         asked.set_one(IMAGE, image);
     }
-    // Bad options are told before a cluster is looked for.
+    // Invalid options are reported before connecting to the cluster.
     asked.parse(&catalog)?;
 
     let cluster = context.connect().await?;
@@ -122,7 +122,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
         context.printer.note(&format!("set in {source}: {}", set.join(", ")));
     }
     if let Some(other) = state.control().other_owner(&source) {
-        // Let through because it is paused: whoever resumes it wants the new daemon to rule.
+        // Allowed while paused: after `resume`, the new daemon owns the options.
         context.interrupt.or(stack.claim(state.control(), &source)).await?;
         context.printer.note(&format!("{} no longer owns the options", other.what));
     }
@@ -133,7 +133,7 @@ pub(crate) async fn run(context: &Context, args: &BootstrapArgs) -> Result<Exit,
     Ok(exit)
 }
 
-/// The options of what is installed: whoever puts a daemon there does not ask for other ones.
+/// The installed options: installing a daemon does not change them.
 fn start(state: &State) -> Given {
     let Some(current) = &state.current else { return Given::default() };
     Given::of_revision(&current.header.given, &current.header.options)

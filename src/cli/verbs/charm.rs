@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_seconds_or_an_error() {
+    fn the_time_must_be_in_seconds() {
         assert_eq!(epoch(None).unwrap(), None);
         assert_eq!(epoch(Some("")).unwrap(), None);
         assert_eq!(epoch(Some("86400")).unwrap().unwrap().to_string(), "1970-01-02T00:00:00Z");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_needs_a_loader_is_told_by_its_headers() {
+    fn dynamically_linked_programs_are_recognized() {
         let elf = |kind: u8| {
             let mut bytes = vec![0; 64 + 56];
             (bytes[32], bytes[54], bytes[56], bytes[64]) = (64, 56, 1, kind);

@@ -72,7 +72,7 @@ Examples:
   trainerd config schema -o yaml                    in the format of config.yaml")]
 struct SchemaArgs {}
 
-/// An option as `config show` tells of it.
+/// An option in the output of `config show`.
 #[derive(Serialize)]
 struct Row<'a> {
     value: &'a Value,

@@ -21,7 +21,7 @@ use crate::problem::Exit;
 use crate::problem::Problem;
 use crate::target::changes::{OptionChange, between};
 
-/// Fields by which the items of a list are told apart, most telling first.
+/// Fields by which the items of a list are distinguished, most telling first.
 const ITEM_KEYS: [&str; 2] = ["name", "containerPort"];
 
 /// Show the differences between two revisions
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_leaves_that_differ_are_told() {
+    fn only_changed_leaves_are_shown() {
         let old = json!({"spec": {"replicas": 1, "args": ["a"], "containers": [{"name": "m", "image": "x:1"}, {"name": "gone"}]}});
         let new = json!({"spec": {"replicas": 2, "args": ["a", "b"], "containers": [{"name": "m", "image": "x:2"}], "paused": true}});
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn items_without_names_of_their_own_are_compared_as_a_whole() {
+    fn unnamed_items_are_compared_as_a_whole() {
         let old = json!([{"name": "a", "v": 1}, {"name": "a", "v": 2}]);
         let new = json!([{"name": "a", "v": 1}]);
         assert_eq!(lines(&old, &new).len(), 1);

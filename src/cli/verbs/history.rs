@@ -1,4 +1,4 @@
-//! `history`: the revisions, and what came of them.
+//! `history`: the revisions, and their outcomes.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ Examples:
   trainerd history -o json                          with all changed options")]
 pub(crate) struct HistoryArgs {}
 
-/// A revision as `history` tells of it.
+/// A revision in the output of `history`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row<'a> {
@@ -45,7 +45,7 @@ struct Row<'a> {
     versions: BTreeMap<&'a str, &'a Version>,
     /// Options that differ from the parent's, or from the defaults of the first.
     options: BTreeMap<&'a str, &'a Value>,
-    /// What came of it; null where it was never begun.
+    /// Its outcome; null where it was never begun.
     #[serde(flatten)]
     outcome: Option<&'a Outcome>,
     /// Fields that its plan took from other managers by force.
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_nobody_runs_is_interrupted_and_long_lines_are_cut() {
+    fn abandoned_plans_are_shown_as_interrupted_and_long_lines_are_cut() {
         let by = format!("up --yes {}", "--set settle=0 ".repeat(20));
         let row = |under_way, is_run| Row {
             revision: 1,

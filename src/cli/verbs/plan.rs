@@ -56,7 +56,7 @@ struct Shown<'a> {
 pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
     let given = args.options.given(&catalog)?.allowing_unknown_version(args.allow.unknown_version());
-    // Bad options are told before a cluster is looked for.
+    // Invalid options are reported before connecting to the cluster.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
     let target = async |state: &State| resolve(&catalog, &engine, state, &given).await;

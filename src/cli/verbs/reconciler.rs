@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
 /// What Go's flag package prints, it prints to stderr.
 fn say(text: &str) {
     use std::io::Write as _;
-    // Nobody is left to tell when stderr is gone.
+    // Without stderr, errors cannot be reported.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn run(context: &Context, args: &RenderArgs) -> Result<Exit, Problem>
     let catalog = Catalog::builtin()?;
     let options = args.options.given(&catalog)?.parse(&catalog)?;
     let installation = context.cluster.installation();
-    // It is an installation by itself, and goes with none of the others.
+    // The daemon is an installation of its own and cannot be combined with others.
     let desired = if args.components == [DAEMON] {
         catalog.render_daemon(&options, &installation)?
     } else {

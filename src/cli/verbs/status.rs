@@ -177,7 +177,7 @@ async fn look_once(
 /// How long TrainJobs are listed: where there are tens of thousands, what is asked for first is how the stack is.
 const LISTED: Duration = Duration::from_secs(5);
 
-/// The TrainJobs; nothing, with a note, where whoever asks may not list them, or they are too many.
+/// The TrainJobs; none, with a note, if the user may not list them or they are too many.
 async fn train_jobs(context: &Context, engine: &Engine) -> Result<Option<TrainJobs>, Problem> {
     let listed = tokio::time::timeout(LISTED, training::list(engine.cluster()));
     let why = match context.interrupt.or(async { Ok::<_, Problem>(listed.await) }).await? {
@@ -192,7 +192,7 @@ async fn train_jobs(context: &Context, engine: &Engine) -> Result<Option<TrainJo
 fn print(printer: &Printer, status: &StatusReport, again: bool) -> Result<(), Problem> {
     match printer.format() {
         Format::Table => printer.data(&text(status, &printer.for_stdout())),
-        // One a line, so that a reader can tell them apart.
+        // One per line, so that readers can separate them.
         Format::Json if again => printer.line_of_json(status),
         Format::Yaml if again => {
             printer.data("---\n")?;

@@ -44,7 +44,7 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
     let given = args.options.given(&catalog)?.allowing_unknown_version(args.allow.unknown_version());
-    // Bad options are told before a cluster is looked for.
+    // Invalid options are reported before connecting to the cluster.
     given.parse(&catalog)?;
     let engine = context.engine().await?;
     let asked = Change { allow: args.allow.allowed(), show_way: false, unasked: args.unasked };

@@ -75,7 +75,7 @@ impl FromStr for To {
 /// Runs the verb.
 pub(crate) async fn run(context: &Context, args: &UpgradeArgs) -> Result<Exit, Problem> {
     let catalog = Catalog::builtin()?;
-    // What is wrong with the command line is told before a cluster is looked for.
+    // An invalid command line is reported before connecting to the cluster.
     changed(&catalog, args, Given::default())?.parse(&catalog)?;
     if args.to.is_empty() && !args.latest && args.set.set.is_empty() {
         return Err(InputError::NothingNamed.into());
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_versions_replace_those_that_held_it() {
+    fn upgrade_replaces_pinned_versions_by_the_newest() {
         let catalog = Catalog::builtin().unwrap();
         let held = BTreeMap::from([
             ("jobset-version".to_owned(), Value::from("0.11.1")),

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_head_comes_after_its_workers() {
+    fn the_head_starts_after_its_workers() {
         let services = services().unwrap();
         let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
         assert_eq!(names, ["cache-head", "cache-worker-1", "cache-worker-2"]);

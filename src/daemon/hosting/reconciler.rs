@@ -187,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_revision_that_asks_for_it_has_a_hosted_one() {
+    fn the_reconciler_is_hosted_only_if_the_revision_says_so() {
         assert_eq!(HostedReconciler::of(&desired("native")), None);
         assert_eq!(HostedReconciler::of(&desired("upstream")), None);
         assert!(HostedReconciler::of(&desired("hosted")).is_some());
     }
 
     #[test]
-    fn it_is_started_as_the_container_is_with_the_revisions_configuration_at_home() {
+    fn the_hosted_reconciler_has_the_containers_flags_and_local_configuration() {
         let wanted = HostedReconciler::of(&desired("hosted")).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let access = Access { kubeconfig: Some("/k".into()), context: Some("c".to_owned()) };

@@ -25,7 +25,7 @@ pub(crate) struct ReconcilerPlace {
     pub(crate) may_be_here: bool,
 }
 
-/// What is wrong with the hosted workloads; `None` where all that shall run is ready.
+/// What is wrong with the hosted workloads; `None` if all that are to run are ready.
 pub(crate) fn problem(hosted: &[HostedView], place: ReconcilerPlace) -> Option<Problem> {
     if place.is_left_to_daemons && !place.may_be_here {
         let what = "the options say reconciler=hosted, and this daemon hosts none";

@@ -1,4 +1,4 @@
-//! What blocks the controller: what the error of a plan means, and when it is tried again.
+//! What blocks the controller: the meaning of a plan's error, and when to retry.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{InstallationController, Phase};
 use crate::problem::Exit;
 use crate::problem::Problem;
 
-/// What stands in the way, and when to try again.
+/// What blocks the controller, and when to retry.
 pub(super) struct Blocked {
     pub(super) phase: Phase,
     pub(super) problem: Problem,
@@ -21,16 +21,16 @@ pub(super) struct Blocked {
 
 /// Why a pass ended early.
 pub(super) enum Stop {
-    /// The process shall end.
+    /// The process is to end.
     Shutdown,
     /// The installation was paused, or options changed, while a plan ran.
     Requeue,
-    /// This stands in the way.
+    /// The pass is blocked.
     Blocked(Box<Blocked>),
 }
 
 impl InstallationController {
-    /// What the error of a plan means for the loop.
+    /// Converts the error of a plan.
     pub(super) fn stopped(&mut self, error: EngineError) -> Stop {
         let (phase, again) = match &error {
             EngineError::Interrupted => return Stop::Requeue,
@@ -43,7 +43,7 @@ impl InstallationController {
             EngineError::Request { source, .. } if is_passing(source) => {
                 (Phase::Disconnected, Some(self.soon.next_wait()))
             }
-            // Rights are given by people who wait for what comes of it: `juju trust` right after `juju deploy`.
+            // Users who grant permissions wait for the effect: `juju trust` right after `juju deploy`.
             EngineError::Permissions(_) => (Phase::Refused, Some(self.soon.next_wait())),
             EngineError::Request { source: RequestError::Forbidden { .. }, .. } => {
                 (Phase::Failed, Some(self.soon.next_wait()))
@@ -62,7 +62,7 @@ impl InstallationController {
         blocked(phase, problem, again)
     }
 
-    /// What an upgrade that was rolled back is in a status: by versions, where the error has revisions.
+    /// The status of an upgrade that was rolled back, with versions in place of revisions.
     fn failed_upgrade(&self, error: &EngineError) -> Option<Reason> {
         let EngineError::RolledBack { purpose: Purpose::Upgrade, revision, back, reason } = error else {
             return None;
@@ -79,7 +79,7 @@ impl InstallationController {
         })
     }
 
-    /// What it means that no desired state could be made.
+    /// Converts an error of resolving the desired state.
     pub(super) fn unwanted(&mut self, problem: Problem) -> Stop {
         let (phase, again) = match problem.exit {
             Exit::Input => (Phase::Invalid, None),
@@ -95,13 +95,13 @@ pub(super) fn blocked(phase: Phase, problem: Problem, again: Option<Duration>) -
     Stop::Blocked(Box::new(Blocked { phase, problem, again }))
 }
 
-/// Of what went wrong what a pod says, where one does: a status has room for no more.
+/// The message of a pod, if there is one among the causes: a status is short.
 fn innermost(reason: &str) -> &str {
     let pod = reason.split_once("; pod ").and_then(|(_, pod)| pod.split_once(": "));
     pod.map_or(reason, |(_, said)| said)
 }
 
-/// Whether the same request may succeed later, with nobody doing anything.
+/// Whether the same request may succeed later without intervention.
 fn is_passing(error: &RequestError) -> bool {
     error.retry().is_some()
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_pod_says_is_the_cause_of_a_failed_upgrade() {
+    fn the_message_of_a_pod_is_the_cause_of_a_failed_upgrade() {
         let waited = "no progress for 60 s, waiting for Deployment kubeflow/a: 1 more to terminate; \
                       pod a-7f7-l7rws: container manager: ImagePullBackOff, cannot pull r.example/a:v1";
         assert_eq!(innermost(waited), "container manager: ImagePullBackOff, cannot pull r.example/a:v1");

@@ -39,6 +39,6 @@ pub(super) async fn run_command(engine: Arc<Engine>, recorder: Recorder, command
     if matches!(done, Ok(true)) {
         recorder.command(what, who.as_deref());
     }
-    // Whoever asked may have gone.
+    // The client may have gone.
     drop(answer.send(done));
 }

@@ -1,4 +1,4 @@
-//! What the reconciler does where something of trainerd's own Secrets is lost.
+//! Handles the loss of trainerd's own Secrets.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use super::blocked::{Stop, blocked};
 use super::{Declared, InstallationController, Phase};
 use crate::problem::lost;
 
-/// Whether it is not known for sure what the installation was brought to: nothing of it is repaired then.
+/// Whether the current revision is ambiguous: nothing is repaired then.
 pub(super) fn is_uncertain(state: &State) -> bool {
     matches!(state.damage(), Some(Damage::Record { exact: false, .. }))
 }
 
 impl InstallationController {
-    /// Writes anew what was lost, as far as that changes nothing of the stack; stands still where it would.
+    /// Restores lost Secrets if that changes nothing of the stack; otherwise the controller is blocked.
     pub(super) async fn repair_records(&mut self) -> Result<(), Stop> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let Some(damage) = state.damage().cloned() else { return Ok(()) };
@@ -43,7 +43,7 @@ impl InstallationController {
                 self.repair = Some(format!("the Secret of revision {revision} was lost"));
                 Ok(())
             }
-            // The options tell what there has to be; without them nobody does.
+            // The desired objects follow from the options; without options they are unknown.
             Damage::Objects { .. } if matches!(*self.declared.borrow(), Declared::Options(_)) => Ok(()),
             Damage::Objects { .. } => {
                 let again = Some(self.soon.next_wait());

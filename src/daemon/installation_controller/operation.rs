@@ -1,4 +1,4 @@
-//! Operations that people start: reconcile at once, let a staged upgrade through, roll back.
+//! Operations that users start: reconcile now, apply a staged upgrade, roll back.
 
 use std::sync::{Arc, PoisonError};
 
@@ -8,26 +8,26 @@ use trainerd_plan::plan::Purpose;
 
 use super::InstallationController;
 use super::blocked::Stop;
-use super::written::Written;
 use crate::daemon::operations::OperationHandle;
 use crate::target::Target;
+use crate::written::Written;
 
-/// An operation that a person starts.
+/// An operation that a user starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// Plan over the current revision, whatever is known of it.
+    /// Plan the current revision again, without using cached state.
     Reconcile {
-        /// What no update may change is deleted and made again.
+        /// Objects whose immutable fields differ are deleted and recreated.
         recreate: bool,
-        /// The only component that is looked at, where it is not all.
+        /// Limits it to a component.
         component: Option<String>,
     },
-    /// Let through what is staged.
+    /// Apply the staged upgrade.
     Upgrade {
         /// CRD changes may drop what is stored.
         allow_lossy: bool,
     },
-    /// Go back to an earlier revision, and stay there until the options change.
+    /// Roll back to an earlier revision until the options change.
     Rollback {
         /// Which; the one before the current where none is named.
         to: Option<u64>,
@@ -37,7 +37,7 @@ pub(crate) enum Operation {
 }
 
 impl InstallationController {
-    /// The next pass does that; what is written from now on is told with what came of it.
+    /// Schedules the operation for the next pass, and counts writes from now on.
     pub(super) fn start_operation(
         &mut self,
         operation: Operation,
@@ -52,7 +52,7 @@ impl InstallationController {
         self.operation = Some((operation, handle));
     }
 
-    /// What the next plan is allowed by whoever asked for it.
+    /// What the operation allows the next plan.
     pub(super) fn allowed(&self) -> Allowed {
         match &self.operation {
             Some((Operation::Upgrade { allow_lossy }, _)) => {
@@ -65,7 +65,7 @@ impl InstallationController {
         }
     }
 
-    /// Tells whoever asked what came of it, once a pass has ended. One that is to be made again goes on trying.
+    /// Reports the outcome of the operation after a pass, unless the pass is repeated.
     pub(super) fn answer(&mut self, ended: &Result<(), Stop>) {
         if matches!(ended, Err(Stop::Requeue)) {
             return;
@@ -87,18 +87,18 @@ impl InstallationController {
                 };
                 handle.refused(blocked.phase.word(), message);
             }
-            // The handle says so itself.
+            // The handle reports it when dropped.
             Err(Stop::Shutdown | Stop::Requeue) => {}
         }
     }
 
-    /// Whether what is wanted waits for a person who has not asked for it.
+    /// Whether an upgrade waits for approval.
     pub(super) fn is_staged(&self, state: &State, wanted: &Target) -> bool {
         let is_asked_for = matches!(self.operation, Some((Operation::Upgrade { .. }, _)));
         !is_asked_for && wanted.is_staged(&self.engine, state)
     }
 
-    /// A plan over the current revision: for what one write does not repair, and where somebody asks for it.
+    /// Plans the current revision again: for repairs that need a plan, and on request.
     pub(super) async fn repair_now(&mut self) -> Result<(), Stop> {
         let engine = Arc::clone(&self.engine);
         let Some(state) = self.state.clone() else { return Ok(()) };
@@ -112,7 +112,7 @@ impl InstallationController {
         let prepare = engine.prepare_only(&state, desired, Purpose::Change, allow, only.as_deref());
         let prepared = match self.aside(prepare).await? {
             Ok(prepared) => prepared,
-            // That is about what was asked for, and nothing stands in the installation's own way.
+            // This error concerns only the operation and does not block the installation.
             Err(error @ (EngineError::NoSuchComponent { .. } | EngineError::NotDeployed { .. })) => {
                 if let Some((_, handle)) = self.operation.take() {
                     handle.refused("refused", trainerd_causes::one_line(&error));
@@ -128,7 +128,7 @@ impl InstallationController {
         .await
     }
 
-    /// Goes back to an earlier revision, over what is in progress.
+    /// Rolls back to an earlier revision, replacing a plan in progress.
     pub(super) async fn roll_back(&mut self, to: Option<u64>, allow_lossy: bool) -> Result<(), Stop> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let engine = Arc::clone(&self.engine);

@@ -1,4 +1,4 @@
-//! Whose options rule the installation: this daemon's, or those of another source.
+//! Ownership of the installation's options: this daemon's source, or another one.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::blocked::{Stop, blocked};
 use super::{Declared, InstallationController, Phase};
 use crate::problem::Problem;
 
-/// How a daemon stands to whoever rules; who that is, the state tells.
+/// The relation of this daemon to the owner of the options.
 #[derive(Debug)]
 pub(super) struct Ownership {
-    /// Whether our source shall claim the options from another one: once, for whoever claims them later is the one meant.
+    /// Whether our source is to take over ownership: once, as a later takeover by another source must prevail.
     force_ownership: bool,
-    /// Those of another source do: what is installed is only looked at.
+    /// Another source owns the options: this daemon only observes.
     held: bool,
 }
 
@@ -24,7 +24,7 @@ impl Ownership {
         Self { force_ownership, held: false }
     }
 
-    /// It is decided again.
+    /// Decides again.
     pub(super) fn begin(&mut self) {
         self.held = false;
     }
@@ -34,13 +34,13 @@ impl Ownership {
     }
 }
 
-/// Whether a watch tells of another owner of the options than was read or written last.
+/// Whether a watch reports another owner of the options than was read or written last.
 pub(super) fn is_news(state: Option<&State>, told: &OwnerSeen) -> bool {
     let note = state.and_then(|state| state.control().owner.as_ref());
     differs(note.map(|note| note.uid.as_str()), told)
 }
 
-/// Whether what is told contradicts the note that is known, by its uid.
+/// Whether a reported marker differs from the known one, by uid.
 fn differs(known: Option<&str>, told: &OwnerSeen) -> bool {
     match told {
         OwnerSeen::Is(uid) => known != Some(uid),
@@ -50,8 +50,7 @@ fn differs(known: Option<&str>, told: &OwnerSeen) -> bool {
 }
 
 impl InstallationController {
-    /// Says in the lease that this daemon's unit shall have it, once it is told that it leads: the daemon of the unit that
-    /// led before may not have been told yet.
+    /// Claims the lease for this daemon's unit once it is the leader: the former leader's daemon may not know yet.
     pub(super) async fn claim_lease(&mut self) -> Result<(), Stop> {
         let Some(unit) = self.declared.borrow().leader().map(str::to_owned) else {
             self.engine.lease_claim().withdraw();
@@ -68,14 +67,14 @@ impl InstallationController {
         })
     }
 
-    /// Whether another unit's daemon shall have the lease.
+    /// Whether another unit's daemon is to have the lease.
     pub(super) fn is_outranked(&self) -> bool {
         let problem = self.blocked.as_ref().map(|blocked| &blocked.problem);
         problem.is_some_and(|problem| matches!(problem.reason.as_deref(), Some(Reason::LeaseHeld { .. })))
     }
 
-    /// Says whose options rule, once there is an installation to say it of and options that could. Where those of
-    /// another source rule, nothing is done: two daemons would undo what the other does, for ever.
+    /// Records the owner of the options, once there is an installation and valid options. If another source owns them,
+    /// nothing is done: two daemons would keep undoing each other's changes.
     pub(super) async fn claim(&mut self) -> Result<(), Stop> {
         let Some(state) = self.state.as_ref().filter(|state| state.version().is_some()) else {
             return Ok(());
@@ -90,7 +89,7 @@ impl InstallationController {
                 "change the options there, or stop that daemon and start this one with --force-ownership";
             return Err(blocked(Phase::Held, Problem::other_source(owner).hint(hint), None));
         }
-        // A source that was taken away, with the daemon that followed it, does not come back by itself.
+        // A removed source is not restored automatically.
         if !matches!(*self.declared.borrow(), Declared::Options(_)) {
             return Ok(());
         }
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_note_is_news() {
+    fn only_changed_notes_are_reported() {
         let (none, ours) = (None, Some("a"));
         let uid = |uid: &str| uid.to_owned();
         for (known, told, is_news) in [
@@ -120,7 +119,7 @@ mod tests {
             (ours, OwnerSeen::Is(uid("a")), false),
             (ours, OwnerSeen::Is(uid("b")), true),
             (ours, OwnerSeen::Gone(uid("a")), true),
-            // The one whose place ours has taken.
+            // The marker that ours replaced.
             (ours, OwnerSeen::Gone(uid("b")), false),
             (ours, OwnerSeen::Nobody, true),
         ] {

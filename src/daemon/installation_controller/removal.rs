@@ -1,4 +1,4 @@
-//! Taking the installation away because its source of options says so.
+//! Removal of the installation, as its source of options requires.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::training::jobs;
 
 impl InstallationController {
-    /// What keeps the installation from being taken away, counted now: what was counted a moment ago may be over.
+    /// What prevents the removal, counted now: an earlier count may be outdated.
     async fn in_use(&mut self) -> Result<Option<Problem>, Stop> {
         let engine = Arc::clone(&self.engine);
         let stays = jobs::stays(self.aside(jobs::count(engine.cluster())).await?);
@@ -31,12 +31,11 @@ impl InstallationController {
         self.state.as_ref().is_some_and(|state| state.version().is_none() && state.damage().is_none())
     }
 
-    /// Takes the installation away. CRDs go with it where the option `crd-policy` says so and nothing is stored
-    /// under them.
+    /// Removes the installation. CRDs are removed too if the option `crd-policy` says so and no objects of them exist.
     pub(super) async fn remove(&mut self, spec: &OptionsSpec) -> Result<(), Stop> {
         let generation = spec.generation.clone();
         if let Some(left) = self.in_use().await? {
-            // Said together: whoever waits for this generation reads why it stays.
+            // Set together, so that a client that waits for this generation sees the reason.
             self.status.write(|view| {
                 (view.generation, view.phase, view.reason) =
                     (Some(generation), Phase::Refused, Some(left.clone()));
@@ -62,7 +61,7 @@ impl InstallationController {
                 }
             });
             match removed.await {
-                // That its own notes went is no news, and whatever else came meanwhile is about what is gone.
+                // Events about the removed objects are discarded.
                 Err(Stop::Requeue) if self.is_gone() => {}
                 other => other?,
             }
@@ -72,7 +71,7 @@ impl InstallationController {
     }
 }
 
-/// Whether CRDs cannot go because of what is stored under them.
+/// Whether CRDs are kept because objects of them exist.
 fn keeps(refused: &[Refused]) -> bool {
     refused.iter().all(|refused| matches!(refused, Refused::CustomObjectsExist { .. }))
 }

@@ -1,4 +1,4 @@
-//! When what failed and was rolled back is tried again.
+//! Retries of a revision that failed and was rolled back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use super::{Declared, InstallationController};
 use crate::target::newer::{Newer, replacement};
 use crate::target::{Target, resolve};
 
-/// The longest pause between two tries: a day, as the option has it at most.
+/// The maximum delay: a day, as for the option.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// The next try.
+/// The next attempt.
 #[derive(Debug, Default)]
 pub(super) struct Retrying {
     /// Somebody asked for it.
     asked: bool,
-    /// When it comes by itself, and of what: the digest, and how often that was tried.
+    /// An automatic retry: its time, the digest of the revision, and the number of attempts.
     due: Option<(String, u32, Instant)>,
 }
 
@@ -32,14 +32,14 @@ impl Retrying {
     }
 }
 
-/// The pause after so many tries: it doubles.
+/// The delay after a number of attempts: it doubles.
 fn pause(first: Duration, tries: u32) -> Duration {
     let doubled = 1u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
     first.saturating_mul(doubled).min(LONGEST.max(first))
 }
 
 impl Stop {
-    /// The same, looked at again at once where a failure may be tried again by itself: when, is decided then.
+    /// The same, rechecked at once if a failure may be retried automatically; the time is decided then.
     pub(super) fn retried_by(mut self, policy: &RunPolicy) -> Self {
         if let Self::Blocked(blocked) = &mut self
             && blocked.problem.code == "rolled-back"
@@ -57,7 +57,7 @@ impl InstallationController {
         self.blocked.as_ref().is_some_and(|blocked| blocked.problem.code == "rolled-back")
     }
 
-    /// Refuses what was rolled back already, unless the time for another try has come.
+    /// Refuses a revision that was rolled back, unless a retry is due.
     pub(super) fn check_failed(&mut self, state: &State, wanted: &Target) -> Result<(), Stop> {
         let asked = std::mem::take(&mut self.retrying.asked);
         let Some((revision, reason)) = self.engine.rolled_back(state, &wanted.desired) else { return Ok(()) };
@@ -114,7 +114,7 @@ impl InstallationController {
             Err(problem) => return Err(self.unwanted(problem)),
         };
         let Some(Newer { state, wanted }) = newer else { return Ok(None) };
-        // What is known to fail replaces nothing.
+        // A revision that is known to fail replaces nothing.
         if engine.rolled_back(&state, &wanted.desired).is_some() {
             return Ok(None);
         }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_doubles_up_to_a_day() {
+    fn the_retry_delay_doubles_up_to_a_day() {
         let minute = Duration::from_mins(1);
         for (tries, expected) in [(0, minute), (1, minute), (2, 2 * minute), (5, 16 * minute), (40, LONGEST)]
         {

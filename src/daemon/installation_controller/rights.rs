@@ -1,4 +1,4 @@
-//! Rights that were taken back while nothing is written: no write is refused, so that they are asked for.
+//! Detects permissions that are revoked while nothing is written, by access reviews.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use trainerd_engine::{EngineError, State, rights};
 
 use super::{InstallationController, Stop};
 
-/// What is known of the rights of this daemon.
+/// The permissions of this daemon.
 #[derive(Default)]
 pub(super) struct Rights {
     /// Digest of the revision that they are of.
     of: Option<String>,
-    /// What keeping the current revision takes.
+    /// The permissions that the current revision needs.
     needed: Vec<Rule>,
-    /// Whether some of it was missing when it was asked for last.
+    /// Whether some were missing in the last review.
     lacking: bool,
 }
 
@@ -32,22 +32,22 @@ impl Rights {
 }
 
 impl InstallationController {
-    /// Asks whether everything may still be done; whether something may not.
+    /// Reviews the permissions; returns whether some are missing.
     pub(super) fn look_at_rights(&self) -> LocalBoxFuture<'static, bool> {
         let (engine, needed) = (Arc::clone(&self.engine), self.rights.needed.clone());
         async move {
-            // What cannot be told now is asked for the next time.
+            // On an error, the next review decides.
             matches!(engine.check_rights(&needed).await, Err(EngineError::Permissions(_)))
         }
         .boxed_local()
     }
 
-    /// Rights are missing: a pass says so, and the passes after it until they are there again.
+    /// Permissions are missing: passes report that until they are granted again.
     pub(super) fn lacks_rights(&mut self) {
         self.rights.lacking = true;
     }
 
-    /// Stops a pass where rights were missing and still are.
+    /// Stops a pass while permissions are missing.
     pub(super) async fn with_rights(&mut self) -> Result<(), Stop> {
         if !self.rights.lacking {
             return Ok(());

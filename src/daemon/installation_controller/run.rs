@@ -1,4 +1,4 @@
-//! Running a plan: what may happen meanwhile, and what is written down of its end.
+//! Runs a plan, handles events meanwhile, and records its outcome.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +16,12 @@ use super::ownership::is_news;
 use super::{Command, InstallationController, Operation, at};
 use crate::daemon::status_store::Phase;
 
-/// How long nothing has to move until newer options replace a plan: what moves may still come to its end, and what is
-/// known to be wanted no more is not waited for as long as `progress-deadline` has it.
+/// Time without progress after which newer options replace a plan: a plan with progress may still succeed, and one that
+/// is outdated does not get the whole `progress-deadline`.
 const GIVES_WAY: Duration = Duration::from_secs(30);
 
 impl InstallationController {
-    /// Runs a plan, with the watches going on, until it ends or is interrupted. `asked_by`: who asked for it.
+    /// Runs a plan, with the watches active, until it ends or is interrupted. `asked_by`: who started it.
     pub(super) async fn drive(
         &mut self,
         asked_by: Option<String>,
@@ -41,7 +41,9 @@ impl InstallationController {
                 *last_move.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             recorder.event(&event);
-            written.lock().unwrap_or_else(PoisonError::into_inner).see(&event);
+            if let Event::Done { object, verb, .. } = &event {
+                written.lock().unwrap_or_else(PoisonError::into_inner).add(object.clone(), verb);
+            }
             status.event(event);
         };
         self.status.write(|view| (view.phase, view.reason, view.settled) = (Phase::Running, None, false));
@@ -56,7 +58,7 @@ impl InstallationController {
                 let stuck = stuck.then(|| *moved.lock().unwrap_or_else(PoisonError::into_inner) + GIVES_WAY);
                 tokio::select! {
                     ended = &mut run => break ended,
-                    // Looked at once more: it may have moved meanwhile.
+                    // Checked once more: there may have been progress meanwhile.
                     () = at(stuck) => if stuck.is_some_and(|_| {
                         moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= GIVES_WAY
                     }) {
@@ -69,7 +71,7 @@ impl InstallationController {
                             anew = true;
                             cancel.send_replace(true);
                         }
-                        // Others rule now, or somebody took back that we do: what runs is finished, and no more.
+                        // Another source owns the options now: the running plan is finished, and nothing else starts.
                         DriftEvent::Owner(owner) if is_news(self.state.as_ref(), &owner) => anew = true,
                         DriftEvent::Changed => {
                             let snapshot = self.drift_controller.snapshot();
@@ -80,7 +82,7 @@ impl InstallationController {
                     Some(command) = self.commands.recv() => {
                         match command {
                             Command::Start { operation, asked_by, handle } => {
-                                // Going back replaces what is in progress; everything else comes after it.
+                                // A rollback replaces the running plan; everything else waits for it.
                                 if matches!(operation, Operation::Rollback { .. }) {
                                     anew = true;
                                     cancel.send_replace(true);
@@ -119,7 +121,7 @@ impl InstallationController {
         match ended {
             Ok(state) => {
                 self.take(state);
-                // The word came when there was nothing left to break off.
+                // It arrived when the plan had already ended.
                 if anew { Err(Stop::Requeue) } else { Ok(()) }
             }
             Err(EngineError::Interrupted) if shutting_down => Err(Stop::Shutdown),
@@ -132,7 +134,7 @@ impl InstallationController {
         }
     }
 
-    /// Writes down how a plan ended.
+    /// Records the outcome of a plan.
     fn record_end(&mut self, ended: &Result<State, EngineError>, asked_by: Option<&str>) {
         self.drift_controller.plan_ran();
         self.recorder.ran(ended.as_ref().err());
@@ -140,7 +142,7 @@ impl InstallationController {
         if let Some(plan) = self.status.view().plan.as_ref().filter(|plan| plan.ended.is_none()) {
             self.recorder.plan(plan.purpose, plan.revision, ended.as_ref().err(), asked_by);
         }
-        // What failed is told as the reason; the plan that brought the revision before it back did not.
+        // The reason is the failed plan, not its successful rollback.
         let problem = problem.filter(|_| !matches!(ended, Err(EngineError::RolledBack { .. })));
         self.status.write(|view| {
             if let Some(plan) = view.plan.as_mut().filter(|plan| plan.ended.is_none()) {
@@ -151,7 +153,7 @@ impl InstallationController {
         });
     }
 
-    /// Reads where the installation is, after a plan that did not end well.
+    /// Reads the installation's state after a failed plan.
     pub(super) async fn reopen(&mut self) -> Result<(), Stop> {
         let engine = Arc::clone(&self.engine);
         if let Ok(state) = self.aside(engine.open_damaged()).await? {

@@ -1,4 +1,4 @@
-//! What a reconciler tells of what it knows.
+//! Publishes the controller's state in the status.
 
 use trainerd_engine::drift_controller::StatusSnapshot;
 use trainerd_engine::{Engine, State};
@@ -9,7 +9,7 @@ use crate::problem::Exit;
 use crate::problem::Problem;
 
 impl InstallationController {
-    /// Writes down what is known now.
+    /// Publishes the current state.
     pub(super) fn show(&mut self) {
         let snapshot = self.drift_controller.snapshot();
         let troubles = self.drift_controller.troubles();

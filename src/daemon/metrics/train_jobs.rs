@@ -1,4 +1,4 @@
-//! How the TrainJobs are, whoever reconciles them: listed when somebody scrapes, and kept for a while.
+//! Metrics of TrainJobs, whichever controller reconciles them: listed on a scrape and cached for a while.
 
 use axum::Router;
 use axum::extract::Request;
@@ -32,7 +32,7 @@ pub(crate) const PROGRESS: Definition<Gauge, 2> = Definition::gauge(
 /// Values of a metric, by its labels.
 type Rows<const LABELS: usize> = Vec<([String; LABELS], f64)>;
 
-/// Registers them: each scrape tells what was listed last.
+/// Registers them: each scrape shows the last list.
 pub(super) fn register(
     metrics: &Metrics,
     store: &StatusStore,
@@ -106,7 +106,7 @@ pub(crate) fn ask_before_scrapes(
         let (store, train_jobs) = (store.clone(), train_jobs.clone());
         async move {
             if tells(&store) {
-                // What comes of it is read as the metrics are.
+                // Its outcome is read as the metrics are.
                 let _ = train_jobs.now().await;
             }
             next.run(request).await
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_listed_is_told_and_nothing_by_a_daemon_that_has_not_its_turn() {
+    fn only_the_leader_exports_train_job_metrics() {
         let jobs = TrainJobs {
             count: [(training::Phase::Waiting, 2), (training::Phase::Running, 1)].into(),
             reasons: [(Reason::ImagePull, 2)].into(),

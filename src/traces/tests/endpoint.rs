@@ -41,7 +41,7 @@ async fn a_process_that_is_traced() {
         let (component, object) = ("trainer".to_owned(), deployment(&step.to_string()));
         traces.event(&Event::Started { component, object: object.clone(), verb: "create" });
         traces.event(&Event::Done { object, verb: "create", millis: 1, done: step + 1, total: steps });
-        // Where the endpoint is dead, requests fail while the plan goes on.
+        // Where the endpoint is dead, requests fail while the plan continues.
         if step % 300 == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -97,7 +97,7 @@ fn text_of(attribute: &KeyValue) -> Option<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn spans_come_to_the_endpoint_as_the_environment_says() {
+async fn spans_are_exported_as_configured() {
     let (endpoint, requests) = taker().await;
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
@@ -129,7 +129,7 @@ async fn spans_come_to_the_endpoint_as_the_environment_says() {
 }
 
 #[tokio::test]
-async fn the_service_has_the_name_that_it_is_given_and_the_sampler_is_heeded() {
+async fn service_name_and_sampler_are_respected() {
     let (endpoint, requests) = taker().await;
     let named = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{endpoint}/own/path")),
@@ -148,7 +148,7 @@ async fn the_service_has_the_name_that_it_is_given_and_the_sampler_is_heeded() {
 }
 
 #[tokio::test]
-async fn without_an_endpoint_there_is_not_even_a_thread() {
+async fn without_an_endpoint_no_thread_is_started() {
     let threads = |output: &Output| {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (_, rest) = text.split_once("threads=").unwrap();
@@ -163,7 +163,7 @@ async fn without_an_endpoint_there_is_not_even_a_thread() {
 }
 
 #[tokio::test]
-async fn an_endpoint_with_https_is_spoken_to_with_tls() {
+async fn an_https_endpoint_uses_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", listener.local_addr().unwrap());
     let first = tokio::spawn(async move {
@@ -183,7 +183,7 @@ fn complaints(output: &Output) -> usize {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_never_answers_slows_nothing_and_holds_nothing_up() {
+async fn a_silent_endpoint_delays_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let held = tokio::spawn(async move {
@@ -205,7 +205,7 @@ async fn an_endpoint_that_never_answers_slows_nothing_and_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_said_once() {
+async fn an_unreachable_endpoint_is_reported_once() {
     // Bound, and closed again: nobody listens there.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let variables = [
@@ -219,7 +219,7 @@ async fn an_endpoint_that_is_not_there_is_said_once() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_environment_is_said_and_nothing_is_traced() {
+async fn an_invalid_configuration_is_reported_and_disables_tracing() {
     let (endpoint, requests) = taker().await;
     let variables =
         [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc".to_owned())];

@@ -103,7 +103,7 @@ fn a_plan_is_a_span_and_its_steps_are_spans_below_it() {
 }
 
 #[test]
-fn a_plan_that_fails_and_its_undoing_are_one_trace() {
+fn a_failed_plan_and_its_rollback_are_one_trace() {
     let (traces, kept) = traced();
     let (one, two) = (deployment("one"), deployment("two"));
     traces.event(&planned(Purpose::Upgrade, 4));
@@ -127,7 +127,7 @@ fn a_plan_that_fails_and_its_undoing_are_one_trace() {
 }
 
 #[test]
-fn a_plan_that_is_interrupted_says_so_and_the_next_that_it_goes_on() {
+fn interrupted_and_resumed_plans_are_marked() {
     let (traces, kept) = traced();
     traces.event(&planned(Purpose::Change, 2));
     traces.event(&started("apply", deployment("one")));
@@ -141,7 +141,7 @@ fn a_plan_that_is_interrupted_says_so_and_the_next_that_it_goes_on() {
 }
 
 #[test]
-fn a_plan_that_failed_did_so_whatever_becomes_of_its_undoing() {
+fn a_failed_plan_is_an_error_whatever_its_rollback_does() {
     let (traces, kept) = traced();
     traces.event(&planned(Purpose::Upgrade, 4));
     traces.event(&Event::RollingBack { to: 3, reason: "no such image".to_owned() });
@@ -151,7 +151,7 @@ fn a_plan_that_failed_did_so_whatever_becomes_of_its_undoing() {
 }
 
 #[test]
-fn a_repair_is_a_span_by_itself_as_long_as_it_took() {
+fn a_repair_is_one_span() {
     let (traces, kept) = traced();
     let took = Duration::from_millis(40);
     let by = vec!["kubectl".to_owned(), "helm".to_owned()];
@@ -165,7 +165,7 @@ fn a_repair_is_a_span_by_itself_as_long_as_it_took() {
 }
 
 #[test]
-fn of_a_secret_no_words_of_the_server_are_told() {
+fn server_messages_about_secrets_are_not_traced() {
     let (traces, kept) = traced();
     let quoted = "hunter2";
     let error = format!("expected string, got {quoted}");

@@ -43,15 +43,15 @@ enum Verb {
     },
     /// Kills a cluster's API server and starts it again, to see how others bear it; it serves seconds later
     Restart(Which),
-    /// Stops or starts a node's kubelet, to see how others bear it; its pods go on
+    /// Stops or starts a node's kubelet, to see how others bear it; its pods continue
     Kubelet {
         /// What to do with it
-        act: KubeletAct,
+        act: KubeletCommand,
         #[command(flatten)]
-        node: OfNode,
+        node: NodeArguments,
     },
     /// Restarts a node as its machine would without its power: every pod ends at once, and is started again
-    Reboot(OfNode),
+    Reboot(NodeArguments),
     /// Prints the path of a cluster's kubeconfig
     Kubeconfig(Which),
     /// Prints the path of a program that the charm's tests run; builds it first where that was not done yet
@@ -71,14 +71,14 @@ struct Which {
 }
 
 #[derive(Args)]
-struct OfNode {
+struct NodeArguments {
     /// Name of the cluster
     #[arg(default_value = "node")]
     name: Name,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum KubeletAct {
+enum KubeletCommand {
     /// Stop it: a minute later the cluster takes the node for lost
     Stop,
     /// Start it again
@@ -162,17 +162,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             }
             say(format_args!("restarted the API server of cluster {name}"));
         }
-        Verb::Kubelet { act, node: OfNode { name } } => {
+        Verb::Kubelet { act, node: NodeArguments { name } } => {
             let (acted, done) = match act {
-                KubeletAct::Stop => (super::stop_kubelet(&home, &name), "stopped"),
-                KubeletAct::Start => (super::start_kubelet(&home, &name), "started"),
+                KubeletCommand::Stop => (super::stop_kubelet(&home, &name), "stopped"),
+                KubeletCommand::Start => (super::start_kubelet(&home, &name), "started"),
             };
             if !acted.map_err(cluster_failure)? {
                 return Err(missing(&name));
             }
             say(format_args!("{done} the kubelet of cluster {name}"));
         }
-        Verb::Reboot(OfNode { name }) => {
+        Verb::Reboot(NodeArguments { name }) => {
             if !super::reboot(&home, &name).map_err(cluster_failure)? {
                 return Err(missing(&name));
             }

@@ -58,7 +58,7 @@ pub(super) fn launch(
     arguments: Vec<String>,
 ) -> Result<Process, Error> {
     let launch = of_part(state, parts, part, arguments)?;
-    start_noted(folder, state, &launch)
+    start_recorded(folder, state, &launch)
 }
 
 /// How one of the built programs is started in the cluster's network.
@@ -76,7 +76,7 @@ fn of_part(state: &State, parts: &Parts, part: &Part, arguments: Vec<String>) ->
 pub(super) fn restart_api_server(folder: &Folder, state: &State, parts: &Parts) -> Result<(), Error> {
     let launch = of_part(state, parts, &KUBE_APISERVER, api_server_arguments(folder, state))?;
     stop::stop_recorded(folder, launch.name, Duration::ZERO)?;
-    // The last of its threads may let go of the port a moment after the process has ended.
+    // The last of its threads may release the port a moment after the process has ended.
     let address = (state.address(), state.ports.api_server);
     let began = Instant::now();
     while TcpStream::connect(address).is_ok() && began.elapsed() < PORT_BOUND {
@@ -88,7 +88,7 @@ pub(super) fn restart_api_server(folder: &Folder, state: &State, parts: &Parts) 
 }
 
 /// Starts a process and notes it in the cluster's state.
-pub(super) fn start_noted(folder: &Folder, state: &mut State, launch: &Launch) -> Result<Process, Error> {
+pub(super) fn start_recorded(folder: &Folder, state: &mut State, launch: &Launch) -> Result<Process, Error> {
     wait::check_interrupted()?;
     let process = process::start(folder, launch)?;
     state.processes.push(process.name().to_owned());

@@ -131,7 +131,7 @@ pub fn restart(home: &Home, name: &Name) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Stops the kubelet of a node; its pods go on. Whether there is such a cluster.
+/// Stops the kubelet of a node; its pods continue. Whether there is such a cluster.
 pub fn stop_kubelet(home: &Home, name: &Name) -> Result<bool, Error> {
     on_node(home, name, |folder, _, _| node::stop_kubelet(folder))
 }
@@ -142,7 +142,7 @@ pub fn start_kubelet(home: &Home, name: &Name) -> Result<bool, Error> {
 }
 
 /// Restarts a node as its machine would without its power: every pod of it ends at once, and is started again. The control
-/// plane goes on. Whether there is such a cluster.
+/// plane continues. Whether there is such a cluster.
 pub fn reboot(home: &Home, name: &Name) -> Result<bool, Error> {
     on_node(home, name, node::reboot)
 }

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_with_another_start_time_or_boot_is_another_process() {
+    fn a_reused_pid_is_another_process() {
         let me = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(me.is_alive());
         assert!(!Identity { start_time: me.start_time + 1, ..me.clone() }.is_alive());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_reaches_only_the_process_it_is_meant_for() {
+    fn signals_reach_only_the_recorded_process() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
         Identity { start_time: identity.start_time + 1, ..identity.clone() }.signal(Signal::KILL);

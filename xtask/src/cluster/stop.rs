@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_pid_file_costs_nobody_their_life() {
+    fn a_stale_pid_file_kills_nothing() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::at(temporary.path(), &"stale".parse().unwrap());
         let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();

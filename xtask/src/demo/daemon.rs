@@ -23,11 +23,11 @@ const VICTIM: &str = "jobset-controller-manager";
 pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<(), Error> {
     steps.take("install the daemon in the cluster", || {
         scene.run(&["bootstrap", "--yes", "--timeout", TIMEOUT])?;
-        let status = until(scene, "become ready", |status| says(status)["phase"] == "ready")?;
+        let status = until(scene, "become ready", |status| daemon_of(status)["phase"] == "ready")?;
         if status["revision"] != revision {
             return Err(Error::Broken(format!("revision {}, not {revision}", status["revision"])));
         }
-        let version = says(&status)["version"].as_str().unwrap_or_default().to_owned();
+        let version = daemon_of(&status)["version"].as_str().unwrap_or_default().to_owned();
         Ok(((), format!("trainerd {version} found revision {revision} up to date and changed nothing")))
     })?;
 
@@ -44,7 +44,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
                     .any(|item| item["metadata"]["name"] == VICTIM && item["metadata"]["uid"] != before)
             });
             let available = look::controllers(&list).iter().all(|controller| controller.is_available);
-            back && available && says(status)["phase"] == "ready"
+            back && available && daemon_of(status)["phase"] == "ready"
         })?;
         let seconds = began.elapsed().as_secs_f32();
         Ok::<_, Error>(((), format!("{VICTIM} was restored and available after {seconds:.1} s")))
@@ -56,7 +56,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
         scene.kubectl_run(&[&["patch"], &map[..]].concat())?;
         let next = revision + 1;
         until(scene, "apply the option", |status| {
-            status["revision"] == next && says(status)["phase"] == "ready"
+            status["revision"] == next && daemon_of(status)["phase"] == "ready"
         })?;
         let runtimes = scene.get(&["clustertrainingruntimes"])?;
         let left = runtimes["items"].as_array().map_or(0, Vec::len);
@@ -77,7 +77,7 @@ pub(super) fn play(scene: &Scene, revision: u64, steps: &mut Steps) -> Result<()
 }
 
 /// What the daemon says, of what `status` prints.
-fn says(status: &Value) -> &Value {
+fn daemon_of(status: &Value) -> &Value {
     &status["daemon"]["says"]
 }
 

@@ -1,9 +1,9 @@
-//! Why the demo could not go on.
+//! Why the demo could not continue.
 
 use crate::image::product;
 use crate::{cargo, cluster, command, foreground};
 
-/// A demo that could not go on.
+/// A demo that could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Trainerd could not be built.

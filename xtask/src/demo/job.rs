@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_one_that_the_image_has() {
+    fn the_program_exists_in_the_image() {
         let own = &manifest("a", 3, true)["spec"]["trainer"];
         assert_eq!(own["command"], json!(["/sleep-train"]));
         assert_eq!(own["args"], json!(["3"]));

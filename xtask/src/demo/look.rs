@@ -14,7 +14,7 @@ pub(super) struct Pod {
 
 impl Pod {
     /// It is the very same pod, and none of its containers ended in between.
-    pub(super) fn went_on_as(&self, later: &Pod) -> bool {
+    pub(super) fn is_unchanged_from(&self, later: &Pod) -> bool {
         self.uid == later.uid && self.restarts == later.restarts
     }
 }
@@ -118,16 +118,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_went_on_only_with_its_uid_and_without_restarts() {
+    fn a_pod_continued_only_with_the_same_uid_and_no_restarts() {
         let before = pod("a", [0, 1]);
         assert_eq!((before.restarts, before.phase.as_str()), (1, "Running"));
-        assert!(before.went_on_as(&pod("a", [1, 0])));
-        assert!(!before.went_on_as(&pod("a", [1, 1])));
-        assert!(!before.went_on_as(&pod("b", [0, 1])));
+        assert!(before.is_unchanged_from(&pod("a", [1, 0])));
+        assert!(!before.is_unchanged_from(&pod("a", [1, 1])));
+        assert!(!before.is_unchanged_from(&pod("b", [0, 1])));
     }
 
     #[test]
-    fn only_conditions_that_hold_tell_of_progress() {
+    fn only_true_conditions_show_progress() {
         let job = |kind: &str, status: &str| {
             json!({"status": {"conditions": [
                 {"type": "Suspended", "status": "True"},
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn revisions_are_told_with_what_came_of_them() {
+    fn revisions_are_shown_with_their_outcome() {
         let history = json!([
             {"revision": 1, "purpose": "install", "result": "deployed", "current": false},
             {"revision": 2, "purpose": "upgrade", "result": "failed", "reason": "no progress"},
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_is_available_in_its_last_generation_only() {
+    fn a_controller_is_available_only_in_its_current_generation() {
         let deployment = |generation: u64, available: u64, updated: u64| {
             let list = json!({"items": [{
                 "metadata": {"generation": 2},

@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     // After a demo people export the KUBECONFIG of its own cluster: that is no other one.
     let own = Folder::of(&home, name).kubeconfig();
     let given = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty() && *value != own);
-    introduce(name, given.as_deref());
+    announce(name, given.as_deref());
 
     let mut steps = Steps::default();
     let scene = match prepare(&home, name, given, &mut steps) {
@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         "The cluster was left as it was when the step failed. To look around:"
     });
-    say(look_around(&scene, name));
+    say(next_steps(&scene, name));
     played.map_err(failure)
 }
 
@@ -71,7 +71,7 @@ fn failure(error: Error) -> Failure {
     Failure { hint: error.hint(), ..Failure::of(error) }
 }
 
-fn introduce(cluster: &Name, given: Option<&OsStr>) {
+fn announce(cluster: &Name, given: Option<&OsStr>) {
     say("This demo");
     say("  * builds trainerd and kubectl, unless they are built already");
     match given {
@@ -134,7 +134,7 @@ pub(crate) fn kubectl(home: &Home) -> Result<PathBuf, cluster::Error> {
     Parts::find(home)?.path(&parts::KUBECTL)
 }
 
-fn look_around(scene: &Scene, name: &Name) -> String {
+fn next_steps(scene: &Scene, name: &Name) -> String {
     let (trainerd, kubectl) = (scene.trainerd.display(), scene.kubectl.display());
     let take_away =
         if scene.own { format!("`cargo xtask cluster down {name}`") } else { CLEARING.join(", ") };

@@ -54,7 +54,7 @@ pub(crate) fn play(scene: &Scene, steps: &mut Steps) -> Result<(), Error> {
 
     steps.take("check the TrainJob after the upgrade", || {
         let went_on = |when: &str| match job.pods()?.as_slice() {
-            [now] if before.went_on_as(now) => Ok(now.phase.clone()),
+            [now] if before.is_unchanged_from(now) => Ok(now.phase.clone()),
             pods => Err(Error::Broken(format!("{when}, pod {before:?} had become {pods:?}"))),
         };
         let phase = went_on("after the upgrade")?;

@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn a_training_that_went_well_is_told_in_one_line() {
+    fn a_successful_training_is_one_line() {
         let told = check(&TRAINED, &logs("rank=1/2 accuracy=0.93 weights=ab\n")).unwrap();
         assert_eq!(told, "2 ranks, loss 0.7 → 0.1, ranks agree on weights, accuracy 0.93");
     }
 
     #[test]
-    fn each_thing_that_is_not_seen_fails() {
+    fn each_missing_output_fails() {
         for (second, why) in [
             ("", "heard of ranks {0} of {2}, not of each of 2"),
             ("rank=1/3 accuracy=0.93 weights=ab", "heard of ranks {0, 1} of {2, 3}, not of each of 2"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_the_same_each_time_is_and_a_text_is_said() {
+    fn fixed_outputs_are_compared() {
         let expect = Expect {
             loss_falls_to: None,
             agree: None,
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_added_up() {
+    fn parts_are_summed() {
         let expect = Expect {
             loss_falls_to: None,
             agree: None,

@@ -100,7 +100,7 @@ fn on_cluster(
 ) -> Result<(), Error> {
     let Chosen { examples, troubles, interruptions } = chosen;
     if let Some(kubeconfig) = given {
-        let scene = stage::look_at(home, kubeconfig)?;
+        let scene = stage::open_given(home, kubeconfig)?;
         return play(home, &scene, None, examples, rows);
     }
     let name = &arguments.cluster;

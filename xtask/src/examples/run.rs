@@ -199,7 +199,7 @@ impl<'a> Follow<'a> {
                 }
                 None => {}
             }
-            self.act_in_time()?;
+            self.trigger_action()?;
             check_interrupted()?;
             if start.elapsed() > BOUND {
                 let states: Vec<_> =
@@ -215,7 +215,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Does what is to be done to it, once its log says that the time has come.
-    fn act_in_time(&mut self) -> Result<(), Error> {
+    fn trigger_action(&mut self) -> Result<(), Error> {
         let is_time = |act: &&Act| self.pods.values().any(|seen| seen.log.contains(act.when));
         let Some(act) = self.act.filter(is_time) else { return Ok(()) };
         say(format_args!("    deleting {} with grace period 0", act.pod));

@@ -23,7 +23,7 @@ pub(super) fn given(home: &Home, name: &Name) -> Option<OsString> {
 }
 
 /// The cluster of `KUBECONFIG`, which must have an installation.
-pub(super) fn look_at(home: &Home, kubeconfig: OsString) -> Result<Scene, Error> {
+pub(super) fn open_given(home: &Home, kubeconfig: OsString) -> Result<Scene, Error> {
     let scene = Scene::on_given(kubeconfig, trainerd(home)?, demo::kubectl(home)?);
     if scene.succeeds(&["history"])? { Ok(scene) } else { Err(Error::NotInstalled) }
 }

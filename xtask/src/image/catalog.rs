@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_tell_images_and_programs_apart() {
+    fn cache_keys_distinguish_images_and_programs() {
         let (one, other) = (Path::new("/a-1/manager"), Path::new("/a-2/manager"));
         assert_eq!(PAUSE.key(one), PAUSE.key(one));
         assert_ne!(PAUSE.key(one), PAUSE.key(other));

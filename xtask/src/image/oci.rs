@@ -34,7 +34,7 @@ pub struct Image<'a> {
 
 /// An image of several layers, which lie compressed in files.
 #[derive(Debug)]
-pub struct Layered<'a> {
+pub struct LayeredImage<'a> {
     /// Full references that it is imported under, registry included.
     pub references: &'a [&'a str],
     /// The layers, the lowest first.
@@ -80,7 +80,7 @@ pub fn write(image: &Image<'_>, path: &Path) -> Result<String, Error> {
 }
 
 /// As [`write()`], of an image whose layers lie in files.
-pub fn write_layered(image: &Layered<'_>, path: &Path) -> Result<String, Error> {
+pub fn write_layered(image: &LayeredImage<'_>, path: &Path) -> Result<String, Error> {
     write_whole(path, |file| layered_archive(image, file))
 }
 
@@ -114,7 +114,7 @@ fn archive<W: Write>(image: &Image<'_>, output: W) -> io::Result<(W, String)> {
     Ok((archive.into_inner()?, manifest))
 }
 
-fn layered_archive<W: Write>(image: &Layered<'_>, output: W) -> io::Result<(W, String)> {
+fn layered_archive<W: Write>(image: &LayeredImage<'_>, output: W) -> io::Result<(W, String)> {
     let env: Vec<String> = image.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let settings =
         json!({ "User": image.user, "Env": env, "Cmd": image.command, "WorkingDir": image.folder });
@@ -247,11 +247,11 @@ fn named(manifest: &[u8], reference: &str) -> Value {
 }
 
 fn digest(blob: &[u8]) -> String {
-    told(&Sha256::digest(blob))
+    digest_text(&Sha256::digest(blob))
 }
 
 /// A digest as the specification writes it.
-pub(super) fn told(sha256: &[u8]) -> String {
+pub(super) fn digest_text(sha256: &[u8]) -> String {
     format!("sha256:{}", hex::encode(sha256))
 }
 
@@ -300,10 +300,10 @@ mod tests {
             entrypoint: &["/opt/bin/manager"],
         };
         let path = temporary.path().join("image.tar");
-        let told = write(&image, &path).unwrap();
+        let digest_text = write(&image, &path).unwrap();
         let bytes = fs::read(&path).unwrap();
         assert_eq!(
-            (bytes.clone(), told.clone()),
+            (bytes.clone(), digest_text.clone()),
             archive(&image, Vec::new()).unwrap(),
             "same input, same bytes"
         );
@@ -317,7 +317,7 @@ mod tests {
             .map(|entry| entry["annotations"]["io.containerd.image.name"].as_str().unwrap())
             .collect();
         assert_eq!(names, image.references);
-        assert_eq!(manifests[0]["digest"], told);
+        assert_eq!(manifests[0]["digest"], digest_text);
 
         let manifest: Value = serde_json::from_slice(blob(&entries, &manifests[0])).unwrap();
         let config: Value = serde_json::from_slice(blob(&entries, &manifest["config"])).unwrap();

@@ -136,7 +136,7 @@ fn write(product: &Product, program: &Path, reference: &str, path: &Path) -> Res
 /// this checkout stay as they are.
 pub(crate) fn build(home: &Home, package: &'static str, profile: Profile) -> Result<PathBuf, cargo::Error> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    // Flags with a path in them are other flags in every checkout, and everything would be built anew there.
+    // Flags with a path in them are other flags in every checkout, and everything would be built again there.
     let places = if profile == Profile::Release { places(home) } else { Vec::new() };
     let mut rust = vec!["-Ctarget-feature=+crt-static".to_owned()];
     rust.extend(places.iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())));

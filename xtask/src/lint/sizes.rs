@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_are_counted_and_tables_are_not() {
+    fn tables_are_excluded_from_module_sizes() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, lines: usize| {
             files::write(&folder.path().join(name), "line\n".repeat(lines)).unwrap();

@@ -50,7 +50,7 @@ pub(super) fn with_control_plane<T>(
     let name = parse(name)?;
     let request = Request { name: name.clone(), profile: Profile::ControlPlane, own_network: false };
     let result = cluster::up(home, &request).map_err(Error::from).and_then(|status| act(&status));
-    take_away(home, &name);
+    stop_cluster(home, &name);
     result
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn cleared_after<T>(home: &Home, name: &str, act: impl FnOnce() -> T)
     let was_there = cluster::find(home, &name).is_ok_and(|found| found.is_some());
     let result = act();
     if !was_there {
-        take_away(home, &name);
+        stop_cluster(home, &name);
     }
     result
 }
@@ -73,7 +73,7 @@ pub(super) fn clear_orphans(home: &Home) {
     let names = folders.filter_map(|folder| folder.file_name().into_string().ok());
     for name in names.filter(|name| is_orphan(name, |pid| Path::new("/proc").join(pid).exists())) {
         if let Ok(name) = parse_any(&name) {
-            take_away(home, &name);
+            stop_cluster(home, &name);
         }
     }
 }
@@ -84,7 +84,7 @@ fn is_orphan(name: &str, runs: impl FnOnce(&str) -> bool) -> bool {
 }
 
 /// Stops a cluster. What fails is said and no more: the tests' own result counts.
-pub(crate) fn take_away(home: &Home, name: &Name) {
+pub(crate) fn stop_cluster(home: &Home, name: &Name) {
     match cluster::down(home, name) {
         Ok(true) => say(format_args!("    stopped cluster {name}")),
         Ok(false) => {}
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_names() {
+    fn cluster_names_are_validated() {
         for name in [API_SERVER, NODE, INTEGRATION] {
             assert_eq!(parse(name).unwrap().as_str(), name);
         }

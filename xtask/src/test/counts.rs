@@ -120,7 +120,7 @@ test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn a_test_that_did_not_look_is_skipped_by_name() {
+    fn skipped_tests_are_listed_by_name() {
         let output = "\
 running 4 tests
 test a ... ok
@@ -151,7 +151,7 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
     }
 
     #[test]
-    fn counts_read_like_prose() {
+    fn counts_are_sentences() {
         assert_eq!(Counts { passed: 3, failed: 0, skipped: 0 }.to_string(), "3 passed");
         assert_eq!(Counts { passed: 0, failed: 1, skipped: 2 }.to_string(), "0 passed, 1 failed, 2 skipped");
     }

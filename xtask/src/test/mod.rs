@@ -48,13 +48,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let stages: Vec<Stage> = Stage::all().iter().filter(chosen).copied().collect();
 
     watch_signals().map_err(Failure::of)?;
-    introduce(&stages, given.is_some());
+    announce(&stages, given.is_some());
     let waiting = || say("waiting for another run of the tests on this machine");
     let _lock = Lock::take(&home.clusters().join(".test.lock"), waiting).map_err(Failure::of)?;
 
     let mut tally = Tally::default();
     let mut world = World { home: &home, given, programs: Vec::new(), whole_charm: arguments.charm };
-    go_through(&stages, &mut world, &mut tally);
+    run_stages(&stages, &mut world, &mut tally);
 
     print(format_args!("\n{}", tally.steps.table()));
     let Counts { passed, failed, skipped } = tally.sum;
@@ -80,7 +80,7 @@ fn given_cluster(word: Option<&str>, kubeconfig: Option<OsString>) -> Result<Opt
     }
 }
 
-fn introduce(stages: &[Stage], is_given: bool) {
+fn announce(stages: &[Stage], is_given: bool) {
     let titles: Vec<&str> = stages.iter().map(|stage| stage.title()).collect();
     say(format_args!("To be tested: {}.", titles.join(", ")));
     if stages.iter().any(|stage| stage.needs_cluster()) {
@@ -95,7 +95,7 @@ fn introduce(stages: &[Stage], is_given: bool) {
 
 /// Runs the stages, whatever the ones before found; stops where what the rest needs cannot be built, and after
 /// a signal.
-fn go_through(stages: &[Stage], world: &mut World<'_>, tally: &mut Tally) {
+fn run_stages(stages: &[Stage], world: &mut World<'_>, tally: &mut Tally) {
     let home = world.home;
     let (mut has_parts, own_clusters) = (world.given.is_some(), world.given.is_none());
     for group in stages.chunk_by(|one, next| own_clusters && one.runs_beside(*next)) {
@@ -122,7 +122,7 @@ fn go_through(stages: &[Stage], world: &mut World<'_>, tally: &mut Tally) {
     }
 }
 
-/// What was done so far, and what came of it.
+/// What was done so far, and its outcome.
 #[derive(Default)]
 struct Tally {
     steps: Steps,
@@ -137,7 +137,7 @@ impl Tally {
             .iter()
             .zip(&mut counts)
             .map(|(stage, counts)| (stage.title(), move || world.run(*stage, counts).map(|note| ((), note))));
-        let results = self.steps.take_together(acts.collect());
+        let results = self.steps.run_parallel(acts.collect());
         for (result, counts) in results.into_iter().zip(counts) {
             self.add(&result, counts);
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_has_a_failure_for_every_step_that_failed() {
+    fn the_summary_counts_every_failed_step() {
         let mut tally = Tally::default();
         let failed = |passed, failed| Counts { passed, failed, skipped: 0 };
         assert!(tally.step("good", |counts| {

@@ -29,7 +29,7 @@ pub(crate) struct Suite<'a> {
     shown: bool,
 }
 
-/// What came of a program.
+/// The outcome of a program.
 struct Ended {
     name: String,
     counts: Counts,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_share_the_programs_and_each_has_its_own() {
+    fn parallel_lanes_run_each_program_once() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::from_environment().unwrap();
         // Each waits for the other: one after the other they would end with a failure.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tests_that_passed_printed_is_not_shown() {
+    fn the_output_of_passed_tests_is_hidden() {
         let output = "test a ... ok\n\nsuccesses:\n\n---- a stdout ----\nnoise\n\nsuccesses:\n    a\n\nfailures:\n\n\
                       ---- b stdout ----\nnews\n\ntest result: FAILED. 1 passed; 1 failed\n";
         let mut news = without_output_of_successes();

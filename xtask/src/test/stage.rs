@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_program_has_its_stage() {
+    fn every_test_program_has_a_stage() {
         for (folder, target, stage) in [
             ("crates/plan", "planner", Stage::Pure),
             ("crates/catalog", "trainerd_catalog", Stage::Pure),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_cluster_comes_first() {
+    fn stages_without_a_cluster_run_first() {
         let needs: Vec<bool> = Stage::all().iter().map(|stage| stage.needs_cluster()).collect();
         assert!(needs.is_sorted() && Stage::all().is_sorted());
     }

@@ -25,7 +25,7 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// How many programs of the integration tests run at a time.
 const LANES: usize = 3;
 /// Those of them that take longest, which nothing should wait for at the end.
-const LONGEST: [&str; 5] = ["torture", "daemon", "charm", "drift", "failed_upgrade"];
+const SLOWEST: [&str; 5] = ["torture", "daemon", "charm", "drift", "failed_upgrade"];
 
 /// What the stages have in common.
 pub(super) struct World<'a> {
@@ -141,10 +141,10 @@ impl World<'_> {
         }
         // Most of their time they wait, for a deadline or a lease: so several run at a time, with a cluster each.
         let names: Vec<String> = (1..=LANES).map(|lane| format!("{INTEGRATION}-{lane}")).collect();
-        let suite = suite.lanes("TRAINERD_INTEGRATION_CLUSTER", names.clone(), &LONGEST);
+        let suite = suite.lanes("TRAINERD_INTEGRATION_CLUSTER", names.clone(), &SLOWEST);
         let result = tests(&suite, Stage::Integration, counts);
         for name in names.iter().filter_map(|name| name.parse().ok()) {
-            clusters::take_away(self.home, &name);
+            clusters::stop_cluster(self.home, &name);
         }
         result
     }
@@ -158,21 +158,21 @@ impl World<'_> {
                 return Ok("skipped: the cluster has no node".to_owned());
             }
             demo::check_nothing_is_there(&scene)?;
-            let steps = played(|steps| {
-                let played = demo::play(&scene, steps);
+            let steps = run_demo(|steps| {
+                let run_demo = demo::play(&scene, steps);
                 let cleared = demo::clear(&scene);
                 steps.skip(
                     "run the quick examples",
                     "their images are on nodes of our own only: `cargo xtask examples`",
                 );
-                played.and(cleared).map_err(Error::from)
+                run_demo.and(cleared).map_err(Error::from)
             })?;
             return self.on_node(kubeconfig.clone(), steps, counts);
         }
         let name = parse(NODE)?;
-        let steps = played(|steps| {
+        let steps = run_demo(|steps| {
             let scene = demo::open(self.home, &name, trainerd.clone());
-            let played = scene.map_err(Error::from).and_then(|scene| {
+            let run_demo = scene.map_err(Error::from).and_then(|scene| {
                 demo::play(&scene, steps)?;
                 if !is_whole() {
                     steps.skip("run the quick examples", format!("{WHOLE_NODE}=1 runs them"));
@@ -183,8 +183,8 @@ impl World<'_> {
                     Ok::<_, Error>(((), ran))
                 })
             });
-            clusters::take_away(self.home, &name);
-            played
+            clusters::stop_cluster(self.home, &name);
+            run_demo
         })?;
         if !is_whole() {
             counts.passed += 1;
@@ -193,7 +193,7 @@ impl World<'_> {
         let result = demo::open(self.home, &name, trainerd)
             .map_err(Error::from)
             .and_then(|scene| self.on_node(scene.kubeconfig, steps, counts));
-        clusters::take_away(self.home, &name);
+        clusters::stop_cluster(self.home, &name);
         result
     }
 
@@ -214,11 +214,11 @@ fn is_whole() -> bool {
 }
 
 /// Plays the demo, and shows its table in every case; how many steps it had.
-fn played(play: impl FnOnce(&mut Steps) -> Result<(), Error>) -> Result<usize, Error> {
+fn run_demo(play: impl FnOnce(&mut Steps) -> Result<(), Error>) -> Result<usize, Error> {
     let mut steps = Steps::default();
-    let played = play(&mut steps);
+    let run_demo = play(&mut steps);
     print(format_args!("\n{}", steps.table()));
-    played?;
+    run_demo?;
     Ok(steps.count())
 }
 

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_one_of_those_there_are() {
+    fn parts_are_validated() {
         assert_eq!("2/3".parse(), Ok(Part { number: 2, of: 3 }));
         for text in ["", "1", "0/2", "3/2", "a/b", "1/0", "1/2/3"] {
             assert_eq!(text.parse::<Part>(), Err(NoPart), "{text}");

@@ -12,7 +12,7 @@ use crate::foreground::check_interrupted;
 use crate::home::Home;
 use crate::steps::Steps;
 use crate::terminal::print;
-use crate::test::clusters::take_away;
+use crate::test::clusters::stop_cluster;
 
 const CLUSTER: &str = "torture-node";
 const TIMEOUT: &str = "10m";
@@ -20,7 +20,7 @@ const TIMEOUT: &str = "10m";
 const OPTIONS: [&str; 4] = ["--set", "small-footprint=true", "--set", "revision-history=50"];
 
 /// An instant after the end of a command on an idle machine: later ones would kill nothing.
-const LONGEST: Duration = Duration::from_secs(25);
+const LATEST_KILL: Duration = Duration::from_secs(25);
 
 /// A command, and where it leads.
 struct Command {
@@ -30,14 +30,14 @@ struct Command {
 
 const INSTALL: Command = Command { arguments: &["up", "--set", "trainer-version=2.2.1"], trainer: "2.2.1" };
 const UPGRADE: Command = Command { arguments: &["upgrade", "--to", "trainer=2.3.0"], trainer: "2.3.0" };
-const BACK: Command = Command { arguments: &["rollback", "1", "--allow", "lossy"], trainer: "2.2.1" };
+const ROLLBACK: Command = Command { arguments: &["rollback", "1", "--allow", "lossy"], trainer: "2.2.1" };
 
 /// Kills so many commands: the installation, then upgrades and rollbacks by turns.
 pub(super) fn run(home: &Home, kills: u32, trainerd: PathBuf) -> Result<(), Error> {
     let name = CLUSTER.parse().map_err(|_| Error::Name(CLUSTER.to_owned()))?;
     let mut steps = Steps::default();
     let played = demo::open(home, &name, trainerd).and_then(|scene| play(&scene, kills, &mut steps));
-    take_away(home, &name);
+    stop_cluster(home, &name);
     print(format_args!("\n{}", steps.table()));
     Ok(played?)
 }
@@ -48,9 +48,10 @@ fn play(scene: &Scene, kills: u32, steps: &mut Steps) -> Result<(), demo::Error>
         let command = match number {
             0 => &INSTALL,
             _ if number % 2 == 1 => &UPGRADE,
-            _ => &BACK,
+            _ => &ROLLBACK,
         };
-        let after = Duration::from_millis(fastrand::u64(0..u64::try_from(LONGEST.as_millis()).unwrap_or(1)));
+        let after =
+            Duration::from_millis(fastrand::u64(0..u64::try_from(LATEST_KILL.as_millis()).unwrap_or(1)));
         let what = format!("kill `{}` after {:.1} s", command.arguments[..1].join(" "), after.as_secs_f32());
         steps.take(&what, || kill_and_repeat(scene, command, after).map(|note| ((), note)))?;
     }

@@ -28,7 +28,7 @@ pub(super) fn compare(case: &Value, actual: &Value) -> Vec<String> {
         };
         if is_loose {
             let (expected, actual) = (expected.remove(key), actual.remove(key));
-            if is_something(expected.as_ref()) != is_something(actual.as_ref()) {
+            if is_nonempty(expected.as_ref()) != is_nonempty(actual.as_ref()) {
                 comparison.note(&format!("/{key}"), expected.as_ref(), actual.as_ref());
             }
         }
@@ -40,7 +40,7 @@ pub(super) fn compare(case: &Value, actual: &Value) -> Vec<String> {
     comparison.differences
 }
 
-fn is_something(value: Option<&Value>) -> bool {
+fn is_nonempty(value: Option<&Value>) -> bool {
     value.is_some_and(|value| !(value.is_null() || *value == json!([]) || *value == json!("")))
 }
 
@@ -116,7 +116,7 @@ impl Comparison<'_> {
                 if let Some(metadata) = found.get_mut("metadata").and_then(Value::as_object_mut) {
                     metadata.remove("resourceVersion");
                 }
-                Some(loosely(wanted, &normal(&found)))
+                Some(is_equivalent(wanted, &normal(&found)))
             }
             _ => None,
         }
@@ -138,19 +138,20 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// Equality up to empty values and the spelling of quantities.
-fn loosely(a: &Value, b: &Value) -> bool {
+fn is_equivalent(a: &Value, b: &Value) -> bool {
     let is_nothing = |value: &Value| {
         value.is_null() || [json!({}), json!([]), json!(""), json!(0), json!(false)].contains(value)
     };
     match (a, b) {
         (Value::Object(left), Value::Object(right)) => {
             left.keys().chain(right.keys()).all(|key| match (left.get(key), right.get(key)) {
-                (Some(left), Some(right)) => loosely(left, right),
+                (Some(left), Some(right)) => is_equivalent(left, right),
                 (one, other) => one.or(other).is_none_or(is_nothing),
             })
         }
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| loosely(left, right))
+            left.len() == right.len()
+                && left.iter().zip(right).all(|(left, right)| is_equivalent(left, right))
         }
         _ => {
             let quantity = |value: &Value| trainerd_pipeline::Quantity::of(value);

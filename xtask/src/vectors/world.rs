@@ -1,4 +1,4 @@
-//! The cluster of a case: objects in memory, and what the pipeline is told of them.
+//! The cluster of a case: objects in memory, and what the pipeline is given of them.
 
 use std::collections::BTreeMap;
 

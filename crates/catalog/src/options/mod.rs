@@ -214,7 +214,7 @@ pub struct Options {
     pub small_footprint: bool,
     /// Whether training code may report its progress.
     pub train_job_status: bool,
-    /// Whether a failed upgrade is rolled back by itself.
+    /// Whether a failed upgrade is rolled back automatically.
     pub auto_rollback: bool,
     /// Seconds that a hook of the charm waits for the installation to settle.
     pub hook_wait: u16,
@@ -224,7 +224,7 @@ pub struct Options {
     pub upgrade_policy: UpgradePolicy,
     /// Seconds without progress after which a plan counts as failed.
     pub progress_deadline: u16,
-    /// Seconds after which what failed and was rolled back is tried again by itself; 0: never.
+    /// Seconds after which what failed and was rolled back is retried automatically; 0: never.
     pub retry_failed: u32,
     /// How many revisions are kept.
     pub revision_history: u16,

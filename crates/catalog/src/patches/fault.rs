@@ -59,7 +59,7 @@ pub enum PatchFault {
     /// The daemon's objects are addressed by their component.
     #[error("no target: {0} belongs to the daemon; give `component: trainerd`")]
     OfDaemon(Target),
-    /// The patch, or what comes of it, is not what the type table says.
+    /// The patch, or its outcome, is not what the type table says.
     #[error("{object}: {}{}", .faults.first().map(ToString::to_string).unwrap_or_default(), more(.faults))]
     Schema {
         /// The object.

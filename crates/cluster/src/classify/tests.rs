@@ -58,7 +58,7 @@ fn info(uid: bool, resource_version: bool) -> RequestInfo {
 }
 
 #[test]
-fn answers_are_told_apart_without_reading_messages() {
+fn responses_are_classified_without_reading_messages() {
     let none = Value::Null;
     let configmap = json!({ "name": "a", "kind": "configmaps" });
     let uid_cause = json!({ "reason": "FieldValueInvalid", "message": "Invalid value: \"123\": field is immutable", "field": "metadata.uid" });
@@ -193,7 +193,7 @@ fn conflicts_are_named_after_the_preconditions_sent() {
 }
 
 #[test]
-fn a_body_that_is_no_status_is_judged_by_its_code() {
+fn a_response_without_status_is_classified_by_its_code() {
     let second = Some(Duration::from_secs(1));
     let cases: [(u16, Option<Duration>, &str, &str); 8] = [
         (404, None, "404 page not found\n", "NotServed /p"),
@@ -214,14 +214,14 @@ fn a_body_that_is_no_status_is_judged_by_its_code() {
 }
 
 #[test]
-fn the_header_outweighs_the_body() {
+fn retry_after_in_the_header_overrides_the_body() {
     let body = status(429, "TooManyRequests", "", json!({ "retryAfterSeconds": 5 }));
     let error = classify(&info(false, false), 429, Some(Duration::from_secs(9)), &body);
     assert_eq!(error.retry().and_then(|retry| retry.after), Some(Duration::from_secs(9)));
 }
 
 #[test]
-fn what_is_said_of_a_secret_that_was_sent_is_redacted() {
+fn errors_about_secrets_are_redacted() {
     let secret = "/api/v1/namespaces/ns/secrets/a?fieldManager=x";
     let collection = "/api/v1/namespaces/ns/secrets";
     let other = "/api/v1/namespaces/ns/configmaps/secrets";

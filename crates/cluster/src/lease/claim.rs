@@ -1,8 +1,8 @@
-//! Who shall hold a lease, where somebody outside of the election says so: Juju, which names one unit the leader.
+//! Claims: who is to hold a lease by a decision outside of the election, as Juju names one unit the leader.
 //!
-//! Whoever is named says it by an annotation of the lease. A holder that is called otherwise reads it when it renews, and
-//! gives the lease up; and nobody who is called otherwise takes it, for as long as it says so. Those that nobody names, a
-//! command line say, take no part in this.
+//! The named process sets an annotation of the lease. A holder with another name reads it on renewal and releases the
+//! lease, and candidates with another name do not acquire it. Processes without a name, such as the command line, ignore
+//! the annotation.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,15 +13,15 @@ use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::params::CreateParams;
 
-/// The annotation of a lease that says who shall have it.
+/// The annotation with the name of the process that is to hold the lease.
 pub const YIELD_TO: &str = "trainerd.dev/yield-to";
 
-/// What this process is called by those who say who shall hold a lease; nothing where nobody names it. Clones share it.
+/// The name of this process in claims, if it has one. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Claim(Arc<Mutex<Option<String>>>);
 
 impl Claim {
-    /// This process is the one that shall hold the lease, by that name; whether that is news.
+    /// Makes this process, by that name, the one that is to hold the lease; returns whether that is a change.
     pub fn make(&self, name: &str) -> bool {
         let mut named = self.name();
         let is_news = named.as_deref() != Some(name);
@@ -29,13 +29,12 @@ impl Claim {
         is_news
     }
 
-    /// It is not, or not any more.
+    /// Withdraws the claim.
     pub fn withdraw(&self) {
         *self.name() = None;
     }
 
-    /// Says in the lease that this process shall have it, if the lease does not say so already. One that does not exist is
-    /// anybody's, and nothing is written.
+    /// Sets the annotation, unless it is set already. A lease that does not exist needs none.
     pub async fn announce(
         &self,
         cluster: &Cluster,
@@ -56,7 +55,7 @@ impl Claim {
         }
     }
 
-    /// Who else shall have a lease, where this process is named and the lease says another name.
+    /// The name in the lease, if this process has another one.
     pub(super) fn other(&self, lease: &Value) -> Option<String> {
         let wanted = lease["metadata"]["annotations"][YIELD_TO].as_str().filter(|name| !name.is_empty())?;
         let differs = self.name().as_ref().is_some_and(|name| name != wanted);
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_anothers_only_for_those_who_are_named_otherwise() {
+    fn a_claimed_lease_is_denied_to_all_other_holders() {
         let lease = json!({"metadata": {"annotations": {YIELD_TO: "a/1"}}});
         let claim = Claim::default();
         assert_eq!(claim.other(&lease), None, "nobody names it");

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_taken_only_from_the_dead() {
+    fn a_lease_is_taken_over_only_if_its_holder_is_dead() {
         let second = Duration::from_secs(1);
         let held = LeaseRecord {
             holder: Some("other".to_owned()),

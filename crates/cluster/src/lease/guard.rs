@@ -35,7 +35,7 @@ pub enum LeaseLost {
     /// Its guard was released or dropped.
     #[error("the lease was given up")]
     Released,
-    /// The lease says that somebody else shall have it. It is still ours until its guard is released.
+    /// The lease says that somebody else is to have it. It is still ours until its guard is released.
     #[error("the lease is yielded to {to}")]
     Yielded {
         /// What he is called by those who say so.
@@ -182,7 +182,7 @@ impl LeaseGuard {
 
     /// Gives the lease up, so that the next one need not wait. A lease that is no longer ours is left alone.
     ///
-    /// On an error the lease runs out by itself, or is taken over as soon as this process has ended.
+    /// On an error the lease expires, or is taken over as soon as this process has ended.
     pub async fn release(mut self) -> Result<(), RequestError> {
         // A renewal that is cut short may still arrive; then the release meets a conflict and looks again.
         self.stopped().await;
@@ -192,7 +192,7 @@ impl LeaseGuard {
     /// Gives the lease up and deletes it, as long as it is the one that was held and still ours. One that is
     /// absent or somebody else's is left alone.
     ///
-    /// On an error the lease runs out by itself, as after [`Self::release`].
+    /// On an error the lease expires, as after [`Self::release`].
     pub async fn delete(mut self) -> Result<(), RequestError> {
         self.stopped().await;
         let policy = RetryPolicy { attempts: Some(ATTEMPTS), ..RetryPolicy::default() };

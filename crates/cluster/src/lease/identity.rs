@@ -7,7 +7,7 @@ use std::str::FromStr;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// A process of a Linux machine, told apart from every other that ever ran there.
+/// A process of a Linux machine, distinguished from every other that ever ran there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Process id, in its pid namespace.
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_is_no_identity() {
+    fn foreign_holder_names_are_not_parsed() {
         for text in [
             "",
             "manager-7d9f_1b2c3d4e-aaaa",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn stat_survives_odd_command_names() {
+    fn stat_is_parsed_with_unusual_command_names() {
         let text = "7 (a b) (c)) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1\n";
         let stat = parse_stat(text).unwrap();
         assert!(!stat.ended);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn only_a_process_seen_to_have_ended_is_dead() {
+    fn a_holder_is_dead_only_if_its_process_is_known_to_have_ended() {
         let me = Identity::of_this_process();
         let process = me.process.clone().unwrap();
         let other = |change: fn(&mut Process)| {

@@ -6,11 +6,10 @@
 //! * [`Fence::check`] is answered locally, from a clock that runs on while the machine sleeps: it says yes only
 //!   as long as nobody who follows the rules below can have taken the lease, counted from the moment the last
 //!   successful renewal was *sent*.
-//! * A lease that says who shall have it ([`Claim`]) is given up by a holder that is called otherwise, and taken by none
-//!   that is.
+//! * A claimed lease ([`Claim`]) is released by a holder with another name, and not acquired by others.
 //! * The clocks of two machines are never compared. A foreign lease is taken over when its `renewTime` has been
 //!   seen unchanged for its whole duration on our own clock, or when its holder is a process of this machine
-//!   that is seen to be dead.
+//!   that is known to be dead.
 //!
 //! # Caveats
 //! A request that was sent before the lease was lost may arrive after it. Writes therefore carry uid or
@@ -49,13 +48,12 @@ pub struct LeaseConfig {
     pub wait: Duration,
     /// Who we are.
     pub identity: Identity,
-    /// What the lease calls us, where the others that take part in an election expect another form than
-    /// [`Identity`]'s. Such a holder is only seen to be dead when its lease has run out.
+    /// Our name in the lease, if other candidates expect another form than [`Identity`]'s. Such a holder counts as dead
+    /// only when its lease has expired.
     pub holder: Option<String>,
-    /// The last tenure that is known of. A lease that was given up in it, and that nobody took since, is taken
-    /// in one request, without a look before; it makes no other difference.
+    /// The last known tenure. A lease that was released in it and not taken since is acquired with one request.
     pub after: Option<FencingToken>,
-    /// Whether somebody outside of the election says who shall hold it.
+    /// The claim of this process, if leadership is decided outside of the election.
     pub claim: Claim,
 }
 
@@ -78,7 +76,7 @@ impl LeaseConfig {
 /// Why the lease is not ours.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Somebody else holds it and is alive, or may be.
+    /// Another process holds it and may be alive.
     #[error("failed to take the lease {namespace}/{name}: held by {holder}{}", acquired(.since.as_ref()))]
     Held {
         /// Namespace of the lease.
@@ -90,7 +88,7 @@ pub enum LeaseError {
         /// When it took the lease, by its own clock.
         since: Option<jiff::Timestamp>,
     },
-    /// A request failed, for good or for as long as we were to wait.
+    /// A request failed permanently or until the timeout.
     #[error("failed to take the lease {namespace}/{name}")]
     Request {
         /// Namespace of the lease.

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_changes_hands_and_counts() {
+    fn transitions_are_counted() {
         let duration = Duration::from_millis(14_500);
         let first = LeaseRecord::default().taken_by("a", duration, time("2026-01-02T03:04:05Z"));
         assert_eq!(first.transitions, 0);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn writing_keeps_what_it_does_not_know_and_reads_back() {
+    fn unknown_fields_are_preserved() {
         let mut lease = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "strategy": "X" } });
         let record =
             LeaseRecord::default().taken_by("a", Duration::from_millis(14_500), time("2026-01-02T03:04:05Z"));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenure_follows_the_one_before_it_on_the_same_lease_only() {
+    fn a_tenure_follows_its_predecessor_only_on_the_same_lease() {
         let token = |lease: &str, transitions| FencingToken { lease: lease.to_owned(), transitions };
         let earlier = token("a", 3);
         assert!(token("a", 4).follows(&earlier));

@@ -24,7 +24,7 @@ fn name(result: Result<Cluster, ConnectError>) -> String {
 }
 
 #[tokio::test]
-async fn the_server_says_who_it_is() {
+async fn servers_other_than_kubernetes_are_recognized() {
     let cases: [(&str, Answer, &str); 7] = [
         ("an API server", no, "connected"),
         (
@@ -45,7 +45,7 @@ async fn the_server_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn what_lies_before_the_server_is_told_apart() {
+async fn connection_errors_are_distinguished() {
     let server = Server::start(|_| Reply::Cut).await;
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,7 +82,7 @@ async fn what_lies_before_the_server_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_is_found_and_read_or_said_not_to_be() {
+async fn a_missing_or_invalid_kubeconfig_is_reported() {
     let missing = std::path::Path::new("/nonexistent/kubeconfig");
     match Cluster::connect(options(missing)).await {
         Err(ConnectError::NoKubeconfig { paths }) => assert_eq!(paths, [missing]),
@@ -114,7 +114,7 @@ async fn a_kubeconfig_is_found_and_read_or_said_not_to_be() {
 }
 
 #[tokio::test]
-async fn the_version_is_asked_for_once_and_when_it_is_wanted() {
+async fn the_version_is_requested_once_on_demand() {
     let server = Server::start(|_| ok(&json!({ "gitVersion": "v1.30.2+k3s1" }))).await;
     let cluster = server.connect().await;
     assert!(server.log().is_empty() && !cluster.may_do_everything());
@@ -132,7 +132,7 @@ async fn the_version_is_asked_for_once_and_when_it_is_wanted() {
 }
 
 #[tokio::test]
-async fn who_may_do_everything_is_asked_nothing_more() {
+async fn a_cluster_admin_needs_a_single_access_review() {
     let yes = || ok(&json!({ "kind": "SelfSubjectAccessReview", "status": { "allowed": true } }));
     let server = Server::start_bare(move |_| yes()).await;
     let cluster = server.connect().await;
@@ -149,7 +149,7 @@ async fn who_may_do_everything_is_asked_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_the_kubeconfig_names_is_used() {
+async fn the_proxy_of_the_kubeconfig_is_used() {
     let proxy = Server::start_bare(|_| Reply::Cut).await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let cluster = json!({ "server": "https://10.255.255.1:6443", "proxy-url": proxy.url });
@@ -174,7 +174,7 @@ fn busy(code: u16) -> Reply {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_asked_again_when_it_said_and_in_the_end_is_said_to_be_busy() {
+async fn retry_after_is_respected_and_an_overloaded_server_is_reported() {
     let second = Duration::from_secs(1);
     let codes = [429, 502, 503, 504];
     let connected = codes.map(|code| async move {
@@ -206,7 +206,7 @@ async fn a_busy_server_is_asked_again_when_it_said_and_in_the_end_is_said_to_be_
 }
 
 #[tokio::test]
-async fn a_failing_exec_plugin_is_told_in_a_sentence_without_what_it_was_given_and_printed() {
+async fn a_failing_exec_plugin_is_reported_without_its_arguments_and_output() {
     let server = Server::start_bare(|_| no()).await;
     let exec = |script: &str| {
         format!(
@@ -235,7 +235,7 @@ async fn a_failing_exec_plugin_is_told_in_a_sentence_without_what_it_was_given_a
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_answer_is_blamed_with_who_names_it() {
+async fn an_unreachable_proxy_is_named_with_its_source() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()

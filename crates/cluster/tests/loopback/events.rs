@@ -8,7 +8,7 @@ use trainerd_cluster::event_recorder::{EventLimits, EventType, NewEvent, event_r
 use crate::server::{Server, ok};
 
 #[tokio::test]
-async fn what_is_said_again_is_one_series_and_takes_nothing_of_the_burst() {
+async fn repeated_events_form_a_series_outside_the_burst_limit() {
     let server = Server::start(|_| ok(&json!({}))).await;
     let limits = EventLimits { queue: 32, burst: Some(2) };
     let (recorder, writer) = event_recorder(server.connect().await, "c".to_owned(), "i".to_owned(), limits);

@@ -23,7 +23,7 @@ async fn troubled(good: usize, reply: impl Fn() -> Reply + Send + 'static) -> (S
 }
 
 #[tokio::test]
-async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
+async fn retry_after_of_a_busy_server_is_respected() {
     let (server, cluster) = troubled(2, || {
         Reply::Answer(
             429,
@@ -47,7 +47,7 @@ async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
 }
 
 #[tokio::test]
-async fn nothing_is_retried_behind_the_callers_back() {
+async fn the_client_library_does_not_retry() {
     for code in [429, 503, 504] {
         let (server, cluster) = troubled(9, move || Reply::Answer(code, vec![], String::new())).await;
         let error = cluster.get(&configmaps(), Some("ns"), "a").await.unwrap_err();
@@ -57,7 +57,7 @@ async fn nothing_is_retried_behind_the_callers_back() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_worth_another_attempt() {
+async fn a_broken_connection_is_retried() {
     let (server, cluster) = troubled(3, || Reply::Cut).await;
     let error = cluster.get(&configmaps(), Some("ns"), "a").await.unwrap_err();
     assert!(
@@ -76,7 +76,7 @@ async fn a_connection_that_breaks_is_worth_another_attempt() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_given_up_in_time() {
+async fn a_silent_server_times_out() {
     let (_server, cluster) = troubled(9, || Reply::Silence).await;
     let start = Instant::now();
     let error = cluster
@@ -89,7 +89,7 @@ async fn a_silent_server_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn a_server_that_went_away_is_unreachable() {
+async fn a_stopped_server_is_unreachable() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", gone.local_addr().unwrap());
     // Answers the first request and closes for ever.
@@ -120,7 +120,7 @@ async fn a_server_that_went_away_is_unreachable() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_object_is_named_with_its_request() {
+async fn an_invalid_response_is_reported_with_its_request() {
     let (_server, cluster) = troubled(9, || Reply::Answer(200, vec![], "{\"kind\":".to_owned())).await;
     let error = cluster.get(&configmaps(), Some("ns"), "a").await.unwrap_err();
     assert_eq!(error.to_string(), "failed to decode the response to get /api/v1/namespaces/ns/configmaps/a");

@@ -174,7 +174,7 @@ fn held_by(holder: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_lease_is_made_renewed_and_given_up() {
+async fn a_lease_is_created_renewed_and_released() {
     let world = World::new(None).await;
     let guard = world.acquire(config()).await.unwrap();
     let first = world.record();
@@ -202,7 +202,7 @@ async fn a_lease_is_made_renewed_and_given_up() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_as_it_was_left_takes_one_request() {
+async fn an_unchanged_lease_is_acquired_with_one_request() {
     let mut lease = held_by("");
     lease["metadata"]["uid"] = json!("u");
     let world = World::new(Some(lease)).await;
@@ -235,7 +235,7 @@ async fn a_lease_that_is_as_it_was_left_takes_one_request() {
 }
 
 #[tokio::test]
-async fn of_many_one_gets_it() {
+async fn of_concurrent_candidates_one_acquires_the_lease() {
     let world = Arc::new(World::new(None).await);
     let rivals: Vec<_> = (0..8)
         .map(|_| {
@@ -257,7 +257,7 @@ async fn of_many_one_gets_it() {
 }
 
 #[tokio::test]
-async fn a_holder_that_renews_is_believed_at_once() {
+async fn a_renewing_holder_is_recognized_at_once() {
     let world = World::new(None).await;
     let holder = world.acquire(config()).await.unwrap();
     let start = Instant::now();
@@ -279,7 +279,7 @@ async fn a_holder_that_renews_is_believed_at_once() {
 }
 
 #[tokio::test]
-async fn a_silent_holder_is_outwaited_on_our_own_clock() {
+async fn expiry_is_measured_on_our_own_clock() {
     let world = World::new(Some(held_by("somebody"))).await;
     let start = Instant::now();
     let guard = world.acquire(config()).await.unwrap();
@@ -289,7 +289,7 @@ async fn a_silent_holder_is_outwaited_on_our_own_clock() {
 }
 
 #[tokio::test]
-async fn waiting_ends_when_it_was_said_to() {
+async fn waiting_for_a_lease_times_out() {
     let world = World::new(Some(held_by("somebody"))).await;
     let start = Instant::now();
     let error = world.acquire(LeaseConfig { wait: 300 * MS, ..config() }).await.err().unwrap();
@@ -300,7 +300,7 @@ async fn waiting_ends_when_it_was_said_to() {
 }
 
 #[tokio::test]
-async fn a_process_that_ended_here_is_not_waited_for() {
+async fn a_lease_of_an_ended_local_process_is_taken_over_at_once() {
     let me = Identity::of_this_process();
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
@@ -321,7 +321,7 @@ async fn a_process_that_ended_here_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_taken_is_known_to_be_lost() {
+async fn a_lease_taken_by_another_is_lost() {
     let world = World::new(None).await;
     let guard = world.acquire(config()).await.unwrap();
     world.store.lock().unwrap().edit(|lease| lease["spec"]["holderIdentity"] = json!("thief"));
@@ -340,7 +340,7 @@ fn named(name: &str) -> LeaseConfig {
 }
 
 #[tokio::test]
-async fn a_holder_yields_to_whoever_shall_have_the_lease_and_does_not_take_it_back() {
+async fn a_yielded_lease_is_not_acquired_again() {
     let world = World::new(None).await;
     let (old, new) = (named("a/0"), named("a/1"));
     old.claim.announce(&world.cluster, "ns", "writer").await.unwrap();
@@ -362,7 +362,7 @@ async fn a_holder_yields_to_whoever_shall_have_the_lease_and_does_not_take_it_ba
     }
     // Who is named by nobody takes no part in it.
     world.acquire(config()).await.unwrap().release().await.unwrap();
-    // Named anew, it is the one.
+    // Named again, it is the one.
     old.claim.announce(&world.cluster, "ns", "writer").await.unwrap();
     world.acquire(old).await.unwrap().check().unwrap();
 }
@@ -381,7 +381,7 @@ async fn a_claim_is_written_only_to_a_lease_that_exists_and_lacks_it() {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_removed_is_known_to_be_lost() {
+async fn a_deleted_lease_is_lost() {
     for remove in [(|store: &mut Store| store.lease = None) as fn(&mut Store), |store| {
         store.edit(|lease| lease["spec"]["holderIdentity"] = json!(null));
     }] {
@@ -393,7 +393,7 @@ async fn a_lease_that_was_removed_is_known_to_be_lost() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_renewed_is_given_up_before_others_may_take_it() {
+async fn a_lease_that_cannot_be_renewed_is_released_before_it_expires() {
     for trouble in [Trouble::Down, Trouble::Silence] {
         let world = World::new(None).await;
         let before = Instant::now();
@@ -427,7 +427,7 @@ async fn a_short_outage_is_survived() {
 }
 
 #[tokio::test]
-async fn others_may_label_the_lease() {
+async fn labels_of_others_on_the_lease_are_kept() {
     let world = World::new(None).await;
     let guard = world.acquire(config()).await.unwrap();
     for _ in 0..3 {
@@ -464,7 +464,7 @@ async fn a_lease_is_deleted_only_while_it_is_ours() {
 }
 
 #[tokio::test]
-async fn an_answer_that_got_lost_makes_no_second_holder_of_us() {
+async fn a_lost_response_is_recognized_as_our_own_write() {
     let world = World::new(Some(held_by(""))).await;
     world.trouble(Trouble::LostAnswer);
     let guard = world.acquire(config()).await.unwrap();
@@ -479,7 +479,7 @@ async fn an_answer_that_got_lost_makes_no_second_holder_of_us() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_waited_for_within_bounds() {
+async fn a_server_that_is_down_is_waited_for_until_the_timeout() {
     let world = World::new(None).await;
     world.trouble(Trouble::Down);
     let start = Instant::now();

@@ -19,7 +19,7 @@ fn rule(verb: &str, resource: &str) -> Rule {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_listed_in_the_order_asked() {
+async fn missing_permissions_are_listed_in_the_order_of_the_request() {
     let requests = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&requests);
     let server = Server::start(move |request| {
@@ -43,7 +43,7 @@ async fn what_is_missing_is_listed_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn a_review_that_is_refused_is_an_error_not_an_answer() {
+async fn a_refused_review_is_an_error() {
     let server =
         Server::start(|_| status(403, "Forbidden", &json!({ "kind": "selfsubjectaccessreviews" }))).await;
     let cluster = server.connect().await;

@@ -13,7 +13,7 @@ fn object() -> String {
 }
 
 #[tokio::test]
-async fn every_request_says_who_asks_and_what_for() {
+async fn every_request_has_user_agent_and_field_manager() {
     let server = Server::start(|_| ok(&configmap("a", 1))).await;
     let cluster = server.connect().await;
     let manifest = configmap("a", 1);
@@ -68,7 +68,7 @@ async fn every_request_says_who_asks_and_what_for() {
 }
 
 #[tokio::test]
-async fn a_delete_carries_its_preconditions_and_says_what_came_of_it() {
+async fn a_delete_has_preconditions_and_a_typed_outcome() {
     let server = Server::start(|request| match request.body["preconditions"]["uid"].as_str() {
         Some("old") => status(409, "Conflict", &json!({ "name": "a", "kind": "ConfigMap" })),
         Some(_) => ok(&json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })),
@@ -113,7 +113,7 @@ fn names(items: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
+async fn a_list_is_paged_and_its_items_have_their_kind() {
     let server = Server::start(|request| match request.query("continue") {
         None => page(&["a", "b"], "9", "next=1&"),
         Some("next=1&") => page(&["c"], "9", ""),
@@ -145,7 +145,7 @@ async fn a_list_is_read_page_by_page_and_its_items_know_their_kind() {
 }
 
 #[tokio::test]
-async fn a_list_whose_pages_expired_starts_again_whole() {
+async fn an_expired_page_restarts_the_list() {
     let server = Server::start(|request| match (request.query("continue"), request.query("limit")) {
         (None, Some(_)) => page(&["a", "gone"], "9", "next"),
         (Some(_), _) => status(410, "Expired", &json!(null)),
@@ -159,7 +159,7 @@ async fn a_list_whose_pages_expired_starts_again_whole() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_none() {
+async fn a_missing_object_is_none() {
     let server = Server::start(|request| match request.path.rsplit('/').next().unwrap() {
         "absent" => status(404, "NotFound", &json!({ "name": "absent", "kind": "configmaps" })),
         "unserved" => Reply::Answer(404, vec![], "404 page not found".to_owned()),
@@ -178,7 +178,7 @@ async fn what_is_not_there_is_none() {
 }
 
 #[tokio::test]
-async fn served_kinds_are_known_by_their_group() {
+async fn served_kinds_are_found_by_group() {
     let server = Server::start(|request| match request.path.as_str() {
         "/apis/jobset.x-k8s.io/v1alpha2" => {
             ok(&json!({ "resources": [{ "name": "jobsets" }, { "name": "jobsets/status" }] }))
@@ -202,7 +202,7 @@ async fn served_kinds_are_known_by_their_group() {
 }
 
 #[tokio::test]
-async fn many_objects_are_gone_through_page_by_page() {
+async fn a_list_is_visited_page_by_page() {
     let server = Server::start(|request| match request.query.get("continue").map(String::as_str) {
         None => page(&["a", "b"], "5", "second"),
         Some("second") => page(&["c"], "5", "third"),

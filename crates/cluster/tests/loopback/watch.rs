@@ -66,7 +66,7 @@ async fn follow(
 }
 
 #[tokio::test]
-async fn a_watch_lists_then_follows() {
+async fn a_watch_begins_with_a_list() {
     let (events, requests, log) = follow(
         vec![
             list(&["a"], 5),
@@ -93,7 +93,7 @@ async fn a_watch_lists_then_follows() {
 }
 
 #[tokio::test]
-async fn a_watch_goes_on_where_it_was_cut() {
+async fn a_watch_resumes_after_a_disconnect() {
     let (events, requests, _) = follow(
         vec![
             list(&[], 5),
@@ -120,7 +120,7 @@ async fn a_watch_goes_on_where_it_was_cut() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_too_far_behind_lists_again() {
+async fn an_expired_watch_lists_again() {
     let gone = || json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
     let (events, requests, _) = follow(
         vec![
@@ -151,7 +151,7 @@ async fn a_watch_from_a_known_list_does_not_list() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_and_tried_again() {
+async fn refusals_are_reported_and_retried() {
     let forbidden = || status(403, "Forbidden", &json!({ "kind": "configmaps" }));
     let (events, requests, _) = follow(
         vec![
@@ -171,7 +171,7 @@ async fn refusals_are_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn metadata_is_enough_where_it_is_asked_for() {
+async fn metadata_only_watches_receive_metadata() {
     let metadata = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": { "name": "a", "resourceVersion": "6" } });
     let replies = vec![list(&[], 5), Reply::Stream(vec![Part::Event("ADDED", metadata), Part::Open])];
     let mut replies = replies.into_iter();
@@ -189,7 +189,7 @@ async fn metadata_is_enough_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_connection_that_died_in_silence_is_noticed() {
+async fn a_dead_connection_of_a_watch_is_detected() {
     let replies = vec![
         list(&[], 5),
         Reply::Stream(vec![Part::Event("ADDED", configmap("a", 6)), Part::Open]),

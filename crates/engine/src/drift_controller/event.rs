@@ -7,7 +7,7 @@ use trainerd_plan::object::ObjectKey;
 use super::object_cache::{OwnerSeen, RecordSeen};
 use super::snapshot::DriftStatus;
 
-/// What became of an object, or what has to be looked at by somebody else.
+/// What happened to an object, or what has to be looked at by somebody else.
 #[derive(Clone, Debug)]
 pub enum DriftEvent {
     /// Something changed that a snapshot shows.

@@ -1,4 +1,4 @@
-//! The lease of the drift controller: taken for a write, kept for a while after the last one.
+//! The lease of the drift controller: acquired for a write, kept for a while after the last one.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use trainerd_plan::applyset;
 
 use crate::engine::Engine;
 
-/// How long the lease is kept after the last write: a burst takes it once.
+/// How long the lease is kept after the last write, so that a burst acquires it once.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Later than the lingering ends, so that nobody who waits for the lease takes it for one in use.
+/// Longer than that time, so that the lease is not renewed and waiting processes see it expire.
 const RENEW: Duration = Duration::from_secs(11);
 
-/// How long somebody else is left to it before the lease is asked for again: he may be repairing just the same.
+/// Delay before the lease is requested again if another process holds it, which may be making the same repair.
 const RESPECT: Duration = Duration::from_secs(1);
 
 /// The answer to taking the lease.
@@ -50,9 +50,9 @@ pub(super) struct LeaseHolder {
     state: LeaseState,
     /// The last tenure that is known of.
     last: Option<FencingToken>,
-    /// The same, kept while the lease is taken.
+    /// The same, while the lease is being acquired.
     known: Option<FencingToken>,
-    /// How often in a row somebody else had it.
+    /// How often in a row another process held it.
     refused: u32,
     /// Waits between tries that fail for another reason.
     backoff: Backoff,
@@ -94,13 +94,13 @@ impl LeaseHolder {
         Some(fence)
     }
 
-    /// Whether somebody else asked for the lease, who gets it as soon as no write is in flight.
+    /// Whether another process claimed the lease, which is yielded once no write is in flight.
     pub(super) fn is_yielding(&self) -> bool {
         let LeaseState::Held { guard, .. } = &self.state else { return false };
         matches!(guard.check(), Err(LeaseLost::Yielded { .. }))
     }
 
-    /// Starts taking the lease, unless that is in progress or somebody else shall be left to it.
+    /// Starts acquiring the lease, unless that is in progress or another process is to keep it for now.
     pub(super) fn take(&mut self) -> Option<BoxFuture<'static, Acquisition>> {
         match self.state {
             LeaseState::Free => {}
@@ -162,7 +162,7 @@ impl LeaseHolder {
         }
     }
 
-    /// When something is due: the end of the lingering where nothing is to do, else the next try to take it.
+    /// When something is due: the release of an idle lease, or the next attempt to acquire it.
     pub(super) fn due(&self, idle: bool, wanted: bool) -> Option<Instant> {
         match &self.state {
             LeaseState::Held { .. } if idle && self.is_yielding() => Some(Instant::now()),
@@ -172,7 +172,7 @@ impl LeaseHolder {
         }
     }
 
-    /// Gives the lease back where it has lingered for long enough.
+    /// Releases an idle lease after its time.
     pub(super) fn end(&mut self, now: Instant) -> Option<impl Future<Output = ()> + Send + use<>> {
         let LeaseState::Held { used, .. } = &self.state else { return None };
         if *used + LINGER > now && !self.is_yielding() {
@@ -200,7 +200,7 @@ impl LeaseHolder {
 }
 
 async fn give_back(guard: LeaseGuard) {
-    // A lease that could not be given back runs out by itself.
+    // A lease that could not be given back expires.
     if let Err(error) = guard.release().await {
         tracing::warn!(error = %one_line(&error), "failed to release the lease; it will expire");
     }

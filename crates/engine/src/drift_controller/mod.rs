@@ -1,8 +1,8 @@
-//! The drift controller of an installation at its revision: its objects are followed, and drift is repaired.
+//! The drift controller of an installation: watches the objects of its current revision and repairs drift.
 //!
 //! No request is made while nothing changes. One foreign change costs one write, and a read where the metadata
-//! does not tell what was changed. The revision is the intent, so nothing is journalled. The lease is taken for
-//! the first write and lingers, so that a burst takes it once.
+//! does not show what was changed. The revision is the intent, so nothing is journalled. The lease is acquired for
+//! the first write and kept for a while, so that a burst acquires it once.
 
 mod event;
 mod lease_holder;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use trainerd_cluster::Cluster;
 use trainerd_cluster::retry::Backoff;
 use trainerd_plan::desired::Installation;
-use trainerd_plan::drift::{Contention, Drifted, Leave, Remedy, Rules, Verdict};
+use trainerd_plan::drift::{Contention, Drifted, NotRepaired, Remedy, Rules, Verdict};
 use trainerd_plan::object::ObjectKey;
 
 pub use self::event::{DriftEvent, RepairMode};
@@ -50,9 +50,9 @@ struct RecordSummary {
     control: Control,
 }
 
-/// Keeps one installation at its revision.
+/// Reconciles one installation with its current revision.
 ///
-/// Driven by [`DriftController::next`] alone: it has no task of its own but those of its watches.
+/// Driven by [`DriftController::next`] alone; only its watches have tasks.
 pub struct DriftController {
     cluster: Cluster,
     installation: Installation,
@@ -72,32 +72,32 @@ pub struct DriftController {
     reconnections: Reconnections,
     /// Objects that are being read or written.
     busy: BTreeSet<ObjectKey>,
-    /// Objects to look at again, and when; `None` where that time has come and it is not known yet what came of it.
+    /// Objects to check again, and when; `None` while a check is in progress.
     again: BTreeMap<ObjectKey, (Option<Instant>, Backoff)>,
     work: FuturesUnordered<LocalBoxFuture<'static, Work>>,
     lease: LeaseHolder,
-    /// Whether the record is being asked for: until then nothing is written.
+    /// Whether the record is being read: until then nothing is written.
     checking: bool,
-    /// Until then a watch may tell what was before the last plan: what looks like drift is read first.
+    /// Until then watches may lag behind the last plan: apparent drift is read first.
     late: Option<Instant>,
     events: VecDeque<DriftEvent>,
     halt: watch::Sender<bool>,
 }
 
-/// How long the events of what a plan wrote may take to arrive, well above what a busy API server takes. What comes
-/// later still is repaired by a write that changes nothing.
+/// How long events of a plan's writes may take to arrive, well above what a busy API server takes. Later ones cause a
+/// repair that changes nothing.
 const LATE: Duration = Duration::from_secs(10);
 
-/// Time between two looks at what stands in the place of an object of ours.
+/// Time between two checks of a foreign object in the place of ours.
 const FOREIGN: Duration = Duration::from_mins(5);
 
-/// Waits between two tries of a repair that is refused.
+/// Backoff of a repair that is refused.
 fn patience() -> Backoff {
     Backoff::new(Duration::from_secs(1), Duration::from_mins(5))
 }
 
 impl DriftController {
-    /// DriftController of the installation of an engine: nothing is followed yet but its record.
+    /// The drift controller of an engine's installation, which watches only the record at first.
     pub fn new(engine: &Engine) -> Self {
         let (halt, _) = watch::channel(false);
         Self {
@@ -127,7 +127,7 @@ impl DriftController {
     /// Follows the current revision of this state from now on.
     ///
     /// # Errors
-    /// [`EngineError::Packing`] where there is no memory to put its objects away.
+    /// [`EngineError::Packing`] if memory for its objects cannot be allocated.
     pub fn set(&mut self, state: &State, mode: RepairMode) -> Result<(), EngineError> {
         self.lease.know(state.record().token.clone());
         self.objects.follow_record(&state.stored.listed);
@@ -160,7 +160,7 @@ impl DriftController {
         Ok(())
     }
 
-    /// Goes on after [`Self::step_aside`] with what was followed before.
+    /// Resumes after [`Self::step_aside`].
     pub fn go_on(&mut self, mode: RepairMode) {
         self.mode = mode;
         if mode != RepairMode::Suspended {
@@ -169,7 +169,7 @@ impl DriftController {
         self.changed();
     }
 
-    /// Steps aside for a plan: what is in flight is awaited and the lease given back.
+    /// Steps aside for a plan: awaits requests in flight and releases the lease.
     pub async fn step_aside(&mut self) {
         self.mode = RepairMode::Suspended;
         self.queue.clear();
@@ -182,17 +182,17 @@ impl DriftController {
         self.lease.release().await;
     }
 
-    /// A plan has written: what watches tell next may be older than that.
+    /// A plan has written: the next watch events may be older than that.
     pub fn plan_ran(&mut self) {
         self.late = Some(Instant::now() + LATE);
     }
 
-    /// Whether something that looks like drift has still to be read.
+    /// Whether apparent drift has still to be read.
     pub fn is_in_doubt(&self) -> bool {
         self.is_late() && !self.busy.is_empty()
     }
 
-    /// Whether every kind was seen.
+    /// Whether every kind was listed.
     pub fn is_observed(&self) -> bool {
         self.objects.is_current()
     }
@@ -207,7 +207,7 @@ impl DriftController {
         self.lease.is_held()
     }
 
-    /// Works until there is an event. Nothing is lost when the future is dropped.
+    /// Runs until there is an event. Cancel-safe.
     pub async fn next(&mut self) -> DriftEvent {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -218,7 +218,7 @@ impl DriftController {
             tokio::select! {
                 message = self.objects.next() => {
                     self.receive(message);
-                    // What came together is shown together.
+                    // Simultaneous events are published together.
                     while let Some(message) = self.objects.try_next() {
                         self.receive(message);
                     }
@@ -291,7 +291,7 @@ impl DriftController {
         }
     }
 
-    /// What can be said of an object by what was seen of it, under the rules in force.
+    /// The verdict about an object from what was observed, under the rules in force.
     fn sight(&self, key: &ObjectKey) -> Assessment {
         self.objects.look(&self.rules(), key)
     }
@@ -306,13 +306,13 @@ impl DriftController {
         }
     }
 
-    /// Judges an object, and decides what comes next.
+    /// Assesses an object and decides what to do.
     fn look(&mut self, key: &ObjectKey) {
-        self.judge(key, true);
+        self.assess(key, true);
     }
 
-    /// As [`Self::look`]; `may_read`: whether it may be read where what was seen does not tell.
-    fn judge(&mut self, key: &ObjectKey, may_read: bool) {
+    /// As [`Self::look`]; `may_read`: whether it may be read if the observation is not sufficient.
+    fn assess(&mut self, key: &ObjectKey, may_read: bool) {
         if self.mode == RepairMode::Suspended || self.busy.contains(key) {
             return;
         }
@@ -320,7 +320,7 @@ impl DriftController {
             Assessment::Unknown => return,
             Assessment::Unclear if may_read => return self.read(key),
             Assessment::Clear(Verdict::Drifted(_)) if may_read && self.is_late() => return self.read(key),
-            // Deleted and made again while it was read, say.
+            // For example deleted and recreated while it was read.
             Assessment::Unclear if self.is_first_time(key) => return self.read(key),
             Assessment::Unclear => return self.failed(key, None, "its state could not be read"),
             Assessment::Clear(verdict) => verdict,
@@ -350,8 +350,8 @@ impl DriftController {
             Remedy::Leave(leave) => {
                 self.noticed.remove(key);
                 self.again.remove(key);
-                if matches!(leave, Leave::Foreign { .. }) {
-                    // No watch of ours tells when theirs goes.
+                if matches!(leave, NotRepaired::Foreign { .. }) {
+                    // We do not watch the foreign object's deletion.
                     self.again.insert(key.clone(), (Some(Instant::now() + FOREIGN), patience()));
                 }
                 DriftState::Left { why: leave.clone() }
@@ -367,7 +367,7 @@ impl DriftController {
         self.show(key, drifted, state);
     }
 
-    /// Queues a repair, unless it is a fight that is left alone, or was refused a moment ago.
+    /// Queues a repair, unless a field is contended or the repair was just refused.
     fn queued(&mut self, key: &ObjectKey, drifted: &Drifted) -> DriftState {
         if let Some(contended) = self.contention.check(&drifted.contendable_fields(key), self.began.elapsed())
         {
@@ -377,11 +377,11 @@ impl DriftController {
             return DriftState::contended(contended.field, seconds);
         }
         if matches!(self.drift.get(key).map(|status| &status.state), Some(DriftState::Contended { .. })) {
-            // Another contended field, or none: the pause was for the one before.
+            // Another contended field, or none: the backoff was for the previous one.
             self.again.remove(key);
         }
         self.noticed.entry(key.clone()).or_insert_with(Instant::now);
-        // One that was refused is tried again when its time has come.
+        // A refused repair is retried after its backoff.
         let waits = self.again.get(key).is_some_and(|(at, _)| at.is_some());
         if !waits && !self.queue.contains(key) {
             self.queue.push_back(key.clone());
@@ -392,7 +392,7 @@ impl DriftController {
         }
     }
 
-    /// Shows drift, and tells of it where it is another than before.
+    /// Records drift, and reports it if it changed.
     fn show(&mut self, key: &ObjectKey, drifted: &Drifted, state: DriftState) {
         let place = self.objects.packed().and_then(|packed| packed.place(key));
         let component = place.map(|(component, _)| component.to_owned()).unwrap_or_default();

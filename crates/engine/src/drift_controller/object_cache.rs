@@ -1,4 +1,4 @@
-//! What is seen of a revision's objects: one watch a kind, by metadata where that tells all.
+//! Cache of a revision's objects: one watch per kind, metadata only where that suffices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,7 +24,7 @@ use crate::live::version;
 use crate::store::MarkerKind;
 use crate::watches::{Scope, WatchMessage, Watches};
 
-/// An object as it was last seen.
+/// The last observation of an object.
 #[derive(Clone, Debug)]
 enum Cached {
     /// It exists.
@@ -33,18 +33,18 @@ enum Cached {
     Absent { surely: bool },
 }
 
-/// What was seen of an object that exists.
+/// The observation of an existing object.
 #[derive(Clone, Debug)]
 struct CachedObject {
     version: u64,
     fidelity: Fidelity,
-    /// As JSON: as a value it would take twenty times the room, and it is seldom looked at.
+    /// As JSON text: a value would take twenty times the memory, and it is rarely read.
     text: Box<[u8]>,
-    /// What it waits for by itself, whatever is around it.
+    /// What it waits for, regardless of other objects.
     waits: Option<Box<WaitingOn>>,
 }
 
-/// How much of an object was seen.
+/// How much of an object was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fidelity {
     /// Not what it holds.
@@ -75,9 +75,9 @@ impl CachedObject {
     }
 }
 
-/// What can be said of an object.
+/// The assessment of an object.
 pub(super) enum Assessment {
-    /// Its watch has not told anything yet.
+    /// Its watch has not reported anything yet.
     Unknown,
     /// The whole object has to be read first.
     Unclear,
@@ -85,7 +85,7 @@ pub(super) enum Assessment {
     Clear(Verdict),
 }
 
-/// The record, as a watch told of it.
+/// The record, as a watch reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordSeen {
     /// It has this resourceVersion.
@@ -94,7 +94,7 @@ pub enum RecordSeen {
     Gone,
 }
 
-/// The marker of the owner of the options, as a watch told of it, by its uid.
+/// The marker of the owner of the options, as a watch reported it, by its uid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnerSeen {
     /// This one is there.
@@ -105,22 +105,22 @@ pub enum OwnerSeen {
     Nobody,
 }
 
-/// What a watch told, as far as it matters.
+/// What a watch reported, as far as it matters.
 #[derive(Default)]
 pub(super) struct Change {
     /// Objects of the revision that may have changed.
     pub(super) objects: Vec<ObjectKey>,
-    /// The record, where something was told of it.
+    /// The record, if it changed.
     pub(super) record: Option<RecordSeen>,
-    /// Whether the installation is paused now, where that was told.
+    /// Whether the installation is paused now, if that changed.
     pub(super) paused: Option<bool>,
-    /// The owner of the options, where that was told.
+    /// The owner of the options, if that changed.
     pub(super) owner: Option<OwnerSeen>,
     /// Whether what others wait for may have changed.
     pub(super) surroundings: bool,
 }
 
-/// Follows the objects of one revision, and what tells why they are not ready.
+/// Watches the objects of one revision, and what explains why they are not ready.
 pub(super) struct ObjectCache {
     installation: Installation,
     /// The objects of the revision.
@@ -224,7 +224,7 @@ impl ObjectCache {
         self.packed.as_ref().is_some_and(|packed| packed.has(key))
     }
 
-    /// Whether every watch has told what there is, or why it cannot.
+    /// Whether every watch has reported what there is, or why it cannot.
     pub(super) fn is_current(&self) -> bool {
         // Pods are followed only for the reasons that they give.
         self.watches.is_current_beside(&pod_place(&self.installation))
@@ -237,17 +237,17 @@ impl ObjectCache {
         troubles.map(|((resource, _), error)| (resource.plural.as_str(), one_line(error)))
     }
 
-    /// Waits for the next thing that a watch tells. Nothing is lost when the future is dropped.
+    /// Waits for the next event of a watch. Cancel-safe.
     pub(super) async fn next(&mut self) -> WatchMessage {
         self.watches.next().await
     }
 
-    /// The next thing that a watch told, if there is one already.
+    /// The next thing that a watch reported, if there is one already.
     pub(super) fn try_next(&mut self) -> Option<WatchMessage> {
         self.watches.try_next()
     }
 
-    /// Takes in what a watch told.
+    /// Takes in what a watch reported.
     pub(super) fn take(&mut self, WatchMessage { resource, scope, event }: WatchMessage) -> Change {
         let place = (resource, scope);
         let mut change = Change::default();
@@ -318,7 +318,7 @@ impl ObjectCache {
         }
     }
 
-    /// Keeps the newer of what is known and what is told; whether anything was new.
+    /// Keeps the newer of the known and the reported state; returns whether anything was new.
     fn keep(&mut self, key: &ObjectKey, value: &Value, fidelity: Fidelity) -> bool {
         let told = version(value);
         if let Some(Cached::There(known)) = self.seen.get(key) {
@@ -327,7 +327,7 @@ impl ObjectCache {
                 return false;
             }
         }
-        // Who takes our label away is told as a deletion of that very version; the object is there.
+        // The removal of our label arrives as a deletion of that version, but the object still exists.
         if self.gone.get(key).is_some_and(|deletion| told < *deletion) {
             return false;
         }
@@ -353,7 +353,7 @@ impl ObjectCache {
         self.seen.insert(key.clone(), Cached::Absent { surely: false });
     }
 
-    /// Judges an object by what was seen of it.
+    /// Assesses an object from its observation.
     pub(super) fn look(&self, rules: &Rules<'_>, key: &ObjectKey) -> Assessment {
         let Some(packed) = self.packed.as_ref().filter(|packed| packed.has(key)) else {
             return Assessment::Unknown;
@@ -362,7 +362,7 @@ impl ObjectCache {
             let Some(object) = packed.get(key) else { return Assessment::Unknown };
             let live =
                 live.map(|value| LiveObject { resource: object.resource.clone(), value: value.clone() });
-            Assessment::Clear(drift::judge(rules, packed.frame(), &object, live.as_ref()))
+            Assessment::Clear(drift::detect(rules, packed.frame(), &object, live.as_ref()))
         };
         let sight = match self.seen.get(key) {
             None => return Assessment::Unknown,
@@ -393,7 +393,7 @@ impl ObjectCache {
         }
     }
 
-    /// An object was found to be as it should be: what takes much room and is not looked at again goes.
+    /// Frees the memory of an object that has no drift.
     pub(super) fn trim(&mut self, key: &ObjectKey) {
         if object_class(key) != ObjectClass::Crd {
             return;
@@ -478,7 +478,7 @@ fn pod_place(installation: &Installation) -> (Resource, Scope) {
     (builtin::pod(), Scope::Namespace(installation.namespace.clone()))
 }
 
-/// What an event of the record, or of the markers beside it, tells.
+/// The change in an event of the record or of a marker.
 fn record_change(event: Event) -> Change {
     let mut change = Change::default();
     let mut note = |value: &Value, is_there: bool| match MarkerKind::of(value) {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use trainerd_plan::drift::{ContendedField, Leave};
+use trainerd_plan::drift::{ContendedField, NotRepaired};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::order::{ObjectClass, object_class};
 use trainerd_plan::ownership::FieldChange;
@@ -44,7 +44,7 @@ pub enum DriftState {
     /// Nothing, and why.
     Left {
         /// Why.
-        why: Leave,
+        why: NotRepaired,
     },
     /// Somebody changes it back again and again; it is left alone for a while.
     Contended {
@@ -84,7 +84,7 @@ impl DriftState {
     /// Whether no watch may tell how the object is now: somebody else's stands in its place, or what was seen of it
     /// was of no use.
     pub(super) fn is_unseen(&self) -> bool {
-        matches!(self, Self::Left { why: Leave::Foreign { .. } } | Self::Failed { .. })
+        matches!(self, Self::Left { why: NotRepaired::Foreign { .. } } | Self::Failed { .. })
     }
 
     /// Whether something is still to be done about it.
@@ -130,7 +130,7 @@ impl DriftController {
             let paths = drift.iter().flat_map(|drift| &drift.changes).map(|change| change.path.to_string());
             let paths: Vec<String> = paths.collect();
             let by_admission = drift.is_some_and(|drift| {
-                matches!(drift.state, DriftState::Left { why: Leave::Admission { .. } })
+                matches!(drift.state, DriftState::Left { why: NotRepaired::Admission { .. } })
             });
             let (drift, admission) = if by_admission { (Vec::new(), paths) } else { (paths, Vec::new()) };
             let (component, waiting) = (component.to_owned(), self.objects.waiting(key, now));

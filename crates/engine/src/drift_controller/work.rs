@@ -1,4 +1,4 @@
-//! What the drift controller has in flight: reads, writes, the lease; and what comes of them.
+//! What the drift controller has in flight: reads, writes, the lease; and their outcomes.
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use trainerd_causes::one_line;
 use trainerd_cluster::lease::Fence;
 use trainerd_cluster::{RequestError, builtin};
 use trainerd_plan::applyset;
-use trainerd_plan::drift::{ContendedField, Drifted, Leave, Remedy, Verdict};
+use trainerd_plan::drift::{ContendedField, Drifted, NotRepaired, Remedy, Verdict};
 use trainerd_plan::object::ObjectKey;
 use trainerd_plan::plan::Step;
 use trainerd_plan::readiness::by_existence;
@@ -95,7 +95,7 @@ impl DriftController {
             }));
         }
         for key in webhooks {
-            // A repair of it goes first.
+            // Its repair comes first.
             if self.busy.contains(&key) {
                 continue;
             }
@@ -127,7 +127,7 @@ impl DriftController {
                 match answer {
                     Ok(value) => {
                         self.objects.put(&key, value, true);
-                        self.judge(&key, false);
+                        self.assess(&key, false);
                         // It is no longer in doubt.
                         self.changed();
                     }
@@ -239,7 +239,7 @@ impl DriftController {
                 self.lease.lose();
                 self.look(key);
             }
-            // Somebody changed it again meanwhile: a look tells. A second time in a row waits.
+            // It was changed again meanwhile, so it is assessed again; a second time in a row waits.
             Err(
                 WriteError::Overtaken { .. }
                 | WriteError::Request(RequestError::Conflict { .. } | RequestError::AlreadyExists { .. }),
@@ -265,7 +265,7 @@ impl DriftController {
     /// Whether a repair was answered with all that it was to change as it was before: nothing was repaired.
     fn is_changed_by_admission(&self, key: &ObjectKey, repaired: &Drifted) -> bool {
         let Assessment::Clear(Verdict::Drifted(now)) = self.sight(key) else { return false };
-        matches!(now.remedy, Remedy::Leave(Leave::Admission { .. }))
+        matches!(now.remedy, Remedy::Leave(NotRepaired::Admission { .. }))
             && !repaired.changes.is_empty()
             && repaired.changes.iter().all(|change| now.changes.iter().any(|left| left.path == change.path))
     }

@@ -44,7 +44,7 @@ impl Engine {
         Ok(!namespace["metadata"]["deletionTimestamp"].is_null())
     }
 
-    /// What became of the namespace, as far as it can be seen now; `deleted`: its deletion was accepted.
+    /// What happened to the namespace, as far as it can be seen now; `deleted`: its deletion was accepted.
     pub(super) async fn namespace_left(&self, deleted: bool) -> Result<NamespaceLeft, EngineError> {
         if !deleted {
             return Ok(NamespaceLeft::Stays);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_goes_by_itself_leaves_the_namespace_empty() {
+    fn only_garbage_collected_objects_leave_the_namespace_empty() {
         let resource = |kind: &str| Resource {
             group: String::new(),
             version: "v1".into(),

@@ -26,7 +26,7 @@ pub struct Found {
     pub record: bool,
     /// The revision that it is at.
     pub revision: Option<u64>,
-    /// What came of that revision.
+    /// The outcome of that revision.
     pub outcome: Option<Outcome>,
     /// Whether a plan has begun and is not done.
     pub plan_open: bool,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_installation_is_found_with_its_record_or_without() {
+    fn installations_are_found_with_and_without_a_record() {
         let labels = |name: &str, what: &str| json!({(applyset::INSTALLATION): name, (RECORD): what});
         let record = json!({"current": 2, "journal": null, "results": {"2": {"result": "deployed"}}});
         let secrets = [

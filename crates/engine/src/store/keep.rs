@@ -298,7 +298,7 @@ impl Store {
 
     /// Deletes everything that is stored of the installation.
     ///
-    /// `stored` is the record of a removal whose plan is done. It first lets go of its revisions and keeps its
+    /// `stored` is the record of a removal whose plan is done. It first releases its revisions and keeps its
     /// journal, then they go, then the record: whoever comes after a kill in between finds a removal in progress
     /// that needs no revision.
     pub(crate) async fn erase(&self, stored: &Stored) -> Result<(), EngineError> {

@@ -17,7 +17,7 @@ use crate::retry::patiently;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Marker {
-    /// What it says: the source of options that rules; why reconciliation is suspended, where that was said.
+    /// Its content: the source that owns the options, or why reconciliation is suspended.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub what: String,
     /// Which command, or which daemon, wrote it.
@@ -27,7 +27,7 @@ pub struct Marker {
     pub asked_by: Option<String>,
     /// When.
     pub since: Timestamp,
-    /// Of the Secret that says so: the same words said anew are another note.
+    /// UID of its Secret: an equal marker that is set again is another one.
     #[serde(skip)]
     pub uid: String,
 }
@@ -44,7 +44,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Who rules, where that is another source than this one.
+    /// The owner of the options, if it is another source than this one.
     pub fn other_owner(&self, source: &str) -> Option<&Marker> {
         self.owner.as_ref().filter(|owner| owner.what != source)
     }
@@ -90,7 +90,7 @@ impl Store {
         format!("{}-{}", applyset::parent_name(&self.installation), about.word())
     }
 
-    /// Writes a note unless there is one, and returns it as it is there.
+    /// Creates a marker unless it exists, and returns the existing one.
     pub(crate) async fn note(&self, about: MarkerKind, note: Marker) -> Result<Option<Marker>, EngineError> {
         let name = self.marker_name(about);
         let text = serde_json::to_vec(&note).map_err(StoredError::from).map_err(damaged(&name))?;

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn the_identity_round_trips() {
         let bag = app_bag(&topology());
         assert_eq!(bag[KEY], r#"{"app_name":"my-trainer","juju_model_name":"kubeflow"}"#);
         let read = identity(&bag).unwrap();

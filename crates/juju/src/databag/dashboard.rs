@@ -49,7 +49,7 @@ fn packed(text: &str) -> io::Result<Vec<u8>> {
 }
 
 /// What Grafana's charm says is wrong with our dashboards, if anything is.
-pub fn complaints(remote: &Bag) -> Vec<String> {
+pub fn remote_errors(remote: &Bag) -> Vec<String> {
     let event: Value =
         remote.get("event").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let errors = event["errors"].as_array().into_iter().flatten();
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_dashboard_is_the_same_text_and_unpacks() {
+    fn the_dashboard_is_packed_reproducibly() {
         let dashboard = json!({"title": "trainerd", "panels": [1, 2]});
         let one = app_bag(&topology(), &dashboard).unwrap();
         assert_eq!(one, app_bag(&topology(), &dashboard).unwrap());
@@ -86,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn complaints_name_the_dashboard() {
+    fn errors_of_the_remote_application_name_the_dashboard() {
         let event = r#"{"valid":false,"errors":[{"dashboard_id":"file:trainerd","error":"bad"}]}"#;
-        assert_eq!(complaints(&Bag::from([("event".into(), event.into())])), ["file:trainerd: bad"]);
-        assert!(complaints(&Bag::new()).is_empty());
+        assert_eq!(remote_errors(&Bag::from([("event".into(), event.into())])), ["file:trainerd: bad"]);
+        assert!(remote_errors(&Bag::new()).is_empty());
     }
 }

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_link_is_exact() {
+    fn the_link_has_its_exact_json() {
         let expected = r#"[{"desc":"Documentation for Kubeflow Trainer","icon":"icons:link","link":"https://www.kubeflow.org/docs/components/trainer/","location":"documentation","text":"Kubeflow Trainer Documentation","type":"item"}]"#;
         assert_eq!(app_bag()["dashboard_links"], expected);
     }

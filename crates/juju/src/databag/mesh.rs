@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scraper_of_another_model_is_known_by_its_own_name() {
+    fn a_scraper_of_another_model_has_its_own_name() {
         let them = Identity { app_name: "prometheus".into(), juju_model_name: "cos".into() };
         let identities = BTreeMap::from([("remote-abc".to_owned(), them)]);
         let bag = app_bag(&topology(), &["grafana-agent".into(), "remote-abc".into()], &identities);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_said_nothing_yet_is_none() {
+    fn an_empty_databag_is_no_provider() {
         let bag = Bag::from([
             ("labels".into(), r#"{"istio.io/dataplane-mode":"ambient"}"#.into()),
             ("mesh_type".into(), "\"istio\"".into()),

@@ -84,7 +84,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_written_and_keys_of_others_stay() {
+    fn only_changes_are_written_and_foreign_keys_stay() {
         let bag = |pairs: &[(&str, &str)]| -> Bag {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };

@@ -29,7 +29,7 @@ pub struct Rule {
     pub expr: String,
     /// How long it must hold.
     #[serde(rename = "for")]
-    pub lasting: String,
+    pub duration: String,
     /// What it is routed by.
     pub labels: std::collections::BTreeMap<String, String>,
     /// What is said to people.
@@ -47,7 +47,7 @@ pub fn matchers(topology: &Topology) -> [(&'static str, String); 3] {
 
 /// Whose metrics there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scraped {
+pub struct Targets {
     /// The trainer's, behind its Service; one that the daemon hosts has none of its own.
     pub trainer: bool,
     /// The daemon's, which runs in the workload container.
@@ -55,7 +55,7 @@ pub struct Scraped {
 }
 
 /// The leader's part: what is to be scraped, and what is alerted of.
-pub fn app_bag(topology: &Topology, groups: Vec<Group>, scraped: Scraped) -> Bag {
+pub fn app_bag(topology: &Topology, groups: Vec<Group>, targets: Targets) -> Bag {
     let metadata = json!({
         "application": topology.application(),
         "charm_name": CHARM,
@@ -65,21 +65,21 @@ pub fn app_bag(topology: &Topology, groups: Vec<Group>, scraped: Scraped) -> Bag
     });
     Bag::from([
         ("scrape_metadata".to_owned(), canonical(&metadata)),
-        ("scrape_jobs".to_owned(), canonical(&jobs(topology, scraped))),
+        ("scrape_jobs".to_owned(), canonical(&jobs(topology, targets))),
         ("alert_rules".to_owned(), canonical(&alert_rules(topology, groups))),
     ])
 }
 
 /// The trainer's job stays unnamed and first: consumers have known it so since before trainerd, and name it
 /// themselves.
-fn jobs(topology: &Topology, scraped: Scraped) -> Value {
+fn jobs(topology: &Topology, targets: Targets) -> Value {
     let mut jobs = Vec::new();
-    if scraped.trainer {
+    if targets.trainer {
         let trainer =
             format!("{}-controller-manager.{}.svc:{TRAINER_PORT}", topology.application(), topology.model);
         jobs.push(json!({"metrics_path": "/metrics", "static_configs": [{"targets": [trainer]}]}));
     }
-    if scraped.daemon {
+    if targets.daemon {
         // `*` stands for every unit.
         let daemon = format!("*:{DAEMON_PORT}");
         jobs.push(json!({"job_name": "trainerd", "metrics_path": "/metrics",
@@ -127,7 +127,7 @@ pub fn unit_bag(topology: &Topology, address: &str) -> Bag {
 }
 
 /// What the consumer says is wrong with what we wrote, if anything is.
-pub fn complaints(remote: &Bag) -> Vec<String> {
+pub fn remote_errors(remote: &Bag) -> Vec<String> {
     let event: Value =
         remote.get("event").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let text = |key: &str| event[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -146,7 +146,7 @@ mod tests {
         let rule = Rule {
             alert: "Down".into(),
             expr: "up < 1".into(),
-            lasting: "5m".into(),
+            duration: "5m".into(),
             labels: text("severity", "critical"),
             annotations: text("summary", "gone"),
         };
@@ -154,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn the_bags_are_exact() {
-        let bag = app_bag(&topology(), vec![group()], Scraped { trainer: true, daemon: true });
+    fn the_databags_have_their_exact_content() {
+        let bag = app_bag(&topology(), vec![group()], Targets { trainer: true, daemon: true });
         let text: Vec<String> = bag.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         insta::assert_snapshot!(text.join("\n"), @r#"
         alert_rules = {"groups":[{"name":"kubeflow_0d1a0b1e_my_trainer_Train_erd_rules","rules":[{"alert":"Down","annotations":{"summary":"gone"},"expr":"up < 1","for":"5m","labels":{"juju_application":"my-trainer","juju_charm":"kubeflow-trainer","juju_model":"kubeflow","juju_model_uuid":"0d1a0b1e-2b3c-4d5e-8f90-123456789abc","severity":"critical"}}]}]}
@@ -165,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_scraped() {
+    fn absent_targets_are_not_scraped() {
         for (trainer, daemon, ports) in
             [(true, true, vec!["8080", "38991"]), (true, false, vec!["8080"]), (false, true, vec!["38991"])]
         {
-            let bag = app_bag(&topology(), Vec::new(), Scraped { trainer, daemon });
+            let bag = app_bag(&topology(), Vec::new(), Targets { trainer, daemon });
             let jobs: Vec<Value> = serde_json::from_str(&bag["scrape_jobs"]).unwrap();
             let target = |job: &Value| job["static_configs"][0]["targets"][0].as_str().unwrap().to_owned();
             let targets: Vec<String> = jobs.iter().map(target).collect();
@@ -181,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn complaints_are_read_and_nonsense_is_none() {
+    fn errors_of_the_remote_application_are_read() {
         let bag = |event: &str| Bag::from([("event".to_owned(), event.to_owned())]);
         let said = bag(r#"{"valid":false,"errors":"bad rule","scrape_job_errors":""}"#);
-        assert_eq!(complaints(&said), ["bad rule"]);
+        assert_eq!(remote_errors(&said), ["bad rule"]);
         for nothing in [bag(r#"{"valid":true,"errors":""}"#), bag("x"), Bag::new()] {
-            assert!(complaints(&nothing).is_empty());
+            assert!(remote_errors(&nothing).is_empty());
         }
     }
 }

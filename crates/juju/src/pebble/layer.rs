@@ -8,11 +8,11 @@ pub const SERVICE: &str = "trainerd";
 /// Label of the layer.
 pub const LABEL: &str = "trainerd";
 
-/// Stands for the digest while that is made.
+/// Placeholder of the digest while it is computed.
 const ZEROS: &str = "000000000000";
 
-/// Options are not in it: another configuration never restarts the daemon. `settled` has no level, so that it moves
-/// neither kubelet nor readiness; its failure and recovery reach the charm as hooks.
+/// It has no options, so that another configuration never restarts the daemon. `settled` has no level, so that it
+/// affects neither liveness nor readiness; its failure and recovery reach the charm as hooks.
 const TEXT: &str = r#"# <hash>: first 12 hex of the sha256 of this text with <hash> as twelve zeros
 services:
   trainerd:
@@ -33,7 +33,7 @@ checks:
   settled: {override: replace, period: 10s, timeout: 3s, threshold: 2, http: {url: "http://127.0.0.1:38991/settledz"}}
 "#;
 
-/// A layer that says itself which one it is.
+/// A layer that contains its own digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     text: String,
@@ -52,13 +52,13 @@ impl Layer {
         Self { text: text.replace("<hash>", &hash), hash }
     }
 
-    /// As Pebble is given it.
+    /// The layer as YAML.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What a plan contains that has this very layer.
-    pub fn mark(&self) -> String {
+    /// The summary of the service, which a plan contains if it has this layer.
+    pub fn summary(&self) -> String {
         format!("trainerd daemon {}", self.hash)
     }
 }
@@ -68,13 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layer_names_its_own_digest_and_is_yaml() {
+    fn the_layer_contains_its_own_digest() {
         let layer = Layer::daemon();
         let zeroed = layer.text().replace(&layer.hash, ZEROS);
         let digest = hex::encode(Sha256::digest(zeroed.as_bytes()));
         assert_eq!(layer.hash, digest[..12]);
         let yaml: serde_json::Value = serde_yaml::from_str(layer.text()).unwrap();
-        assert_eq!(yaml["services"]["trainerd"]["summary"], layer.mark());
+        assert_eq!(yaml["services"]["trainerd"]["summary"], layer.summary());
         assert_eq!(yaml["services"]["trainerd"]["on-check-failure"]["alive"], "restart");
         assert_eq!(yaml["checks"]["settled"].get("level"), None);
         insta::assert_snapshot!(layer.text());

@@ -11,18 +11,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::layer::Layer;
-use crate::http::{Answer, Client, HttpError};
+use crate::http::{Client, HttpError, Response};
 
 /// Longest that one request may take, beside what it asks Pebble to wait.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why Pebble did not do what it was asked.
+/// Why a request to Pebble failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PebbleError {
     /// There is no answer.
     #[error("failed to ask Pebble")]
     Http(#[from] HttpError),
-    /// It refused; 401 says that this user is no administrator of it.
+    /// It refused; 401 means that this user is no administrator of it.
     #[error("Pebble answers {code} to {what}: {message}")]
     Refused {
         /// Method and path.
@@ -37,7 +37,7 @@ pub enum PebbleError {
     Change {
         /// Its number.
         id: String,
-        /// Pebble's word.
+        /// Its status.
         status: String,
         /// Why.
         message: String,
@@ -68,7 +68,7 @@ pub struct Service {
     pub current: String,
 }
 
-/// What every answer is wrapped in.
+/// The envelope of every response.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default)]
@@ -76,7 +76,7 @@ struct Envelope {
     change: Option<String>,
 }
 
-/// A change as Pebble tells it.
+/// A change in Pebble's API.
 #[derive(Deserialize)]
 struct Change {
     id: String,
@@ -98,14 +98,14 @@ impl Pebble {
         Self { client: Client::new(socket) }
     }
 
-    async fn ask(
+    async fn request(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Envelope, PebbleError> {
-        let answer = self.client.send(method, path, body, patience).await?;
+        let answer = self.client.send(method, path, body, time_limit).await?;
         let envelope: Envelope = match answer.json() {
             Ok(envelope) => envelope,
             Err(error) if answer.is_success() => return Err(error.into()),
@@ -120,14 +120,14 @@ impl Pebble {
 
     /// The combined plan, as YAML.
     pub async fn plan(&self) -> Result<String, PebbleError> {
-        let envelope = self.ask(Method::GET, "/v1/plan?format=yaml", None, PATIENCE).await?;
+        let envelope = self.request(Method::GET, "/v1/plan?format=yaml", None, REQUEST_TIMEOUT).await?;
         Ok(envelope.result.as_str().unwrap_or_default().to_owned())
     }
 
     /// A service, if the plan has it.
     pub async fn service(&self, name: &str) -> Result<Option<Service>, PebbleError> {
         let path = format!("/v1/services?names={name}");
-        let envelope = self.ask(Method::GET, &path, None, PATIENCE).await?;
+        let envelope = self.request(Method::GET, &path, None, REQUEST_TIMEOUT).await?;
         let services: Vec<Service> = serde_json::from_value(envelope.result)
             .map_err(|source| HttpError::Json { what: format!("GET {path}"), source })?;
         Ok(services.into_iter().find(|service| service.name == name))
@@ -136,19 +136,19 @@ impl Pebble {
     /// Adds a layer, or combines it with the one of its label.
     pub async fn add_layer(&self, label: &str, yaml: &str) -> Result<(), PebbleError> {
         let body = json!({"action": "add", "combine": true, "label": label, "format": "yaml", "layer": yaml});
-        self.ask(Method::POST, "/v1/layers", Some(&body), PATIENCE).await.map(drop)
+        self.request(Method::POST, "/v1/layers", Some(&body), REQUEST_TIMEOUT).await.map(drop)
     }
 
-    /// Starts what the plan wants started, restarts what it changed, and waits until that is done.
-    pub async fn replan(&self, patience: Duration) -> Result<(), PebbleError> {
+    /// Starts and restarts services as the plan requires, and waits until that is done.
+    pub async fn replan(&self, time_limit: Duration) -> Result<(), PebbleError> {
         let started = Instant::now();
         let body = json!({"action": "replan"});
-        let envelope = self.ask(Method::POST, "/v1/services", Some(&body), PATIENCE).await?;
+        let envelope = self.request(Method::POST, "/v1/services", Some(&body), REQUEST_TIMEOUT).await?;
         let Some(id) = envelope.change else { return Ok(()) };
-        let left = patience.saturating_sub(started.elapsed());
+        let left = time_limit.saturating_sub(started.elapsed());
         let path = format!("/v1/changes/{id}/wait?timeout={}ms", left.as_millis());
-        let unfinished = || PebbleError::Unfinished { id: id.clone(), after: patience };
-        let envelope = match self.ask(Method::GET, &path, None, left + PATIENCE).await {
+        let unfinished = || PebbleError::Unfinished { id: id.clone(), after: time_limit };
+        let envelope = match self.request(Method::GET, &path, None, left + REQUEST_TIMEOUT).await {
             Err(PebbleError::Refused { code: 504, .. }) => return Err(unfinished()),
             answer => answer?,
         };
@@ -164,14 +164,14 @@ impl Pebble {
         }
     }
 
-    /// Sees to it that Pebble runs the service as the layer says. Where it does already, two requests and no write:
-    /// a replan is recorded even where it does nothing. Returns whether anything was written.
+    /// Ensures that Pebble runs the service as in the layer. If it already does, that takes two requests and no write, as
+    /// Pebble records every replan. Returns whether anything was written.
     ///
     /// # Errors
     /// Those of the requests; [`PebbleError::Change`] where the service does not start.
-    pub async fn ensure(&self, layer: &Layer, patience: Duration) -> Result<bool, PebbleError> {
+    pub async fn ensure(&self, layer: &Layer, time_limit: Duration) -> Result<bool, PebbleError> {
         let plan = self.plan().await?;
-        if plan.contains(&layer.mark()) {
+        if plan.contains(&layer.summary()) {
             let service = self.service(layer::SERVICE).await?;
             if service.is_some_and(|service| matches!(service.current.as_str(), "active" | "backoff")) {
                 return Ok(false);
@@ -179,31 +179,31 @@ impl Pebble {
         } else {
             self.add_layer(layer::LABEL, layer.text()).await?;
         }
-        self.replan(patience).await.map(|()| true)
+        self.replan(time_limit).await.map(|()| true)
     }
 
-    /// Tells whoever listens to Pebble something.
+    /// Posts a notice.
     pub async fn notify(&self, key: &str, data: &BTreeMap<&str, &str>) -> Result<(), PebbleError> {
         let body = json!({"action": "add", "type": "custom", "key": key, "data": data});
-        self.ask(Method::POST, "/v1/notices", Some(&body), PATIENCE).await.map(drop)
+        self.request(Method::POST, "/v1/notices", Some(&body), REQUEST_TIMEOUT).await.map(drop)
     }
 
     /// The last lines that services wrote, one JSON object a line.
     pub async fn logs(&self, services: &str, lines: u32) -> Result<String, PebbleError> {
         let path = format!("/v1/logs?services={services}&n={lines}&follow=false");
-        let answer = self.client.send(Method::GET, &path, None, PATIENCE).await?;
+        let answer = self.client.send(Method::GET, &path, None, REQUEST_TIMEOUT).await?;
         if answer.is_success() {
             return Ok(String::from_utf8_lossy(&answer.body).into_owned());
         }
         Err(refused(&answer, String::new()))
     }
 
-    /// How the checks are, as Pebble tells it.
+    /// The checks and their status.
     pub async fn checks(&self) -> Result<Value, PebbleError> {
-        Ok(self.ask(Method::GET, "/v1/checks", None, PATIENCE).await?.result)
+        Ok(self.request(Method::GET, "/v1/checks", None, REQUEST_TIMEOUT).await?.result)
     }
 }
 
-fn refused(answer: &Answer, message: String) -> PebbleError {
+fn refused(answer: &Response, message: String) -> PebbleError {
     PebbleError::Refused { what: answer.what.clone(), code: answer.code, message }
 }

@@ -86,7 +86,7 @@ fn errors_are_those_of_the_api_server() {
 }
 
 #[test]
-fn rules_about_change_need_an_old_value() {
+fn transition_rules_need_an_old_value() {
     let old = train_job(json!({"runtimeRef": {"name": "r"}, "trainer": {"numNodes": 1}}));
     let changed = train_job(json!({"runtimeRef": {"name": "r"}, "trainer": {"numNodes": 2}}));
     let absent = train_job(json!({"runtimeRef": {"name": "r"}}));
@@ -102,7 +102,7 @@ fn rules_about_change_need_an_old_value() {
 }
 
 #[test]
-fn a_status_is_written_alone() {
+fn a_status_update_changes_only_the_status() {
     let old = train_job(json!({"runtimeRef": {"name": "r"}}));
     let mut new = train_job(json!({"runtimeRef": {"name": "ignored"}}));
     new["status"] =
@@ -173,7 +173,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_object_is_beyond_it(new in any_spec(), old in any_spec(), kind in prop::sample::select(vec!["TrainJob", "TrainingRuntime"])) {
+    fn any_object_is_handled(new in any_spec(), old in any_spec(), kind in prop::sample::select(vec!["TrainJob", "TrainingRuntime"])) {
         let object = |spec: Value| json!({"kind": kind, "metadata": {"name": "a"}, "spec": spec});
         let stored = store(&object(new), Some(&object(old)), Part::Main).unwrap();
         // What is stored is stored again as it is.

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_of_go() {
+    fn durations_are_parsed_as_in_go() {
         for (text, nanoseconds, spelled) in [
             ("15s", 15_000_000_000, "15s"),
             ("90s", 90_000_000_000, "1m30s"),
@@ -125,13 +125,13 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_duration_reads_as_it_was_written(nanoseconds in any::<i64>()) {
+        fn durations_round_trip(nanoseconds in any::<i64>()) {
             prop_assume!(nanoseconds != i64::MIN);
             prop_assert_eq!(parse_duration(&format_duration(nanoseconds)), Ok(nanoseconds));
         }
 
         #[test]
-        fn no_text_is_beyond_it(text in "[-+]?[0-9.]{0,30}[a-zµ]{0,3}[0-9.]{0,5}[a-z]{0,2}") {
+        fn any_text_is_handled(text in "[-+]?[0-9.]{0,30}[a-zµ]{0,3}[0-9.]{0,5}[a-z]{0,2}") {
             let _ = parse_duration(&text);
         }
     }

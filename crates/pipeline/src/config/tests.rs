@@ -24,7 +24,7 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
-fn what_is_said_is_kept() {
+fn given_values_are_kept() {
     let config = Config::read(
         "apiVersion: config.trainer.kubeflow.org/v1alpha1\nkind: Configuration\nleaderElection: {leaderElect: true, \
          leaseDuration: 90s}\nhealth: {healthProbeBindAddress: ''}\ncontroller: {groupKindConcurrency: {TrainJob.x: 5}}\n\
@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_is_beyond_it(text in "(webhook|tls|leaderElection|featureGates|health|[a-z]{1,3})?[:{}\\[\\], \n\"'&*!|>%@0-9a-zA-Z-]{0,60}") {
+    fn any_text_is_handled(text in "(webhook|tls|leaderElection|featureGates|health|[a-z]{1,3})?[:{}\\[\\], \n\"'&*!|>%@0-9a-zA-Z-]{0,60}") {
         let _ = Config::read(&text);
     }
 }

@@ -23,16 +23,16 @@ impl Seed {
     }
 
     /// The numbers of one parameter in one trial: by its name, so that a further parameter changes no other.
-    pub(super) fn draws(&self, trial: u32, parameter: &Parameter) -> Draws {
+    pub(super) fn draws(&self, trial: u32, parameter: &Parameter) -> RandomSequence {
         let text = format!("optimization/{}/{trial}/{}", self.0, parameter.name);
-        Draws(ChaCha8Rng::from_seed(Sha256::digest(text).into()))
+        RandomSequence(ChaCha8Rng::from_seed(Sha256::digest(text).into()))
     }
 }
 
 /// A sequence of numbers.
-pub(super) struct Draws(ChaCha8Rng);
+pub(super) struct RandomSequence(ChaCha8Rng);
 
-impl Draws {
+impl RandomSequence {
     /// A number from 0 up to, and without, 1.
     pub(super) fn unit(&mut self) -> f64 {
         // As many bits as the fraction of a float has.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::random::Seed;
 use super::space::{Domain, Parameter};
 use super::trial::{State, Trial};
-use super::{MOST_TRIALS, grid, tpe};
+use super::{MAX_TRIALS, grid, tpe};
 use crate::field_error::FieldError;
 use crate::names::EXTENDED;
 use crate::value::{at, items, text};
@@ -66,7 +66,7 @@ impl Search {
         }
         let count = |key: &str| {
             let count = at(spec, &[key]).as_i64().and_then(|count| u32::try_from(count).ok());
-            count.unwrap_or(1).clamp(1, MOST_TRIALS)
+            count.unwrap_or(1).clamp(1, MAX_TRIALS)
         };
         let trials = count("numTrials");
         let max_failed = max_failed(job, trials).unwrap_or_else(|error| {

@@ -7,7 +7,7 @@ use crate::field_error::FieldError;
 use crate::value::{at, items, text, texts};
 
 /// Integers beyond it are not all floats.
-const LARGEST: f64 = 9_007_199_254_740_992.0;
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// A parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,7 +125,7 @@ fn range(space: &Value, scale: Scale, path: &str) -> Result<Domain, FieldError> 
             "there is no integer from min to max",
         ));
     }
-    if min < -LARGEST || max > LARGEST {
+    if min < -MAX_SAFE_INTEGER || max > MAX_SAFE_INTEGER {
         let detail = "integers must be from -2^53 to 2^53";
         return Err(FieldError::invalid_text(format!("{path}.min"), given, detail));
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_space_reads_or_says_what_is_wrong() {
+    fn search_spaces_are_parsed_or_rejected() {
         let float = |scale, min, max| Ok(Domain::Float { scale, min, max });
         for (space, expected) in [
             (json!({"uniform": {"min": "-1", "max": "2.5e1"}}), float(Scale::Linear, -1.0, 25.0)),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn every_integer_is_as_likely() {
+    fn integers_are_uniform() {
         let domain = Domain::Int { scale: Scale::Linear, min: -1, max: 2 };
         let mut counts = std::collections::BTreeMap::<String, u32>::new();
         for step in 0..1000 {
@@ -301,7 +301,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_place_has_a_value_of_the_space_that_a_status_takes(domain in domain(), place in 0.0..=1.0_f64) {
+        fn every_point_has_a_valid_value(domain in domain(), place in 0.0..=1.0_f64) {
             let value = domain.value(place);
             prop_assert!((1..=64).contains(&value.len()), "{value}");
             let back = domain.place(&value);

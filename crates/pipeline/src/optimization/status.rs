@@ -18,9 +18,9 @@ const INVALID: &str = "InvalidSpec";
 /// Reason when the API server, or a webhook, refuses a trial.
 const NOT_CREATED: &str = "TrainJobsCreationFailed";
 /// Failed trials whose reasons a message names.
-const NAMED: usize = 3;
+const MAX_NAMED_FAILURES: usize = 3;
 /// Characters of a message; the API server takes 32,768.
-const LONGEST: usize = 4096;
+const MAX_MESSAGE_LEN: usize = 4096;
 
 /// What becomes of a pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub(super) fn reconcile(pass: &Pass<'_>) -> Outcome {
     let mut conditions = Conditions::of(pass.job);
     let was = conditions.clone();
     match Search::of(pass.job) {
-        Ok(search) => judge(pass, &search, &mut status, &mut conditions),
+        Ok(search) => evaluate(pass, &search, &mut status, &mut conditions),
         Err(errors) if !conditions.is_finished() => {
             let message = aggregate(errors).unwrap_or_default();
             set(&mut conditions, pass, CREATED, "False", INVALID, &message);
@@ -56,7 +56,7 @@ pub(super) fn reconcile(pass: &Pass<'_>) -> Outcome {
     }
 }
 
-fn judge(pass: &Pass<'_>, search: &Search, status: &mut Map<String, Value>, conditions: &mut Conditions) {
+fn evaluate(pass: &Pass<'_>, search: &Search, status: &mut Map<String, Value>, conditions: &mut Conditions) {
     // How it ended stays, whatever becomes of its trials.
     if conditions.is_finished() {
         return;
@@ -103,7 +103,7 @@ fn judge(pass: &Pass<'_>, search: &Search, status: &mut Map<String, Value>, cond
 }
 
 fn set(conditions: &mut Conditions, pass: &Pass<'_>, kind: &str, status: &str, reason: &str, message: &str) {
-    let message: String = message.chars().take(LONGEST).collect();
+    let message: String = message.chars().take(MAX_MESSAGE_LEN).collect();
     conditions.set(&NewCondition { kind, status, reason, message: &message }, pass.now);
 }
 
@@ -144,8 +144,12 @@ fn failures(trials: &[Trial]) -> String {
         State::Running | State::Succeeded(_) => None,
     });
     let all: Vec<String> = failed.collect();
-    let more = if all.len() > NAMED { format!("; and {} more", all.len() - NAMED) } else { String::new() };
-    format!("{}{more}", all[..all.len().min(NAMED)].join("; "))
+    let more = if all.len() > MAX_NAMED_FAILURES {
+        format!("; and {} more", all.len() - MAX_NAMED_FAILURES)
+    } else {
+        String::new()
+    };
+    format!("{}{more}", all[..all.len().min(MAX_NAMED_FAILURES)].join("; "))
 }
 
 /// The best trial; of equal ones the first.

@@ -123,7 +123,7 @@ fn a_trial_is_the_template_with_values_and_an_owner() {
 }
 
 #[test]
-fn trials_are_created_while_fewer_run_than_may_and_each_number_once() {
+fn trials_are_created_up_to_the_parallelism_each_once() {
     use End::{Failed, Loss, Running};
     let job = job(json!({}));
     let name = |trials: &[Value]| next(&job, trials).map(|it| it["metadata"]["name"].clone());
@@ -152,7 +152,7 @@ fn trials_are_created_while_fewer_run_than_may_and_each_number_once() {
 }
 
 #[test]
-fn nothing_is_created_for_a_job_that_ended_goes_or_does_not_read() {
+fn no_trials_for_finished_deleted_or_invalid_jobs() {
     for more in [
         json!({"metadata": {"deletionTimestamp": NOW}}),
         json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}),
@@ -163,7 +163,7 @@ fn nothing_is_created_for_a_job_that_ended_goes_or_does_not_read() {
 }
 
 #[test]
-fn the_status_says_how_far_the_search_is_and_how_it_ended() {
+fn the_status_shows_progress_and_result() {
     use End::{Failed, Loss, Running, Silent};
     let running = "Created True TrialsRunning";
     for (spec, ends, expected, best) in [
@@ -251,7 +251,7 @@ fn the_status_says_how_far_the_search_is_and_how_it_ended() {
 }
 
 #[test]
-fn what_cannot_be_created_or_read_is_said_and_may_be_mended() {
+fn errors_of_trials_are_reported_and_retried() {
     let bad =
         job(json!({"metadata": {"annotations": {"extended.trainer.kubeflow.org/max-failed-trials": "-1"}}}));
     for (job, failure, reason, message) in [
@@ -277,7 +277,7 @@ fn what_cannot_be_created_or_read_is_said_and_may_be_mended() {
 }
 
 #[test]
-fn how_it_ended_stays() {
+fn a_finished_search_keeps_its_status() {
     let mut job = job(json!({"spec": {"numTrials": 1, "parallelTrials": 1}}));
     let trials = with(&job, &[End::Loss("1")]);
     let outcome = settle(&job, &trials, None);
@@ -289,7 +289,7 @@ fn how_it_ended_stays() {
 }
 
 #[test]
-fn a_seed_gives_a_sequence_and_each_job_without_one_its_own() {
+fn sequences_follow_the_seed_or_the_uid() {
     let values = |job: &Value| -> Vec<Vec<String>> {
         let search = Search::of(job).unwrap();
         (0..6).map(|number| search.values(number, &[])).collect()
@@ -343,7 +343,7 @@ fn least(job: &Value, loss: impl Fn(&[f64]) -> f64) -> f64 {
 }
 
 #[test]
-fn tpe_finds_more_than_chance() {
+fn tpe_is_better_than_random_search() {
     let search = |seed: u32, annotations: &Value| {
         job(json!({"metadata": {"annotations": annotations}, "spec": {
             "numTrials": 60, "searchAlgorithm": {"random": {"seed": seed}},
@@ -374,7 +374,7 @@ fn tpe_finds_more_than_chance() {
 }
 
 #[test]
-fn a_job_is_refused_for_what_its_trials_could_not_be() {
+fn invalid_trials_are_rejected_at_admission() {
     let template = |spec: Value| json!({"spec": {"trainJobTemplate": {"spec": spec}}});
     let parameter = |name: &str| json!({"name": name, "searchSpace": {"categorical": {"choices": ["1"]}}});
     let many: Vec<Value> = (0..127).map(|at| json!({"name": format!("V{at}"), "value": ""})).collect();
@@ -462,7 +462,7 @@ fn a_job_is_refused_for_what_its_trials_could_not_be() {
 }
 
 #[test]
-fn what_is_most_likely_forgotten_is_a_warning() {
+fn likely_mistakes_are_warnings() {
     let job = job(
         json!({"spec": {"trainJobTemplate": {"spec": {"trainer": {"args": ["$(KUBEFLOW_TRAINER_OPT_LR)"]}}}}}),
     );

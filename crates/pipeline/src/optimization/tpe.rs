@@ -4,13 +4,13 @@
 //! What has ended is split into the best tenth and the rest. Two densities are estimated, of the places of the good ones
 //! and of the others; of some candidates drawn from the first, the one is taken that it favours most over the second.
 
-use super::random::Draws;
+use super::random::RandomSequence;
 use super::space::Domain;
 
 /// Candidates of a parameter, as in the paper's experiments.
 const CANDIDATES: u32 = 24;
 /// Part of the trials that counts as good. With more of them, what they have in common by chance is taken for a reason.
-const GOOD: f64 = 0.1;
+const GOOD_FRACTION: f64 = 0.1;
 
 /// How many of that many trials count as good: at least one.
 pub(super) fn good(ended: usize) -> usize {
@@ -20,15 +20,16 @@ pub(super) fn good(ended: usize) -> usize {
         clippy::cast_precision_loss,
         reason = "at most 100"
     )]
-    let count = (ended as f64 * GOOD).ceil() as usize;
+    let count = (ended as f64 * GOOD_FRACTION).ceil() as usize;
     count.max(1)
 }
 
 /// A value, given where those of good and of other trials are.
-pub(super) fn value(domain: &Domain, good: &[f64], others: &[f64], draws: &mut Draws) -> String {
+pub(super) fn value(domain: &Domain, good: &[f64], others: &[f64], draws: &mut RandomSequence) -> String {
     match domain {
         Domain::Choice(choices) => {
-            let (good, others) = (Shares::of(choices.len(), good), Shares::of(choices.len(), others));
+            let (good, others) =
+                (Frequencies::of(choices.len(), good), Frequencies::of(choices.len(), others));
             let candidates = (0..CANDIDATES).map(|_| good.draw(draws));
             let best = best(candidates, |index| good.0[*index] / others.0[*index]);
             best.map_or_else(|| domain.value(0.0), |index| choices[index].clone())
@@ -56,9 +57,9 @@ fn best<T>(candidates: impl Iterator<Item = T>, score: impl Fn(&T) -> f64) -> Op
 
 /// How often each choice was taken, as parts of 1, and once more than it was: one that fared badly once or twice, maybe for
 /// another parameter's sake, is looked at again.
-struct Shares(Vec<f64>);
+struct Frequencies(Vec<f64>);
 
-impl Shares {
+impl Frequencies {
     #[allow(clippy::cast_precision_loss, reason = "at most 100 of both")]
     fn of(choices: usize, places: &[f64]) -> Self {
         let mut shares = vec![1.0; choices];
@@ -71,7 +72,7 @@ impl Shares {
         Self(shares.into_iter().map(|share| share / all).collect())
     }
 
-    fn draw(&self, draws: &mut Draws) -> usize {
+    fn draw(&self, draws: &mut RandomSequence) -> usize {
         let mut rest = draws.unit();
         for (index, share) in self.0.iter().enumerate() {
             rest -= share;
@@ -137,7 +138,7 @@ impl Density {
         self.0.iter().map(|bell| bell.at(place)).sum::<f64>() / all
     }
 
-    fn draw(&self, draws: &mut Draws) -> f64 {
+    fn draw(&self, draws: &mut RandomSequence) -> f64 {
         let bell = &self.0[draws.below(self.0.len())];
         bell.draw(draws.unit())
     }

@@ -1,4 +1,4 @@
-//! A trial: a TrainJob made from the template, and what came of it.
+//! A trial: a TrainJob made from the template, and its outcome.
 
 use serde_json::{Map, Value, json};
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::search::Search;
 use super::space::Parameter;
 use super::trial::name_of;
-use super::{MOST_TRIALS, VARIABLE};
+use super::{MAX_TRIALS, VARIABLE};
 use crate::domain_path::is_rfc1035_label;
 use crate::field_error::FieldError;
 use crate::names::{EXTENDED, name};
@@ -15,9 +15,9 @@ use crate::validate::Verdict;
 use crate::value::{at, items, text};
 
 /// Longest name of a TrainJob.
-const LONGEST_NAME: usize = 63;
+const MAX_NAME_LEN: usize = 63;
 /// Most variables of a TrainJob's trainer.
-const MOST_VARIABLES: usize = 128;
+const MAX_VARIABLES: usize = 128;
 /// Path of the template.
 const TEMPLATE: &str = "spec.trainJobTemplate";
 
@@ -63,9 +63,9 @@ pub fn validate(job: &Value, reports: bool) -> Verdict {
             ));
         }
     }
-    if env.len() + parameters.len() > MOST_VARIABLES {
+    if env.len() + parameters.len() > MAX_VARIABLES {
         let detail =
-            format!("must have at most {MOST_VARIABLES} items, {} parameters included", parameters.len());
+            format!("must have at most {MAX_VARIABLES} items, {} parameters included", parameters.len());
         errors.push(FieldError::invalid(format!("{TEMPLATE}.spec.trainer.env"), env.len(), detail));
     }
     let mut used = Vec::new();
@@ -101,7 +101,7 @@ pub fn validate(job: &Value, reports: bool) -> Verdict {
 /// The names of trials are made from the job's, and must be names of TrainJobs.
 fn check_name(job: &Value) -> Option<FieldError> {
     let name = name(job);
-    let longest = LONGEST_NAME - name_of("", MOST_TRIALS - 1).len();
+    let longest = MAX_NAME_LEN - name_of("", MAX_TRIALS - 1).len();
     let detail = if !is_rfc1035_label(name) {
         "must be a lower-case RFC 1035 label, as the names of its TrainJobs".to_owned()
     } else if name.len() > longest {

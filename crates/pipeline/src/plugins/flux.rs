@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_leave_its_string() {
+    fn values_cannot_break_out_of_their_string() {
         let train_job = json!({"metadata": {"name": "a", "namespace": "n"}});
         let settings = Settings {
             view_image: String::new(),

@@ -57,14 +57,14 @@ pub(crate) fn build(info: Info, train_job: &Value, facts: &Facts<'_>) -> Result<
         if !set.volumes.is_empty() {
             upsert::volumes(list_mut(job, &["template", "spec", "template", "spec", "volumes"]), set.volumes);
         }
-        put_containers(job, "containers", set.containers);
-        put_containers(job, "initContainers", set.init_containers);
+        set_containers(job, "containers", set.containers);
+        set_containers(job, "initContainers", set.init_containers);
     }
     for job in jobs.iter_mut() {
         let ancestor = ancestor(job).map(str::to_owned);
         match ancestor.as_deref() {
             Some(DATASET_INITIALIZER) => {
-                put_initializer(
+                set_initializer(
                     job,
                     DATASET_INITIALIZER,
                     at(train_job, &["spec", "initializer", "dataset"]),
@@ -72,14 +72,14 @@ pub(crate) fn build(info: Info, train_job: &Value, facts: &Facts<'_>) -> Result<
                 );
             }
             Some(MODEL_INITIALIZER) => {
-                put_initializer(
+                set_initializer(
                     job,
                     MODEL_INITIALIZER,
                     at(train_job, &["spec", "initializer", "model"]),
                     profile,
                 );
             }
-            Some(TRAINER) => put_trainer(job, &trainer),
+            Some(TRAINER) => set_trainer(job, &trainer),
             _ => {}
         }
         let is_node = launcher_is_node && text(job, &["name"]) == Some(NODE);
@@ -117,7 +117,7 @@ fn job_set(train_job: &Value, labels: Object, annotations: Object, spec: Value) 
 type Upsert = fn(&mut Vec<Value>, Vec<Value>);
 
 /// What plugins made of the containers, by their place.
-fn put_containers(job: &mut Value, list: &str, containers: Vec<Container>) {
+fn set_containers(job: &mut Value, list: &str, containers: Vec<Container>) {
     if containers.is_empty() {
         return;
     }
@@ -159,7 +159,7 @@ fn containers_mut<'v>(job: &'v mut Value, name: &'v str) -> impl Iterator<Item =
 }
 
 /// Where to fetch from, and with which secret.
-fn put_initializer(job: &mut Value, name: &str, initializer: &Value, profile: BuildProfile) {
+fn set_initializer(job: &mut Value, name: &str, initializer: &Value, profile: BuildProfile) {
     object(job).insert("replicas".into(), 1.into());
     if !initializer.is_object() {
         return;
@@ -180,7 +180,7 @@ fn put_initializer(job: &mut Value, name: &str, initializer: &Value, profile: Bu
 }
 
 /// Image, command and arguments of the TrainJob; an empty list clears the template's.
-fn put_trainer(job: &mut Value, trainer: &Value) {
+fn set_trainer(job: &mut Value, trainer: &Value) {
     object(job).insert("replicas".into(), 1.into());
     for container in containers_mut(job, NODE) {
         if let Some(image) = text(trainer, &["image"]) {

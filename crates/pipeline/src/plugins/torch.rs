@@ -28,14 +28,14 @@ pub(super) enum Processes {
 
 impl Processes {
     /// What the TrainJob says, without a look at resources.
-    pub(super) fn asked(info: &Info) -> Self {
+    pub(super) fn requested(info: &Info) -> Self {
         int32(&info.trainer, &["numProcPerNode"]).map_or(Self::Auto, |count| Self::Count(count.into()))
     }
 
     fn of(info: &Info) -> Self {
-        match Self::asked(info) {
+        match Self::requested(info) {
             Self::Auto if info.gpus() == 0 => Self::Count(info.cpus().max(1)),
-            asked => asked,
+            requested => requested,
         }
     }
 }

@@ -15,7 +15,7 @@ const LLAMA_3B: &str = "llama3_2/3B";
 const LLAMA_70B: &str = "llama3_3/70B";
 const QWEN: &str = "qwen2_5/1.5B";
 /// What the runtime says of its model, and a TrainJob may not.
-const FIXED: [&str; 4] =
+const FIXED_ARGUMENTS: [&str; 4] =
     ["output_dir", "tokenizer.path", "tokenizer.merges_file", "checkpointer.checkpoint_dir"];
 
 /// Ways of tuning.
@@ -78,7 +78,7 @@ fn fixed_arguments(info: &Info) -> Vec<String> {
     let containers = jobs.flat_map(|job| items(job, &["template", "spec", "template", "spec", "containers"]));
     let nodes = containers.filter(|container| text(container, &["name"]) == Some(NODE));
     let mut words: Vec<String> = nodes.flat_map(|container| texts(container, &["command"])).collect();
-    words.retain(|word| FIXED.contains(&word.split('=').next().unwrap_or_default()));
+    words.retain(|word| FIXED_ARGUMENTS.contains(&word.split('=').next().unwrap_or_default()));
     words
 }
 
@@ -118,7 +118,7 @@ pub(super) fn validate(info: &Info, train_job: &Value, errors: &mut Vec<FieldErr
     }
     let arguments = texts(&info.trainer, &["args"]);
     let tuning = Tuning::of(&arguments);
-    let processes = Processes::asked(info);
+    let processes = Processes::requested(info);
     let (_, suffix) = recipe(nodes, processes, info.gpus(), tuning);
     if suffix.starts_with("_qlora") {
         if model == QWEN {
@@ -142,7 +142,7 @@ pub(super) fn validate(info: &Info, train_job: &Value, errors: &mut Vec<FieldErr
     }
     for (at, argument) in arguments.iter().enumerate() {
         let key = argument.split('=').next().unwrap_or_default();
-        if FIXED.contains(&key) {
+        if FIXED_ARGUMENTS.contains(&key) {
             let key = go::quoted(key);
             let detail =
                 format!("must not set immutable config {key} in trainer args; it is managed by the runtime");
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_of_tuning_are_told_by_arguments() {
+    fn the_tuning_method_follows_from_the_arguments() {
         for (arguments, expected) in [
             (&[][..], Tuning::Full),
             (&["model.lora_attn_modules=[q]"], Tuning::Lora),

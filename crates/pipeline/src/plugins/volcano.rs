@@ -33,14 +33,14 @@ pub fn priority_classes(runtime: &Value, train_job: &Value) -> Vec<String> {
     if !at(&info.pod_group_policy, &["volcano"]).is_object() {
         return Vec::new();
     }
-    let mut names: Vec<_> = asked(&info).map(str::to_owned).collect();
+    let mut names: Vec<_> = requested(&info).map(str::to_owned).collect();
     names.sort();
     names.dedup();
     names
 }
 
 /// Classes up to the first of Kubernetes' own, which ends the check.
-fn asked(info: &Info) -> impl Iterator<Item = &str> {
+fn requested(info: &Info) -> impl Iterator<Item = &str> {
     classes(info).take_while(|class| !BUILT_IN.contains(class))
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn validate(
         let path = format!("spec.annotations[{QUEUE}]");
         errors.push(FieldError::invalid_text(path, "", "Volcano queue name must not be empty"));
     }
-    for class in asked(info) {
+    for class in requested(info) {
         let answer = match facts.priority_classes.get(class) {
             Some(Lookup::Found) => continue,
             Some(Lookup::Forbidden) if facts.compatibility == Compatibility::Extended => {

@@ -1,4 +1,4 @@
-//! What is told of a TrainJob. Controller `trainer-trainjob-controller`, action `Reconciling`.
+//! What is reported of a TrainJob. Controller `trainer-trainjob-controller`, action `Reconciling`.
 
 use super::conditions::{COMPLETE, Conditions, FAILED, SUSPENDED};
 use super::{CREATION_FAILED, DEADLINE_EXCEEDED, NOT_SUPPORTED, Pass};
@@ -6,7 +6,7 @@ use crate::Compatibility;
 use crate::value::text;
 
 /// Characters of an error in a note; the API server takes 1024.
-const LONGEST_ERROR: usize = 950;
+const MAX_ERROR_LEN: usize = 950;
 
 /// Types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub struct Event {
 
 /// The note of a failure, shortened where it is long.
 pub(super) fn failure_note(failure: &str) -> String {
-    let shown: String = failure.chars().take(LONGEST_ERROR).collect();
-    let more = if failure.len() > LONGEST_ERROR { " ..." } else { "" };
+    let shown: String = failure.chars().take(MAX_ERROR_LEN).collect();
+    let more = if failure.len() > MAX_ERROR_LEN { " ..." } else { "" };
     format!("TrainJob resources reconciliation failed: {shown}{more}")
 }
 

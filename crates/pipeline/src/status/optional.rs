@@ -13,7 +13,7 @@ use crate::value::{at, items, text};
 const PENDING: &str = "Pending";
 const RUNNING: &str = "Running";
 
-fn asks_for(pass: &Pass<'_>, what: &str) -> bool {
+fn is_requested(pass: &Pass<'_>, what: &str) -> bool {
     text(pass.train_job, &["metadata", "annotations", &format!("{EXTENDED}/{what}")]) == Some("true")
 }
 
@@ -35,7 +35,7 @@ pub(super) fn creation_failed(conditions: &mut Conditions, pass: &Pass<'_>) {
 
 /// When the TrainJob began and ended.
 pub(super) fn times(status: &mut Map<String, Value>, conditions: &Conditions, pass: &Pass<'_>) {
-    if !asks_for(pass, "timestamps") {
+    if !is_requested(pass, "timestamps") {
         return;
     }
     let has_job_set = matches!(pass.job_set, JobSetLookup::Found(job_set) if at(job_set, &["spec", "suspend"]).as_bool() != Some(true));
@@ -53,14 +53,14 @@ pub(super) fn times(status: &mut Map<String, Value>, conditions: &Conditions, pa
 /// Exactly one of two conditions while the TrainJob is in progress, last so that `kubectl get` shows it.
 pub(super) fn phases(conditions: &mut Conditions, pass: &Pass<'_>) {
     let is_under_way =
-        asks_for(pass, "phase-conditions") && !conditions.is_finished() && !is_suspended(pass.train_job);
+        is_requested(pass, "phase-conditions") && !conditions.is_finished() && !is_suspended(pass.train_job);
     if !is_under_way {
         conditions.remove(PENDING);
         conditions.remove(RUNNING);
         return;
     }
     let (kind, other, reason, message) = match pass.job_set {
-        JobSetLookup::Found(job_set) if trains(job_set) => {
+        JobSetLookup::Found(job_set) if is_training(job_set) => {
             (RUNNING, PENDING, "TrainersReady", "All training Jobs are ready")
         }
         _ => (PENDING, RUNNING, "TrainersNotReady", "Some training Job is not ready yet"),
@@ -71,7 +71,7 @@ pub(super) fn phases(conditions: &mut Conditions, pass: &Pass<'_>) {
 }
 
 /// Whether every training Job is ready or done.
-fn trains(job_set: &Value) -> bool {
+fn is_training(job_set: &Value) -> bool {
     let mut trainers = items(job_set, &["spec", "replicatedJobs"])
         .iter()
         .filter(|job| ancestor(job) == Some(TRAINER))

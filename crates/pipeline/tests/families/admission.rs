@@ -52,7 +52,7 @@ fn every_rule_has_its_text() {
 }
 
 #[test]
-fn patches_of_unknown_targets_are_refused_in_our_mode() {
+fn patches_of_unknown_targets_are_rejected_in_native_mode() {
     let runtime = runtime(json!({ "torch": {} }), vec![node()]);
     let patch = |job: Value| json!({ "runtimePatches": [{ "manager": "a.b/c", "trainingRuntimeSpec": { "template": { "spec": { "replicatedJobs": [job] } } } }] });
     let inside = |spec: Value| {
@@ -119,7 +119,7 @@ fn patches_change_only_while_suspended() {
 }
 
 #[test]
-fn suspending_needs_no_runtime_in_our_mode() {
+fn suspending_needs_no_runtime_in_native_mode() {
     let (before, after) = (train_job(json!({ "suspend": false })), train_job(json!({ "suspend": true })));
     let other = train_job(json!({ "suspend": true, "trainer": {} }));
     assert!(needs_runtime(Compatibility::Upstream, Some(&before), &after));
@@ -136,7 +136,7 @@ fn suspending_needs_no_runtime_in_our_mode() {
 }
 
 #[test]
-fn updates_of_namespaced_runtimes_are_checked_in_our_mode() {
+fn updates_of_namespaced_runtimes_are_validated_in_native_mode() {
     let mut bad = runtime(Value::Null, vec![job("node", Some("trainer"), json!({ "name": "x" }))]);
     bad["metadata"]["labels"] = json!({ "trainer.kubeflow.org/support": "deprecated" });
     let count = |runtime: &Value, update, compatibility| {

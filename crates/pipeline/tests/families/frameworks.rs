@@ -33,7 +33,7 @@ fn plain_runtimes_take_nodes_and_variables() {
 }
 
 #[test]
-fn torch_counts_processes() {
+fn torch_sets_the_number_of_processes() {
     let gpu = |kind: &str| json!({ kind: { "nvidia.com/gpu": "2" } });
     for (runtime_resources, trainer, expected) in [
         (json!({}), json!({}), "1"),
@@ -81,7 +81,7 @@ fn without_a_trainer_upstream_injects_nothing() {
 }
 
 #[test]
-fn injection_reaches_sidecars_and_says_what_is_missing() {
+fn injection_includes_sidecars_and_reports_missing_containers() {
     let mut template = node();
     template["template"]["spec"]["template"]["spec"]["initContainers"] = json!([{ "name": "check" }]);
     let policy = |name: &str| json!({ "torch": { "envInjection": { "targets": [{ "jobName": "node", "containerNames": [name] }] } } });
@@ -160,7 +160,7 @@ fn mpi_has_a_hostfile_and_keys() {
 }
 
 #[test]
-fn frameworks_name_their_head() {
+fn frameworks_set_the_head_address() {
     let trainer = json!({ "trainer": { "numNodes": 2, "env": [{ "name": "JAX_PROCESS_ID", "value": "9" }], "resourcesPerNode": { "limits": { "amd.com/gpu": "4" } } } });
     let jax = job_set(
         &runtime(json!({ "jax": {} }), vec![node()]),
@@ -229,7 +229,7 @@ fn flux_wraps_the_command() {
 }
 
 #[test]
-fn initializers_fetch_what_the_train_job_says() {
+fn initializers_are_configured_by_the_train_job() {
     let initializer = job(
         "dataset-initializer",
         Some("dataset-initializer"),
@@ -250,7 +250,7 @@ fn initializers_fetch_what_the_train_job_says() {
 }
 
 #[test]
-fn resources_overlay_the_template_and_lose_claims() {
+fn resources_override_the_template_without_claims() {
     let resources = json!({ "limits": { "cpu": "1000m" }, "requests": { "cpu": "0.5", "memory": "1024Mi" }, "claims": [{ "name": "c" }] });
     let template = job("node", Some("trainer"), json!({ "name": "node", "resources": resources }));
     let asked = json!({ "trainer": { "resourcesPerNode": { "requests": { "cpu": "2" }, "limits": { "a.b/c": 1 } } } });

@@ -24,7 +24,7 @@ fn a_running_job_set_is_left_alone() {
 }
 
 #[test]
-fn gangs_count_every_pod_and_only_requests() {
+fn pod_groups_count_every_pod_and_only_requests() {
     let mut runtime = runtime(
         json!({ "torch": {}, "numNodes": 2 }),
         vec![
@@ -92,7 +92,7 @@ fn patches_merge_by_their_keys_and_keep_the_order_of_jobs() {
 }
 
 #[test]
-fn progress_is_reported_through_the_gate() {
+fn progress_reporting_depends_on_the_feature_gate() {
     let runtime = runtime(json!({ "torch": {} }), vec![node()]);
     let on = Facts { train_job_status: true, ..facts(Compatibility::Upstream) };
     let objects = build(&runtime, &train_job(json!({ "trainer": {} })), &on).unwrap();

@@ -52,7 +52,7 @@ fn of(spec: Value, conditions: Vec<Value>) -> Value {
 }
 
 #[test]
-fn a_trial_ends_with_its_search() {
+fn trials_end_with_their_search() {
     let pass = |train_job: &Value, job_set: Option<&Value>| {
         status::reconcile(&Pass {
             train_job,
@@ -120,7 +120,7 @@ fn conditions_follow_spec_and_job_set() {
 }
 
 #[test]
-fn a_missing_job_set_is_an_error_until_the_end() {
+fn a_missing_job_set_is_an_error_until_the_train_job_finished() {
     let running = pass(&of(json!({}), vec![]), None, None, Compatibility::Upstream);
     assert_eq!(running.error.as_deref(), Some("jobsets.jobset.x-k8s.io \"a\" not found"));
     let complete = pass(&of(json!({}), vec![ended("Complete")]), None, None, Compatibility::Upstream);
@@ -146,7 +146,7 @@ fn the_deadline_ends_a_train_job() {
 }
 
 #[test]
-fn an_unsupported_runtime_fails_once_and_for_all() {
+fn an_unsupported_runtime_fails_permanently() {
     let mut job = of(json!({}), vec![]);
     job["spec"]["runtimeRef"]["kind"] = json!("Other");
     for compatibility in [Compatibility::Upstream, Compatibility::Extended] {
@@ -158,7 +158,7 @@ fn an_unsupported_runtime_fails_once_and_for_all() {
 }
 
 #[test]
-fn a_failure_is_told_and_in_our_mode_shown() {
+fn failures_are_events_and_in_native_mode_conditions() {
     let long = "é".repeat(1000);
     let job = of(json!({}), vec![]);
     let upstream = pass(&job, Some(&live(&[], 0)), Some(&long), Compatibility::Upstream);
@@ -176,7 +176,7 @@ fn a_failure_is_told_and_in_our_mode_shown() {
 }
 
 #[test]
-fn additions_are_asked_for() {
+fn native_conditions_need_an_annotation() {
     let with = |annotations: Value, known: Vec<Value>| {
         let mut job = of(json!({}), known);
         job["metadata"]["annotations"] = annotations;
@@ -226,7 +226,7 @@ fn additions_are_asked_for() {
 }
 
 #[test]
-fn a_train_job_that_is_being_deleted_is_left_to_go() {
+fn a_deleted_train_job_is_not_reconciled() {
     let mut job = of(json!({ "activeDeadlineSeconds": 1 }), vec![]);
     job["metadata"]["deletionTimestamp"] = json!(NOW);
     assert!(

@@ -76,7 +76,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn our_mode_never_changes_the_shape(policy in any_policy(), spec in any_spec(), gang in any::<bool>()) {
+    fn native_mode_does_not_change_the_objects(policy in any_policy(), spec in any_spec(), gang in any::<bool>()) {
         let mut runtime = runtime(policy, vec![job("launcher", None, json!({ "name": "node" })), node()]);
         if gang {
             runtime["spec"]["podGroupPolicy"] = json!({ "coscheduling": {}, "volcano": {} });

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn five_in_a_minute_are_left_alone_and_longer_each_time() {
+    fn five_changes_a_minute_start_a_growing_backoff() {
         let mut contention = Contention::default();
         assert_eq!(fights_from(&mut contention, 0), (5, at(65)));
         assert!(contention.check(&field("x"), at(64)).is_some());
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_seldom_is_no_fight_and_a_quiet_one_is_forgotten() {
+    fn rare_changes_are_no_contention_and_quiet_fields_are_forgotten() {
         let mut contention = Contention::default();
         for round in 0..100 {
             assert_eq!(contention.check(&field("x"), at(round * 15)), None);

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_and_what_is_none() {
+    fn ignore_entries_are_parsed_or_rejected() {
         let text = "Deployment:/spec/replicas, ConfigMap/a:/data/x~1y";
         let entries = Ignored::list(text).unwrap();
         assert_eq!(entries.len(), 2);

@@ -95,7 +95,7 @@ fn verdict(with: &With, live: Option<&LiveObject>) -> String {
         conflicts: with.conflicts,
         field_manager: US,
     };
-    match judge(&rules, &desired, &desired.objects[0], live) {
+    match detect(&rules, &desired, &desired.objects[0], live) {
         Verdict::Holds => "holds".into(),
         Verdict::Leaving => "leaving".into(),
         Verdict::Drifted(drifted) => {
@@ -123,7 +123,7 @@ fn with_metadata(mut live: LiveObject, field: &str, value: Value) -> LiveObject 
 }
 
 #[test]
-fn what_nobody_changed_holds_whatever_its_status() {
+fn an_unchanged_object_has_no_drift_whatever_its_status() {
     let mut live = applied();
     live.value["status"] = json!({"replicas": 7});
     live.value["spec"]["progressDeadlineSeconds"] = json!(600);
@@ -131,7 +131,7 @@ fn what_nobody_changed_holds_whatever_its_status() {
 }
 
 #[test]
-fn what_somebody_edited_is_repaired_reported_or_left_as_the_policy_says() {
+fn edits_are_repaired_reported_or_ignored_by_policy() {
     let edited = scaled("Update");
     let report = With { policy: Policy::Report, ..DEFAULTS };
     let ignore = With { policy: Policy::Ignore, ..DEFAULTS };
@@ -148,7 +148,7 @@ fn what_somebody_edited_is_repaired_reported_or_left_as_the_policy_says() {
 }
 
 #[test]
-fn what_another_manager_applied_is_forced_yielded_or_refused() {
+fn fields_of_other_managers_are_forced_yielded_or_refused() {
     let applied = scaled("Apply");
     let with = |conflicts| With { conflicts, ..DEFAULTS };
     for (conflicts, expected) in [
@@ -169,7 +169,7 @@ fn what_another_manager_applied_is_forced_yielded_or_refused() {
 }
 
 #[test]
-fn an_ignored_field_is_theirs_while_somebody_owns_it_and_ours_otherwise() {
+fn an_ignored_field_is_repaired_once_nobody_else_owns_it() {
     let with = |ignored| With { ignored, ..DEFAULTS };
     for ignored in ["Deployment:/spec/replicas", "Deployment/a:/spec"] {
         assert_eq!(verdict(&with(ignored), Some(&scaled("Update"))), "holds", "{ignored}");
@@ -185,7 +185,7 @@ fn an_ignored_field_is_theirs_while_somebody_owns_it_and_ours_otherwise() {
 }
 
 #[test]
-fn what_goes_is_waited_for_and_what_is_not_ours_is_named() {
+fn deletions_are_waited_for_and_foreign_objects_are_reported() {
     let leaving = with_metadata(scaled("Update"), "deletionTimestamp", json!("2026-01-01T00:00:00Z"));
     assert_eq!(verdict(&DEFAULTS, Some(&leaving)), "leaving");
     let theirs = json!([{"manager": "them", "operation": "Update", "fieldsV1": {"f:spec": {}}}]);
@@ -198,7 +198,7 @@ fn what_goes_is_waited_for_and_what_is_not_ours_is_named() {
 }
 
 #[test]
-fn a_contended_field_is_known_by_path_and_manager() {
+fn contention_is_tracked_by_path_and_manager() {
     let key = deployment().key();
     let change = |path: &str| FieldChange { path: path.parse().unwrap(), from: None, to: None };
     let contended = |changes: Vec<FieldChange>, by: &[&str]| {
@@ -212,7 +212,7 @@ fn a_contended_field_is_known_by_path_and_manager() {
 }
 
 #[test]
-fn who_changed_something_is_named_with_the_subresource_he_went_through() {
+fn drift_names_the_manager_and_its_subresource() {
     let desired = desired();
     let rules = Rules {
         installation: &desired.installation,
@@ -233,7 +233,7 @@ fn who_changed_something_is_named_with_the_subresource_he_went_through() {
         let entry = entries.last_mut().unwrap();
         entry["manager"] = json!(manager);
         entry["subresource"] = json!(subresource);
-        match judge(&rules, &desired, &desired.objects[0], Some(&live)) {
+        match detect(&rules, &desired, &desired.objects[0], Some(&live)) {
             Verdict::Drifted(drifted) => assert_eq!(drifted.by, expected, "{manager:?} {subresource:?}"),
             other => panic!("{other:?}"),
         }
@@ -241,7 +241,7 @@ fn who_changed_something_is_named_with_the_subresource_he_went_through() {
 }
 
 #[test]
-fn what_admission_changes_is_tried_once_and_then_left_and_named() {
+fn admission_changes_are_repaired_once_and_then_reported() {
     // Nobody else has taken the field: admission sets it, in whatever write.
     let mut live = applied();
     live.value["spec"]["replicas"] = json!(3);
@@ -264,7 +264,7 @@ fn what_admission_changes_is_tried_once_and_then_left_and_named() {
         conflicts: Conflicts::Refuse,
         field_manager: US,
     };
-    let Verdict::Drifted(drifted) = judge(&rules, &desired, &desired.objects[0], Some(&live)) else {
+    let Verdict::Drifted(drifted) = detect(&rules, &desired, &desired.objects[0], Some(&live)) else {
         panic!("it drifted")
     };
     let Remedy::Repair(step) = drifted.remedy else { panic!("it is repaired") };

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn emptiness_and_zero_are_two_things() {
+    fn empty_and_zero_values_differ() {
         for value in [json!(null), json!([]), json!({}), json!({"a": {"b": null}})] {
             assert!(void(&value) && !zero(&value), "{value}");
         }

@@ -125,7 +125,7 @@ mod tests {
     use super::pointed;
 
     #[test]
-    fn a_pointer_finds_fields_keys_with_slashes_and_items_by_what_identifies_them() {
+    fn pointers_find_fields_escaped_keys_and_list_items() {
         let manifest = json!({
             "metadata": {"annotations": {"a/b": "x", "c~d": "y"}},
             "spec": {"containers": [{"name": "one"}, {"name": "two", "args": ["p", "q"]}]},

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_apply_of_ours_nothing_is_ours() {
+    fn without_our_apply_we_own_nothing() {
         for entries in [Value::Null, json!([]), json!([entry("us", "Update", "", &json!({"f:spec": {}}))])] {
             let live = live(&entries);
             let owners = Owners::of(&live, "us");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn more_managers_than_places_still_own() {
+    fn more_managers_than_slots_still_own_fields() {
         let entries: Vec<_> =
             (0..200).map(|n| entry(&format!("m{n}"), "Apply", "", &json!({format!("f:{n}"): {}}))).collect();
         let live = live(&json!(entries));

@@ -4,7 +4,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-use super::{FieldPath, Judgement, Segment, applied_by, judge, made_by, others_own};
+use super::{Comparison, FieldPath, Segment, applied_by, compare, made_by, others_own};
 
 const US: &str = "trainerd";
 
@@ -46,18 +46,18 @@ fn ours(object: &Value) -> Value {
 }
 
 /// `.path: from -> to`, one a line; conflicts as `manager .path: theirs / ours`.
-fn lines(judgement: &Judgement) -> Vec<String> {
+fn lines(comparison: &Comparison) -> Vec<String> {
     let text = |value: &Option<Value>| value.as_ref().map_or_else(|| "none".to_owned(), Value::to_string);
     let changes =
-        judgement.changes.iter().map(|c| format!("{}: {} -> {}", c.path, text(&c.from), text(&c.to)));
+        comparison.changes.iter().map(|c| format!("{}: {} -> {}", c.path, text(&c.from), text(&c.to)));
     let conflicts =
-        judgement.conflicts.iter().map(|c| format!("{} {}: {} / {}", c.manager, c.path, c.theirs, c.ours));
+        comparison.conflicts.iter().map(|c| format!("{} {}: {} / {}", c.manager, c.path, c.theirs, c.ours));
     changes.chain(conflicts).collect()
 }
 
 /// Intent and live object alone: everything in the intent is ours.
 fn differences(intent: &Value, live: &Value) -> Vec<String> {
-    lines(&judge(intent, Some(intent), &stored(live, &[ours(intent)]), US))
+    lines(&compare(intent, Some(intent), &stored(live, &[ours(intent)]), US))
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn only_the_leaves_of_the_intent_count() {
 fn an_empty_environment_variable_equals_none_even_when_new() {
     let intent = json!({"env": [{"name": "A", "value": ""}]});
     let live = stored(&json!({"env": [{"name": "A"}]}), &[entry("x", "Update", &json!({}))]);
-    assert_eq!(lines(&judge(&intent, None, &live, US)), Vec::<String>::new());
+    assert_eq!(lines(&compare(&intent, None, &live, US)), Vec::<String>::new());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn without_entries_well_known_lists_still_merge_by_their_keys() {
             "volumeMounts": [{"mountPath": "/m", "name": "w"}]}],
         "tolerations": [{"key": "b"}]});
     assert_eq!(
-        lines(&judge(&intent, None, &live, US)),
+        lines(&compare(&intent, None, &live, US)),
         [
             r#".containers[name=a].ports[containerPort=1,protocol=TCP].name: none -> "n""#,
             r#".containers[name=a].volumeMounts[mountPath="/m"].name: "w" -> "v""#.replace("\"/m\"", "/m").as_str(),
@@ -159,7 +159,7 @@ fn without_entries_well_known_lists_still_merge_by_their_keys() {
 }
 
 #[test]
-fn what_only_we_own_and_no_longer_want_is_removed() {
+fn fields_that_only_we_own_are_removed_when_no_longer_desired() {
     let before = json!({"metadata": {"labels": {"a": "1", "b": "2"}, "finalizers": ["x/y"]},
         "spec": {"probe": {"path": "/", "port": 1}, "c": [{"name": "a", "x": 1, "y": 2}, {"name": "b", "x": 1}]}});
     let after = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"c": [{"name": "a", "x": 1}]}});
@@ -174,37 +174,37 @@ fn what_only_we_own_and_no_longer_want_is_removed() {
         r#".spec.c[name=b]: {"name":"b","x":1} -> none"#,
         r#".spec.probe: {"path":"/","port":1} -> none"#,
     ];
-    assert_eq!(lines(&judge(&after, Some(&before), &stored(&before, &[mine()]), US)), all);
+    assert_eq!(lines(&compare(&after, Some(&before), &stored(&before, &[mine()]), US)), all);
     // Ownership decides: the last revision need not be known.
-    assert_eq!(lines(&judge(&after, None, &stored(&before, &[mine()]), US)), all);
+    assert_eq!(lines(&compare(&after, None, &stored(&before, &[mine()]), US)), all);
     // What is shared stays; around it the rest goes.
     let shared = theirs(json!({"f:metadata": {"f:labels": {"f:b": {}}, "f:finalizers": {"v:\"x/y\"": {}}},
         "f:spec": {"f:probe": {"f:port": {}}, "f:c": {"k:{\"name\":\"b\"}": {".": {}, "f:name": {}}}}}));
     assert_eq!(
-        lines(&judge(&after, Some(&before), &stored(&before, &[mine(), shared]), US)),
+        lines(&compare(&after, Some(&before), &stored(&before, &[mine(), shared]), US)),
         [".spec.c[name=a].y: 2 -> none", ".spec.c[name=b].x: 1 -> none", r#".spec.probe.path: "/" -> none"#,]
     );
     // What was never ours stays.
     let fields = theirs(fields_v1(&before));
-    assert_eq!(lines(&judge(&after, None, &stored(&before, &[ours(&after), fields]), US)), [""; 0]);
+    assert_eq!(lines(&compare(&after, None, &stored(&before, &[ours(&after), fields]), US)), [""; 0]);
 }
 
 #[test]
-fn inside_a_whole_the_last_intent_tells_strays_from_defaults() {
+fn in_atomic_values_the_last_intent_distinguishes_edits_from_defaults() {
     let before = json!({"rules": [{"verbs": ["get"], "resourceNames": ["x"]}]});
     let after = json!({"rules": [{"verbs": ["get"]}]});
     let live = json!({"rules": [{"verbs": ["get"], "resourceNames": ["x"], "scope": "*"}]});
     let removed = [r#".rules[0].resourceNames: ["x"] -> none"#];
-    assert_eq!(lines(&judge(&after, Some(&before), &stored(&live, &[ours(&before)]), US)), removed);
+    assert_eq!(lines(&compare(&after, Some(&before), &stored(&live, &[ours(&before)]), US)), removed);
     // The server's: what we never sent, while the list is still ours.
-    assert_eq!(lines(&judge(&after, Some(&after), &stored(&live, &[ours(&before)]), US)), [""; 0]);
+    assert_eq!(lines(&compare(&after, Some(&after), &stored(&live, &[ours(&before)]), US)), [""; 0]);
     // Nothing known of what we sent: only known defaults may stand.
-    assert_eq!(lines(&judge(&after, None, &stored(&live, &[ours(&before)]), US)), removed);
+    assert_eq!(lines(&compare(&after, None, &stored(&live, &[ours(&before)]), US)), removed);
     // Somebody took the list over and narrowed it: the last revision is enforced.
     let taken = [entry(US, "Apply", &json!({"f:x": {}})), entry("kubectl-edit", "Update", &fields_v1(&live))];
-    assert_eq!(lines(&judge(&after, Some(&after), &stored(&live, &taken), US)), removed);
+    assert_eq!(lines(&compare(&after, Some(&after), &stored(&live, &taken), US)), removed);
     assert_eq!(
-        lines(&judge(&after, None, &stored(&live, &taken), US)),
+        lines(&compare(&after, None, &stored(&live, &taken), US)),
         [removed[0].to_owned(), format!("kubectl-edit .rules: {} / {}", live["rules"], after["rules"]),]
     );
 }
@@ -217,16 +217,16 @@ fn conflicts_are_for_fields_that_were_never_ours() {
     let hpa = || [ours(&json!({"spec": {"tier": "x"}})), entry("hpa", "Update", &fields)];
     let changes = [".spec.replicas: 3 -> 1", r#".spec.selector.a: "2" -> "1""#];
     assert_eq!(
-        lines(&judge(&intent, None, &stored(&live, &hpa()), US)),
+        lines(&compare(&intent, None, &stored(&live, &hpa()), US)),
         [changes[0], changes[1], "hpa .spec.replicas: 3 / 1", r#"hpa .spec.selector: {"a":"2"} / {"a":"1"}"#,]
     );
     // Of the last revision: enforced.
-    assert_eq!(lines(&judge(&intent, Some(&intent), &stored(&live, &hpa()), US)), changes);
+    assert_eq!(lines(&compare(&intent, Some(&intent), &stored(&live, &hpa()), US)), changes);
     // Ours together with another: ours.
     let both = [ours(&intent), entry("hpa", "Apply", &fields)];
-    assert!(judge(&intent, None, &stored(&live, &both), US).conflicts.is_empty());
+    assert!(compare(&intent, None, &stored(&live, &both), US).conflicts.is_empty());
     // Nobody's: adopted without a word.
-    assert_eq!(lines(&judge(&intent, None, &stored(&live, &[ours(&json!({}))]), US)), changes);
+    assert_eq!(lines(&compare(&intent, None, &stored(&live, &[ours(&json!({}))]), US)), changes);
 }
 
 #[test]
@@ -236,31 +236,31 @@ fn an_object_without_an_entry_of_ours_was_never_applied() {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "x", "namespace": "n"}});
     let others =
         [entry(US, "Update", &fields_v1(&labelled)), entry("kubectl", "Apply", &fields_v1(&labelled))];
-    let judged = |intent: &Value, entries: &[Value]| judge(intent, None, &stored(intent, entries), US);
-    assert!(judged(&labelled, &others).never_applied && !judged(&labelled, &others).holds());
-    assert!(judged(&labelled, &[]).never_applied);
-    assert!(judged(&labelled, &[ours(&labelled)]).holds());
+    let compared = |intent: &Value, entries: &[Value]| compare(intent, None, &stored(intent, entries), US);
+    assert!(compared(&labelled, &others).never_applied && !compared(&labelled, &others).holds());
+    assert!(compared(&labelled, &[]).never_applied);
+    assert!(compared(&labelled, &[ours(&labelled)]).holds());
     // Nothing to own leaves no entry, however often it is applied.
-    assert!(judged(&bare, &[]).holds());
+    assert!(compared(&bare, &[]).holds());
 }
 
 #[test]
-fn a_secret_is_compared_as_it_is_stored() {
+fn secrets_are_compared_in_their_stored_form() {
     let secret =
         |field: &str, value: &str| json!({"apiVersion": "v1", "kind": "Secret", field: {"k": value}});
     let live = |value: &str| stored(&secret("data", value), &[ours(&secret("data", "eA=="))]);
     let intent = secret("stringData", "x");
-    assert_eq!(lines(&judge(&intent, Some(&intent), &live("eA=="), US)), [""; 0]);
-    assert_eq!(lines(&judge(&intent, Some(&intent), &live("eQ=="), US)), [r#".data.k: "eQ==" -> "eA==""#]);
+    assert_eq!(lines(&compare(&intent, Some(&intent), &live("eA=="), US)), [""; 0]);
+    assert_eq!(lines(&compare(&intent, Some(&intent), &live("eQ=="), US)), [r#".data.k: "eQ==" -> "eA==""#]);
 }
 
 #[test]
-fn a_judgement_survives_its_json() {
+fn the_comparison_round_trips_through_json() {
     let live = stored(&json!({"a": [{"name": "x", "b": 1}]}), &[ours(&json!({}))]);
-    let judgement = judge(&json!({"a": [{"name": "x", "b": 2}]}), None, &live, US);
-    assert_eq!(judgement.changes.len(), 1);
-    let json = serde_json::to_string(&judgement).unwrap();
-    assert_eq!(serde_json::from_str::<Judgement>(&json).unwrap(), judgement);
+    let comparison = compare(&json!({"a": [{"name": "x", "b": 2}]}), None, &live, US);
+    assert_eq!(comparison.changes.len(), 1);
+    let json = serde_json::to_string(&comparison).unwrap();
+    assert_eq!(serde_json::from_str::<Comparison>(&json).unwrap(), comparison);
 }
 
 /// Values as manifests have them: nothing empty, no zero; lists of objects have names.
@@ -328,7 +328,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn foreign_fields_are_no_change_and_one_edit_is_one_change(
+    fn foreign_fields_are_not_changes(
         intent in intents(), which in any::<Index>(), with_last in any::<bool>()
     ) {
         let mut grown = intent.clone();
@@ -337,9 +337,9 @@ proptest! {
             entry("all", "Apply", &fields_v1(live))];
         let last = with_last.then_some(&intent);
         let live = stored(&grown, &entries(&grown)[..2]);
-        assert!(judge(&intent, last, &live, US).holds());
+        assert!(compare(&intent, last, &live, US).holds());
         let live = stored(&grown, &entries(&grown));
-        assert!(judge(&intent, last, &live, US).holds());
+        assert!(compare(&intent, last, &live, US).holds());
 
         let mut count = 0;
         leaves(&mut intent.clone(), vec![], &mut |_, _| count += 1);
@@ -352,11 +352,11 @@ proptest! {
             }
             place += 1;
         });
-        let judgement = judge(&mutated, last, &live, US);
-        let paths: Vec<_> = judgement.changes.iter().map(|change| change.path.clone()).collect();
+        let comparison = compare(&mutated, last, &live, US);
+        let paths: Vec<_> = comparison.changes.iter().map(|change| change.path.clone()).collect();
         assert_eq!(paths, [edited.unwrap()]);
-        assert_eq!(judgement.changes[0].to, Some(json!("EDITED")));
-        assert!(judgement.conflicts.is_empty());
+        assert_eq!(comparison.changes[0].to, Some(json!("EDITED")));
+        assert!(comparison.conflicts.is_empty());
     }
 
     #[test]
@@ -368,15 +368,15 @@ proptest! {
         let gone = which.get(&names).as_str();
         let mut smaller = intent.clone();
         smaller["spec"].as_object_mut().unwrap().remove(gone);
-        let judgement = judge(&smaller, Some(&intent), &live, US);
-        assert_eq!(judgement.changes.len(), 1);
-        assert_eq!(judgement.changes[0].path, FieldPath::of_fields(&["spec", gone]));
-        assert_eq!((judgement.changes[0].from.as_ref(), &judgement.changes[0].to), (Some(&grown["spec"][gone]), &None));
+        let comparison = compare(&smaller, Some(&intent), &live, US);
+        assert_eq!(comparison.changes.len(), 1);
+        assert_eq!(comparison.changes[0].path, format!(".spec.{gone}").parse().unwrap());
+        assert_eq!((comparison.changes[0].from.as_ref(), &comparison.changes[0].to), (Some(&grown["spec"][gone]), &None));
     }
 }
 
 #[test]
-fn contested_is_what_an_apply_could_only_take() {
+fn fields_are_contested_if_an_apply_needs_force() {
     let theirs = |fields: Value| entry("them", "Update", &fields);
     let a = json!({"f:spec": {"f:a": {}}});
     let rows = [
@@ -401,12 +401,12 @@ fn contested_is_what_an_apply_could_only_take() {
     ];
     for (name, intent, live, entries, contested) in rows {
         let live = stored(&json!({"spec": live}), &entries);
-        assert_eq!(judge(&json!({"spec": intent}), None, &live, US).contested, contested, "{name}");
+        assert_eq!(compare(&json!({"spec": intent}), None, &live, US).contested, contested, "{name}");
     }
 }
 
 #[test]
-fn others_own_a_path_at_it_above_it_or_below_it() {
+fn ownership_includes_parents_and_children_of_a_path() {
     let fields = json!({"f:spec": {
         "f:whole": {},
         "f:list": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:port": {}}},
@@ -447,7 +447,7 @@ fn only_an_apply_of_ours_to_the_object_itself_counts() {
 }
 
 #[test]
-fn who_made_an_object_is_told_by_the_times_of_its_entries() {
+fn the_creator_is_found_by_the_times_of_managed_fields() {
     let entry = |manager: &str, operation: &str, subresource: &str, time: &str| json!({"manager": manager, "operation": operation, "subresource": subresource, "time": time});
     let at = |second: u8| format!("2026-01-01T00:00:{second:02}Z");
     let ours = |second| entry("trainerd", "Apply", "", &at(second));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::equality::{holds_quantities, same_scalar, void, zero};
 use super::lists::{Merge, find, keys_of, merge};
 use super::owners::{Keys, Managers, Node, Owners};
-use super::{Conflict, FieldChange, FieldPath, Judgement, Segment};
+use super::{Comparison, Conflict, FieldChange, FieldPath, Segment};
 
 /// Fields of an object that say which object it is, or that only the API server writes.
 pub(super) const IDENTITY: [&str; 3] = ["apiVersion", "kind", "status"];
@@ -142,8 +142,8 @@ fn fields_of(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 /// Judges all but what `Owners` alone says. Changes come in the order of the walk.
-pub(super) fn walk(intent: &Value, last: Option<&Value>, live: &Value, owners: &Owners<'_>) -> Judgement {
-    let mut walk = Walk { owners, found: Judgement::default() };
+pub(super) fn walk(intent: &Value, last: Option<&Value>, live: &Value, owners: &Owners<'_>) -> Comparison {
+    let mut walk = Walk { owners, found: Comparison::default() };
     let views = Views { intent, last, live: Some(live) };
     walk.value(&Trail::ROOT, views, Some(&owners.root));
     walk.found
@@ -151,7 +151,7 @@ pub(super) fn walk(intent: &Value, last: Option<&Value>, live: &Value, owners: &
 
 struct Walk<'o, 'a> {
     owners: &'o Owners<'a>,
-    found: Judgement,
+    found: Comparison,
 }
 
 /// How fields are judged inside a list or map that is owned as a whole.

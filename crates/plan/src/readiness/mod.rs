@@ -128,7 +128,7 @@ pub fn compute(object: &Value, now: Timestamp) -> Readiness {
     }
 }
 
-/// Whether objects of a kind are ready as soon as they exist, whatever they hold: their metadata tells all.
+/// Whether objects of a kind are ready as soon as they exist, whatever they hold: their metadata suffices.
 pub fn by_existence(key: &ObjectKey) -> bool {
     match key.group.as_str() {
         "" => matches!(key.kind.as_str(), "ConfigMap" | "Secret" | "ServiceAccount"),

@@ -16,7 +16,7 @@ const PULL_REASONS: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
-/// What keeps a pod from running and does not go away by itself.
+/// What keeps a pod from running and does not go away without intervention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodFault {
     /// The kubelet cannot get an image.

@@ -22,7 +22,7 @@ fn object(api_version: &str, kind: &str, spec: Value, status: Value) -> Value {
 }
 
 #[test]
-fn every_kind_is_asked_for_deletion_then_generation_then_standard_conditions() {
+fn deletion_generation_and_conditions_are_checked_for_every_kind() {
     let deployment = |metadata: Value, status: Value| {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
                "spec": {"replicas": 0}, "status": status})
@@ -69,7 +69,7 @@ fn every_kind_is_asked_for_deletion_then_generation_then_standard_conditions() {
 }
 
 #[test]
-fn a_rollout_waits_for_its_new_pods() {
+fn a_rollout_waits_for_new_pods() {
     let ready = |kind: &str, status: Value| {
         let object = json!({"kind": kind, "spec": {"replicas": 1}, "status": status});
         WorkloadStatus::of(&object).map(|workload| (workload.ready, workload.wanted))
@@ -383,7 +383,7 @@ fn pod(status: Value) -> Value {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
-fn a_pod_says_why_it_does_not_run() {
+fn a_pod_that_does_not_run_has_its_reason() {
     let unscheduled = |reason: &str, message: &str| {
         pod(json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}]}))

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_webhook_is_ready_when_somebody_answers_and_can_be_believed() {
+    fn a_webhook_is_ready_with_endpoints_and_a_valid_ca_bundle() {
         let endpoint = Some("an endpoint of Service ns/hooks");
         let bundle = Some("the CA bundle of ValidatingWebhookConfiguration c");
         for (bundle_given, answers, expected) in

@@ -24,7 +24,7 @@ fn differing() -> (Desired, Observed) {
 }
 
 #[test]
-fn what_cannot_be_changed_is_deleted_as_it_was_seen_and_then_created_where_that_is_allowed() {
+fn immutable_objects_are_recreated_by_uid_if_allowed() {
     let (desired, observed) = differing();
     let request = request(&desired, Some(&desired), &observed);
     let refused = plan(&request).unwrap_err();
@@ -51,7 +51,7 @@ fn what_cannot_be_changed_is_deleted_as_it_was_seen_and_then_created_where_that_
 }
 
 #[test]
-fn what_holds_data_or_is_held_or_is_not_ours_is_never_made_again() {
+fn objects_with_data_finalizers_or_other_owners_are_not_recreated() {
     let (desired, observed) = differing();
     let key = find(&desired, "ConfigMap").key();
     for (what, edit) in
@@ -73,7 +73,7 @@ fn what_holds_data_or_is_held_or_is_not_ours_is_never_made_again() {
 }
 
 #[test]
-fn a_plan_about_one_component_leaves_the_others_and_prunes_nothing() {
+fn a_plan_for_one_component_prunes_nothing() {
     let (desired, mut observed) = differing();
     let mut old = desired.clone();
     old.objects.push(object("trainer", CONFIG_MAP, "no-longer-wanted", json!({"data": {}})));

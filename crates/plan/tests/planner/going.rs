@@ -18,7 +18,7 @@ use trainerd_plan::{order, planner::plan};
 use crate::stack::*;
 
 #[test]
-fn what_is_no_longer_desired_is_deleted_by_uid_after_all_else() {
+fn undesired_objects_are_pruned_last_by_uid() {
     let old = stack();
     let new = without(&["ConfigMap"]);
     let mut observed = all_applied(&old);
@@ -60,7 +60,7 @@ fn what_is_no_longer_desired_is_deleted_by_uid_after_all_else() {
 }
 
 #[test]
-fn what_somebody_took_the_label_from_stays_and_is_named() {
+fn objects_without_our_label_are_kept_and_reported() {
     let old = stack();
     let new = without(&["ConfigMap"]);
     let mut observed = all_applied(&old);
@@ -72,7 +72,7 @@ fn what_somebody_took_the_label_from_stays_and_is_named() {
 }
 
 #[test]
-fn a_crd_goes_only_when_nothing_is_stored_under_it_but_what_the_plan_deletes() {
+fn a_crd_is_deleted_only_without_other_stored_objects() {
     let old = stack();
     let new = deleting_crds(without(&["CustomResourceDefinition", "Runtime"]));
     let empty = all_applied(&old);
@@ -128,7 +128,7 @@ fn fate(plan: &Plan, key: &ObjectKey) -> &'static str {
 }
 
 #[test]
-fn a_crd_stays_unless_the_policy_deletes_it_and_nobody_else_relies_on_it() {
+fn a_crd_is_kept_unless_policy_and_dependents_allow_deletion() {
     let old = stack();
     let new = without(&["CustomResourceDefinition", "Runtime"]);
     let mut left_to_others = new.clone();
@@ -170,7 +170,7 @@ fn a_crd_stays_unless_the_policy_deletes_it_and_nobody_else_relies_on_it() {
 }
 
 #[test]
-fn a_runtime_in_use_is_deleted_only_where_that_is_allowed() {
+fn a_runtime_in_use_is_deleted_only_if_allowed() {
     let old = stack();
     let new = without(&["Runtime"]);
     let mut observed = all_applied(&old);
@@ -184,7 +184,7 @@ fn a_runtime_in_use_is_deleted_only_where_that_is_allowed() {
     let planned = plan(&allowed).unwrap();
     assert_eq!(fate(&planned, &runtime), "deleted");
     assert!(planned.steps.iter().any(|step| step.object == runtime && step.why.contains("TrainJob long")));
-    // What only goes on or back does not end in a refusal.
+    // What only resumes or rolls back does not end in a refusal.
     for planned in [planner::resume(&request), plan(&Request { purpose: Purpose::Rollback, ..request })] {
         let planned = planned.unwrap();
         assert_eq!(fate(&planned, &runtime), "stays");
@@ -234,7 +234,7 @@ fn a_train_job_uses_the_runtime_that_it_names_until_it_has_finished() {
 }
 
 #[test]
-fn a_removal_stops_admission_first_and_keeps_what_is_stored_unless_told() {
+fn a_removal_deletes_webhooks_first_and_keeps_stored_objects() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.object.kind.clone()).collect::<Vec<_>>();
@@ -279,7 +279,7 @@ fn a_removal_stops_admission_first_and_keeps_what_is_stored_unless_told() {
 }
 
 #[test]
-fn a_removal_leaves_what_only_bears_the_label() {
+fn a_removal_keeps_objects_that_only_have_the_label() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let key = find(&desired, "ConfigMap").key();

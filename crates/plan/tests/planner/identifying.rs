@@ -7,7 +7,7 @@ use trainerd_plan::observed::Observed;
 use crate::stack::*;
 
 #[test]
-fn the_cluster_is_at_the_newest_state_that_it_shows() {
+fn the_newest_matching_revision_is_identified() {
     let first = stack();
     let mut second = stack();
     set(&mut second, "ConfigMap", "/data/a", json!("2"));

@@ -64,7 +64,7 @@ fn a_changed_image_is_one_apply_with_its_field_and_the_observed_uid() {
 }
 
 #[test]
-fn a_foreign_edit_is_repaired_because_the_field_was_ours() {
+fn an_edit_of_our_field_is_repaired() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let key = desired.objects.iter().find(|object| object.resource.kind == "ConfigMap").unwrap().key();
@@ -76,7 +76,7 @@ fn a_foreign_edit_is_repaired_because_the_field_was_ours() {
 }
 
 #[test]
-fn force_is_used_only_where_another_manager_owns_what_changes() {
+fn force_is_used_only_for_fields_of_other_managers() {
     let (old, mut new) = (stack(), stack());
     set(&mut new, "ConfigMap", "/data/a", json!("2"));
     let key = find(&old, "ConfigMap").key();
@@ -95,7 +95,7 @@ fn force_is_used_only_where_another_manager_owns_what_changes() {
 }
 
 #[test]
-fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
+fn a_yielded_field_is_kept_until_its_owner_releases_it() {
     let before = stack();
     let mut desired = stack();
     set(&mut desired, "ConfigMap", "/data", json!({"a": "1", "b": "ours"}));
@@ -141,7 +141,7 @@ fn a_field_that_was_yielded_stays_theirs_until_they_leave_it() {
 }
 
 #[test]
-fn a_field_of_ours_that_an_edit_took_is_enforced_even_under_yield() {
+fn an_edit_of_our_field_is_repaired_even_under_yield() {
     let desired = stack();
     let key = find(&desired, "ConfigMap").key();
     let mut observed = all_applied(&desired);
@@ -153,7 +153,7 @@ fn a_field_of_ours_that_an_edit_took_is_enforced_even_under_yield() {
 }
 
 #[test]
-fn what_is_held_in_deletion_is_left_out_but_waited_for_when_an_interrupted_plan_goes_on() {
+fn objects_blocked_in_deletion_are_skipped_or_waited_for_on_resume() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let key = find(&desired, "ServiceAccount").key();
@@ -192,7 +192,7 @@ fn what_is_held_in_deletion_is_left_out_but_waited_for_when_an_interrupted_plan_
 }
 
 #[test]
-fn a_plan_made_again_goes_beyond_what_was_seen_by_what_it_would_do_more_or_otherwise() {
+fn a_new_plan_exceeds_the_confirmed_one_by_added_or_different_steps() {
     let (old, mut new) = (stack(), without(&["ConfigMap"]));
     set(&mut new, "Deployment", "/spec/replicas", json!(2));
     let observed = all_applied(&old);
@@ -222,7 +222,7 @@ fn a_plan_made_again_goes_beyond_what_was_seen_by_what_it_would_do_more_or_other
 }
 
 #[test]
-fn what_can_be_repaired_is_while_a_runtime_is_held_by_its_users() {
+fn other_repairs_proceed_while_a_runtime_is_in_use() {
     let desired = stack();
     let mut observed = all_applied(&desired);
     let (runtime, config) = (find(&desired, "Runtime").key(), find(&desired, "ConfigMap").key());
@@ -246,7 +246,7 @@ fn what_can_be_repaired_is_while_a_runtime_is_held_by_its_users() {
 }
 
 #[test]
-fn what_a_removed_installation_left_is_taken_over_with_a_note() {
+fn leftovers_of_a_removed_installation_are_adopted_with_a_note() {
     let mut old = stack();
     old.installation = Installation { name: "old".into(), namespace: "gone".into() };
     let desired = stack();
@@ -270,7 +270,7 @@ fn what_a_removed_installation_left_is_taken_over_with_a_note() {
 }
 
 #[test]
-fn what_is_in_other_hands_is_refused_with_their_name() {
+fn objects_of_other_owners_are_refused_with_the_owner() {
     let desired = stack();
     let config = find(&desired, "ConfigMap");
     let helm = json!({"annotations": {"meta.helm.sh/release-name": "trainer"}});
@@ -303,7 +303,7 @@ fn what_is_in_other_hands_is_refused_with_their_name() {
 }
 
 #[test]
-fn the_namespace_may_be_anybodys_but_must_not_be_going_away() {
+fn a_foreign_namespace_is_accepted_unless_it_is_being_deleted() {
     let desired = stack();
     let mut observed = Observed::default();
     let namespace = desired.objects.iter().find(|object| object.resource.kind == "Namespace").unwrap();
@@ -323,7 +323,7 @@ fn the_namespace_may_be_anybodys_but_must_not_be_going_away() {
 }
 
 #[test]
-fn a_rollback_that_changes_a_crd_needs_a_word() {
+fn a_rollback_that_changes_a_crd_needs_permission() {
     let desired = stack();
     let mut newer = stack();
     set(
@@ -343,7 +343,7 @@ fn a_rollback_that_changes_a_crd_needs_a_word() {
 }
 
 #[test]
-fn thousands_of_objects_are_ordered_at_once() {
+fn ordering_scales_to_thousands_of_objects() {
     let mut desired = stack();
     let many = (0..5_000).map(|n| object("trainer", CONFIG_MAP, &format!("many-{n:04}"), json!({})));
     desired.objects.extend(many);
@@ -360,7 +360,7 @@ fn thousands_of_objects_are_ordered_at_once() {
 }
 
 #[test]
-fn a_circle_is_named() {
+fn a_dependency_cycle_is_reported() {
     let mut desired = stack();
     let webhook =
         desired.objects.iter().find(|o| o.resource.kind == "ValidatingWebhookConfiguration").unwrap().key();
@@ -390,7 +390,7 @@ fn an_untagged_image_is_refused() {
 }
 
 #[test]
-fn jobsets_that_use_a_dropped_field_stand_against_the_upgrade() {
+fn jobsets_that_use_a_dropped_field_block_the_upgrade() {
     let crd = |fields: Value| {
         object(
             "jobset",

@@ -58,7 +58,7 @@ fn live<'o>(observed: &'o mut Observed, key: &ObjectKey) -> &'o mut LiveObject {
 }
 
 #[test]
-fn replaced_pods_turn_the_port_and_what_is_turned_stays_so() {
+fn replaced_pods_switch_the_webhook_port_persistently() {
     let first = image(two_ports(), "v1");
     let mut observed = all_applied(&first);
     // What the API server adds is nobody's.
@@ -86,7 +86,7 @@ fn replaced_pods_turn_the_port_and_what_is_turned_stays_so() {
 }
 
 #[test]
-fn pods_that_stay_turn_nothing() {
+fn unchanged_pods_do_not_switch_the_port() {
     let desired = image(two_ports(), "v1");
     let observed = all_applied(&desired);
     let mut other = desired.clone();
@@ -96,7 +96,7 @@ fn pods_that_stay_turn_nothing() {
 }
 
 #[test]
-fn a_service_without_a_second_port_and_a_port_of_somebody_else_stay_as_they_are() {
+fn foreign_ports_and_services_without_a_second_port_are_not_switched() {
     let one = with_service(json!([{"port": 443, "targetPort": 9443}]));
     let observed = all_applied(&one);
     let bumped = image(one.clone(), "v2");
@@ -116,7 +116,7 @@ fn a_service_without_a_second_port_and_a_port_of_somebody_else_stay_as_they_are(
 }
 
 #[test]
-fn a_port_that_the_service_has_no_more_is_given_up() {
+fn a_port_missing_from_the_service_is_dropped() {
     let two = two_ports();
     let observed = all_applied(&two);
     let bumped = image(two.clone(), "v2");
@@ -129,7 +129,7 @@ fn a_port_that_the_service_has_no_more_is_given_up() {
 }
 
 #[test]
-fn a_plan_that_ended_between_the_pods_and_their_webhooks_is_finished() {
+fn a_plan_interrupted_before_the_port_switch_is_finished() {
     let first = image(two_ports(), "v1");
     let desired = image(two_ports(), "v2");
     let mut begun = plan(&request(&desired, Some(&first), &all_applied(&first))).unwrap();
@@ -150,7 +150,7 @@ fn a_plan_that_ended_between_the_pods_and_their_webhooks_is_finished() {
 }
 
 #[test]
-fn a_repair_that_replaces_pods_is_followed_by_a_turn_of_the_port() {
+fn a_repair_that_replaces_pods_switches_the_port() {
     let desired = image(two_ports(), "v1");
     let mut observed = all_applied(&desired);
     let installation = installation();
@@ -161,22 +161,22 @@ fn a_repair_that_replaces_pods_is_followed_by_a_turn_of_the_port() {
         conflicts: Conflicts::Refuse,
         field_manager: MANAGER,
     };
-    let judge = |kind: &str, live: Option<&LiveObject>| {
-        drift::judge(&rules(Policy::Enforce), &desired, find(&desired, kind), live)
+    let detect = |kind: &str, live: Option<&LiveObject>| {
+        drift::detect(&rules(Policy::Enforce), &desired, find(&desired, kind), live)
     };
     let replaces = |verdict: Verdict| match verdict {
         Verdict::Drifted(drifted) => drift::replaces_pods(&drifted),
         other => panic!("no drift: {other:?}"),
     };
-    assert!(replaces(judge("Deployment", None)), "its pods went with it");
-    assert!(!replaces(judge("ConfigMap", None)));
+    assert!(replaces(detect("Deployment", None)), "its pods went with it");
+    assert!(!replaces(detect("ConfigMap", None)));
     let deployment = find(&desired, "Deployment").key();
     let before = live(&mut observed, &deployment).clone();
     live(&mut observed, &deployment).value["spec"]["replicas"] = json!(0);
-    assert!(replaces(judge("Deployment", Some(&observed.objects[&deployment]))));
+    assert!(replaces(detect("Deployment", Some(&observed.objects[&deployment]))));
     *live(&mut observed, &deployment) = before;
     live(&mut observed, &deployment).value["metadata"]["labels"] = json!({});
-    assert!(!replaces(judge("Deployment", Some(&observed.objects[&deployment]))), "pods stay");
+    assert!(!replaces(detect("Deployment", Some(&observed.objects[&deployment]))), "pods stay");
 
     let object = find(&desired, "ValidatingWebhookConfiguration");
     let key = object.key();
@@ -190,7 +190,7 @@ fn a_repair_that_replaces_pods_is_followed_by_a_turn_of_the_port() {
         sent.manifest = step.manifest.unwrap();
         sent.manifest["metadata"].as_object_mut().unwrap().remove("uid");
         configuration = applied(&desired, &sent);
-        let verdict = drift::judge(&rules(Policy::Enforce), &desired, object, Some(&configuration));
+        let verdict = drift::detect(&rules(Policy::Enforce), &desired, object, Some(&configuration));
         assert_eq!(verdict, Verdict::Holds, "a port of ours is no drift");
     }
     // What is only to be shown is not written, and more than the port is no business of this write.

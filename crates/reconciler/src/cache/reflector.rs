@@ -22,7 +22,7 @@ const PAGE: usize = 100;
 pub(crate) enum Kept {
     /// All but its `managedFields`.
     Whole,
-    /// Of a JobSet that runs, what becomes of it: see [`lean`].
+    /// Of a JobSet that runs, what becomes of it: see [`strip_job_set`].
     Lean,
     /// `apiVersion`, `kind` and `metadata`, which is all that is asked for.
     Metadata,
@@ -30,7 +30,7 @@ pub(crate) enum Kept {
 
 impl Kept {
     fn of(self, object: Value) -> Value {
-        if self == Self::Lean { lean(object) } else { trim(object) }
+        if self == Self::Lean { strip_job_set(object) } else { trim(object) }
     }
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn trim(mut object: Value) -> Value {
 
 /// What is kept of a JobSet: while it runs, all but what its pods are made of. That does not change then, and is most of it;
 /// what is suspended is kept as it is, for it is applied again.
-pub(crate) fn lean(job_set: Value) -> Value {
+pub(crate) fn strip_job_set(job_set: Value) -> Value {
     let mut job_set = trim(job_set);
     if job_set.pointer("/spec/suspend").is_some_and(|suspend| *suspend == true) {
         return job_set;
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pods_of_a_job_set_are_kept_while_it_is_suspended() {
+    fn pods_of_a_suspended_job_set_stay_cached() {
         let job_set = |suspend: Value, template: Value| {
             json!({
                 "metadata": {"name": "a"}, "status": {"restarts": 0},
@@ -197,7 +197,7 @@ mod tests {
         let whole = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"parallelism": 2}});
         let mut told = job_set(json!(false), whole.clone());
         told["metadata"]["managedFields"] = json!([{"manager": "trainer"}]);
-        assert_eq!(lean(told), job_set(json!(false), json!({"metadata": {"labels": {"a": "b"}}})));
-        assert_eq!(lean(job_set(json!(true), whole.clone())), job_set(json!(true), whole));
+        assert_eq!(strip_job_set(told), job_set(json!(false), json!({"metadata": {"labels": {"a": "b"}}})));
+        assert_eq!(strip_job_set(job_set(json!(true), whole.clone())), job_set(json!(true), whole));
     }
 }

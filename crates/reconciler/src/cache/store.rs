@@ -94,8 +94,8 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Whether it was known before the watch told of it: it is what we wrote ourselves.
-    pub(crate) fn was_known(&self) -> bool {
+    /// Whether it was known before the watch reported it: it is what we wrote ourselves.
+    pub(crate) fn is_own_write(&self) -> bool {
         matches!((&self.old, &self.new), (Some(old), Some(new)) if old.version == new.version)
     }
 }
@@ -112,7 +112,7 @@ struct Inner {
 #[derive(Default)]
 struct Objects {
     by_name: HashMap<Name, Stored>,
-    /// The newest version that the watch told of.
+    /// The newest version that the watch reported.
     seen: u128,
 }
 
@@ -141,7 +141,7 @@ impl Store {
         self.objects().by_name.iter().map(|(name, stored)| (name.clone(), stored.clone())).collect()
     }
 
-    /// Takes in an object as the answer to a write or a read, unless the watch told of something newer already:
+    /// Takes in an object as the answer to a write or a read, unless the watch reported something newer already:
     /// whoever writes must not act on what was before.
     pub(crate) fn observe(&self, object: &Value) {
         let (name, new) = (Name::of(object), Stored::new(object));
@@ -156,7 +156,7 @@ impl Store {
         }
     }
 
-    /// Takes in what the watch tells of an object. An answer that was faster is no reason not to tell.
+    /// Takes in what the watch reports an object. An answer that was faster is no reason not to tell.
     pub(super) fn take(&self, object: &Value) -> Option<Change> {
         let (name, new) = (Name::of(object), Stored::new(object));
         let mut objects = self.objects_mut();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_does_not_replace_what_is_newer() {
+    fn older_objects_do_not_replace_newer_ones() {
         let store = Store::new();
         assert!(store.take(&object("a", "9")).is_some());
         store.observe(&object("a", "10"));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_does_not_bring_back_what_is_gone() {
+    fn a_late_response_does_not_restore_a_deleted_object() {
         let store = Store::new();
         store.take(&object("a", "5"));
         store.remove(&object("a", "7"));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_tells_what_came_changed_and_went() {
+    fn a_list_yields_added_changed_and_deleted_objects() {
         let store = Store::new();
         let all = |objects: &[Value]| objects.iter().map(|it| (Name::of(it), Stored::new(it))).collect();
         store.replace(all(&[object("same", "1"), object("changed", "2"), object("gone", "3")]));

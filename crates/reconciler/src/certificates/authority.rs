@@ -24,7 +24,7 @@ const SKEW: Duration = Duration::from_hours(1);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MakeError {
+pub(crate) enum IssueError {
     /// The key or the certificate cannot be made.
     #[error("failed to make a certificate")]
     Make(#[from] rcgen::Error),
@@ -44,7 +44,7 @@ pub(super) struct PemPair {
 }
 
 /// A new authority.
-pub(super) fn authority(now: SystemTime) -> Result<PemPair, MakeError> {
+pub(super) fn authority(now: SystemTime) -> Result<PemPair, IssueError> {
     let mut params = params(AUTHORITY, now, AUTHORITY_LIFE)?;
     params.serial_number = Some(SerialNumber::from(0));
     params.distinguished_name.push(DnType::OrganizationName, ORGANISATION);
@@ -60,8 +60,8 @@ pub(super) fn authority(now: SystemTime) -> Result<PemPair, MakeError> {
 }
 
 /// A new certificate for a server of that name, signed by an authority.
-pub(super) fn server(authority: &PemPair, name: &str, now: SystemTime) -> Result<PemPair, MakeError> {
-    let key = PrivateKeyDer::from_pem_slice(authority.key.as_bytes()).map_err(MakeError::Key)?;
+pub(super) fn server(authority: &PemPair, name: &str, now: SystemTime) -> Result<PemPair, IssueError> {
+    let key = PrivateKeyDer::from_pem_slice(authority.key.as_bytes()).map_err(IssueError::Key)?;
     let key = KeyPair::from_der_and_sign_algo(&key, &PKCS_RSA_SHA256)?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, key)?;
     let mut params = params(name, now, SERVER_LIFE)?;
@@ -74,7 +74,7 @@ pub(super) fn server(authority: &PemPair, name: &str, now: SystemTime) -> Result
     pair(certificate.der(), &key)
 }
 
-fn params(name: &str, now: SystemTime, life: Duration) -> Result<CertificateParams, MakeError> {
+fn params(name: &str, now: SystemTime, life: Duration) -> Result<CertificateParams, IssueError> {
     let mut params = CertificateParams::new(vec![name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -83,14 +83,14 @@ fn params(name: &str, now: SystemTime, life: Duration) -> Result<CertificatePara
     Ok(params)
 }
 
-fn pair(certificate: &[u8], key: &KeyPair) -> Result<PemPair, MakeError> {
+fn pair(certificate: &[u8], key: &KeyPair) -> Result<PemPair, IssueError> {
     let encode = |tag: &str, der: Vec<u8>| {
         let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
         pem::encode_config(&pem::Pem::new(tag, der), config)
     };
     Ok(PemPair {
         certificate: encode("CERTIFICATE", certificate.to_vec()),
-        key: encode("RSA PRIVATE KEY", pkcs1(key.serialized_der()).ok_or(MakeError::Pkcs1)?),
+        key: encode("RSA PRIVATE KEY", pkcs1(key.serialized_der()).ok_or(IssueError::Pkcs1)?),
     })
 }
 

@@ -17,7 +17,7 @@ use x509_parser::prelude::FromDer as _;
 use super::authority::{AUTHORITY, PemPair};
 
 /// How long a certificate must still be good for.
-const AHEAD: Duration = Duration::from_hours(90 * 24);
+const RENEW_BEFORE: Duration = Duration::from_hours(90 * 24);
 
 /// What a Secret's certificates are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,20 +32,20 @@ pub(super) enum Verdict {
 
 /// Judges an authority and what it signed for `name`.
 pub(super) fn judge(authority: &PemPair, server: &PemPair, name: &str, now: SystemTime) -> Verdict {
-    let at = now + AHEAD;
-    if !is_good_authority(authority, at) {
+    let at = now + RENEW_BEFORE;
+    if !is_valid_authority(authority, at) {
         Verdict::ReplaceBoth
-    } else if is_good_server(authority, server, name, at) {
+    } else if is_valid_server(authority, server, name, at) {
         Verdict::Good
     } else {
         Verdict::ReplaceServer
     }
 }
 
-fn is_good_authority(authority: &PemPair, at: SystemTime) -> bool {
+fn is_valid_authority(authority: &PemPair, at: SystemTime) -> bool {
     let Some(der) = certificate(authority) else { return false };
     // cert-controller reads RSA keys in PKCS#1 only: with any other it would not come up.
-    if !authority.key.contains("RSA PRIVATE KEY") || !belong_together(&der, authority) {
+    if !authority.key.contains("RSA PRIVATE KEY") || !match_each_other(&der, authority) {
         return false;
     }
     let Ok((_, parsed)) = X509Certificate::from_der(&der) else { return false };
@@ -55,9 +55,9 @@ fn is_good_authority(authority: &PemPair, at: SystemTime) -> bool {
     is_named && parsed.is_ca() && is_within(&parsed, at)
 }
 
-fn is_good_server(authority: &PemPair, server: &PemPair, name: &str, at: SystemTime) -> bool {
+fn is_valid_server(authority: &PemPair, server: &PemPair, name: &str, at: SystemTime) -> bool {
     let (Some(root), Some(der)) = (certificate(authority), certificate(server)) else { return false };
-    if !server.key.contains("RSA PRIVATE KEY") || !belong_together(&der, server) {
+    if !server.key.contains("RSA PRIVATE KEY") || !match_each_other(&der, server) {
         return false;
     }
     let mut roots = RootCertStore::empty();
@@ -77,7 +77,7 @@ fn certificate(pair: &PemPair) -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_slice(pair.certificate.as_bytes()).ok()
 }
 
-fn belong_together(certificate: &CertificateDer<'static>, pair: &PemPair) -> bool {
+fn match_each_other(certificate: &CertificateDer<'static>, pair: &PemPair) -> bool {
     let Ok(key) = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()) else { return false };
     CertifiedKey::from_der(vec![certificate.clone()], key, &aws_lc_rs::default_provider()).is_ok()
 }
@@ -98,7 +98,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn certificates_are_replaced_ninety_days_before_they_end() {
+    fn certificates_are_renewed_ninety_days_before_expiry() {
         let now = SystemTime::now();
         let ours = authority(now).unwrap();
         let servers = server(&ours, NAME, now).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_replaced() {
+    fn mismatched_certificates_are_replaced() {
         let now = SystemTime::now();
         let (ours, theirs) = (authority(now).unwrap(), authority(now).unwrap());
         let servers = server(&ours, NAME, now).unwrap();
@@ -132,7 +132,7 @@ mod tests {
 
     /// As cert-controller makes them: what it would not read, it would replace.
     #[test]
-    fn they_look_like_the_other_implementations() {
+    fn certificates_have_the_fields_of_cert_controller() {
         let now = SystemTime::now();
         let ours = authority(now).unwrap();
         let servers = server(&ours, NAME, now).unwrap();

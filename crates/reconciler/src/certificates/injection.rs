@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_webhook_gets_it_once() {
+    fn every_webhook_gets_the_ca_bundle_once() {
         let mut configuration = json!({"webhooks": [
             {"name": "a", "clientConfig": {"service": {"name": "s"}}},
             {"name": "b", "clientConfig": {"service": {"name": "s"}, "caBundle": "new"}},

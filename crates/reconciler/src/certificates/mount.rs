@@ -7,8 +7,8 @@ use trainerd_serve::Certificates;
 use trainerd_serve::certificates::CertificateError;
 
 /// Looks for the certificate, the first wait between them and by how much each is longer: cert-controller's.
-const TRIES: u32 = 10;
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+const MAX_ATTEMPTS: u32 = 10;
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The folder of a certificate: `${TMPDIR:-/tmp}/k8s-webhook-server/serving-certs`.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ impl Mount {
     /// Waits until the kubelet has mounted what the Secret holds: ten looks, from one second on twice as far apart each
     /// time.
     pub(crate) async fn wait(&self) -> Result<(), NotMounted> {
-        let mut wait = FIRST_WAIT;
-        for _ in 0..TRIES {
+        let mut wait = INITIAL_BACKOFF;
+        for _ in 0..MAX_ATTEMPTS {
             if self.is_there() {
                 return Ok(());
             }

@@ -14,18 +14,18 @@ use trainerd_cluster::retry::Backoff;
 use trainerd_cluster::watch::{Event, WatchParams};
 use trainerd_cluster::{Cluster, CreateParams, ListParams, RequestError};
 
-use super::authority::{self, MakeError, PemPair};
+use super::authority::{self, IssueError, PemPair};
 use super::check::{Verdict, judge};
 use super::injection;
 use crate::controller::Outcome;
 use crate::queue::Queue;
 
 /// Time between looks at the certificate's age.
-const LOOK: Duration = Duration::from_hours(12);
+const CHECK_INTERVAL: Duration = Duration::from_hours(12);
 /// Tries of a write that fails, and the waits between them.
-const TRIES: u32 = 10;
-const FIRST_WAIT: Duration = Duration::from_millis(10);
-const LONGEST_WAIT: Duration = Duration::from_millis(10 << TRIES);
+const MAX_ATTEMPTS: u32 = 10;
+const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(10 << MAX_ATTEMPTS);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub(crate) enum RotationError {
     Inject(#[source] RequestError),
     /// A certificate could not be made.
     #[error("failed to renew the webhook certificate")]
-    Make(#[from] MakeError),
+    Make(#[from] IssueError),
 }
 
 /// Keeps the certificate of one Secret. Clones share it.
@@ -76,13 +76,13 @@ impl Rotation {
 
     /// Sees to it that the Secret holds a certificate that stays good for 90 days. The authority is returned.
     pub(crate) async fn refresh(&self) -> Result<String, RotationError> {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
         let mut tries = 1;
         loop {
             match self.try_refresh().await {
                 // Somebody else wrote it first, another replica for one: what they wrote is judged.
                 Err(RotationError::Request { source, .. })
-                    if tries < TRIES
+                    if tries < MAX_ATTEMPTS
                         && (source.retry().is_some() || matches!(source, RequestError::Conflict { .. })) =>
                 {
                     tracing::info!(error = %source, tries, "the webhook certificate could not be stored yet");
@@ -128,7 +128,7 @@ impl Rotation {
             .await
             .map_err(RotationError::Inject)?;
         self.0.injected.send_replace(true);
-        Ok(Outcome::After(LOOK))
+        Ok(Outcome::After(CHECK_INTERVAL))
     }
 
     /// Waits until the authority was first written into the webhook configurations.
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_ships_empty_and_keeps_what_else_it_holds() {
+    fn the_secret_may_be_empty_and_keeps_other_keys() {
         let mut secret = json!({"metadata": {"name": "s"}, "data": {"other": "eA=="}});
         assert!(pair(&secret, "ca") == PemPair { certificate: String::new(), key: String::new() });
         let ours = PemPair { certificate: "c".to_owned(), key: "k".to_owned() };

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_system_tells_each_number() {
+    fn process_metrics_are_read_from_the_system() {
         let metrics = Metrics::new();
         register(&metrics).unwrap();
         let text = metrics.encode().unwrap();

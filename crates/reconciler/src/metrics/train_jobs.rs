@@ -10,7 +10,7 @@ use trainerd_serve::metrics::{Counter, Definition, Family, Gauge, Histogram, Inf
 use crate::cache::Store;
 
 /// Bounds of waits and of whole jobs, in seconds: from at once to a week.
-const LONG: &[f64] = &[
+const DURATION_BUCKETS: &[f64] = &[
     1.0,
     5.0,
     15.0,
@@ -43,14 +43,14 @@ const START_WAIT: Definition<Histogram, 0> = Definition::histogram(
     "kubeflow_trainer_trainjob_start_wait_seconds",
     "Time from the creation of a TrainJob to its first start",
     [],
-    LONG,
+    DURATION_BUCKETS,
 )
 .unit(Unit::Seconds);
 const DURATION: Definition<Histogram, 1> = Definition::histogram(
     "kubeflow_trainer_trainjob_duration_seconds",
     "Time from the last start of a TrainJob to its end",
     ["result"],
-    LONG,
+    DURATION_BUCKETS,
 )
 .unit(Unit::Seconds);
 const BUILD: Definition<Histogram, 1> = Definition::histogram(

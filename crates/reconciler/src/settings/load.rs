@@ -58,7 +58,7 @@ impl Settings {
         let status_port = config.status_port();
         Ok(Self {
             webhook: at(host, port),
-            election: election.map(|it| elect(it, environment)).transpose()?,
+            election: election.map(|it| parse_election(it, environment)).transpose()?,
             metrics,
             health: is_listening(probes).then(|| probes.to_owned()),
             readiness: paths("readyz", ready),
@@ -113,7 +113,7 @@ fn paths(usual: &str, named: &str) -> Vec<String> {
     std::iter::once(format!("/{usual}")).chain(other).collect()
 }
 
-fn elect(section: LeaderElection, environment: &Environment) -> Result<Election, ElectionError> {
+fn parse_election(section: LeaderElection, environment: &Environment) -> Result<Election, ElectionError> {
     let duration = |nanoseconds: i64| Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or_default());
     if !matches!(section.resource_lock.as_str(), "" | "leases") {
         return Err(ElectionError::Lock(section.resource_lock));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_listened_on_at_address_0() {
+    fn address_0_disables_the_listener() {
         let settings =
             load("metrics: {bindAddress: \"0\"}\nhealth: {healthProbeBindAddress: \"0\"}\n").unwrap();
         assert!(settings.metrics.is_none() && settings.health.is_none());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_election_needs_all_its_times_and_the_only_lock() {
+    fn leader_election_needs_all_durations_and_the_lease_lock() {
         let text = |more: &str| {
             format!(
                 "leaderElection: {{leaderElect: true, resourceName: r, leaseDuration: 15s, renewDeadline: 10s, retryPeriod: 2s{more}}}"
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_probes_come_beside_the_usual_ones() {
+    fn named_probes_are_added_to_the_default_ones() {
         let settings =
             load("health: {readinessEndpointName: ready, livenessEndpointName: healthz}\n").unwrap();
         assert_eq!(settings.readiness, ["/readyz", "/ready"]);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_of_nothing_are_client_gos() {
+    fn unset_rates_are_client_go_defaults() {
         let settings = load("clientConnection: {qps: 0, burst: 0}\n").unwrap();
         assert_eq!((settings.client.a_second.to_bits(), settings.client.burst), (5.0_f64.to_bits(), 10));
         let settings = load("clientConnection: {qps: 7.5, burst: 3}\n").unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_cannot_be_read_are_told_in_gos_words() {
+    fn unreadable_files_have_gos_error_messages() {
         let folder = tempfile::tempdir().unwrap();
         let error = |path: &Path| read(path).unwrap_err().to_string();
         let absent = folder.path().join("absent");

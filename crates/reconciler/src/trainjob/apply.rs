@@ -6,7 +6,7 @@ use trainerd_cluster::{ApplyParams, DeleteParams, FieldValidation, Propagation, 
 use trainerd_object::Resource;
 
 use super::{TrainJobs, emptied};
-use crate::cache::{Name, lean, trim};
+use crate::cache::{Name, strip_job_set, trim};
 use crate::kinds;
 
 /// Why an object was not written.
@@ -49,7 +49,7 @@ impl TrainJobs {
         let applied = trim(applied?);
         let stores = &self.context.stores;
         match (resource.group.as_str(), kind) {
-            (_, "JobSet") => stores.job_sets.observe(&lean(applied.clone())),
+            (_, "JobSet") => stores.job_sets.observe(&strip_job_set(applied.clone())),
             (_, "Secret") => stores.secrets.observe(&metadata(&applied)),
             (_, "ConfigMap") => stores.config_maps.observe(&metadata(&applied)),
             ("scheduling.x-k8s.io", _) => stores.coscheduling_pod_groups.observe(&metadata(&applied)),

@@ -13,7 +13,7 @@ use crate::facts::Seen;
 
 /// Why a TrainJob is not built.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MakeError {
+pub(crate) enum BuildFailure {
     /// Its runtime cannot be had.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -25,21 +25,26 @@ pub(crate) enum MakeError {
     Write(#[from] WriteError),
 }
 
-/// What came of a build.
+/// The outcome of a build.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct Built {
     /// The JobSet as stored, where it was applied.
     pub(super) job_set: Option<Value>,
 }
 
 impl TrainJobs {
     /// Builds a TrainJob and applies its objects in order. The first that fails ends it.
-    pub(super) async fn make(&self, kind: RuntimeKind, job: &Value, seen: &Seen) -> Result<Made, MakeError> {
+    pub(super) async fn make(
+        &self,
+        kind: RuntimeKind,
+        job: &Value,
+        seen: &Seen,
+    ) -> Result<Built, BuildFailure> {
         let started = Instant::now();
         let (runtime, profile, is_first) = self.runtime(kind, job, seen).await?;
         let objects = build(&runtime, job, &seen.facts(&self.context, profile))?;
         let built = Instant::now();
-        let mut made = Made::default();
+        let mut made = Built::default();
         for object in &objects {
             let applied = self.apply(object).await?;
             if object["kind"] == "JobSet" {
@@ -62,7 +67,7 @@ impl TrainJobs {
         kind: RuntimeKind,
         job: &Value,
         seen: &Seen,
-    ) -> Result<(Value, BuildProfile, bool), MakeError> {
+    ) -> Result<(Value, BuildProfile, bool), BuildFailure> {
         let (compatibility, job_set) = (self.context.compatibility(), seen.job_set.as_ref());
         let not_written = |error: WriteError| RuntimeError::SnapshotNotWritten(error.to_string());
         if let Some((config_map, runtime)) = self.context.snapshot(kind, job).await? {

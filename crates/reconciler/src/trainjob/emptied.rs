@@ -12,7 +12,7 @@ use trainerd_cluster::{Cause, RequestError};
 pub(super) fn patch(error: &RequestError, applied: &Value, live: &Value) -> Option<Value> {
     let RequestError::Invalid { causes, .. } = error else { return None };
     let mut operations = Vec::new();
-    for pointer in causes.iter().filter_map(emptied) {
+    for pointer in causes.iter().filter_map(emptied_field) {
         let is_empty = applied.pointer(&pointer).is_some_and(|value| *value == json!({}));
         let fields = live.pointer(&pointer).and_then(Value::as_object);
         for field in fields.into_iter().flatten().map(|(field, _)| field).filter(|_| is_empty) {
@@ -30,7 +30,7 @@ pub(super) fn patch(error: &RequestError, applied: &Value, live: &Value) -> Opti
 }
 
 /// The JSON pointer of a field that is of the wrong type: `spec.jobs[0].metadata` is `/spec/jobs/0/metadata`.
-fn emptied(cause: &Cause) -> Option<String> {
+fn emptied_field(cause: &Cause) -> Option<String> {
     let is_path = !cause.field.is_empty() && cause.field != "<nil>";
     (is_path && cause.reason.contains("TypeInvalid"))
         .then(|| format!("/{}", cause.field.replace(['.', '['], "/").replace(']', "")))
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_apply_would_have_emptied_is_taken() {
+    fn only_emptied_fields_are_removed() {
         let object = |metadata: Value| json!({"metadata": {"resourceVersion": "7"}, "spec": {"jobs": [{"metadata": metadata}]}});
         let (applied, live) = (object(json!({})), object(json!({"labels": {"queue": "a"}})));
         let (field, reason) = ("spec.jobs[0].metadata", "FieldValueTypeInvalid");

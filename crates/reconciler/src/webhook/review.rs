@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_answered_400() {
+    fn invalid_reviews_are_answered_with_400() {
         let review = |request: Value| json!({"request": request}).to_string();
         let cases = [
             (
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_as_the_api_server_reads_them() {
+    fn responses_match_the_admission_api() {
         let patch = json!([{"op": "add", "path": "/a", "value": 1}]);
         let cases = [
             (Answer::allowed(), json!({"uid": "u", "allowed": true, "status": {"code": 200}})),
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(bytes: Vec<u8>) {
+        fn any_body_is_answered(bytes: Vec<u8>) {
             let _ = read(&headers("application/json"), &bytes.into()).map(Request::operation);
         }
 

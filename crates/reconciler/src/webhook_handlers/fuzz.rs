@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use random::{fuzz, mutate, scramble};
 use serde_json::{Value, json};
 
-use super::{default, in_namespace, judge_runtime};
+use super::{default, in_namespace, validate_runtime};
 use crate::webhook::{Answer, read};
 use trainerd_pipeline::Compatibility;
 
@@ -20,7 +20,7 @@ fn answers(headers: &HeaderMap, body: &Bytes, compatibility: Compatibility) -> (
         (Ok(request), Ok(again)) => {
             let uid = request.uid.clone();
             let _ = in_namespace(request.object.clone(), &request.namespace);
-            (uid, [default(request), judge_runtime(again, compatibility)])
+            (uid, [default(request), validate_runtime(again, compatibility)])
         }
         (Err(answer), _) | (_, Err(answer)) => (String::new(), [answer.clone(), answer]),
     }

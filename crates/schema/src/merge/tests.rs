@@ -17,7 +17,7 @@ fn merged(original: &Value, patch: &Value) -> Result<Value, MergeError> {
 }
 
 #[test]
-fn maps_merge_lists_merge_by_their_key_and_others_are_replaced() {
+fn maps_and_keyed_lists_merge_and_other_lists_are_replaced() {
     for (original, patch, expected) in [
         // Scalars and maps; null deletes, and adds nothing where there is nothing.
         (
@@ -63,7 +63,7 @@ fn maps_merge_lists_merge_by_their_key_and_others_are_replaced() {
 }
 
 #[test]
-fn items_that_the_patch_names_come_in_its_order() {
+fn patched_items_are_in_the_order_of_the_patch() {
     let list = |names: &str| -> Value {
         names.chars().map(|name| json!({"name": name.to_string()})).collect::<Vec<_>>().into()
     };
@@ -82,7 +82,7 @@ fn items_that_the_patch_names_come_in_its_order() {
 }
 
 #[test]
-fn directives_are_obeyed() {
+fn directives_are_applied() {
     let two = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]});
     for (original, patch, expected) in [
         (
@@ -142,7 +142,7 @@ fn directives_are_obeyed() {
 }
 
 #[test]
-fn what_cannot_be_merged_is_said_with_its_path() {
+fn merge_errors_have_their_path() {
     let one = json!({"containers": [{"name": "a", "env": [{"name": "E"}]}], "tolerations": [{"name": "a"}], "strategy": {}});
     for (patch, expected) in [
         (

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_count_for_their_time() {
+    fn cached_answers_expire() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut cache = Cache::new(Caching { time: 10 * second, entries: 4 });
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_is_bounded_and_good_answers_go_last() {
+    fn the_cache_is_bounded_and_evicts_positive_answers_last() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut cache = Cache::new(Caching { time: 100 * second, entries: 3 });

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_jwt_says_when_it_ends() {
+    fn only_a_jwt_has_an_expiry() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let jwt = |claims: &str| format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims));
         for (token, expected) in [

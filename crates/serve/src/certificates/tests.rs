@@ -36,7 +36,7 @@ fn open(directory: &Path, clock: Clock) -> Result<Certificates, CertificateError
 }
 
 #[test]
-fn a_self_signed_one_renews_itself_after_two_thirds_of_its_life() {
+fn a_self_signed_certificate_is_renewed_after_two_thirds_of_its_life() {
     let (clock, hand) = clock();
     let certificates = Certificates::self_signed_by(vec!["localhost".to_owned()], clock).unwrap();
     let first = certificates.fingerprint();
@@ -54,13 +54,13 @@ fn a_self_signed_one_renews_itself_after_two_thirds_of_its_life() {
 }
 
 #[test]
-fn a_name_that_is_none_is_refused() {
+fn invalid_host_names_are_rejected() {
     let error = Certificates::self_signed(vec!["café".to_owned()]).unwrap_err();
     assert_eq!(error.to_string(), "failed to make a certificate for café");
 }
 
 #[test]
-fn files_are_looked_at_once_a_second() {
+fn files_are_checked_once_a_second() {
     let directory = tempfile::tempdir().unwrap();
     let (clock, hand) = clock();
     let (certificate, key) = pair();
@@ -80,7 +80,7 @@ fn files_are_looked_at_once_a_second() {
 }
 
 #[test]
-fn a_broken_pair_keeps_the_old_one() {
+fn an_invalid_pair_keeps_the_previous_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let (clock, hand) = clock();
     let good = pair();
@@ -131,7 +131,7 @@ fn complaint(certificates: &Certificates) -> Option<String> {
 }
 
 #[test]
-fn what_is_shown_holds_no_key() {
+fn debug_output_contains_no_key() {
     let shown = format!("{:?}", Certificates::self_signed(vec!["localhost".to_owned()]).unwrap());
     assert!(shown.starts_with("Certificates { fingerprint: \""), "{shown}");
     assert!(shown.len() < 120, "{shown}");

@@ -33,7 +33,7 @@ pub struct Unix {
 /// There is no instant at which others could connect: the file gets its mode before anybody can connect at all, and
 /// its name after that. A socket that nobody answers on is replaced, atomically; one that a live process answers on is
 /// [`ListenError::InUse`], anything else at the path [`ListenError::NotASocket`]. Two processes that come at
-/// the same time are told apart by a lock on the directory, held for as long as this takes.
+/// the same time are distinguished by a lock on the directory, held for as long as this takes.
 pub async fn unix(path: &Path, mode: u32) -> Result<Unix, ListenError> {
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
     let directory = directory(path);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_mode_is_exact() {
+    async fn the_socket_has_the_exact_mode() {
         for mode in [0o600, 0o660, 0o777] {
             let (directory, path) = place();
             let listener = unix(&path, mode).await.unwrap();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone() {
+    async fn a_file_that_is_not_a_socket_is_kept() {
         let (_directory, path) = place();
         fs::write(&path, "precious").unwrap();
         assert!(matches!(unix(&path, 0o600).await, Err(ListenError::NotASocket { .. })));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_of_another_outlives_us() {
+    async fn a_socket_of_another_process_is_not_removed() {
         let (directory, path) = place();
         let listener = unix(&path, 0o600).await.unwrap();
         fs::remove_file(&path).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_locked_directory_is_waited_for_but_not_for_ever() {
+    async fn waiting_for_a_locked_directory_times_out() {
         let (directory, path) = place();
         let lock = File::open(directory.path()).unwrap();
         lock.try_lock().unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_says_what_was_tried() {
+    async fn errors_name_the_failed_operation() {
         let error = unix(Path::new("/nowhere/at/all.sock"), 0o600).await.unwrap_err();
         assert_eq!(error.to_string(), "failed to listen on /nowhere/at/all.sock");
         assert!(std::error::Error::source(&error).is_some());

@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_words() {
+    fn metric_names_are_validated() {
         for good in ["a", "trainerd_passes", "http2_requests", "a_1"] {
             assert!(is_name(good), "{good:?}");
         }
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn help_is_a_line() {
+    fn help_is_one_line() {
         assert!(is_help("Passes of the loop"));
         for bad in ["", "a\nb", "a\"b", "a\\b", "Passes."] {
             assert!(!is_help(bad), "{bad:?}");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_told_apart() {
+    fn names_are_compared_exactly() {
         for (name, other) in [("le", "let"), ("let", "le"), ("le", "lo"), ("", "le")] {
             assert!(!is(name, other), "{name} {other}");
         }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_the_last_word() {
+    fn the_unit_is_the_suffix() {
         let cases = [
             ("a_seconds", "seconds", true),
             ("seconds", "seconds", false),

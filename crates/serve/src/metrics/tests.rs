@@ -56,7 +56,7 @@ fn descriptions() {
 
 /// What is described is what is exposed.
 #[test]
-fn series_are_those_of_the_exposition() {
+fn declared_series_match_the_exposition() {
     let metrics = sample();
     let exposition = metrics.encode().unwrap();
     let mut exposed: Vec<_> = exposition
@@ -80,7 +80,7 @@ fn series_are_those_of_the_exposition() {
 }
 
 #[test]
-fn a_name_is_given_once() {
+fn a_metric_is_registered_once() {
     const TOTAL: Definition<Gauge, 0> = Definition::gauge("trainerd_api_requests_total", "Another", []);
     const SAME: Definition<Gauge, 0> = Definition::gauge("trainerd_api_requests", "Another", []);
     const COUNT: Definition<Gauge, 0> =
@@ -95,7 +95,7 @@ fn a_name_is_given_once() {
 }
 
 #[tokio::test]
-async fn a_scrape_says_what_format_it_is_in() {
+async fn the_content_type_of_a_scrape_is_set() {
     let metrics = sample();
     let request = Request::get("/metrics").body(Body::empty()).unwrap();
     let response = metrics.router().call(request).await.unwrap();

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_has_its_time_as_a_whole() {
+    async fn the_body_timeout_covers_the_whole_body() {
         let cases = [(1, 4, true), (4, 4, false), (1, 100, false)];
         for (second, pieces, arrives) in cases {
             let slow = stream::iter(0..pieces).then(move |_| async move {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_event_streams_end_with_the_server() {
+    async fn only_event_streams_are_closed_at_shutdown() {
         for (kind, cut) in [("text/event-stream", true), ("application/json", false)] {
             let pieces = stream::iter(["a", "b"].map(Ok::<_, io::Error>));
             let response =

@@ -27,7 +27,7 @@ async fn panics() -> &'static str {
 }
 
 #[tokio::test]
-async fn bodies_are_bounded_and_a_route_has_its_own_bound() {
+async fn bodies_are_limited_per_route() {
     let limits = Limits { body_bytes: 1000, ..Limits::default() };
     let (_server, addr) = Server::tcp(router(), limits).await;
     let cases = [("/length", 1000, "200"), ("/length", 1001, "413"), ("/large", 100_000, "200")];
@@ -69,7 +69,7 @@ async fn large_heads_are_refused() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait() {
+async fn connections_beyond_the_limit_wait() {
     let limits = Limits { connections: 1, ..Limits::default() };
     let (_server, addr) = Server::tcp(router(), limits).await;
     let mut first = begin(addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;

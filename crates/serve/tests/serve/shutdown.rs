@@ -20,7 +20,7 @@ use crate::client::{Server, begin, is_closed, read_until};
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn requests_under_way_are_answered_and_no_more_accepted() {
+async fn shutdown_finishes_requests_and_accepts_no_more() {
     let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let handler = {
         let (entered, go) = (Arc::clone(&entered), Arc::clone(&go));
@@ -44,7 +44,7 @@ async fn requests_under_way_are_answered_and_no_more_accepted() {
 }
 
 #[tokio::test]
-async fn unused_connections_do_not_hold_up_the_end() {
+async fn idle_connections_do_not_delay_shutdown() {
     let router = Router::new().route("/", get(|| async { "here" }));
     let limits = Limits { grace: Duration::from_mins(1), ..Limits::default() };
     let (mut server, addr) = Server::tcp(router, limits).await;
@@ -58,7 +58,7 @@ async fn unused_connections_do_not_hold_up_the_end() {
 
 /// A client that sends at the moment at which its connection closes cannot tell whether it was heard.
 #[tokio::test]
-async fn whoever_keeps_a_connection_is_told_before_it_closes() {
+async fn keep_alive_clients_are_told_before_the_connection_closes() {
     let router = Router::new().route("/", get(|| async { "here" }));
     let limits = Limits { linger: Duration::from_secs(1), ..Limits::default() };
     let (mut server, addr) = Server::tcp(router, limits).await;
@@ -77,7 +77,7 @@ async fn whoever_keeps_a_connection_is_told_before_it_closes() {
 
 /// On a busy machine the time to close is over before what was sent is read.
 #[tokio::test]
-async fn a_request_that_waits_to_be_read_is_answered_before_its_connection_closes() {
+async fn a_pending_request_is_answered_before_its_connection_closes() {
     let router = Router::new().route("/", get(|| async { "here" }));
     let limits = Limits { linger: Duration::from_millis(30), ..Limits::default() };
     // Which of the two is looked at first must not be luck.
@@ -96,7 +96,7 @@ async fn a_request_that_waits_to_be_read_is_answered_before_its_connection_close
 }
 
 #[tokio::test]
-async fn event_streams_end_at_once() {
+async fn shutdown_ends_event_streams_at_once() {
     let (sender, _) = broadcast::channel(4);
     let subscribe = sender.clone();
     let router =
@@ -112,7 +112,7 @@ async fn event_streams_end_at_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_cut_off_after_the_grace() {
+async fn requests_are_cut_off_after_the_grace_period() {
     let endless = || async {
         let first = stream::iter([Ok::<_, Infallible>("begun")]);
         Body::from_stream(first.chain(stream::pending()))

@@ -12,7 +12,7 @@ fn event(id: u64) -> Event {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_up_nobody_and_is_told() {
+async fn a_client_that_does_not_read_delays_nobody() {
     let (sender, _) = broadcast::channel(4);
     let subscribe = sender.clone();
     let handler = async move || events::stream(subscribe.subscribe(), vec![event(0)]);

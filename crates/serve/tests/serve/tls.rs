@@ -64,7 +64,7 @@ fn write_pair(directory: &Path) -> CertificateDer<'static> {
 }
 
 #[tokio::test]
-async fn the_self_signed_one_can_be_trusted_and_pinned() {
+async fn the_self_signed_certificate_can_be_trusted_and_pinned() {
     let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
     let certificates = Certificates::self_signed(names).unwrap();
     let (_server, addr) = server(certificates.clone()).await;
@@ -79,7 +79,7 @@ async fn the_self_signed_one_can_be_trusted_and_pinned() {
 }
 
 #[tokio::test]
-async fn a_new_pair_in_the_files_is_shown_to_the_next_client() {
+async fn a_new_certificate_file_is_used_for_new_connections() {
     let directory = tempfile::tempdir().unwrap();
     let first = write_pair(directory.path());
     let seconds = Arc::new(AtomicU64::new(1_000_000));
@@ -103,7 +103,7 @@ async fn a_new_pair_in_the_files_is_shown_to_the_next_client() {
 }
 
 #[tokio::test]
-async fn slow_clients_hold_up_nobody_and_are_cut_off() {
+async fn slow_tls_clients_delay_nobody_and_are_cut_off() {
     let certificates = Certificates::self_signed(vec!["localhost".to_owned()]).unwrap();
     let (_server, addr) = server(certificates.clone()).await;
     let mut slow = Vec::new();
@@ -120,7 +120,7 @@ async fn slow_clients_hold_up_nobody_and_are_cut_off() {
 }
 
 #[tokio::test]
-async fn plain_http_is_no_tls() {
+async fn plain_http_is_rejected() {
     let (_server, addr) = server(Certificates::self_signed(vec!["localhost".to_owned()]).unwrap()).await;
     let answer = timeout(SOON, async {
         let mut stream = begin(addr, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;

@@ -31,7 +31,7 @@ async fn a_server_owns_its_socket_until_it_ends() {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_left_is_taken_over() {
+async fn the_socket_of_a_killed_server_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("trainerd.sock");
     // Its file outlives a listener of the standard library, as that of a killed process would.
@@ -43,7 +43,7 @@ async fn what_a_killed_server_left_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_handler_is_told_whose_process_asks() {
+async fn a_handler_knows_the_uid_of_the_client() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("trainerd.sock");
     let handler = async |Extension(identity): Extension<Identity>| identity.name;

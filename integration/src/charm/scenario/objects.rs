@@ -1,4 +1,4 @@
-//! Steps that change the cluster as others do: people, Juju, somebody's webhook.
+//! Steps that change the cluster as people, Juju or other webhooks do.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -8,23 +8,28 @@ use serde_json::{Value, json};
 use trainerd_cluster::CreateParams;
 use trainerd_plan::object::Resource;
 
-use super::{Held, MODEL, Stage};
+use super::{MODEL, Runner, StepResult};
 use crate::charm::{trust, workspace};
 use crate::proxy::{Fault, Rule, When};
 use crate::standin::Behaviour;
 use crate::{Error, stack};
 
-/// Name of the webhook configuration that stands in the way.
+/// Name of the webhook configuration that cannot be called.
 const BROKEN: &str = "broken";
 
-impl Stage<'_> {
-    /// Steps that change the cluster; nothing where the step is none of them.
-    pub(super) fn change(&mut self, verb: &str, rest: &str, words: &[&str]) -> Result<Option<Held>, Error> {
+impl Runner<'_> {
+    /// Steps that change the cluster; `None` for other steps.
+    pub(super) fn cluster_step(
+        &mut self,
+        verb: &str,
+        rest: &str,
+        words: &[&str],
+    ) -> Result<Option<StepResult>, Error> {
         match (verb, words) {
             ("pods", [when @ ("late" | "quick")]) => {
                 let late = if *when == "late" { Duration::from_hours(1) } else { Duration::ZERO };
-                self.cluster.behave(Behaviour { delay: (late, late), ..Behaviour::default() });
-                self.cluster.begin_again();
+                self.cluster.set_behaviour(Behaviour { delay: (late, late), ..Behaviour::default() });
+                self.cluster.restart_pods();
             }
             ("apply", [file]) => self.apply_file(file)?,
             ("delete", [kind, name]) => {
@@ -52,7 +57,7 @@ impl Stage<'_> {
                 self.cluster.proxy().add(Rule { when, fault: Fault::Reset });
                 self.cluster.block_on(async { self.cluster.proxy().cut_watches() });
             }
-            ("api", ["up"]) => self.cluster.proxy().calm(),
+            ("api", ["up"]) => self.cluster.proxy().clear_faults(),
             ("api", [code, method, path, times]) => {
                 let (Ok(code), Ok(method), Ok(times)) =
                     (code.parse(), method.parse::<Method>(), times.parse())
@@ -78,7 +83,7 @@ impl Stage<'_> {
     }
 
     /// A webhook that every runtime has to pass, and that cannot be called.
-    fn break_webhook(&mut self, how: &str) -> Result<Held, Error> {
+    fn break_webhook(&mut self, how: &str) -> Result<StepResult, Error> {
         let server = || {
             let text = std::fs::read_to_string(self.cluster.kubeconfig()).unwrap_or_default();
             let line = text.lines().find_map(|line| line.trim().strip_prefix("server: ").map(str::to_owned));
@@ -91,10 +96,10 @@ impl Stage<'_> {
                 let listener = TcpListener::bind((self.cluster.host_address(), 0));
                 let listener = listener.map_err(Error::io("listen on", "a port"))?;
                 let address = listener.local_addr().map_err(Error::io("listen on", "a port"))?;
-                self.silent = Some(listener);
+                self.unanswered = Some(listener);
                 json!({"url": format!("https://{address}/")})
             }
-            // Its certificate is of an authority that nobody named.
+            // Its certificate has an unknown authority.
             "x509" => json!({"url": server()?}),
             "no-endpoints" => {
                 let service = json!({
@@ -148,7 +153,7 @@ impl Stage<'_> {
             "has(object.metadata.labels) ? [{all}] : \
              [JSONPatch{{op: \"add\", path: \"/metadata/labels\", value: Object.metadata.labels{{}}}}, {all}]"
         );
-        let account = format!("system:serviceaccount:{MODEL}:{application}");
+        let failure_report = format!("system:serviceaccount:{MODEL}:{application}");
         let policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
             "metadata": {"name": "juju-labels"},
@@ -163,7 +168,7 @@ impl Stage<'_> {
                         "operations": ["CREATE", "UPDATE"],
                     }],
                 },
-                "matchConditions": [{"name": "ours", "expression": format!("request.userInfo.username == '{account}'")}],
+                "matchConditions": [{"name": "ours", "expression": format!("request.userInfo.username == '{failure_report}'")}],
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
             },
         });
@@ -176,7 +181,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Deletes what is labelled as the application's, of every kind, as Juju does when it goes.
+    /// Deletes the objects with the application's label, of every kind, as Juju does on removal.
     fn juju_removes(&self) -> Result<(), Error> {
         let selector = format!("app.juju.is/created-by={}", self.unit.world.application);
         for kind in self.cluster.kinds()? {
@@ -188,7 +193,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Says of a TrainJob that it is complete, as its controller does.
+    /// Sets a TrainJob to complete, as its controller does.
     fn end_job(&self, name: &str) -> Result<(), Error> {
         let condition = json!({
             "type": "Complete", "status": "True", "reason": "Done", "message": "done",

@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-use super::{Held, Stage, held};
+use super::{Runner, StepResult, check};
 use crate::Error;
 
-impl Stage<'_> {
+impl Runner<'_> {
     /// Sets an option.
-    pub(super) fn config(&mut self, rest: &str) -> Held {
+    pub(super) fn config(&mut self, rest: &str) -> StepResult {
         let options = &mut self.unit.world.content["config"];
         match rest.split_once('=') {
             Some((name, value)) => {
-                // As Juju keeps them: each by the type of the option.
+                // As Juju stores them: by the type of the option.
                 options[name] = match &options[name] {
                     Value::Bool(_) => Value::from(value == "true"),
                     Value::Number(_) => value.parse::<i64>().map_or(Value::Null, Value::from),
@@ -23,8 +23,8 @@ impl Stage<'_> {
         }
     }
 
-    /// An option with a value that it cannot have: the hook that tells of it shows the rule. It is put back after that.
-    pub(super) fn invalid(&mut self, rest: &str) -> Result<Held, Error> {
+    /// Sets an invalid value, checks that the unit shows the rule, and restores the option.
+    pub(super) fn invalid(&mut self, rest: &str) -> Result<StepResult, Error> {
         let (set, rule) = rest.split_once(' ').unwrap_or((rest, ""));
         let option = set.split('=').next().unwrap_or_default();
         let before = self.unit.world.content["config"][option].clone();
@@ -39,7 +39,7 @@ impl Stage<'_> {
         self.unit.world.content["config"][option] = before;
         let leader = self.unit.world.status("app-status");
         let same =
-            held(leader == self.unit.world.status("unit-status"), || format!("the application: {leader:?}"));
+            check(leader == self.unit.world.status("unit-status"), || format!("the application: {leader:?}"));
         Ok(fired.and(shown).and(same))
     }
 }

@@ -5,27 +5,27 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trainerd_cluster::builtin::pod as pods;
 
-use super::{Held, Stage, held};
+use super::{Runner, StepResult, check};
 use crate::charm::{Unit, pod};
 use crate::{Error, stack};
 
-/// For a TrainJob's pods to run, or to be gone.
-const TRAINS: Duration = Duration::from_mins(2);
+/// Time limit for a TrainJob's pods to run or to be deleted.
+const JOB_TIMEOUT: Duration = Duration::from_mins(2);
 
-impl Stage<'_> {
-    /// Steps about pods; nothing where the step is none of them.
-    pub(super) fn in_pods(&mut self, verb: &str, words: &[&str]) -> Result<Option<Held>, Error> {
+impl Runner<'_> {
+    /// Steps about pods; `None` for other steps.
+    pub(super) fn pod_step(&mut self, verb: &str, words: &[&str]) -> Result<Option<StepResult>, Error> {
         match (verb, words) {
             ("deploy", []) => pod::deploy(self.cluster, &self.unit.world.application)?,
             ("scale", [units]) => match units.parse() {
                 Ok(units) => self.scale(units)?,
                 Err(_) => return Ok(Some(Err("scale UNITS".to_owned()))),
             },
-            ("unit", [number]) => return Ok(Some(self.turn_to(number))),
-            // It is deleted; the StatefulSet makes another.
+            ("unit", [number]) => return Ok(Some(self.select_unit(number))),
+            // The StatefulSet replaces it.
             ("pod", ["goes"]) => {
-                self.unit.pod()?.end()?;
-                self.unit.settle_in()?;
+                self.unit.pod()?.delete()?;
+                self.unit.prepare_pod()?;
             }
             ("juju", ["status"]) => self.show(),
             ("job", [name, "sleeps", seconds]) => {
@@ -34,41 +34,42 @@ impl Stage<'_> {
                 self.cluster.create(&stack::train_job(), &job)?;
             }
             ("job-runs", [name]) => {
-                let runs = || Ok(self.trains(name)?.is_some_and(|pod| pod["status"]["phase"] == "Running"));
-                self.cluster.wait_until("a TrainJob to run", TRAINS, runs)?;
-                self.trained = self.standing(name)?;
+                let runs =
+                    || Ok(self.find_job_pod(name)?.is_some_and(|pod| pod["status"]["phase"] == "Running"));
+                self.cluster.wait_until("a TrainJob to run", JOB_TIMEOUT, runs)?;
+                self.job_pod = self.pod_identity(name)?;
             }
             ("job-undisturbed", [name]) => {
-                let now = self.standing(name)?;
-                let before = self.trained.clone();
-                let holds = held(!now.is_null() && now == before, || format!("{before} became {now}"));
+                let now = self.pod_identity(name)?;
+                let before = self.job_pod.clone();
+                let holds = check(!now.is_null() && now == before, || format!("{before} became {now}"));
                 return Ok(Some(holds));
             }
             ("job-goes", [name]) => {
                 self.cluster.delete(&stack::train_job(), "default", name)?;
-                let gone = || Ok(self.trains(name)?.is_none());
-                self.cluster.wait_until("a TrainJob's pods to go", TRAINS, gone)?;
+                let gone = || Ok(self.find_job_pod(name)?.is_none());
+                self.cluster.wait_until("a TrainJob's pods to go", JOB_TIMEOUT, gone)?;
             }
             _ => return Ok(None),
         }
         Ok(Some(Ok(())))
     }
 
-    /// So many units: those that are too many go, the last first, and new ones know nothing.
+    /// Scales the application: the last units are removed first, and new ones start without state.
     fn scale(&mut self, units: usize) -> Result<(), Error> {
         let application = self.unit.world.application.clone();
         pod::scale(self.cluster, &application, units)?;
-        self.turn_to("0").ok();
+        self.select_unit("0").ok();
         let had = self.others.len() + usize::from(self.unit.pod()?.exists());
         for unit in self.others.iter_mut().filter(|unit| unit.world.number >= units) {
-            unit.pod()?.gone()?;
+            unit.pod()?.wait_until_deleted()?;
         }
         self.others.retain(|unit| unit.world.number < units);
         if units == 0 {
-            self.unit.pod()?.gone()?;
-            // Another unit of that name comes later, which has never run a hook.
+            self.unit.pod()?.wait_until_deleted()?;
+            // A later unit of that name starts without state.
             let mut fresh = Unit::in_pod(self.cluster, self.programs, &application, 0)?;
-            fresh.world.share(&self.unit.world);
+            fresh.world.copy_shared(&self.unit.world);
             self.unit = fresh;
         }
         let known: serde_json::Map<String, Value> =
@@ -76,19 +77,19 @@ impl Stage<'_> {
         self.unit.world.content["units"] = known.into();
         for number in had..units {
             if number == 0 {
-                self.unit.settle_in()?;
+                self.unit.prepare_pod()?;
                 continue;
             }
             let mut unit = Unit::in_pod(self.cluster, self.programs, &application, number)?;
-            unit.world.share(&self.unit.world);
-            unit.settle_in()?;
+            unit.world.copy_shared(&self.unit.world);
+            unit.prepare_pod()?;
             self.others.push(unit);
         }
         Ok(())
     }
 
-    /// What follows is about that unit.
-    fn turn_to(&mut self, number: &str) -> Held {
+    /// Selects the unit that later steps are about.
+    fn select_unit(&mut self, number: &str) -> StepResult {
         let is_it = |unit: &Unit<'_>| unit.world.number.to_string() == number;
         if is_it(&self.unit) {
             return Ok(());
@@ -96,7 +97,7 @@ impl Stage<'_> {
         let Some(other) = self.others.iter_mut().find(|unit| is_it(unit)) else {
             return Err(format!("there is no unit {number}"));
         };
-        other.world.share(&self.unit.world);
+        other.world.copy_shared(&self.unit.world);
         std::mem::swap(&mut self.unit, other);
         self.noticed.clear();
         Ok(())
@@ -127,14 +128,14 @@ impl Stage<'_> {
     }
 
     /// The pod of a TrainJob.
-    fn trains(&self, name: &str) -> Result<Option<Value>, Error> {
+    fn find_job_pod(&self, name: &str) -> Result<Option<Value>, Error> {
         let selector = format!("jobset.sigs.k8s.io/jobset-name={name}");
         Ok(self.cluster.list(&pods(), Some(&selector))?.into_iter().next())
     }
 
-    /// What of a TrainJob must stay as it is: its pod, and how often that was started.
-    fn standing(&self, name: &str) -> Result<Value, Error> {
-        let Some(pod) = self.trains(name)? else { return Ok(Value::Null) };
+    /// UID, phase and restarts of a TrainJob's pod.
+    fn pod_identity(&self, name: &str) -> Result<Value, Error> {
+        let Some(pod) = self.find_job_pod(name)? else { return Ok(Value::Null) };
         let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
         Ok(json!([pod["metadata"]["uid"], pod["status"]["phase"], restarts]))
     }

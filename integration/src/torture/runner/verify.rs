@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{BOUND, Course, LOOK, Options, Runner, Script, State, THIEF};
+use super::{BOUND, Course, Options, POLL_INTERVAL, Runner, Script, State, THIEF};
 use crate::Error;
 use crate::stack;
-use crate::torture::verdict::{account_troubles, process, without_history, word, wrong};
+use crate::torture::verdict::{differences, process, record_errors, summary, without_history};
 
 /// How long it has to say that it is settled, without a break, to be believed: news takes its time.
 const BELIEVED: Duration = Duration::from_millis(300);
@@ -25,12 +25,16 @@ const PATIENT: u64 = 8;
 const ASK: Duration = Duration::from_millis(100);
 
 impl Runner {
-    /// As [`Self::wait_for_rest`]; where a daemon takes back at once what was not so, it is waited for again, but not for
+    /// As [`Self::wait_until_settled`]; where a daemon takes back at once what was not so, it is waited for again, but not for
     /// ever.
-    pub(super) fn come_to_rest(&mut self, expected: &State, course: &mut Course) -> Result<bool, Error> {
+    pub(super) fn wait_until_as_expected(
+        &mut self,
+        expected: &State,
+        course: &mut Course,
+    ) -> Result<bool, Error> {
         loop {
-            let settled = self.wait_for_rest(course)?;
-            if !settled || course.early == EARLY || wrong(&self.look()?, expected).is_empty() {
+            let settled = self.wait_until_settled(course)?;
+            if !settled || course.early == EARLY || differences(&self.look()?, expected).is_empty() {
                 return Ok(settled);
             }
             let end = Instant::now() + NEWS;
@@ -38,7 +42,7 @@ impl Runner {
                 if Instant::now() > end {
                     return Ok(true);
                 }
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
             course.early += 1;
         }
@@ -50,13 +54,13 @@ impl Runner {
     }
 
     /// Waits until every daemon says that what is declared is so; whether they do in time.
-    pub(super) fn wait_for_rest(&mut self, course: &mut Course) -> Result<bool, Error> {
+    pub(super) fn wait_until_settled(&mut self, course: &mut Course) -> Result<bool, Error> {
         let end = Instant::now() + BOUND;
         let declared = course.declared;
         let settled = |view: &Value| is_settled(view, declared);
         let (mut settled_since, mut given_up_since) = (None, None);
         loop {
-            self.tend(course)?;
+            self.restart_killed(course)?;
             let (views, now) = (self.views(), Instant::now());
             let lasts = |since: &mut Option<Instant>, holds: bool, long: Duration| {
                 *since = since.filter(|_| holds).or(holds.then_some(now));
@@ -79,8 +83,8 @@ impl Runner {
     }
 
     /// What each daemon says, in short, and whether that tells why it is not ready.
-    pub(super) fn words(&self) -> Vec<(String, bool)> {
-        self.views().iter().map(word).collect()
+    pub(super) fn summaries(&self) -> Vec<(String, bool)> {
+        self.views().iter().map(summary).collect()
     }
 
     /// What is not as it should be, although the daemons say that it is; or must not be, whatever they say.
@@ -93,20 +97,20 @@ impl Runner {
     ) -> Result<Vec<String>, Error> {
         let mut troubles = Vec::new();
         if settled {
-            troubles = wrong(&self.look()?, expected);
+            troubles = differences(&self.look()?, expected);
             if !troubles.is_empty() {
                 std::thread::sleep(Duration::from_secs(5));
-                let late = wrong(&self.look()?, expected).is_empty();
+                let late = differences(&self.look()?, expected).is_empty();
                 let when = if late { "ready was said too early" } else { "ready is said all the same" };
                 troubles.push(when.to_owned());
             }
-            troubles.extend(self.account_troubles()?);
+            troubles.extend(self.record_errors()?);
             troubles.extend(self.lease_trouble(script.seed.is_multiple_of(PATIENT), course)?);
         } else if self.views().iter().all(has_given_up) {
             // What is not tried again must not be half done.
             let record = self.cluster.record()?.unwrap_or_default();
             let journal = (!record["journal"].is_null()).then(|| "given up, with an open journal".to_owned());
-            troubles.extend(journal.into_iter().chain(self.account_troubles()?));
+            troubles.extend(journal.into_iter().chain(self.record_errors()?));
         }
         let pids: Vec<u32> = self.seats.iter().filter_map(|seat| Some(seat.daemon.as_ref()?.pid())).collect();
         if settled && troubles.is_empty() {
@@ -122,10 +126,10 @@ impl Runner {
     }
 
     /// What is wrong with trainerd's own account of the installation.
-    fn account_troubles(&self) -> Result<Vec<String>, Error> {
+    fn record_errors(&self) -> Result<Vec<String>, Error> {
         let record = self.cluster.record()?.unwrap_or_default();
         let secrets = self.cluster.list(&stack::secret(), Some("trainerd.dev/record in (chunk,revision)"))?;
-        Ok(account_troubles(&record, &secrets))
+        Ok(record_errors(&record, &secrets))
     }
 
     /// Whether somebody has the lease who does not need it.
@@ -150,7 +154,7 @@ impl Runner {
             if Instant::now() > end {
                 return Ok(Some(format!("the lease is still held by {holder} after {LINGERING:?}")));
             }
-            self.quiet(ASK, course)?;
+            self.idle(ASK, course)?;
         }
     }
 }

@@ -25,7 +25,7 @@ impl OptionsMap {
         Ok(Self { cluster: cluster.clone(), namespace: namespace.to_owned(), found })
     }
 
-    /// Whether there is one, whoever made it.
+    /// Whether it exists, whoever created it.
     pub(super) fn exists(&self) -> bool {
         self.found.is_some()
     }

@@ -84,7 +84,7 @@ async fn look(
     let state = context.interrupt.or(engine.open_damaged()).await?;
     let heard = async { Ok::<_, Problem>(daemon_probe.listen(engine, &state).await) };
     match context.interrupt.or(heard).await? {
-        // The daemon has failed, and may not have heard yet that it shall try again.
+        // The daemon has failed and may not know yet that it is to retry.
         Some(DaemonStatus::Known(_)) if !state.record().retry.is_empty() => {
             Ok(Verdict::Yet("a retry was requested".to_owned()))
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_settled_only_for_what_is_declared_now() {
+    fn settled_refers_to_the_current_generation() {
         let settled = |knows: &DaemonView, declared| matches!(of_daemon(knows, declared), Verdict::Settled);
         assert!(settled(&knows("ready", "g", "g", None), Some("g")));
         assert!(settled(&knows("ready", "g", "g", None), None));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_come_about_says_why_and_how_it_ends() {
+    fn a_wait_that_cannot_succeed_ends_with_its_cause() {
         for (phase, code, exit) in [
             ("invalid", "invalid-options", Some(Exit::Input)),
             ("refused", "collision", Some(Exit::Refused)),

@@ -19,7 +19,7 @@ use crate::training::{Change, TrainJobs, Watched};
 const GATHER: Duration = Duration::from_millis(300);
 /// Time in which changes of TrainJobs are gathered: trainings report how far they are again and again.
 const GATHER_TRAIN_JOBS: Duration = Duration::from_secs(2);
-/// Time between two questions to the daemon: what it alone knows, no watch tells.
+/// Interval of requests to the daemon, for what no watch shows.
 const ASK: Duration = Duration::from_secs(10);
 
 /// Shows the status, and again whenever it changes, until interrupted.
@@ -52,7 +52,7 @@ pub(super) async fn watch(
 struct WatchedTrainJobs<'a> {
     context: &'a Context,
     watched: Option<Watched>,
-    /// Why the watch is interrupted, as it was told.
+    /// Why the watch is interrupted, as reported.
     trouble: String,
 }
 
@@ -154,13 +154,13 @@ async fn follow(
     }
 }
 
-/// What a watch told of.
+/// What a watch reported.
 enum Seen {
     Installation(Box<DriftEvent>),
     TrainJobs,
 }
 
-/// Whether a watch tells of another record than was read.
+/// Whether a watch reports another record than was read.
 fn is_other(state: &State, event: &DriftEvent) -> bool {
     let owner = state.control().owner.as_ref().map(|owner| owner.uid.as_str());
     match event {

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_says_what_is_wrong_with_it() {
+    fn errors_in_a_file_are_reported() {
         for (document, expected) in [
             (json!({"x": 1}), "unknown field `x`"),
             (json!({"featureGates": {"X": true}}), "unrecognized feature gate: X"),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_new_in_every_run_unless_they_are_to_be_compared() {
+    fn keys_are_random_unless_reproducible_output_is_requested() {
         let key = |text: &str| {
             let facts = FactsFile::read(&serde_yaml::from_str(text).unwrap()).unwrap();
             let (runtime, job) = (json!({}), json!({}));

@@ -103,7 +103,7 @@ pub(super) fn painted(printer: &Printer, state: State) -> String {
     printer.paint(tone, &state.to_string())
 }
 
-/// Time since then, as far as it can be told.
+/// Time since then, if known.
 fn age(since: &str, now: Timestamp) -> String {
     let seconds = since.parse::<Timestamp>().ok().map(|since| now.as_second() - since.as_second());
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(span).unwrap_or_default()

@@ -80,7 +80,7 @@ struct Entry<'a> {
     line: &'a str,
 }
 
-/// What a pod's reader has to tell.
+/// A message of a pod's reader.
 enum LogEvent {
     Line { source: Source, time: String, line: String },
     Trouble { source: Source, error: RequestError },
@@ -139,7 +139,7 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn new(context: &'a Context, target: &'a Target, args: &'a LogsArgs, which: PodSelection) -> Self {
         let (tell, heard) = mpsc::channel(WAITING);
-        // Of a TrainJob that goes on, more pods may come.
+        // Of a TrainJob that continues, more pods may come.
         let marks = args.index.is_none() || args.step.is_none();
         Self { context, target, args, which, marks, tell, heard, open: 0, known: BTreeMap::new() }
     }
@@ -183,7 +183,7 @@ impl<'a> Reading<'a> {
         });
     }
 
-    /// Prints what a reader tells.
+    /// Prints a message of a reader.
     fn hear(&mut self, heard: Option<LogEvent>) -> Result<(), Problem> {
         match heard {
             Some(LogEvent::Line { source, time, line }) => self.print(&source, &time, &line),
@@ -227,7 +227,7 @@ impl<'a> Reading<'a> {
         while !has_ended || self.open > 0 {
             let next = async {
                 tokio::select! {
-                    // What was written is shown before what comes of it.
+                    // Logs are shown before the outcome.
                     biased;
                     heard = self.heard.recv(), if self.open > 0 => Ok::<_, Problem>(Next::LogEvent(heard)),
                     event = job.next(), if !has_ended => Ok(Next::Job(event)),

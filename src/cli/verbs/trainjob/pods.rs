@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_called_after_its_step_and_index_and_says_whether_it_began() {
+    fn pods_are_named_by_step_and_index() {
         let pod = |state: Value, more: Value| {
             let mut pod = json!({
                 "metadata": {"name": "p", "labels": {STEP: "node", REPLICA: "0", INDEX: "1"}},

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_is_what_conditions_and_counts_say() {
+    fn the_state_follows_from_conditions_and_counts() {
         let condition = |kind: &str| json!([{"type": kind, "status": "True", "reason": "R", "message": "M"}]);
         let step =
             |ready: i64| json!([{"name": "node", "ready": ready, "active": 2, "succeeded": 0, "failed": 0}]);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reported_reads_in_a_line() {
+    fn reported_progress_is_one_line() {
         let summary = TrainJobSummary::of(&json!({"status": {
             "jobsStatus": [
                 {"name": "dataset-initializer", "ready": 0, "active": 0, "succeeded": 1, "failed": 0},

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_submitted_that_is_not_described() {
+    fn an_incomplete_train_job_is_rejected() {
         for (line, code) in
             [("submit", "usage"), ("submit a", "usage"), ("submit a --runtime Pod/x", "usage")]
         {

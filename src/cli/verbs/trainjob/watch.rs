@@ -95,7 +95,7 @@ async fn follow(
             }
             Update::Job(None) => return Err(not_found(target, name).into()),
             Update::Pods(Change::Updated) => {}
-            // Whoever watches the TrainJob is told of a lost connection by that.
+            // Whoever watches the TrainJob receives a lost connection by that.
             Update::Pods(Change::Interrupted(_)) => continue,
             Update::Pods(Change::Impossible(error)) => {
                 context.printer.note(&format!("its pods are not shown: {}", one_line(&error)));
@@ -116,7 +116,7 @@ async fn follow(
     }
 }
 
-/// What a watch tells of.
+/// What a watch reports.
 enum Update {
     Job(Option<Result<Event, RequestError>>),
     Pods(Change),

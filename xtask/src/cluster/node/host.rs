@@ -20,7 +20,7 @@ pub(super) struct Host {
 }
 
 /// A program or file, the places it may be in, and the package that brings it.
-struct Need {
+struct Requirement {
     names: &'static [&'static str],
     folders: &'static [&'static str],
     package: &'static str,
@@ -30,25 +30,25 @@ const PROGRAM_FOLDERS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-static NEEDS: [Need; 6] = [
-    Need {
+static NEEDS: [Requirement; 6] = [
+    Requirement {
         names: &["containerd", "containerd-shim-runc-v2", "ctr"],
         folders: &PROGRAM_FOLDERS,
         package: "containerd",
     },
     // Not crun: 1.8 fails on machines with both versions of control groups.
-    Need { names: &["runc"], folders: &PROGRAM_FOLDERS, package: "runc" },
-    Need { names: &["iptables", "iptables-restore"], folders: &PROGRAM_FOLDERS, package: "iptables" },
-    Need { names: &["ip"], folders: &PROGRAM_FOLDERS, package: "iproute2" },
-    Need { names: &["nsenter", "mount"], folders: &PROGRAM_FOLDERS, package: "util-linux mount" },
-    Need {
+    Requirement { names: &["runc"], folders: &PROGRAM_FOLDERS, package: "runc" },
+    Requirement { names: &["iptables", "iptables-restore"], folders: &PROGRAM_FOLDERS, package: "iptables" },
+    Requirement { names: &["ip"], folders: &PROGRAM_FOLDERS, package: "iproute2" },
+    Requirement { names: &["nsenter", "mount"], folders: &PROGRAM_FOLDERS, package: "util-linux mount" },
+    Requirement {
         names: &["bridge", "host-local", "portmap", "loopback"],
         folders: &PLUGIN_FOLDERS,
         package: "containernetworking-plugins",
     },
 ];
 
-impl Need {
+impl Requirement {
     /// The first folder that has all of it.
     fn folder(&self) -> Option<&'static Path> {
         let has_all = |folder: &&&str| self.names.iter().all(|name| Path::new(folder).join(name).exists());
@@ -68,7 +68,7 @@ pub(super) fn prepare() -> Result<Host, Error> {
         debian::install(&missing).map_err(failed)?;
     }
     let [runtime, .., plugins] = &NEEDS;
-    let find = |need: &Need| need.folder().ok_or(Error::MissingPrograms { package: need.package });
+    let find = |need: &Requirement| need.folder().ok_or(Error::MissingPrograms { package: need.package });
     for need in &NEEDS {
         find(need)?;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::control_plane::start_noted;
+use super::super::control_plane::start_recorded;
 use super::super::parts::KUBELET;
 use super::super::process::{self, Launch, Process};
 use super::super::{Error, Folder, Network, Parts, State, stop};
@@ -23,7 +23,7 @@ pub(super) fn start(
     host: &Host,
 ) -> Result<Process, Error> {
     let launch = launch(folder, state, parts, host)?;
-    start_noted(folder, state, &launch)
+    start_recorded(folder, state, &launch)
 }
 
 /// Starts the kubelet of a node that had one; one that runs is left as it is.
@@ -35,7 +35,7 @@ pub(super) fn start_again(folder: &Folder, state: &State, parts: &Parts, host: &
     Ok(())
 }
 
-/// Stops the kubelet; its pods go on.
+/// Stops the kubelet; its pods continue.
 pub(super) fn stop(folder: &Folder) -> Result<(), Error> {
     stop::stop_recorded(folder, KUBELET.program, GRACE)
 }

@@ -101,7 +101,7 @@ pub(super) fn start(
     })
 }
 
-/// Stops the kubelet of a node that runs: its pods go on, and the cluster takes the node for lost a minute later.
+/// Stops the kubelet of a node that runs: its pods continue, and the cluster takes the node for lost a minute later.
 pub(super) fn stop_kubelet(folder: &Folder) -> Result<(), Error> {
     kubelet::stop(folder)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::control_plane::{POD_RANGE, start_noted};
+use super::super::control_plane::{POD_RANGE, start_recorded};
 use super::super::parts::KUBE_PROXY;
 use super::super::process::Launch;
 use super::super::{Error, Folder, Parts, State};
@@ -43,6 +43,6 @@ pub(super) fn start(folder: &Folder, state: &mut State, parts: &Parts, host: &Ho
         namespace: state.network.as_ref().map(|network| network.namespace.clone()),
         path: Some(host.path.clone()),
     };
-    start_noted(folder, state, &launch)?;
+    start_recorded(folder, state, &launch)?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::control_plane::{POD_RANGE, start_noted};
+use super::super::control_plane::{POD_RANGE, start_recorded};
 use super::super::process::{self, Launch, MARK, Process};
 use super::super::{Error, Folder, State, stop, wait};
 use super::host::Host;
@@ -44,17 +44,17 @@ pub(super) fn start(folder: &Folder, state: &mut State, host: &Host) -> Result<(
     files::write(&folder.join("containerd.toml"), configuration(folder, host))?;
     files::write(&folder.join("cni/10-bridge.conflist"), plugins(folder)?)?;
     let launch = launch(folder, state, host);
-    let process = start_noted(folder, state, &launch)?;
-    until_it_answers(folder, host, &process)
+    let process = start_recorded(folder, state, &launch)?;
+    wait_until_it_answers(folder, host, &process)
 }
 
 /// Starts containerd on a node that had one, and waits until it answers.
 pub(super) fn start_again(folder: &Folder, state: &State, host: &Host) -> Result<(), Error> {
     let process = process::start(folder, &launch(folder, state, host))?;
-    until_it_answers(folder, host, &process)
+    wait_until_it_answers(folder, host, &process)
 }
 
-/// Ends containerd as a node that loses its power would; its pods go on.
+/// Ends containerd as a node that loses its power would; its pods continue.
 pub(super) fn stop(folder: &Folder) -> Result<(), Error> {
     stop::stop_recorded(folder, NAME, Duration::ZERO)
 }
@@ -74,7 +74,7 @@ fn launch(folder: &Folder, state: &State, host: &Host) -> Launch {
     }
 }
 
-fn until_it_answers(folder: &Folder, host: &Host, process: &Process) -> Result<(), Error> {
+fn wait_until_it_answers(folder: &Folder, host: &Host, process: &Process) -> Result<(), Error> {
     wait::until(folder, process, "containerd to answer", BOUND, || {
         run(ctr(folder, host).args(["version"])).is_ok()
     })

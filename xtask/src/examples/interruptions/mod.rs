@@ -51,7 +51,7 @@ fn prepare(home: &Home, scene: &Scene) -> Result<(), Error> {
     apply(scene, &["apply", "--kustomize", &folder(home), "--namespace", NAMESPACE])
 }
 
-/// The stack is upgraded meanwhile: the pod goes on.
+/// The stack is upgraded meanwhile: the pod continues.
 fn upgraded(home: &Home, scene: &Scene) -> Result<String, Error> {
     let [from, to] = VERSIONS;
     scene.kubectl_run(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
@@ -68,7 +68,7 @@ fn upgraded(home: &Home, scene: &Scene) -> Result<String, Error> {
     Ok(format!("upgrade {from} to {to}: its pod went on"))
 }
 
-/// Another controller takes over meanwhile: the pod goes on.
+/// Another controller takes over meanwhile: the pod continues.
 fn switched(home: &Home, scene: &Scene, to: Controller) -> Result<String, Error> {
     let name = if to == Controller::Native { "to-native-example" } else { "to-upstream-example" };
     let training = Training::begin(scene, name, 45, &[])?;
@@ -79,13 +79,13 @@ fn switched(home: &Home, scene: &Scene, to: Controller) -> Result<String, Error>
     Ok(format!("switch to {}: its pod went on", to.option()))
 }
 
-/// The kubelet is stopped until the node counts as lost, and started again: the pod went on all the time.
+/// The kubelet is stopped until the node counts as lost, and started again: the pod continued all the time.
 fn without_kubelet(home: &Home, scene: &Scene, name: &Name) -> Result<String, Error> {
     let training = Training::begin(scene, "kubelet-example", 30, &[])?;
     let before = training.pods()?;
     cluster::stop_kubelet(home, name)?;
     let told = training.until_told("is not ready: Kubelet stopped posting node status");
-    // A cluster without it is none that anybody could go on with.
+    // A cluster without it is none that anybody could continue with.
     cluster::start_kubelet(home, name)?;
     told?;
     training.went_on(&before)?;
@@ -96,7 +96,7 @@ fn without_kubelet(home: &Home, scene: &Scene, name: &Name) -> Result<String, Er
     ))
 }
 
-/// The node is restarted: the container is started again in the same pod, and goes on from its checkpoint.
+/// The node is restarted: the container is started again in the same pod, and continues from its checkpoint.
 fn rebooted(home: &Home, scene: &Scene, name: &Name) -> Result<String, Error> {
     let training = Training::begin(scene, "rebooted-example", 30, &[])?;
     cluster::reboot(home, name)?;

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_counted_in_thousandths() {
+    fn cpu_is_counted_in_millicores() {
         assert_eq!(["2", "250m", "0"].map(|text| quantity(&json!(text))), [2000, 250, 0]);
         assert_eq!(quantity(&Value::Null), 0);
     }

@@ -13,7 +13,7 @@ use crate::terminal::say;
 use crate::{command, debian, files};
 
 /// What no process of a pod reads.
-const LEFT_OUT: [&str; 6] = [
+const EXCLUDED: [&str; 6] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
     "/usr/share/info/*",
@@ -23,7 +23,7 @@ const LEFT_OUT: [&str; 6] = [
 ];
 
 /// Moment that every file is of: the same packages give the same layer.
-const MOMENT: &str = "0";
+const TIMESTAMP: &str = "0";
 
 /// The layer of a recipe's packages.
 pub(super) fn layer(cache: &Cache, recipe: &Recipe) -> Result<Layer, Error> {
@@ -62,9 +62,9 @@ fn make(recipe: &Recipe, versions: &Path, archive: &mut dyn Write) -> Result<(),
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--mode=root", "--variant=minbase", "--format=tar", "--quiet", "--skip=output/dev"]);
     mmdebstrap.arg("--aptopt=APT::Install-Recommends \"false\"");
-    mmdebstrap.args(LEFT_OUT.map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
+    mmdebstrap.args(EXCLUDED.map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
     mmdebstrap.args(hooks.map(|hook| format!("--customize-hook={hook}")));
-    mmdebstrap.arg(format!("--include={packages}")).args([suite, "-"]).env("SOURCE_DATE_EPOCH", MOMENT);
+    mmdebstrap.arg(format!("--include={packages}")).args([suite, "-"]).env("SOURCE_DATE_EPOCH", TIMESTAMP);
     let failed = |source| command::Error::Start { program: "mmdebstrap".to_owned(), source };
     let mut child = mmdebstrap.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let copied = child.stdout.take().map_or(Ok(()), |pipe| copy(pipe, archive, versions));
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_from_the_lock_is_named() {
+    fn differences_from_the_lock_file_are_named() {
         assert!(differing("a 1\nb 2\n", "a 1\nb 2\n").is_empty());
         let told = differing("a 1\nb 2\nd 1\n", "a 1\nb 3\nc 1\n");
         assert_eq!(told, ["b 3 (2)", "c 1 (not there)", "d is missing"]);

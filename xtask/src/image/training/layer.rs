@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::files::{self, Lock};
-use crate::image::oci::{Layer, told};
+use crate::image::oci::{Layer, digest_text};
 use crate::terminal::say;
 
 /// Fast, and about a third of the size: a layer is read once a cluster.
@@ -88,7 +88,7 @@ impl<W> Counted<W> {
     }
 
     fn end(self) -> (W, u64, String) {
-        (self.inner, self.bytes, told(&self.hash.finalize()))
+        (self.inner, self.bytes, digest_text(&self.hash.finalize()))
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_is_made_once_and_its_digests_are_those_of_its_bytes() {
+    fn a_layer_is_built_once_with_matching_digests() {
         let temporary = tempfile::tempdir().unwrap();
         let cache = Cache::new(temporary.path().to_owned());
         let content = vec![7; 100_000];
@@ -133,13 +133,13 @@ mod tests {
         assert_eq!(made, again);
         let bytes = fs::read(&made.path).unwrap();
         assert_eq!((made.size, made.unpacked), (bytes.len() as u64, 100_000));
-        assert_eq!(made.digest, told(&Sha256::digest(&bytes)));
-        assert_eq!(made.diff_id, told(&Sha256::digest(&content)));
+        assert_eq!(made.digest, digest_text(&Sha256::digest(&bytes)));
+        assert_eq!(made.diff_id, digest_text(&Sha256::digest(&content)));
         assert_eq!(zstd::decode_all(bytes.as_slice()).unwrap(), content);
     }
 
     #[test]
-    fn a_layer_that_could_not_be_made_leaves_nothing() {
+    fn a_failed_layer_leaves_no_file() {
         let temporary = tempfile::tempdir().unwrap();
         let cache = Cache::new(temporary.path().to_owned());
         cache.layer("a", failing).unwrap_err();

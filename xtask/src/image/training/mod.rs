@@ -18,7 +18,7 @@ pub(crate) use recipe::Recipe;
 use recipe::key;
 use sha2::{Digest as _, Sha256};
 
-use super::oci::{self, Layer, Layered};
+use super::oci::{self, Layer, LayeredImage};
 use crate::files;
 use crate::home::Home;
 
@@ -89,7 +89,7 @@ pub(crate) fn make(
     let reference = reference.unwrap_or_else(|| recipe.reference());
     let user = format!("{0}:{0}", recipe.user().uid);
     let folder = format!("/home/{}", recipe.user().name);
-    let image = Layered {
+    let image = LayeredImage {
         references: &[reference],
         layers: &layers,
         user: &user,
@@ -105,7 +105,7 @@ pub(crate) fn make(
     Ok(Made { path, digest, unpacked })
 }
 
-/// Writes the recipe's locks anew.
+/// Writes the recipe's locks again.
 pub(crate) fn lock(home: &Home, recipe: &Recipe) -> Result<(), Error> {
     python::lock(recipe)?;
     debian::lock(&cache(home)?, recipe)

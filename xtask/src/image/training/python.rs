@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_is_pinned_by_its_digest_or_not_at_all() {
+    fn packages_are_pinned_by_digest() {
         let package = |hashes: Value| {
             json!({"install": [{
                 "metadata": {"name": "NumPy", "version": "2.0"},

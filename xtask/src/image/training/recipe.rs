@@ -153,9 +153,9 @@ impl Debian {
 /// Name in the cache of what is made of these inputs by this version of the code.
 pub(super) fn key(kind: &str, inputs: &[&str]) -> String {
     /// To be raised with every change of how layers are made.
-    const MAKING: &str = "1";
+    const BUILD_VERSION: &str = "1";
     let mut hash = Sha256::new();
-    for input in inputs.iter().chain([&MAKING, &std::env::consts::ARCH]) {
+    for input in inputs.iter().chain([&BUILD_VERSION, &std::env::consts::ARCH]) {
         hash.update(input);
         hash.update([0]);
     }
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_containerfile_makes_the_same_image() {
+    fn the_containerfile_builds_the_same_image() {
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("images");
         let mut seen = 0;
         for name in names(&images).unwrap() {

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_says_what_a_file_is_and_nothing_of_this_machine() {
+    fn archives_contain_nothing_of_the_build_machine() {
         let temporary = tempfile::tempdir().unwrap();
         let home = temporary.path().join("home/user");
         fs::create_dir_all(&home).unwrap();

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pair_follows_from_the_uid() {
+    fn the_key_pair_is_derived_from_the_uid() {
         let text = certificate(&json!({"metadata": {"name": "a", "uid": "u1"}}));
         assert!(text.contains("secret-key = \"YmHa]YERdogn$VL&S(zOG(s%1gQ?:52Sw-4CK#y-\""), "{text}");
         assert!(text.contains("public-key = \"0Nz<8@JW#M{(?Cn-!J($nX+EK>BBSDcV)#[LW5bv\""), "{text}");

@@ -47,7 +47,7 @@ async fn ask(router: &mut Router, authorization: &[&str]) -> (u16, Option<String
 }
 
 #[tokio::test]
-async fn only_a_good_token_is_let_in() {
+async fn only_a_valid_token_is_accepted() {
     let (none, bad) = (Some("Bearer"), Some("Bearer error=\"invalid_token\""));
     let good = "Bearer s3cr3t-admin";
     let cases: [(&[&str], u16, Option<&str>, &str); 11] = [
@@ -75,7 +75,7 @@ async fn only_a_good_token_is_let_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_are_remembered_for_ten_seconds_and_failures_not_at_all() {
+async fn answers_are_cached_for_ten_seconds_and_failures_are_not() {
     for (token, status, asked) in [(TOKEN, 200, 2), ("nobody", 401, 2), ("guest", 403, 2), ("broken", 503, 6)]
     {
         let known = Known::default();
@@ -89,7 +89,7 @@ async fn answers_are_remembered_for_ten_seconds_and_failures_not_at_all() {
 }
 
 #[tokio::test]
-async fn nothing_shown_holds_the_token() {
+async fn the_token_is_never_printed() {
     let known = Known::default();
     let auth = CachedAuthenticator::new(known.clone(), Caching::default());
     let mut service = crate::auth::require(Router::new(), known, Caching::default());
@@ -104,7 +104,7 @@ async fn nothing_shown_holds_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn random_tokens_are_asked_about_within_bounds_and_keep_out_nobody_who_was_in() {
+async fn reviews_of_random_tokens_are_limited_without_affecting_valid_ones() {
     let known = Known::default();
     let mut router = router(&known);
     let good = format!("Bearer {TOKEN}");
@@ -128,7 +128,7 @@ async fn random_tokens_are_asked_about_within_bounds_and_keep_out_nobody_who_was
 }
 
 #[tokio::test]
-async fn a_token_of_no_length_that_any_has_is_not_asked_about() {
+async fn tokens_of_implausible_length_are_not_reviewed() {
     let known = Known::default();
     let mut router = router(&known);
     assert_eq!(ask(&mut router, &[&format!("Bearer {}", "x".repeat(20_000))]).await.0, 429);
@@ -149,7 +149,7 @@ impl Authenticator for Revocable {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_stream_ends_when_its_token_does() {
+async fn an_event_stream_ends_when_its_token_expires() {
     use base64::Engine as _;
     let claims = |seconds: u64| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();

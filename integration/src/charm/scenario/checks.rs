@@ -1,46 +1,46 @@
-//! Steps that look at what came of others.
+//! Steps that check the results of others.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Held, MODEL, Stage, held, matches, objects};
+use super::{MODEL, Runner, StepResult, check, matches, objects};
 use crate::cluster::Write;
 use crate::{Error, stack};
 
-/// For what is removed to be gone.
-const LEAVING: Duration = Duration::from_mins(1);
+/// Time limit for removed objects to disappear.
+const REMOVE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long what happens soon may take.
-const SOON: Duration = Duration::from_secs(20);
+/// Time limit of the steps `…-soon`.
+const SOON_TIMEOUT: Duration = Duration::from_secs(20);
 
-impl Stage<'_> {
-    /// Steps that look at what came of others.
-    pub(super) fn look(&mut self, verb: &str, rest: &str, words: &[&str]) -> Result<Held, Error> {
+impl Runner<'_> {
+    /// Checks of the unit; falls through to those of the cluster.
+    pub(super) fn check_step(&mut self, verb: &str, rest: &str, words: &[&str]) -> Result<StepResult, Error> {
         Ok(match (verb, words) {
             ("result", [key, ..]) => {
                 let results = &self.unit.world.content["action"]["results"];
                 let value =
                     key.split('.').fold(results, |value, key| &value[key]).as_str().unwrap_or_default();
                 let wanted = rest[key.len()..].trim();
-                held(matches(value, wanted) || (wanted.is_empty() && !value.is_empty()), || {
+                check(matches(value, wanted) || (wanted.is_empty() && !value.is_empty()), || {
                     format!("{key} is {value:?} of {results}")
                 })
             }
             ("failed", _) => {
                 let action = &self.unit.world.content["action"];
                 let message = action["message"].as_str().unwrap_or_default();
-                held(action["failed"] == true && matches(message, rest), || format!("{action}"))
+                check(action["failed"] == true && matches(message, rest), || format!("{action}"))
             }
             ("calls", [number]) => self.calls(None, number),
             ("called", [tool]) => {
                 let mut calls = self.last.iter().flat_map(|last| &last.calls);
-                held(calls.any(|call| call["tool"] == *tool), || format!("{:#?}", self.last))
+                check(calls.any(|call| call["tool"] == *tool), || format!("{:#?}", self.last))
             }
             ("told", ["nothing"]) => {
                 let now = self.unit.generation()?;
-                held(now.is_some() && now == self.generation, || {
+                check(now.is_some() && now == self.generation, || {
                     format!("{:?} became {now:?}", self.generation)
                 })
             }
@@ -48,7 +48,7 @@ impl Stage<'_> {
             ("calls", [tool, number]) => self.calls(Some(tool), number),
             ("stderr", _) => {
                 let stderr = self.last.as_ref().map(|last| last.stderr.clone()).unwrap_or_default();
-                held(stderr.contains(rest), || stderr)
+                check(stderr.contains(rest), || stderr)
             }
             ("mark", []) => {
                 self.mark = self.cluster.audit().map(crate::cluster::AuditLog::mark).transpose()?;
@@ -64,97 +64,97 @@ impl Stage<'_> {
             ("left-over", parts) => self.left_over(parts)?,
             ("same-daemon", []) => {
                 let now = self.unit.daemon_pid();
-                held(now.is_some() && now == self.pid, || format!("{:?} became {now:?}", self.pid))
+                check(now.is_some() && now == self.pid, || format!("{:?} became {now:?}", self.pid))
             }
             ("bag", [id, bag, key, ..]) => {
                 let bag = self.unit.world.bag(id, bag);
                 let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
                 let value = bag.get(*key).cloned().unwrap_or_default();
                 let holds = if wanted.is_empty() { !value.is_empty() } else { value.contains(wanted) };
-                held(holds, || format!("{bag:#?}"))
+                check(holds, || format!("{bag:#?}"))
             }
             ("bag-empty", [id, bag]) => {
                 let bag = self.unit.world.bag(id, bag);
-                held(bag.is_empty(), || format!("{bag:#?}"))
+                check(bag.is_empty(), || format!("{bag:#?}"))
             }
             ("version", [version]) => {
                 let shown = self.unit.world.content["version"].clone();
-                held(shown == *version, || shown.to_string())
+                check(shown == *version, || shown.to_string())
             }
-            _ => return self.look_at_cluster(verb, rest, words),
+            _ => return self.check_cluster(verb, rest, words),
         })
     }
 
-    /// Steps that look at the cluster.
-    fn look_at_cluster(&self, verb: &str, rest: &str, words: &[&str]) -> Result<Held, Error> {
+    /// Checks of the cluster.
+    fn check_cluster(&self, verb: &str, rest: &str, words: &[&str]) -> Result<StepResult, Error> {
         Ok(match (verb, words) {
             ("writes", [number, more @ ..]) => self.writes(number, more)?,
             ("deletes-first", [first, then]) => self.deletes_first(first, then)?,
             ("writers", [number]) => self.writers(number)?,
             ("exists", [kind, name]) => {
                 let found = self.find(kind, name)?;
-                held(found.is_some(), || "it is not there".to_owned())
+                check(found.is_some(), || "it is not there".to_owned())
             }
             ("field", [kind, name, pointer, ..]) => {
                 let text = self.field(kind, name, pointer)?;
                 let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
-                held(matches(&text, wanted), || format!("it is {text}"))
+                check(matches(&text, wanted), || format!("it is {text}"))
             }
             ("field-soon", [kind, name, pointer, ..]) => {
                 let wanted = rest.splitn(4, ' ').nth(3).unwrap_or_default();
                 let is_so = || Ok(matches(&self.field(kind, name, pointer)?, wanted));
-                self.cluster.wait_until("a field to be as wanted", SOON, is_so)?;
+                self.cluster.wait_until("a field to be as wanted", SOON_TIMEOUT, is_so)?;
                 Ok(())
             }
             ("labelled", [kind, selector, number]) => {
                 let found = self.cluster.list(&objects::resource(kind)?, Some(selector))?;
                 let names: Vec<&Value> = found.iter().map(|object| &object["metadata"]["name"]).collect();
-                held(number.parse() == Ok(found.len()), || format!("{names:?}"))
+                check(number.parse() == Ok(found.len()), || format!("{names:?}"))
             }
             ("never", [word]) => {
                 let found = self.shown.iter().find(|(shown, _)| shown == word);
-                held(found.is_none(), || format!("a hook showed {found:?}"))
+                check(found.is_none(), || format!("a hook showed {found:?}"))
             }
             ("pebble", [method, number]) => {
                 let log = self.unit.log();
                 let asked = format!(" {method} /v1/");
-                // Notices are the daemon's own: it may tell of what a hook has seen already.
+                // The daemon posts notices at any time.
                 let is_hooks = |line: &&str| line.contains(&asked) && !line.contains("/v1/notices");
                 let served: Vec<&str> = log.lines().skip(self.served).filter(is_hooks).collect();
-                held(number.parse() == Ok(served.len()), || format!("{served:#?}"))
+                check(number.parse() == Ok(served.len()), || format!("{served:#?}"))
             }
             ("images", ["told"]) => {
                 let told = self.unit.world.content["action"]["results"]["images"].clone();
                 let told = told.as_str().unwrap_or_default().lines().map(str::to_owned).collect();
                 let used = self.images()?;
-                held(!used.is_empty() && used == told, || format!("told {told:#?}\nused {used:#?}"))
+                check(!used.is_empty() && used == told, || format!("told {told:#?}\nused {used:#?}"))
             }
             ("images", [prefix]) => {
                 let used = self.images()?;
                 let others: Vec<_> = used.iter().filter(|image| !image.starts_with(prefix)).collect();
-                held(!used.is_empty() && others.is_empty(), || format!("{others:?} of {used:#?}"))
+                check(!used.is_empty() && others.is_empty(), || format!("{others:?} of {used:#?}"))
             }
             ("absent", [kind, name]) => {
                 let found = self.find(kind, name)?;
-                held(found.is_none(), || "it is there".to_owned())
+                check(found.is_none(), || "it is there".to_owned())
             }
             ("image", [deployment, image]) => {
                 let found = self.find("Deployment", deployment)?.unwrap_or_default();
                 let container = &found["spec"]["template"]["spec"]["containers"][0]["image"];
-                held(container == image, || container.to_string())
+                check(container == image, || container.to_string())
             }
             ("absent-soon", [kind, name]) => {
                 let gone = || Ok(self.find(kind, name)?.is_none());
-                self.cluster.wait_until("an object to go", SOON, gone)?;
+                self.cluster.wait_until("an object to go", SOON_TIMEOUT, gone)?;
                 Ok(())
             }
             _ => Err("no such step".to_owned()),
         })
     }
 
-    /// Whether all that is stored now and was not when it was remembered has one of these parts in its key.
-    fn left_over(&self, parts: &[&str]) -> Result<Held, Error> {
-        // What is told of what happened goes by itself, and so do leases of those who end.
+    /// Whether the key of each object that is new since `remember` contains one of these parts.
+    fn left_over(&self, parts: &[&str]) -> Result<StepResult, Error> {
+        // Events expire, and the leases of pods that end.
         let passes = |key: &String| key.contains("/events/") || key.contains("/leases/");
         let mut left = Vec::new();
         let is_clear = || {
@@ -163,20 +163,20 @@ impl Stage<'_> {
             Ok(left.is_empty())
         };
         // Pods go after their Deployments.
-        Ok(match self.cluster.wait_until("nothing to be left over", LEAVING, is_clear) {
+        Ok(match self.cluster.wait_until("nothing to be left over", REMOVE_TIMEOUT, is_clear) {
             Err(Error::Restless { .. }) => Err(format!("left over: {left:#?}")),
             other => other.map(Ok)?,
         })
     }
 
-    fn calls(&self, tool: Option<&str>, number: &str) -> Held {
+    fn calls(&self, tool: Option<&str>, number: &str) -> StepResult {
         let calls = self.last.iter().flat_map(|last| &last.calls);
         let names: Vec<&str> = calls.filter_map(|call| call["tool"].as_str()).collect();
         let count = names.iter().filter(|name| tool.is_none_or(|tool| **name == tool)).count();
-        held(number.parse() == Ok(count), || format!("{count}: {names:?}"))
+        check(number.parse() == Ok(count), || format!("{count}: {names:?}"))
     }
 
-    fn writes(&self, number: &str, more: &[&str]) -> Result<Held, Error> {
+    fn writes(&self, number: &str, more: &[&str]) -> Result<StepResult, Error> {
         let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
             return Ok(Err("there is no mark".to_owned()));
         };
@@ -188,14 +188,14 @@ impl Stage<'_> {
             })
         };
         let writes = audit.writes_since(mark, "trainerd/")?;
-        // Events tell of what is done, and do nothing.
+        // Events are no changes.
         let counted = writes.iter().filter(|write| !write.path.contains("/events"));
         let counted: Vec<_> = counted.filter(|write| is_meant(write)).collect();
-        Ok(held(number.parse() == Ok(counted.len()), || format!("{counted:#?}")))
+        Ok(check(number.parse() == Ok(counted.len()), || format!("{counted:#?}")))
     }
 
-    /// Whether deletes of the one came before those of the other.
-    fn deletes_first(&self, first: &str, then: &str) -> Result<Held, Error> {
+    /// Whether all deletes of the first path came before those of the second.
+    fn deletes_first(&self, first: &str, then: &str) -> Result<StepResult, Error> {
         let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
             return Ok(Err("there is no mark".to_owned()));
         };
@@ -207,26 +207,26 @@ impl Stage<'_> {
             .collect();
         let last = deleted.iter().rposition(|path| path.contains(first));
         let next = deleted.iter().position(|path| path.contains(then));
-        Ok(held(matches!((last, next), (Some(last), Some(next)) if last < next), || format!("{deleted:#?}")))
+        Ok(check(matches!((last, next), (Some(last), Some(next)) if last < next), || format!("{deleted:#?}")))
     }
 
-    /// Whether so many pods wrote since the mark, and none once another had begun.
-    fn writers(&self, number: &str) -> Result<Held, Error> {
+    /// Whether so many pods wrote since the mark, one after the other.
+    fn writers(&self, number: &str) -> Result<StepResult, Error> {
         let (Some(audit), Some(mark)) = (self.cluster.audit(), self.mark) else {
             return Ok(Err("there is no mark".to_owned()));
         };
         let writes = audit.writes_since(mark, "trainerd/")?;
-        // A lease is taken from whoever lets it go, and what is told of is no change.
+        // Events are no changes, and leases change hands between the pods.
         let counts = |write: &&Write| !write.path.contains("/events") && !write.path.contains("/leases");
         let mut turns: Vec<&str> = writes.iter().filter(counts).map(|write| write.from.as_str()).collect();
         turns.dedup();
         let distinct: BTreeSet<&str> = turns.iter().copied().collect();
         let holds = number.parse() == Ok(turns.len()) && turns.len() == distinct.len();
-        Ok(held(holds, || format!("turns {turns:?} of {writes:#?}")))
+        Ok(check(holds, || format!("turns {turns:?} of {writes:#?}")))
     }
 
     /// Whether every object of the file that an action wrote is in the cluster.
-    fn exported(&self) -> Result<Held, Error> {
+    fn exported(&self) -> Result<StepResult, Error> {
         let results = &self.unit.world.content["action"]["results"];
         let file = self.unit.file(results["file"].as_str().unwrap_or_default());
         let text = std::fs::read_to_string(&file).map_err(Error::io("read", file))?;
@@ -249,7 +249,7 @@ impl Stage<'_> {
             }
         }
         let told = results["objects"].as_str().unwrap_or_default();
-        Ok(held(absent.is_empty() && told.parse() == Ok(found), || {
+        Ok(check(absent.is_empty() && told.parse() == Ok(found), || {
             format!("{found} of {told} are there; absent: {absent:?}")
         }))
     }
@@ -278,7 +278,7 @@ impl Stage<'_> {
     }
 }
 
-/// The images below a value: those of containers, and those that containers are told of by a variable.
+/// The images in a value: those of containers, and those in environment variables.
 fn collect(value: &Value, images: &mut BTreeSet<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, images)),

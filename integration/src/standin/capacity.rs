@@ -30,7 +30,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn requests_are_summed_in_thousandths() {
+    fn cpu_requests_are_summed_in_millicores() {
         for (text, expected) in [("500m", 500), ("2", 2000), ("0.25", 250), ("1.5", 1500), ("", 0)] {
             assert_eq!(millis(text), expected, "{text}");
         }
