@@ -3,22 +3,20 @@
 //! They are made from the events that the log, the metrics and the API are made from; the engine knows nothing of them.
 //! Where the environment names no endpoint there is no thread, no queue and no client.
 
-mod environment;
-mod otlp_client;
 mod spans;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use trainerd_engine::drift_controller::DriftEvent;
 use trainerd_engine::{EngineError, Event};
 use trainerd_plan::desired::Installation;
+use trainerd_traces::{Service, provider_from_env, shut_down};
 
 use self::spans::Spans;
 
-/// How long the end of the process may wait for the last spans to be taken.
-const FLUSH: Duration = Duration::from_secs(2);
+/// The service that the traces are of.
+const SERVICE: Service = Service { name: "trainerd", version: env!("CARGO_PKG_VERSION") };
 
 /// Makes spans of what happens, or nothing where nobody wants them.
 #[derive(Clone, Default)]
@@ -35,19 +33,7 @@ impl Traces {
     /// Traces as the environment wants them. What is wrong there is said, and tracing is off. To be called where
     /// the runtime is that sends them.
     pub(crate) fn of_environment(installation: &Installation) -> Self {
-        let read = |name: &str| std::env::var(name).ok();
-        let provider = environment::wanted(&read).and_then(|wanted| {
-            wanted.map(|wanted| environment::provider(&wanted, tokio::runtime::Handle::current())).transpose()
-        });
-        match provider {
-            Ok(None) => Self::default(),
-            Ok(Some(provider)) => Self::of(provider, installation),
-            Err(error) => {
-                let why = trainerd_causes::one_line(&error);
-                tracing::warn!(why, "tracing is off");
-                Self::default()
-            }
-        }
+        provider_from_env(SERVICE).map_or_else(Self::default, |provider| Self::of(provider, installation))
     }
 
     fn of(provider: SdkTracerProvider, installation: &Installation) -> Self {
@@ -76,16 +62,11 @@ impl Traces {
         }
     }
 
-    /// Ends what is open, and sends what is left for as long as [`FLUSH`] allows.
+    /// Ends what is open, and sends what is left for as long as [`shut_down`] allows.
     pub(crate) async fn close(self) {
         let Some(open) = self.open else { return };
         lock(&open.spans).ended(Some(&EngineError::Interrupted));
-        let provider = open.provider.clone();
-        // It blocks until the sender's thread is done, which needs this runtime to send.
-        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            tracing::debug!("the last traces were not exported in time");
-        }
+        shut_down(open.provider.clone()).await;
     }
 
     fn spans(&self) -> Option<MutexGuard<'_, Spans>> {

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 use trainerd_cache::arrow::SchemaRef;
 use trainerd_cache::flight::{Messages, Role, Service};
+use trainerd_cache::spans::Span;
 
 use crate::client;
 use crate::error::{Error, step};
@@ -26,7 +27,7 @@ impl Role for Lists {
         Err(Status::unimplemented("messages, and nothing else"))
     }
 
-    async fn get(&self, ticket: &[u8]) -> Result<Messages<FlightData>, Status> {
+    async fn get(&self, ticket: &[u8], _span: Span) -> Result<Messages<FlightData>, Status> {
         let number = std::str::from_utf8(ticket).ok().and_then(|text| text.parse::<usize>().ok());
         let list = number.and_then(|number| self.0.get(number)).cloned();
         let list = list.ok_or_else(|| Status::not_found("there is no such list"))?;

@@ -5,27 +5,34 @@
 //! is kept is a cache only: whatever is not there is read from the source. Streams that miss the same rows at the same
 //! time read them once.
 
+mod budget;
 mod disk;
 mod file;
-mod flights;
-mod readers;
+mod load_slots;
+mod reader_pool;
+mod single_flight;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use foyer::{Cache, CacheBuilder, LfuConfig};
 use futures::TryStreamExt as _;
-use tokio::sync::{OnceCell, Semaphore};
+use opentelemetry::{Context, KeyValue};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
+use self::budget::Budget;
 pub use self::disk::Folder;
 use self::disk::{Disk, Form};
-use self::flights::Flights;
-use self::readers::Readers;
+use self::load_slots::{LoadSlots, Slot};
+use self::reader_pool::ReaderPool;
+use self::single_flight::SingleFlight;
+use crate::config::PrefetchLimits;
 use crate::frame::{self, Frame};
 use crate::meters::Meters;
 use crate::plan::Unit;
 use crate::source::{Dataset, Error};
+use crate::spans::{self, Span};
 
 /// Bytes of a chunk, about; less where there is little memory.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -55,6 +62,9 @@ const LOADING_PERCENT: u64 = 15;
 /// Part of the memory that is for streams; what they need beyond it is taken from that of the chunks.
 const STREAMS_PERCENT: u64 = 5;
 
+/// Part of the memory that is for prefetched chunks until their streams send them.
+const PREFETCH_PERCENT: u64 = 5;
+
 /// Part of the memory that is for chunks on their way to the disk, of that for chunks.
 const DISK_PERCENT: u64 = 5;
 
@@ -65,7 +75,6 @@ const LEAST_SHARE_PERCENT: u64 = 20;
 #[derive(Debug)]
 pub struct Chunk {
     frames: Vec<Frame>,
-    rows: u64,
 }
 
 impl Chunk {
@@ -84,7 +93,20 @@ impl Chunk {
 }
 
 /// Which chunk: the number of its unit in the plan, and its own in the unit.
-type Key = (u32, u64);
+pub(crate) type Key = (u32, u64);
+
+/// What a worker may use for its chunks.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Loads from the source at the same time; fewer where there is little memory.
+    pub loads: usize,
+    /// Bytes of a message.
+    pub message_bytes: usize,
+    /// Chunks that are loaded ahead of each stream.
+    pub prefetch: PrefetchLimits,
+}
 
 /// What happened with chunks, for metrics and status.
 #[derive(Debug, Default)]
@@ -111,45 +133,39 @@ pub struct Chunks {
     streams: Mutex<u64>,
     /// Rows of a chunk, known from the first rows that were read.
     rows: OnceCell<u64>,
-    loads: Semaphore,
-    most_loads: usize,
-    flights: Flights<Key, Chunk>,
-    readers: Readers,
-    most_bytes: usize,
+    slots: LoadSlots,
+    loads: SingleFlight<Key, Chunk>,
+    readers: ReaderPool,
+    prefetched: Budget,
+    limits: Limits,
     counts: Counts,
     meters: Option<Arc<Meters>>,
 }
 
 impl Chunks {
-    /// Of a dataset, within so many bytes of memory and in a folder of a disk, with so many loads at the same time and
-    /// messages of at most so many bytes.
-    pub fn new(
-        dataset: Dataset,
-        memory: u64,
-        disk: Option<Arc<Folder>>,
-        loads: usize,
-        most_bytes: usize,
-    ) -> Self {
+    /// Of a dataset, within these limits and in a folder of a disk.
+    pub fn new(dataset: Dataset, limits: Limits, disk: Option<Arc<Folder>>) -> Self {
+        let memory = limits.memory;
         let chunk_bytes = (memory / LEAST_CHUNKS).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES);
         let loading = memory / 100 * LOADING_PERCENT;
         // Half of it is for the loads themselves: with little memory there are fewer at the same time.
         let most_loads = (loading / 2 / (chunk_bytes * LOAD_CHUNKS)).max(1);
-        let loads = loads.min(usize::try_from(most_loads).unwrap_or(usize::MAX));
+        let loads = limits.loads.min(usize::try_from(most_loads).unwrap_or(usize::MAX));
         let readers = loading.saturating_sub(loads as u64 * chunk_bytes * LOAD_CHUNKS);
         let plan = dataset.plan.id();
         let buffers = if disk.is_some() { memory / 100 * DISK_PERCENT } else { 0 };
         let disk = disk.and_then(|folder| {
-            let form = Form { plan, chunk_bytes, message_bytes: most_bytes };
+            let form = Form { plan, chunk_bytes, message_bytes: limits.message_bytes };
             let opened = Disk::open(folder, form, buffers);
             opened
                 .inspect_err(|error| tracing::warn!(%error, "rows are not kept on the disk"))
                 .ok()
                 .map(Arc::new)
         });
-        let memory = memory - buffers;
+        let rest = memory - buffers;
         // Epochs are scans that come again: what was used least often goes, or nothing would ever be met again where
         // the data is larger than the memory.
-        let cache = CacheBuilder::new(capacity(memory, chunk_bytes, 0))
+        let cache = CacheBuilder::new(capacity(rest, chunk_bytes, 0))
             .with_eviction_config(LfuConfig::default())
             .with_weighter(|_: &Key, chunk: &Arc<Chunk>| chunk.size())
             .build();
@@ -157,15 +173,15 @@ impl Chunks {
             dataset,
             cache,
             disk,
-            memory,
+            memory: rest,
             chunk_bytes,
             streams: Mutex::new(0),
             rows: OnceCell::new(),
-            loads: Semaphore::new(loads),
-            most_loads: loads,
-            flights: Flights::default(),
-            readers: Readers::new(readers, loads),
-            most_bytes,
+            slots: LoadSlots::new(loads),
+            loads: SingleFlight::default(),
+            readers: ReaderPool::new(readers, loads),
+            prefetched: Budget::new(rest / 100 * PREFETCH_PERCENT),
+            limits,
             counts: Counts::default(),
             meters: None,
         }
@@ -185,14 +201,14 @@ impl Chunks {
 
     /// Bytes that memory is set aside for now, by what for.
     pub fn reserved(&self) -> Vec<(&'static str, u64)> {
-        let free = self.loads.available_permits();
-        let loads = self.most_loads.saturating_sub(free) as u64 * self.chunk_bytes * LOAD_CHUNKS;
+        let loads = self.slots.used() as u64 * self.chunk_bytes * LOAD_CHUNKS;
         let streams = *self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         vec![
             ("chunks", self.cache.capacity() as u64),
             ("loads", loads),
             ("readers", self.readers.reserved()),
             ("streams", streams.saturating_mul(self.chunk_bytes * STREAM_CHUNKS)),
+            ("prefetch", self.prefetched.reserved()),
             ("disk", self.disk.as_ref().map_or(0, |disk| disk.reserved())),
         ]
     }
@@ -254,9 +270,157 @@ impl Chunks {
         }
     }
 
-    /// Reads consecutive rows of a unit, chunk by chunk.
-    pub fn scan(self: &Arc<Self>, unit: u32) -> Scan {
-        Scan { chunks: Arc::clone(self), unit }
+    /// Reads consecutive rows of a unit, chunk by chunk, as part of a trace.
+    pub fn scan(self: &Arc<Self>, unit: u32, context: Context) -> Scan {
+        Scan { chunks: Arc::clone(self), unit, context }
+    }
+
+    /// How far to prefetch: chunks of a stream, about their bytes included.
+    pub(crate) fn prefetch_window(&self) -> usize {
+        let PrefetchLimits { chunks, bytes } = self.limits.prefetch;
+        chunks.min(usize::try_from(bytes / self.chunk_bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Whether a chunk is in memory.
+    pub(crate) fn is_cached(&self, key: Key) -> bool {
+        self.cache.contains(&key)
+    }
+
+    /// Memory for a chunk that is prefetched, if it is available.
+    pub(crate) fn reserve_prefetch(&self) -> Option<OwnedSemaphorePermit> {
+        self.prefetched.try_reserve(self.chunk_bytes)
+    }
+
+    /// Loads a chunk that was reserved for; `has_started` is set once it has a slot. Nothing where it failed: whoever
+    /// asks for the chunk meets the same error.
+    pub(crate) async fn prefetch(
+        &self,
+        key: Key,
+        mut reserved: OwnedSemaphorePermit,
+        has_started: &AtomicBool,
+        context: &Context,
+    ) -> Option<Prefetched> {
+        let chunk = self.background(key, Some(has_started), context).await.ok()??;
+        let size = chunk.size() as u64;
+        // Rows that are longer than the first ones make larger chunks. One without room is not held.
+        if size > self.chunk_bytes {
+            reserved.merge(self.prefetched.try_reserve(size - self.chunk_bytes)?);
+        }
+        Some(Prefetched { chunk, _reserved: reserved })
+    }
+
+    fn cached(&self, key: Key) -> Option<Arc<Chunk>> {
+        let entry = self.cache.get(&key)?;
+        self.counts.hits.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(entry.value()))
+    }
+
+    /// A chunk that a stream waits for.
+    async fn foreground(&self, key: Key, context: &Context) -> Result<Arc<Chunk>, Error> {
+        if let Some(chunk) = self.cached(key) {
+            return Ok(chunk);
+        }
+        let call = self.loads.join(key);
+        let mut leader = call.lead().await;
+        if let Some(chunk) = leader.result() {
+            self.counts.shared.fetch_add(1, Ordering::Relaxed);
+            return Ok(chunk);
+        }
+        let chunk = self.fetch(key, None, context).await?;
+        leader.complete(&chunk);
+        Ok(chunk)
+    }
+
+    /// A chunk that nobody waits for yet; nothing where another stream's load of it failed. It leads no call before it has
+    /// a slot, so that no stream waits behind it for other streams' loads.
+    async fn background(
+        &self,
+        key: Key,
+        has_started: Option<&AtomicBool>,
+        context: &Context,
+    ) -> Result<Option<Arc<Chunk>>, Error> {
+        let slot = self.slots.background().await;
+        if let Some(has_started) = has_started {
+            has_started.store(true, Ordering::Release);
+        }
+        if let Some(chunk) = self.cached(key) {
+            return Ok(Some(chunk));
+        }
+        let call = self.loads.join(key);
+        let mut leader = match call.try_lead() {
+            Some(leader) => leader,
+            None => {
+                // Another stream loads it, and may need the slot for that.
+                drop(slot);
+                let shared = call.lead().await.result();
+                self.counts.shared.fetch_add(u64::from(shared.is_some()), Ordering::Relaxed);
+                return Ok(shared);
+            }
+        };
+        if let Some(chunk) = leader.result() {
+            self.counts.shared.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(chunk));
+        }
+        let chunk = self.fetch(key, Some(slot), context).await?;
+        leader.complete(&chunk);
+        Ok(Some(chunk))
+    }
+
+    /// Reads a chunk from the disk or from the source, and keeps it.
+    async fn fetch(&self, key: Key, slot: Option<Slot<'_>>, context: &Context) -> Result<Arc<Chunk>, Error> {
+        let on_disk = match &self.disk {
+            Some(disk) => disk.read(key).await,
+            None => None,
+        };
+        let chunk = if let Some(chunk) = on_disk {
+            self.counts.disk_hits.fetch_add(1, Ordering::Relaxed);
+            Arc::new(chunk)
+        } else {
+            self.counts.misses.fetch_add(1, Ordering::Relaxed);
+            let _slot = match slot {
+                Some(slot) => slot,
+                None => self.slots.foreground().await,
+            };
+            let span = Span::child("load", context);
+            let loaded = self.load(key, &span).await;
+            let chunk = loaded.inspect_err(|error| span.fail(&trainerd_causes::one_line(error)))?;
+            let chunk = Arc::new(chunk);
+            if let Some(disk) = &self.disk {
+                disk.write(key, &chunk);
+            }
+            chunk
+        };
+        // It is kept before the others continue: they find it there, or in the call.
+        self.cache.insert(key, Arc::clone(&chunk));
+        Ok(chunk)
+    }
+
+    /// Reads a chunk from the source.
+    async fn load(&self, (number, place): Key, span: &Span) -> Result<Chunk, Error> {
+        let rows = self.chunk_rows().await?;
+        let unit = self.unit(number)?;
+        let first = place.saturating_mul(rows);
+        let wanted = rows.min(unit.rows.saturating_sub(first));
+        span.set(KeyValue::new("datacache.path", crate::store::redacted(&unit.path)));
+        span.set(KeyValue::new("datacache.first_row", spans::number(first)));
+        span.set(KeyValue::new("datacache.rows", spans::number(wanted)));
+        let begun = Instant::now();
+        let mut reader = self.readers.open(&self.dataset, number, unit, first).await?;
+        let batches = reader.take(wanted, unit).await?;
+        let mut frames = Vec::new();
+        for batch in &batches {
+            let encoded = frame::encode(batch, self.limits.message_bytes);
+            frames.extend(encoded.map_err(|source| arrow(unit, source))?);
+        }
+        let chunk = Chunk { frames };
+        span.set(KeyValue::new("datacache.bytes", spans::number(chunk.size() as u64)));
+        if let Some(meters) = &self.meters {
+            meters.loaded(chunk.size(), begun.elapsed());
+        }
+        if reader.next() < unit.rows {
+            self.readers.put_back(number, reader);
+        }
+        Ok(chunk)
     }
 
     fn unit(&self, number: u32) -> Result<&Unit, Error> {
@@ -299,7 +463,14 @@ impl Drop for Holding {
 }
 
 fn arrow(unit: &Unit, source: crate::arrow::ArrowError) -> Error {
-    Error::Arrow { path: crate::store::shown_text(&unit.path), source }
+    Error::Arrow { path: crate::store::redacted(&unit.path), source }
+}
+
+/// A chunk that was loaded ahead of a stream, with the memory that it has.
+#[derive(Debug)]
+pub(crate) struct Prefetched {
+    pub(crate) chunk: Arc<Chunk>,
+    _reserved: OwnedSemaphorePermit,
 }
 
 /// Reads one unit's rows forward; where chunks are missing, a reader of the source stays open from one to the next.
@@ -307,81 +478,31 @@ fn arrow(unit: &Unit, source: crate::arrow::ArrowError) -> Error {
 pub struct Scan {
     chunks: Arc<Chunks>,
     unit: u32,
+    context: Context,
 }
 
 impl Scan {
     /// The chunk that holds this row of the unit, and the row that it begins with.
-    pub async fn chunk(&mut self, row: u64) -> Result<(u64, Arc<Chunk>), Error> {
+    pub async fn chunk(&self, row: u64) -> Result<(u64, Arc<Chunk>), Error> {
         let rows = self.chunks.chunk_rows().await?;
-        let number = row / rows;
-        let first = number * rows;
-        let key = (self.unit, number);
-        let counts = &self.chunks.counts;
-        if let Some(entry) = self.chunks.cache.get(&key) {
-            counts.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok((first, Arc::clone(entry.value())));
-        }
-        let flight = self.chunks.flights.join(key);
-        let mut turn = flight.turn().await;
-        if let Some(chunk) = turn.landed() {
-            counts.shared.fetch_add(1, Ordering::Relaxed);
-            return Ok((first, chunk));
-        }
-        let kept = match &self.chunks.disk {
-            Some(disk) => disk.read(key).await,
-            None => None,
-        };
-        let chunk = if let Some(chunk) = kept {
-            counts.disk_hits.fetch_add(1, Ordering::Relaxed);
-            Arc::new(chunk)
-        } else {
-            counts.misses.fetch_add(1, Ordering::Relaxed);
-            let chunk = Arc::new(self.load(first, rows).await?);
-            if let Some(disk) = &self.chunks.disk {
-                disk.write(key, &chunk);
-            }
-            chunk
-        };
-        // It is kept before the others go on: they find it there, or here.
-        self.chunks.cache.insert(key, Arc::clone(&chunk));
-        turn.land(&chunk);
-        Ok((first, chunk))
-    }
-
-    /// Reads a chunk from the source.
-    async fn load(&self, first: u64, rows: u64) -> Result<Chunk, Error> {
-        let chunks = &self.chunks;
-        // Nobody closes the semaphore; if it were closed, loading would go on without it.
-        let _turn = chunks.loads.acquire().await;
-        let unit = chunks.unit(self.unit)?;
-        let wanted = rows.min(unit.rows.saturating_sub(first));
-        let begun = Instant::now();
-        let mut reading = chunks.readers.open(&chunks.dataset, self.unit, unit, first).await?;
-        let batches = reading.take(wanted, unit).await?;
-        let mut frames = Vec::new();
-        for batch in &batches {
-            frames.extend(frame::encode(batch, chunks.most_bytes).map_err(|source| arrow(unit, source))?);
-        }
-        let chunk = Chunk { frames, rows: wanted };
-        if let Some(meters) = &chunks.meters {
-            meters.loaded(chunk.size(), begun.elapsed());
-        }
-        if reading.next() < unit.rows {
-            chunks.readers.park(self.unit, reading);
-        }
-        Ok(chunk)
+        let place = row / rows;
+        let chunk = self.chunks.foreground((self.unit, place), &self.context).await?;
+        Ok((place * rows, chunk))
     }
 
     /// Loads the unit's chunks in order until the budget is used up; whether all of it is in memory then.
-    pub async fn warm(mut self) -> Result<bool, Error> {
-        let rows = self.chunks.unit(self.unit)?.rows;
-        let mut row = 0;
-        while row < rows {
+    pub async fn warm(self) -> Result<bool, Error> {
+        let total = self.chunks.unit(self.unit)?.rows;
+        let rows = self.chunks.chunk_rows().await?;
+        for place in 0..total.div_ceil(rows) {
+            let key = (self.unit, place);
+            if self.chunks.is_cached(key) {
+                continue;
+            }
             if self.chunks.is_full() {
                 return Ok(false);
             }
-            let (first, chunk) = self.chunk(row).await?;
-            row = first + chunk.rows;
+            while self.chunks.background(key, None, &self.context).await?.is_none() {}
         }
         Ok(true)
     }

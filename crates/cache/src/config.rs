@@ -136,6 +136,38 @@ pub enum Failover {
     None,
 }
 
+/// What is loaded ahead of a stream; nothing where one of them is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefetchLimits {
+    /// Chunks.
+    pub chunks: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Default for PrefetchLimits {
+    /// 4 chunks, 32 MiB.
+    fn default() -> Self {
+        Self { chunks: 4, bytes: 32 << 20 }
+    }
+}
+
+impl PrefetchLimits {
+    fn read(lookup: Lookup<'_>) -> Result<Self, Error> {
+        let default = Self::default();
+        let chunks = number(lookup, "PREFETCH_CHUNKS", default.chunks as u64, 0, 1024, "0 to 1024")?;
+        let bytes = number(
+            lookup,
+            "PREFETCH_BYTES",
+            default.bytes,
+            0,
+            1 << 40,
+            "at most 1Ti, in bytes or as a quantity",
+        )?;
+        Ok(Self { chunks: usize::try_from(chunks).unwrap_or(default.chunks), bytes })
+    }
+}
+
 /// The configuration of a head or a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -177,6 +209,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Where rows are kept that memory has no room for; nowhere where absent.
     pub disk: Option<Disk>,
+    /// What is loaded ahead of each stream.
+    pub prefetch: PrefetchLimits,
+    /// The trace that the start of this process belongs to, in the form of W3C's `traceparent`.
+    pub traceparent: Option<String>,
 }
 
 impl Config {
@@ -239,6 +275,8 @@ impl Config {
             token_file: set("AUTH_TOKEN_FILE").map(PathBuf::from),
             tls: Tls::read(lookup)?,
             disk: Disk::read(lookup)?,
+            prefetch: PrefetchLimits::read(lookup)?,
+            traceparent: set("TRACEPARENT"),
         })
     }
 }
@@ -406,6 +444,16 @@ mod tests {
         assert_eq!(with(&[("MEMORY_LIMIT", "0.5Gi")]).unwrap().memory, 1 << 29);
         assert!(with(&[("MEMORY_LIMIT", "99999999999999Ti")]).is_err());
         assert!(with(&[("MEMORY_LIMIT", "-1Gi")]).is_err());
+    }
+
+    #[test]
+    fn prefetching_has_limits_and_can_be_turned_off() {
+        let prefetch = |variables: &[(&'static str, &'static str)]| with(variables).map(|read| read.prefetch);
+        assert_eq!(prefetch(&[]).unwrap(), PrefetchLimits { chunks: 4, bytes: 32 << 20 });
+        let read = prefetch(&[("PREFETCH_CHUNKS", "0"), ("PREFETCH_BYTES", "8Mi")]).unwrap();
+        assert_eq!(read, PrefetchLimits { chunks: 0, bytes: 8 << 20 });
+        assert!(prefetch(&[("PREFETCH_CHUNKS", "-1")]).is_err());
+        assert!(prefetch(&[("PREFETCH_BYTES", "much")]).is_err());
     }
 
     #[test]

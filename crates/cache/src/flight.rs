@@ -17,6 +17,7 @@ use trainerd_causes::one_line;
 
 use crate::arrow::{IpcWriteOptions, SchemaRef};
 use crate::source::{Error, Kind};
+use crate::spans::Span;
 
 /// Messages to a client.
 pub type Messages<T> = BoxStream<'static, Result<T, Status>>;
@@ -35,8 +36,8 @@ pub trait Role: Send + Sync + 'static {
         Err(Status::unimplemented("only the head tells where rows are"))
     }
 
-    /// Rows.
-    async fn get(&self, _ticket: &[u8]) -> Result<Messages<FlightData>, Status> {
+    /// Rows; the span ends with them.
+    async fn get(&self, _ticket: &[u8], _span: Span) -> Result<Messages<FlightData>, Status> {
         Err(Status::unimplemented("only workers serve rows; ask for a FlightInfo first"))
     }
 
@@ -144,7 +145,9 @@ impl<R: Role> FlightService for Service<R> {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        guarded(async { self.0.flight_info(request.into_inner()) }).await
+        let span = Span::server("GetFlightInfo", request.metadata());
+        let answered = guarded(async { self.0.flight_info(request.into_inner()) }).await;
+        answered.inspect_err(|status| span.fail(status.message()))
     }
 
     async fn poll_flight_info(
@@ -171,7 +174,8 @@ impl<R: Role> FlightService for Service<R> {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        guarded(self.0.get(&request.into_inner().ticket)).await
+        let span = Span::server("DoGet", request.metadata());
+        guarded(self.0.get(&request.into_inner().ticket, span)).await
     }
 
     async fn do_put(

@@ -8,12 +8,14 @@ mod answer;
 mod channel;
 mod connection;
 mod described;
+mod reason;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use async_trait::async_trait;
+use opentelemetry::KeyValue;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_rustls::TlsConnector;
@@ -28,9 +30,11 @@ use crate::flight::Role;
 use crate::plan::assignment::Rule;
 use crate::plan::{Assignment, Placed};
 use crate::source::{self, Counting, Dataset, Kind};
+use crate::spans::{self, Span};
 use crate::store::Stores;
 use crate::worker::WorkerStatus;
 pub use address::{Address, Error as AddressError, addresses};
+pub use reason::Reason;
 
 /// Version of the plan's messages.
 const VERSION: u32 = 1;
@@ -79,10 +83,10 @@ struct Planned {
     units: Vec<(u32, Placed)>,
 }
 
-enum Now {
-    Resolving(Option<String>),
+enum Phase {
+    Resolving(Reason),
     Planned(Arc<Planned>),
-    Failed(String),
+    Failed(Reason),
 }
 
 /// A head.
@@ -93,7 +97,7 @@ pub struct Head {
     connector: Option<TlsConnector>,
     stores: Stores,
     workers: Vec<Address>,
-    now: Mutex<Now>,
+    phase: Mutex<Phase>,
     counting: Counting,
     seen: Mutex<Vec<Seen>>,
     /// Set once all workers had their assignment.
@@ -126,9 +130,9 @@ impl Head {
             status: None,
         });
         let seen = Mutex::new(seen.collect());
-        let now = Mutex::new(Now::Resolving(None));
+        let phase = Mutex::new(Phase::Resolving(Reason::Opening));
         let (counting, was_ready) = (Counting::default(), Mutex::new(false));
-        Arc::new(Self { config, access, connector, stores, workers, now, counting, seen, was_ready })
+        Arc::new(Self { config, access, connector, stores, workers, phase, counting, seen, was_ready })
     }
 
     /// Plans and then keeps the workers assigned; never ends. A plan that failed stays to be seen in the status.
@@ -152,6 +156,11 @@ impl Head {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         let meters = self.stores.meters();
+        let span = Span::internal(
+            "plan",
+            &trainerd_traces::remote(self.config.traceparent.as_deref(), None),
+            vec![KeyValue::new("datacache.workers", i64::from(workers))],
+        );
         loop {
             let begun = Instant::now();
             let counts = (&[][..], &self.counting);
@@ -168,7 +177,9 @@ impl Head {
                         workers,
                         "planned"
                     );
-                    *locked(&self.now) = Now::Planned(Arc::clone(&planned));
+                    span.set(KeyValue::new("datacache.plan_id", planned.dataset.plan.id().to_string()));
+                    span.set(KeyValue::new("datacache.rows", spans::number(planned.dataset.plan.rows())));
+                    *locked(&self.phase) = Phase::Planned(Arc::clone(&planned));
                     return Some(planned);
                 }
                 Err(error) => {
@@ -179,11 +190,12 @@ impl Head {
                     }
                     if error.kind() != Kind::Unreachable {
                         tracing::error!(error = text, "failed to plan");
-                        *locked(&self.now) = Now::Failed(text);
+                        span.fail(&text);
+                        *locked(&self.phase) = Phase::Failed(Reason::of(&error));
                         return None;
                     }
                     tracing::warn!(error = text, "failed to reach the source; trying again");
-                    *locked(&self.now) = Now::Resolving(Some(format!("SourceUnreachable: {text}")));
+                    *locked(&self.phase) = Phase::Resolving(Reason::of(&error));
                     tokio::time::sleep(backoff.pause()).await;
                 }
             }
@@ -234,7 +246,8 @@ impl Head {
         }
     }
 
-    fn set(&self, id: u32, is_up: bool, reason: Option<String>, status: Option<WorkerStatus>) {
+    fn set(&self, id: u32, is_up: bool, reason: Option<&Reason>, status: Option<WorkerStatus>) {
+        let reason = reason.map(Reason::to_string);
         let mut all = locked(&self.seen);
         let Some(seen) = usize::try_from(id).ok().and_then(|id| all.get_mut(id)) else { return };
         if seen.is_up != is_up || (!is_up && seen.reason != reason) {
@@ -271,21 +284,28 @@ impl Head {
         let was_ready = *locked(&self.was_ready);
         let waiting = || {
             let down = workers.iter().find(|seen| !seen.is_up);
-            down.map(|seen| format!("{}: {}", seen.address, seen.reason.clone().unwrap_or_default()))
+            down.and_then(|seen| seen.reason.clone())
         };
-        let (state, reason, planned) = match &*locked(&self.now) {
-            Now::Resolving(reason) => {
-                if let Some((counted, units)) = self.counting.progress() {
-                    ("Counting", Some(format!("CountingRows({counted}/{units})")), None)
+        let loading = || {
+            let mut loading = (0..).zip(&workers).filter_map(|(id, seen)| {
+                let status = seen.status.as_ref().filter(|status| !status.warm)?;
+                let why = format!("{}: {} of {} units are loaded", seen.address, status.loaded, status.units);
+                Some(Reason::WorkerLoading { id, why }.to_string())
+            });
+            loading.next()
+        };
+        let (state, reason, planned) = match &*locked(&self.phase) {
+            Phase::Resolving(reason) => {
+                if let Some((counted, rows)) = self.counting.progress() {
+                    ("Counting", Some(Reason::CountingRows { counted, rows }.to_string()), None)
                 } else {
-                    let reason = reason.clone().unwrap_or_else(|| "the source is being opened".to_owned());
-                    ("Resolving", Some(reason), None)
+                    ("Resolving", Some(reason.to_string()), None)
                 }
             }
-            Now::Failed(reason) => ("Failed", Some(reason.clone()), None),
-            Now::Planned(planned) => {
+            Phase::Failed(reason) => ("Failed", Some(reason.to_string()), None),
+            Phase::Planned(planned) => {
                 let (state, reason) = match (was_ready, is_whole) {
-                    (false, true) => ("Assigning", Some("workers are loading their rows".to_owned())),
+                    (false, true) => ("Assigning", loading()),
                     (false, false) => ("Assigning", waiting()),
                     (true, true) => ("Ready", None),
                     (true, false) => ("Degraded", waiting()),
@@ -316,9 +336,9 @@ impl Head {
     /// The plan, once rows can be had.
     fn planned(&self) -> Result<Arc<Planned>, Status> {
         let status = self.status();
-        let planned = match &*locked(&self.now) {
-            Now::Planned(planned) => Arc::clone(planned),
-            Now::Resolving(_) | Now::Failed(_) => {
+        let planned = match &*locked(&self.phase) {
+            Phase::Planned(planned) => Arc::clone(planned),
+            Phase::Resolving(_) | Phase::Failed(_) => {
                 let reason = status.reason.unwrap_or_default();
                 return Err(Status::unavailable(format!("cache is not ready: {reason}")));
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use trainerd_cache::access::Access;
-use trainerd_cache::config::Config;
+use trainerd_cache::config::{Config, Lookup};
 use trainerd_cache::flight::Role;
 use trainerd_cache::head::{Head, addresses};
 use trainerd_cache::health::{self, Health};
@@ -22,6 +22,7 @@ use trainerd_cache::tls::Tls;
 use trainerd_cache::worker::Worker;
 use trainerd_causes::one_line;
 use trainerd_serve::Metrics;
+use trainerd_traces::Service;
 
 /// Chunks come and go all the time: what is freed is given back, or the limit of the memory would be missed by far.
 #[global_allocator]
@@ -32,6 +33,9 @@ const FILTER: &str = "info,object_store=warn";
 
 /// A bad configuration: trying again does not help.
 const INVALID: u8 = 2;
+
+/// The service that traces are of.
+const SERVICE: Service = Service { name: "trainerd-cache", version: env!("CARGO_PKG_VERSION") };
 
 /// Time that open streams get at the end, shorter than the 30 s of a pod.
 const GRACE: Duration = Duration::from_secs(25);
@@ -124,28 +128,50 @@ fn run() -> Result<(), Failure> {
     let access = Access::of(&config).map_err(|error| Failure::of(INVALID, &error))?;
     let tls = config.tls.as_ref().map(Tls::open).transpose().map_err(|error| Failure::of(INVALID, &error))?;
     warn(access.0.is_some(), tls.is_some());
-    runtime.block_on(async {
-        let port = Port::open(&command.host, command.port, tls.as_ref()).await;
-        let port = port.map_err(|error| Failure::of(1, &error))?;
-        let health_port = config.health_port;
-        if command.is_head {
-            let workers = addresses(&lookup).map_err(|error| Failure::of(INVALID, &error))?;
-            let connector = tls.as_ref().map(Tls::connector).transpose();
-            let connector = connector.map_err(|error| Failure::of(INVALID, &error))?;
-            let head = Head::new(config, access.clone(), connector, stores, workers);
-            let running = tokio::spawn(Arc::clone(&head).run());
-            tokio::select! {
-                served = serve(port, (health_port, metrics), access, head) => served,
-                ended = running => match ended {
-                    Err(error) => Err(Failure::of(1, &error)),
-                    Ok(()) => Err(Failure::new(1, "error: the head has ended")),
-                },
-            }
-        } else {
-            let worker = Worker::new(config, access.clone(), stores, boot_id());
-            serve(port, (health_port, metrics), access, worker).await
+    let served = runtime.block_on(async {
+        let traces = trainerd_traces::provider_from_env(SERVICE);
+        if let Some(provider) = &traces {
+            opentelemetry::global::set_tracer_provider(provider.clone());
         }
-    })
+        let served = serve_role(command, config, (access, tls), (stores, metrics), &lookup).await;
+        if let Some(provider) = traces {
+            trainerd_traces::shut_down(provider).await;
+        }
+        served
+    });
+    // Blocking reads that are in progress are let go.
+    runtime.shutdown_background();
+    served
+}
+
+/// Serves as head or worker until it is stopped.
+async fn serve_role(
+    command: Command,
+    config: Config,
+    (access, tls): (Access, Option<Tls>),
+    (stores, metrics): (Stores, Metrics),
+    lookup: Lookup<'_>,
+) -> Result<(), Failure> {
+    let port = Port::open(&command.host, command.port, tls.as_ref()).await;
+    let port = port.map_err(|error| Failure::of(1, &error))?;
+    let health_port = config.health_port;
+    if command.is_head {
+        let workers = addresses(lookup).map_err(|error| Failure::of(INVALID, &error))?;
+        let connector = tls.as_ref().map(Tls::connector).transpose();
+        let connector = connector.map_err(|error| Failure::of(INVALID, &error))?;
+        let head = Head::new(config, access.clone(), connector, stores, workers);
+        let running = tokio::spawn(Arc::clone(&head).run());
+        tokio::select! {
+            served = serve(port, (health_port, metrics), access, head) => served,
+            ended = running => match ended {
+                Err(error) => Err(Failure::of(1, &error)),
+                Ok(()) => Err(Failure::new(1, "error: the head has ended")),
+            },
+        }
+    } else {
+        let worker = Worker::new(config, access.clone(), stores, boot_id());
+        serve(port, (health_port, metrics), access, worker).await
+    }
 }
 
 /// Says what others on the network may do.

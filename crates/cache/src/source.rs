@@ -168,18 +168,33 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Read { source, .. } | Self::Store(store::Error::Open { source, .. }) => match source {
-                object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. } => Kind::Denied,
-                object_store::Error::Precondition { .. } => Kind::Changed,
-                object_store::Error::Generic { .. } => Kind::Unreachable,
-                _ => Kind::Invalid,
-            },
+            // Opening a store asks nobody: what fails is its configuration.
+            Self::Store(_) => Kind::Invalid,
+            Self::Read { source, .. } => of_store(source),
             Self::Changed(_) | Self::Rows { .. } => Kind::Changed,
-            Self::Iceberg(source) if source.retryable() => Kind::Unreachable,
+            // The library's own errors lose the kind on their way.
+            Self::Iceberg(source) => match trainerd_causes::causes(&**source)
+                .find_map(|cause| cause.downcast_ref::<object_store::Error>())
+            {
+                Some(cause) => of_store(cause),
+                None if source.retryable() => Kind::Unreachable,
+                None => Kind::Invalid,
+            },
             Self::Catalog { kind, .. } | Self::Glue { kind, .. } => *kind,
             _ => Kind::Invalid,
         }
+    }
+}
+
+/// The kind of a store's failure.
+fn of_store(error: &object_store::Error) -> Kind {
+    match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            Kind::Denied
+        }
+        object_store::Error::Precondition { .. } => Kind::Changed,
+        object_store::Error::Generic { .. } => Kind::Unreachable,
+        _ => Kind::Invalid,
     }
 }
 
@@ -239,14 +254,14 @@ pub async fn open_counting(
 }
 
 /// Decoders of the libraries panic over some damaged files: that is an error of the file, and of nothing else.
-async fn unpanicked<T>(path: String, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn catch_panic<T>(path: String, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
-    done.unwrap_or_else(|_| Err(Error::Damaged(store::shown_text(&path))))
+    done.unwrap_or_else(|_| Err(Error::Damaged(store::redacted(&path))))
 }
 
-/// As [`unpanicked`], for rows.
-fn unpanicked_rows(path: &str, batches: Batches) -> Batches {
-    let path = store::shown_text(path);
+/// As [`catch_panic`], for rows.
+fn catch_panics(path: &str, batches: Batches) -> Batches {
+    let path = store::redacted(path);
     let caught = AssertUnwindSafe(batches).catch_unwind();
     caught.map(move |batch| batch.unwrap_or_else(|_| Err(Error::Damaged(path.clone())))).boxed()
 }

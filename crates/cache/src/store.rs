@@ -1,5 +1,6 @@
 //! Where bytes come from: one way to every object store, and to local files.
 
+mod identity;
 mod metered;
 
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ impl Stores {
     /// The store of a URI, and the path in it.
     pub fn open(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
         let url = parse(uri)?;
-        let shown = shown(&url);
+        let shown = redacted_url(&url);
         let (scheme, path) = ObjectStoreScheme::parse(&url)
             .map_err(|source| Error::Open { uri: shown.clone(), source: source.into() })?;
         // Paths in URIs are percent-encoded.
@@ -157,7 +158,7 @@ impl Stores {
         url: &Url,
     ) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
         let retry = RetryConfig { max_retries: self.policy.retries, ..RetryConfig::default() };
-        macro_rules! remote {
+        macro_rules! configured {
             ($builder:expr) => {{
                 let mut builder = $builder.with_retry(retry);
                 for (name, value) in self.options.iter() {
@@ -166,17 +167,26 @@ impl Stores {
                         builder = builder.with_config(key, value);
                     }
                 }
-                Ok(Arc::new(builder.build()?))
+                builder
             }};
+        }
+        macro_rules! remote {
+            ($builder:expr) => {
+                Ok(Arc::new(configured!($builder).build()?))
+            };
         }
         match scheme {
             ObjectStoreScheme::AmazonS3 => {
-                let builder = AmazonS3Builder::new().with_url(url.as_str());
-                if let Some(credentials) = &self.amazon {
-                    remote!(builder.with_credentials(Arc::clone(credentials)))
-                } else {
-                    remote!(builder)
-                }
+                let builder = configured!(AmazonS3Builder::new().with_url(url.as_str()));
+                let credentials = match &self.amazon {
+                    Some(credentials) => Some(Arc::clone(credentials)),
+                    None => identity::of_machine(&builder)?,
+                };
+                let builder = match credentials {
+                    Some(credentials) => builder.with_credentials(credentials),
+                    None => builder,
+                };
+                Ok(Arc::new(builder.build()?))
             }
             ObjectStoreScheme::GoogleCloudStorage => {
                 remote!(GoogleCloudStorageBuilder::new().with_url(url.as_str()))
@@ -202,7 +212,7 @@ fn parse(uri: &str) -> Result<Url, Error> {
 }
 
 /// A URI as it may be shown: without user information and query, which may hold credentials.
-pub fn shown(url: &Url) -> String {
+pub fn redacted_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -212,9 +222,9 @@ pub fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// As [`shown`], for a text that may be no URI.
-pub fn shown_text(uri: &str) -> String {
-    parse(uri).map_or_else(|_| "the URI".to_owned(), |url| shown(&url))
+/// As [`redacted_url`], for a text that may be no URI.
+pub fn redacted(uri: &str) -> String {
+    parse(uri).map_or_else(|_| "the URI".to_owned(), |url| redacted_url(&url))
 }
 
 #[cfg(test)]
@@ -229,8 +239,8 @@ mod tests {
 
     #[test]
     fn credentials_in_a_uri_are_not_shown() {
-        assert_eq!(shown_text("https://me:secret@host/a?token=x#y"), "https://host/a");
-        assert_eq!(shown_text("no uri with secret"), "the URI");
+        assert_eq!(redacted("https://me:secret@host/a?token=x#y"), "https://host/a");
+        assert_eq!(redacted("no uri with secret"), "the URI");
     }
 
     #[test]
@@ -265,6 +275,22 @@ mod tests {
             }
         });
         (address, requests)
+    }
+
+    #[tokio::test]
+    async fn without_any_credentials_of_s3_what_is_missing_is_said() {
+        // Nobody listens there.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let machine = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let variables = [("AWS_METADATA_ENDPOINT".to_owned(), machine), ("AWS_REGION".into(), "here".into())];
+        let stores = Stores::new(variables, RequestPolicy { retries: 0, ..RequestPolicy::default() });
+        let (store, path) = stores.open("s3://data/object").unwrap();
+        let source = store.get(&path).await.unwrap_err();
+        let error = crate::source::Error::Read { path: "s3://data/object".to_owned(), source };
+        assert_eq!(error.kind(), crate::source::Kind::Denied);
+        let text = trainerd_causes::one_line(&error);
+        assert!(text.contains("keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"), "{text}");
     }
 
     #[tokio::test]

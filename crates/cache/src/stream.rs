@@ -4,24 +4,31 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::FutureExt as _;
+use opentelemetry::KeyValue;
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::arrow::{ArrowError, RecordBatch, SchemaRef};
-use crate::chunks::Chunks;
+use crate::chunks::{Chunk, Chunks, Key, Scan};
 use crate::frame::{self, Frame};
 use crate::meters::Meters;
 use crate::plan::range::Range;
 use crate::plan::shuffle::{Run, Shuffle, batches};
 use crate::plan::ticket::range_bytes;
 use crate::plan::{Placed, PlanId};
+use crate::prefetch::Prefetch;
 use crate::rebatch::Rebatch;
 use crate::source::Error;
+use crate::spans::{self, Span};
+
+/// A client that takes nothing for so long is busy with something else, such as a checkpoint: what was prefetched for it
+/// is memory that others can use.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// Consecutive rows of one unit, read one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,19 +150,31 @@ impl From<ArrowError> for Stop {
 /// Where messages go: a client that reads slowly holds the sender up, and one that is gone ends it.
 pub type Client = mpsc::Sender<Result<FlightData, Status>>;
 
-/// Sends the schema and the pieces, in order. What fails is the stream's last message.
-pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client: Client) {
+/// Sends the schema and the pieces, in order. What fails is the stream's last message. A client that is gone ends it at
+/// once, its loads included.
+pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client: Client, span: Span) {
     let _holding = chunks.hold();
-    let mut sender = match Sender::new(&chunks, shape, client.clone()) {
+    tokio::select! {
+        biased;
+        () = send_all(&chunks, &pieces, shape, &client, &span) => {}
+        () = client.closed() => span.fail("the client is gone"),
+    }
+}
+
+async fn send_all(chunks: &Arc<Chunks>, pieces: &[Piece], shape: Shape, client: &Client, span: &Span) {
+    let mut sender = match Sender::new(chunks, shape, client.clone()) {
         Ok(sender) => sender,
         Err(error) => {
             let _ = client.send(Err(Status::internal(error.to_string()))).await;
             return;
         }
     };
+    let sent = AssertUnwindSafe(sender.all(chunks, pieces, span)).catch_unwind().await;
+    span.set(KeyValue::new("datacache.bytes", spans::number(sender.bytes)));
     // A stream that just ended would be taken for whole.
-    let status = match AssertUnwindSafe(sender.all(&chunks, pieces)).catch_unwind().await {
-        Ok(Ok(()) | Err(Stop::Gone)) => return,
+    let status = match sent {
+        Ok(Ok(())) => return,
+        Ok(Err(Stop::Gone)) => return span.fail("the client is gone"),
         Ok(Err(Stop::Source(error))) => {
             if let Some(meters) = chunks.meters() {
                 meters.failed(error.kind());
@@ -165,6 +184,7 @@ pub async fn send(chunks: Arc<Chunks>, pieces: Vec<Piece>, shape: Shape, client:
         Ok(Err(Stop::Arrow(error))) => Status::internal(format!("failed to encode rows: {error}")),
         Err(_) => crate::flight::panicked(),
     };
+    span.fail(status.message());
     let _ = client.send(Err(status)).await;
 }
 
@@ -182,6 +202,10 @@ struct Sender {
     meters: Option<Arc<Meters>>,
     /// When it was asked for, until its first rows are sent.
     asked: Option<Instant>,
+    /// Chunks that are loaded ahead.
+    prefetch: Option<Prefetch>,
+    /// Bytes of rows that were sent.
+    bytes: u64,
 }
 
 /// Decoded frames that are kept.
@@ -209,21 +233,36 @@ impl Sender {
         let rebatch = rows.map(|rows| Rebatch::new(Arc::clone(&sent), rows));
         let (meters, asked) = (chunks.meters().cloned(), Some(Instant::now()));
         let decoded = VecDeque::new();
-        Ok(Self { client, dataset, sent, shape, rebatch, waiting: None, decoded, meters, asked })
+        Ok(Self {
+            client,
+            dataset,
+            sent,
+            shape,
+            rebatch,
+            waiting: None,
+            decoded,
+            meters,
+            asked,
+            prefetch: None,
+            bytes: 0,
+        })
     }
 
-    async fn all(&mut self, chunks: &Arc<Chunks>, pieces: Vec<Piece>) -> Result<(), Stop> {
+    async fn all(&mut self, chunks: &Arc<Chunks>, pieces: &[Piece], span: &Span) -> Result<(), Stop> {
         self.message(frame::schema_message(&self.sent)).await?;
-        let mut scan = None;
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let rows = chunks.chunk_rows().await?;
+        if chunks.prefetch_window() > 0 {
+            self.prefetch = Some(Prefetch::new(Arc::clone(chunks), rows, span.context().clone()));
+        }
         for piece in pieces {
             let mut row = piece.first;
             let end = piece.first + piece.rows;
-            let mut open = match scan.take() {
-                Some((unit, open)) if unit == piece.unit => open,
-                _ => chunks.scan(piece.unit),
-            };
+            let scan = chunks.scan(piece.unit, span.context().clone());
             while row < end {
-                let (first, chunk) = open.chunk(row).await?;
+                let (first, chunk) = self.chunk(&scan, (piece.unit, row / rows), rows, pieces).await?;
                 for (place, frame) in chunk.frames() {
                     let begins = first + place;
                     let (from, to) = (row.max(begins), end.min(begins + frame.rows()));
@@ -241,9 +280,32 @@ impl Sender {
                     row = to;
                 }
             }
-            scan = Some((piece.unit, open));
         }
         self.flush().await
+    }
+
+    /// The next chunk, and the row of the unit that it begins with.
+    async fn chunk(
+        &mut self,
+        scan: &Scan,
+        key: Key,
+        rows: u64,
+        pieces: &[Piece],
+    ) -> Result<(u64, Arc<Chunk>), Stop> {
+        let first = key.1 * rows;
+        let prefetched = match &mut self.prefetch {
+            Some(prefetch) => prefetch.take(key).await,
+            None => None,
+        };
+        let chunk = match prefetched {
+            Some(chunk) => chunk,
+            None => scan.chunk(first).await?.1,
+        };
+        // Not before this one is there: its load goes first.
+        if let Some(prefetch) = &mut self.prefetch {
+            prefetch.advance(pieces);
+        }
+        Ok((first, chunk))
     }
 
     /// Rows of a frame; the whole of it goes as it is.
@@ -312,7 +374,11 @@ impl Sender {
 
     async fn message(&mut self, message: FlightData) -> Result<(), Stop> {
         let (bytes, begun) = (message.data_body.len(), Instant::now());
+        if self.client.capacity() == 0 {
+            self.wait_for_client().await?;
+        }
         self.client.send(Ok(message)).await.map_err(|_| Stop::Gone)?;
+        self.bytes += bytes as u64;
         if let Some(meters) = &self.meters {
             meters.sent(bytes, begun.elapsed());
             if let Some(asked) = self.asked.take_if(|_| bytes > 0) {
@@ -320,6 +386,20 @@ impl Sender {
             }
         }
         Ok(())
+    }
+}
+
+impl Sender {
+    /// Waits for the client to take a message. What was prefetched for it is released when that takes long.
+    async fn wait_for_client(&mut self) -> Result<(), Stop> {
+        let waited = tokio::time::timeout(STALLED, self.client.reserve()).await;
+        if let Ok(room) = waited {
+            return room.map(drop).map_err(|_| Stop::Gone);
+        }
+        if let Some(prefetch) = &mut self.prefetch {
+            prefetch.release();
+        }
+        self.client.reserve().await.map(drop).map_err(|_| Stop::Gone)
     }
 }
 

@@ -11,6 +11,7 @@ use arrow_flight::FlightData;
 use arrow_flight::error::FlightError;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
+use opentelemetry::{Context, KeyValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +21,7 @@ use crate::access::Access;
 use crate::arrow::SchemaRef;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
-use crate::chunks::{Chunks, Folder};
+use crate::chunks::{Chunks, Folder, Limits};
 use crate::config::{Compatibility, Config, Granule, Source};
 use crate::flight::{Messages, Role};
 use crate::plan::range::Range;
@@ -28,8 +29,9 @@ use crate::plan::shuffle::Shuffle;
 use crate::plan::ticket::{Extension, Ticket};
 use crate::plan::{Placed, PlanId, Unit};
 use crate::source::{self, Dataset, Error, Kind};
+use crate::spans::{self, Span};
 use crate::store::Stores;
-use crate::stream::{self, Batch, Order, Shape};
+use crate::stream::{self, Batch, Order, Piece, Shape};
 
 /// Messages that wait for a client.
 const WINDOW: usize = 2;
@@ -108,7 +110,7 @@ struct Served {
     warming: tokio::sync::Mutex<()>,
 }
 
-enum Now {
+enum Phase {
     Empty,
     Opening { assignment: u64, reason: Option<String> },
     Assigned(Arc<Served>),
@@ -123,7 +125,7 @@ pub struct Worker {
     /// The folder of the disk tier, where one was asked for; or why there is none.
     disk: Result<Option<Arc<Folder>>, String>,
     boot_id: String,
-    now: Mutex<Now>,
+    phase: Mutex<Phase>,
     /// Counts assignments: an older one that is still being opened gives way.
     assignments: Mutex<u64>,
     streams: Arc<AtomicUsize>,
@@ -152,7 +154,7 @@ impl Worker {
             stores,
             disk,
             boot_id,
-            now: Mutex::new(Now::Empty),
+            phase: Mutex::new(Phase::Empty),
             assignments: Mutex::new(0),
             streams: Arc::default(),
         })
@@ -177,18 +179,18 @@ impl Worker {
             disk_hits: 0,
             streams: self.streams.load(Ordering::Relaxed) as u64,
         };
-        match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
-            Now::Empty => status.reason = Some("no head has assigned anything yet".to_owned()),
-            Now::Opening { reason, .. } => {
+        match &*self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Empty => status.reason = Some("no head has assigned anything yet".to_owned()),
+            Phase::Opening { reason, .. } => {
                 status.state = State::Opening;
                 status.reason =
                     Some(reason.clone().unwrap_or_else(|| "the source is being opened".to_owned()));
             }
-            Now::Failed(reason) => {
+            Phase::Failed(reason) => {
                 status.state = State::Failed;
                 status.reason = Some(reason.clone());
             }
-            Now::Assigned(served) => {
+            Phase::Assigned(served) => {
                 status.state = State::Assigned;
                 status.plan_id = Some(served.plan.to_string());
                 status.workers = served.workers;
@@ -208,9 +210,9 @@ impl Worker {
 
     /// Bytes that memory is set aside for now, by what for.
     pub fn reserved(&self) -> Vec<(&'static str, u64)> {
-        match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
-            Now::Assigned(served) => served.chunks.reserved(),
-            Now::Empty | Now::Opening { .. } | Now::Failed(_) => Vec::new(),
+        match &*self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Assigned(served) => served.chunks.reserved(),
+            Phase::Empty | Phase::Opening { .. } | Phase::Failed(_) => Vec::new(),
         }
     }
 
@@ -231,16 +233,16 @@ impl Worker {
     }
 
     fn served(&self) -> Result<Arc<Served>, Status> {
-        match &*self.now.lock().unwrap_or_else(PoisonError::into_inner) {
-            Now::Assigned(served) => Ok(Arc::clone(served)),
-            Now::Empty => {
+        match &*self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Assigned(served) => Ok(Arc::clone(served)),
+            Phase::Empty => {
                 Err(Status::unavailable("the worker is not ready: no head has assigned anything yet"))
             }
-            Now::Opening { reason, .. } => {
+            Phase::Opening { reason, .. } => {
                 let reason = reason.as_deref().unwrap_or("the source is being opened");
                 Err(Status::unavailable(format!("the worker is not ready: {reason}")))
             }
-            Now::Failed(reason) => Err(Status::failed_precondition(format!("the worker failed: {reason}"))),
+            Phase::Failed(reason) => Err(Status::failed_precondition(format!("the worker failed: {reason}"))),
         }
     }
 
@@ -259,8 +261,8 @@ impl Worker {
             Assignment::Files { .. } => None,
         };
         if kept.is_none() {
-            *self.now.lock().unwrap_or_else(PoisonError::into_inner) =
-                Now::Opening { assignment: number, reason: None };
+            *self.phase.lock().unwrap_or_else(PoisonError::into_inner) =
+                Phase::Opening { assignment: number, reason: None };
         }
         let worker = Arc::clone(self);
         tokio::spawn(async move {
@@ -299,14 +301,13 @@ impl Worker {
         loop {
             match source::open(&config, &self.stores, workers, &known).await {
                 Ok(dataset) => {
-                    let most = config.message_bytes;
-                    let chunks = Chunks::new(
-                        dataset,
-                        config.memory,
-                        self.disk.clone().unwrap_or_default(),
-                        config.load_concurrency,
-                        most,
-                    );
+                    let limits = Limits {
+                        memory: config.memory,
+                        loads: config.load_concurrency,
+                        message_bytes: config.message_bytes,
+                        prefetch: config.prefetch,
+                    };
+                    let chunks = Chunks::new(dataset, limits, self.disk.clone().unwrap_or_default());
                     return Some(Arc::new(chunks.metered(self.stores.meters().cloned())));
                 }
                 Err(error) => {
@@ -316,11 +317,11 @@ impl Worker {
                     }
                     if error.kind() != Kind::Unreachable {
                         tracing::error!(error = text, "failed to open the source");
-                        self.set(number, Now::Failed(text));
+                        self.set(number, Phase::Failed(text));
                         return None;
                     }
                     tracing::warn!(error = text, "failed to open the source; trying again");
-                    if !self.set(number, Now::Opening { assignment: number, reason: Some(text) }) {
+                    if !self.set(number, Phase::Opening { assignment: number, reason: Some(text) }) {
                         return None;
                     }
                     tokio::time::sleep(backoff.pause()).await;
@@ -330,13 +331,13 @@ impl Worker {
     }
 
     /// Sets the state, unless a newer assignment came meanwhile.
-    fn set(&self, number: u64, next: Now) -> bool {
+    fn set(&self, number: u64, next: Phase) -> bool {
         let newest = *self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         let is_ours =
-            newest == number && !matches!(&*now, Now::Opening { assignment, .. } if *assignment > number);
+            newest == number && !matches!(&*phase, Phase::Opening { assignment, .. } if *assignment > number);
         if is_ours {
-            *now = next;
+            *phase = next;
         }
         is_ours
     }
@@ -347,14 +348,43 @@ impl Worker {
             Err(error) => {
                 let text = trainerd_causes::one_line(&error);
                 tracing::error!(error = text, "failed to take the assignment");
-                self.set(number, Now::Failed(text));
+                self.set(number, Phase::Failed(text));
                 return;
             }
         };
         tracing::info!(plan = %served.plan, units = served.owned.len(), rows = served.rows, "assigned");
-        if self.set(number, Now::Assigned(Arc::clone(&served))) {
+        if self.set(number, Phase::Assigned(Arc::clone(&served))) {
             tokio::spawn(warm(served));
         }
+    }
+}
+
+impl Worker {
+    /// What a ticket asks for, if there is room for another stream.
+    fn open_stream(&self, ticket: &[u8]) -> Result<(Arc<Served>, Running, (Vec<Piece>, Shape)), Status> {
+        let ticket = Ticket::decode(ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.access.admit(&ticket)?;
+        let served = self.served()?;
+        let running = Running::new(&self.streams);
+        if self.streams.load(Ordering::Relaxed) > self.config.max_streams {
+            return Err(Status::resource_exhausted("too many streams"));
+        }
+        let asked = match &ticket.extension {
+            None => {
+                let positions = [ticket.range];
+                let order = Order {
+                    plan: (served.plan, served.rows),
+                    shuffle: None,
+                    positions: &positions,
+                    strided: false,
+                    served: &served.own,
+                };
+                let positions = self.config.compatibility == Compatibility::Extended;
+                (stream::pieces(&order, &served.units), Shape { columns: None, batch: None, positions })
+            }
+            Some(extension) => extended(&served, extension)?,
+        };
+        Ok((served, running, asked))
     }
 }
 
@@ -433,7 +463,8 @@ async fn warm(served: Arc<Served>) {
     let Ok(_turn) = served.warming.try_lock() else { return };
     served.loaded.store(0, Ordering::Relaxed);
     for unit in &served.owned {
-        match served.chunks.scan(*unit).warm().await {
+        // Each of its loads would be a trace of its own.
+        match served.chunks.scan(*unit, Context::new()).warm().await {
             Ok(true) => {
                 served.loaded.fetch_add(1, Ordering::Relaxed);
             }
@@ -462,31 +493,14 @@ impl Role for Worker {
         Ok(Arc::clone(&self.served()?.chunks.dataset().schema))
     }
 
-    async fn get(&self, ticket: &[u8]) -> Result<Messages<FlightData>, Status> {
-        let ticket = Ticket::decode(ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.access.admit(&ticket)?;
-        let served = self.served()?;
-        let running = Running::new(&self.streams);
-        if self.streams.load(Ordering::Relaxed) > self.config.max_streams {
-            return Err(Status::resource_exhausted("too many streams"));
-        }
-        let (pieces, shape) = match &ticket.extension {
-            None => {
-                let positions = [ticket.range];
-                let order = Order {
-                    plan: (served.plan, served.rows),
-                    shuffle: None,
-                    positions: &positions,
-                    strided: false,
-                    served: &served.own,
-                };
-                let positions = self.config.compatibility == Compatibility::Extended;
-                (stream::pieces(&order, &served.units), Shape { columns: None, batch: None, positions })
-            }
-            Some(extension) => extended(&served, extension)?,
-        };
+    async fn get(&self, ticket: &[u8], span: Span) -> Result<Messages<FlightData>, Status> {
+        let opened = self.open_stream(ticket);
+        let (served, running, (pieces, shape)) = opened.inspect_err(|status| span.fail(status.message()))?;
+        span.set(KeyValue::new("datacache.plan_id", served.plan.to_string()));
+        let rows = pieces.iter().map(|piece| piece.rows).sum();
+        span.set(KeyValue::new("datacache.rows", spans::number(rows)));
         let (client, messages) = mpsc::channel(WINDOW);
-        tokio::spawn(stream::send(Arc::clone(&served.chunks), pieces, shape, client));
+        tokio::spawn(stream::send(Arc::clone(&served.chunks), pieces, shape, client, span));
         // The count goes down when the client is done with the stream, or gone.
         let messages = ReceiverStream::new(messages).inspect(move |_| {
             let _running = &running;
@@ -520,7 +534,7 @@ impl Role for Worker {
     }
 }
 
-fn extended(served: &Served, extension: &Extension) -> Result<(Vec<stream::Piece>, Shape), Status> {
+fn extended(served: &Served, extension: &Extension) -> Result<(Vec<Piece>, Shape), Status> {
     let invalid = |error: crate::plan::ticket::Invalid| Status::invalid_argument(error.to_string());
     let plan = extension.plan().map_err(invalid)?;
     if plan != served.plan {

@@ -8,9 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use trainerd_initializer::exit::{self, Class};
 use trainerd_initializer::run::{self, Error};
 use trainerd_initializer::uri::Kind;
+use trainerd_traces::Service;
 
 /// Ended by SIGTERM; what was fetched is kept.
 const TERMINATED: u8 = 143;
+
+/// The service that traces are of.
+const SERVICE: Service = Service { name: "trainerd-initializer", version: env!("CARGO_PKG_VERSION") };
 
 const USAGE: &str = "\
 usage: trainerd-initializer dataset|model
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(async {
+        let traces = trainerd_traces::provider_from_env(SERVICE);
+        if let Some(provider) = &traces {
+            opentelemetry::global::set_tracer_provider(provider.clone());
+        }
         let mut terminate = signal(SignalKind::terminate()).ok();
         let terminated = async {
             match &mut terminate {
@@ -48,10 +56,14 @@ fn main() -> ExitCode {
             }
         };
         let lookup = |name: &str| std::env::var(name).ok();
-        tokio::select! {
+        let ended = tokio::select! {
             done = run::run(kind, &lookup, std::io::stderr().is_terminal()) => Some(done),
             _ = terminated => None,
+        };
+        if let Some(provider) = traces {
+            trainerd_traces::shut_down(provider).await;
         }
+        ended
     });
     // Blocking writes that are in progress are let go: they are in no journal.
     runtime.shutdown_background();

@@ -17,6 +17,7 @@ use crate::retry;
 use crate::select::select;
 use crate::source::assume::AssumedRole;
 use crate::source::hub::Hub;
+use crate::source::identity;
 use crate::source::local::Local;
 use crate::source::object::{Connector, Objects, Seen};
 use crate::source::web::Web;
@@ -193,7 +194,12 @@ fn s3(
         builder
     };
     let shared = Shared(Arc::clone(&connector));
-    let base = keyed(builder()).with_http_connector(shared.clone()).build()?;
+    let base = keyed(builder()).with_http_connector(shared.clone());
+    let base = match identity::of_machine(&base)? {
+        Some(credentials) => base.with_credentials(credentials),
+        None => base,
+    };
+    let base = base.build()?;
     let Some(role) = &s3.role else { return Ok(Arc::new(base)) };
     let service =
         set("AWS_ENDPOINT_URL_STS").unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com"));

@@ -12,6 +12,7 @@ use crate::name::Name;
 
 pub mod assume;
 pub mod hub;
+pub mod identity;
 pub mod local;
 pub mod object;
 pub mod web;

@@ -17,9 +17,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use trainerd_engine::Event;
 use trainerd_plan::plan::{Counts, Purpose};
+use trainerd_traces::FLUSH;
 
 use super::{deployment, installation};
-use crate::traces::{FLUSH, Traces};
+use crate::traces::Traces;
 
 /// How many steps the process that is traced makes.
 const STEPS: &str = "TRAINERD_TEST_STEPS";

@@ -303,7 +303,7 @@ mod tests {
 
     fn chunk(bytes: usize) -> Arc<Chunk> {
         let frame = Frame::from_parts(Bytes::from_static(b"head"), vec![b'x'; bytes].into(), 9);
-        Arc::new(Chunk { frames: vec![frame], rows: 9 })
+        Arc::new(Chunk { frames: vec![frame] })
     }
 
     fn form(plan: u8) -> Form {

@@ -47,7 +47,7 @@ impl Table {
             matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none()
         });
         if !is_url {
-            let (name, value) = ("CATALOG_URI", crate::store::shown_text(&uri));
+            let (name, value) = ("CATALOG_URI", crate::store::redacted(&uri));
             return Err(Error::Value { name, value, allowed: "the http or https URL of a catalog" });
         }
         let uri = uri.trim_end_matches('/').to_owned();

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use trainerd_causes::one_line;
 
 use super::channel::connect;
-use super::{Address, Head, Planned};
+use super::{Address, Head, Planned, Reason};
 use crate::access::Access;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
@@ -42,8 +42,9 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
         match clients {
             Ok(clients) => {
                 backoff = Backoff::new(Duration::from_millis(200), INTERVAL);
-                let reason = follow(Arc::clone(&head), Arc::clone(&planned), id, clients).await;
-                head.set(id, false, Some(reason), None);
+                let why = follow(Arc::clone(&head), Arc::clone(&planned), (id, &address), clients).await;
+                let why = format!("{address}: {why}");
+                head.set(id, false, Some(&Reason::WorkerUnreachable { id, why }), None);
             }
             Err(reason) => {
                 let waited = began.elapsed();
@@ -52,7 +53,8 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
                 } else {
                     String::new()
                 };
-                head.set(id, false, Some(format!("WorkerUnreachable: {reason}{late}")), None);
+                let why = format!("{address}: {reason}{late}");
+                head.set(id, false, Some(&Reason::WorkerUnreachable { id, why }), None);
             }
         }
         tokio::time::sleep(backoff.pause()).await;
@@ -64,7 +66,7 @@ pub(super) async fn keep(head: Arc<Head>, planned: Arc<Planned>, id: u32, addres
 async fn follow(
     head: Arc<Head>,
     planned: Arc<Planned>,
-    id: u32,
+    (id, address): (u32, &Address),
     (mut client, again): (FlightServiceClient<Channel>, FlightServiceClient<Channel>),
 ) -> String {
     let own = planned.dataset.plan.id().to_string();
@@ -96,9 +98,15 @@ async fn follow(
                     continue;
                 }
                 let is_up = status.state == State::Assigned;
-                let reason = status.reason.clone().filter(|_| !is_up);
+                let reason = (!is_up).then(|| {
+                    let why = format!("{address}: {}", status.reason.as_deref().unwrap_or_default());
+                    match status.state {
+                        State::Failed => Reason::WorkerFailed { id, why },
+                        State::Empty | State::Opening | State::Assigned => Reason::WorkerLoading { id, why },
+                    }
+                });
                 let is_settled = is_up && (status.warm || status.state == State::Failed);
-                head.set(id, is_up, reason, Some(status));
+                head.set(id, is_up, reason.as_ref(), Some(status));
                 // While it opens and loads, somebody waits for it.
                 let pause = if is_settled { INTERVAL } else { Duration::from_millis(100) };
                 tokio::time::sleep(pause).await;
@@ -119,7 +127,7 @@ async fn follow(
             Err(Missed::Failed(reason)) => {
                 misses += 1;
                 if misses == MISSES {
-                    return format!("WorkerUnreachable: {reason}");
+                    return reason;
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }

@@ -14,10 +14,10 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use sha2::{Digest as _, Sha256};
 
 use super::filtered::{self, Filtered};
-use super::pinned::Pinned;
+use super::pinned::{Pinned, parquet_error};
 use super::statistics;
 use super::{
-    Batches, Counting, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows,
+    Batches, Counting, Dataset, Error, UnitReader, by_row_group, catch_panic, catch_panics, projection,
 };
 use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Format};
@@ -54,7 +54,7 @@ pub(super) async fn open(
     digest: Option<&str>,
     counts: (&[Unit], &Counting),
 ) -> Result<Dataset, Error> {
-    let shown = store::shown_text(uri);
+    let shown = store::redacted(uri);
     let (store, path) = stores.open(uri)?;
     let objects =
         list(&*store, &path, format).await.map_err(|source| Error::Read { path: shown.clone(), source })?;
@@ -67,7 +67,7 @@ pub(super) async fn open(
     }
     let sizes: Vec<u64> = objects.iter().map(|(object, _)| object.size).collect();
     let read = objects.into_iter().map(|(object, format)| {
-        unpanicked(object.location.to_string(), inspect(Arc::clone(&store), object, format))
+        catch_panic(object.location.to_string(), inspect(Arc::clone(&store), object, format))
     });
     let files: Vec<File> = stream::iter(read).buffered(config.plan_concurrency).try_collect().await?;
     compare(&files)?;
@@ -182,18 +182,6 @@ async fn inspect(store: Arc<dyn ObjectStore>, object: ObjectMeta, format: Format
     }
 }
 
-/// A store's failure keeps its kind, also where the Parquet reader hands it on.
-fn parquet_error(path: &str, error: parquet::errors::ParquetError) -> Error {
-    let path = path.to_owned();
-    match error {
-        parquet::errors::ParquetError::External(source) => match source.downcast::<object_store::Error>() {
-            Ok(source) => Error::Read { path, source: *source },
-            Err(source) => Error::Parquet { path, source: parquet::errors::ParquetError::External(source) },
-        },
-        source => Error::Parquet { path, source },
-    }
-}
-
 fn compare(files: &[File]) -> Result<(), Error> {
     let Some((first, others)) = files.split_first() else { return Ok(()) };
     for other in others {
@@ -231,7 +219,7 @@ impl UnitReader for Reader {
                 }
             }
         };
-        Ok(unpanicked_rows(&unit.path, unpanicked(unit.path.clone(), opening).await?))
+        Ok(catch_panics(&unit.path, catch_panic(unit.path.clone(), opening).await?))
     }
 
     fn held_bytes(&self, unit: &Unit) -> u64 {

@@ -32,7 +32,7 @@ impl Filtered {
     /// The selected rows of batches that have the filter's columns, from this one on, with the columns of `schema`.
     pub(super) fn select(&self, batches: Batches, schema: &SchemaRef, from: u64, path: &str) -> Batches {
         let (filtered, schema) = (self.clone(), SchemaRef::clone(schema));
-        let path = crate::store::shown_text(path);
+        let path = crate::store::redacted(path);
         let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
         batches
             .map(move |batch| {
@@ -54,7 +54,8 @@ pub(super) async fn count(batches: Batches) -> Result<u64, Error> {
     batches.try_fold(0, |sum, batch| async move { Ok(sum + batch.num_rows() as u64) }).await
 }
 
-/// Fills in the rows of units that nobody knows without reading: a head counts them, and tells its workers.
+/// Fills in the live rows of units that nobody knows without reading: a head counts them, and tells its workers. The units
+/// have the rows that are to be read.
 pub(super) async fn counted<F>(
     units: Vec<(Unit, Option<u64>)>,
     (known, counting): (&[Unit], &Counting),
@@ -72,7 +73,7 @@ where
         (unit, rows)
     });
     let units: Vec<(Unit, Option<u64>)> = units.collect();
-    counting.begin(units.iter().filter(|(_, rows)| rows.is_none()).count());
+    counting.begin(units.iter().filter(|(_, rows)| rows.is_none()).map(|(unit, _)| unit.rows).sum());
     let counted = units.into_iter().map(|(unit, rows)| {
         let read = rows.is_none().then(|| count(unit.clone()));
         async move {
@@ -80,7 +81,7 @@ where
                 (Some(rows), _) => rows,
                 (None, Some(read)) => {
                     let rows = read.await?;
-                    counting.advance();
+                    counting.advance(unit.rows);
                     rows
                 }
                 (None, None) => 0,

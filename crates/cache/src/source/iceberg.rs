@@ -13,17 +13,18 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::scan::FileScanTask;
-use iceberg::spec::DataFileFormat;
+use iceberg::spec::{DataFileFormat, TableMetadata};
 use iceberg::table::StaticTable;
 use iceberg::{NamespaceIdent, TableIdent};
 use object_store::ObjectStoreExt as _;
 
 use super::filtered::{self, Filtered};
-use super::pinned::Pinned;
+use super::pinned::{Pinned, parquet_error};
+use super::statistics;
 use super::{
-    Batches, Counting, Dataset, Error, UnitReader, by_row_group, projection, unpanicked, unpanicked_rows,
+    Batches, Counting, Dataset, Error, UnitReader, by_row_group, catch_panic, catch_panics, projection,
 };
-use crate::arrow::SchemaRef;
+use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Table};
 use crate::plan::{Origin, Plan, Unit};
 use crate::store::{self, Stores};
@@ -31,26 +32,30 @@ use crate::store::{self, Stores};
 /// Rows of a batch as it is decoded.
 const BATCH_ROWS: usize = 8192;
 
-/// Where a row group's bytes are.
+/// A row group, by where its bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
+struct RowGroup {
     start: u64,
-    length: u64,
+    end: u64,
     rows: u64,
+    /// Whether the filter may select rows of it.
+    is_selected: bool,
 }
 
-/// A data file with its deletes, and its row groups where they are units.
+/// A data file with its deletes, and its row groups where they are units or a filter may leave some out.
 struct File {
     task: FileScanTask,
-    groups: Vec<Span>,
+    groups: Vec<RowGroup>,
 }
 
 /// Reads the data files of one snapshot.
 struct Reader {
     schema: SchemaRef,
     filtered: Option<Filtered>,
-    /// Ids of the filter's columns.
-    own: Vec<i32>,
+    /// The filter's columns with their field ids.
+    own: Vec<(String, i32)>,
+    /// Whether row groups are units.
+    split: bool,
     table: StaticTable,
     files: BTreeMap<String, File>,
 }
@@ -94,7 +99,9 @@ pub(super) async fn open(
         None => Vec::new(),
         Some(snapshot) => {
             let scan = table.scan().snapshot_id(snapshot.snapshot_id()).select(names);
-            let pushed = filter.and_then(|(_, filter)| predicate::predicate(filter, &all));
+            let pushed = filter.and_then(|(_, filter)| {
+                predicate::predicate(filter, &comparable(&all, &read_schema, &metadata))
+            });
             let scan = match pushed {
                 Some(predicate) => scan.with_filter(predicate),
                 None => scan,
@@ -110,14 +117,18 @@ pub(super) async fn open(
     }
     let sizes: Vec<u64> = tasks.iter().map(|task| task.file_size_in_bytes).collect();
     let split = by_row_group(config.granule, &sizes, workers);
-    let inspected =
-        tasks.into_iter().map(|task| unpanicked(task.data_file_path.clone(), inspect(&stores, task, split)));
+    let own = filtered.iter().flat_map(|filtered| filtered.own.fields().iter());
+    let own: Vec<(String, i32)> = own
+        .filter_map(|field| Some((field.name().clone(), read_schema.field_id_by_name(field.name())?)))
+        .collect();
+    let pruned = filtered.as_ref().map(|filtered| (filtered, own.as_slice()));
+    let inspected = tasks
+        .into_iter()
+        .map(|task| catch_panic(task.data_file_path.clone(), inspect(&stores, task, split, pruned)));
     let files: Vec<File> =
         stream::iter(inspected).buffer_unordered(config.plan_concurrency).try_collect().await?;
     let files = files.into_iter().map(|file| (file.task.data_file_path.clone(), file)).collect();
-    let own = filtered.iter().flat_map(|filtered| filtered.own.fields().iter());
-    let own = own.filter_map(|field| read_schema.field_id_by_name(field.name())).collect();
-    let reader = Reader { schema: Arc::clone(&schema), filtered, own, table, files };
+    let reader = Reader { schema: Arc::clone(&schema), filtered, own, split, table, files };
     let units = reader.units(config.load_concurrency, counts).await?;
     let origin = Origin {
         columns: config.columns.clone(),
@@ -138,10 +149,23 @@ fn failed(source: iceberg::Error) -> Error {
     Error::Iceberg(Box::new(source))
 }
 
+/// The columns whose bounds in manifests have the type of the schema. If a column was promoted, files from before have
+/// bounds of its old type; the library compares them with values of the new one, finds that none is greater, and leaves
+/// out files that have selected rows.
+fn comparable(all: &Schema, read: &iceberg::spec::Schema, metadata: &TableMetadata) -> Schema {
+    let is_comparable = |name: &str| {
+        let Some(field) = read.field_by_name(name) else { return false };
+        let mut before = metadata.schemas_iter().filter_map(|schema| schema.field_by_id(field.id));
+        before.all(|before| before.field_type == field.field_type)
+    };
+    let fields = all.fields().iter().filter(|field| is_comparable(field.name()));
+    Schema::new(fields.cloned().collect::<Vec<_>>())
+}
+
 /// What would be read wrongly is refused before anything is read.
 fn check(task: &FileScanTask) -> Result<(), Error> {
     let unsupported = |what: &str| Error::Unsupported {
-        path: store::shown_text(&task.data_file_path),
+        path: store::redacted(&task.data_file_path),
         what: what.to_owned(),
     };
     if task.data_file_format != DataFileFormat::Parquet {
@@ -156,16 +180,21 @@ fn check(task: &FileScanTask) -> Result<(), Error> {
     Ok(())
 }
 
-async fn inspect(stores: &Stores, task: FileScanTask, split: bool) -> Result<File, Error> {
-    if !split {
+async fn inspect(
+    stores: &Stores,
+    task: FileScanTask,
+    split: bool,
+    pruned: Option<(&Filtered, &[(String, i32)])>,
+) -> Result<File, Error> {
+    if !split && pruned.is_none() {
         return Ok(File { task, groups: Vec::new() });
     }
-    let path = store::shown_text(&task.data_file_path);
+    let path = store::redacted(&task.data_file_path);
     let (store, location) = stores.open(&task.data_file_path)?;
     let object = store.head(&location).await.map_err(|source| Error::Read { path: path.clone(), source })?;
-    let footer =
-        Pinned::new(store, object).footer().await.map_err(|source| Error::Parquet { path, source })?;
-    let groups = footer.row_groups().iter().map(|group| {
+    let footer = Pinned::new(store, object).footer().await.map_err(|source| parquet_error(&path, source))?;
+    let selected = pruned.map(|(filtered, own)| statistics::selected_groups(filtered, own, &footer));
+    let groups = footer.row_groups().iter().enumerate().map(|(number, group)| {
         // The reader takes the row groups whose middle is in a range; one group's own range holds just its own.
         let start = group.columns().iter().map(|column| column.byte_range().0).min().unwrap_or_default();
         let end = group.columns().iter().map(|column| {
@@ -174,7 +203,8 @@ async fn inspect(stores: &Stores, task: FileScanTask, split: bool) -> Result<Fil
         });
         let end = end.max().unwrap_or(start);
         let rows = u64::try_from(group.num_rows()).unwrap_or_default();
-        Span { start, length: end - start, rows }
+        let is_selected = selected.as_ref().is_none_or(|selected| selected.get(number) != Some(&false));
+        RowGroup { start, end, rows, is_selected }
     });
     Ok(File { groups: groups.collect(), task })
 }
@@ -186,60 +216,75 @@ impl Reader {
         let mut units = Vec::new();
         for (path, file) in &self.files {
             let is_counted = self.filtered.is_some() || !file.task.deletes.is_empty();
-            let unit = |row_group| Unit { path: path.clone(), row_group, rows: 0 };
-            if file.groups.is_empty() {
-                units.push((unit(None), file.task.record_count.filter(|_| !is_counted)));
+            let unit = |row_group, rows| Unit { path: path.clone(), row_group, rows };
+            if !self.split || file.groups.is_empty() {
+                let rows = file.task.record_count;
+                units.push((unit(None, rows.unwrap_or_default()), rows.filter(|_| !is_counted)));
+                continue;
             }
-            for (number, span) in (0..).zip(&file.groups) {
-                units.push((unit(Some(number)), (!is_counted).then_some(span.rows)));
+            for (number, group) in (0..).zip(&file.groups) {
+                units.push((unit(Some(number), group.rows), (!is_counted).then_some(group.rows)));
             }
         }
         filtered::counted(units, counts, concurrency, |unit| async move { self.count(&unit).await }).await
     }
 
     async fn count(&self, unit: &Unit) -> Result<u64, Error> {
-        let mut task = self.task(unit)?;
+        let mut tasks = self.tasks(unit)?;
         match &self.filtered {
             None => {
-                task.project_field_ids.truncate(1);
-                let batches = self.batches(task)?.map_err(failed);
+                for task in &mut tasks {
+                    task.project_field_ids.truncate(1);
+                }
+                let batches = self.batches(tasks)?.map_err(failed);
                 filtered::count(batches.boxed()).await
             }
             Some(filtered) => {
-                task.project_field_ids.clone_from(&self.own);
-                let batches = self.conformed(task, &filtered.own, &unit.path)?;
+                for task in &mut tasks {
+                    task.project_field_ids = self.own.iter().map(|(_, id)| *id).collect();
+                }
+                let batches = self.conformed(tasks, &filtered.own, &unit.path)?;
                 filtered::count(filtered.select(batches, &filtered.own, 0, &unit.path)).await
             }
         }
     }
 
-    /// The rows of a task with the columns of a schema.
-    fn conformed(&self, task: FileScanTask, schema: &SchemaRef, path: &str) -> Result<Batches, Error> {
-        let (schema, path) = (Arc::clone(schema), store::shown_text(path));
-        let batches = self.batches(task)?.map(move |batch| {
+    /// The rows of tasks with the columns of a schema.
+    fn conformed(&self, tasks: Vec<FileScanTask>, schema: &SchemaRef, path: &str) -> Result<Batches, Error> {
+        let (schema, path) = (Arc::clone(schema), store::redacted(path));
+        let batches = self.batches(tasks)?.map(move |batch| {
             projection::conform(&batch.map_err(failed)?, &schema)
                 .map_err(|source| Error::Arrow { path: path.clone(), source })
         });
         Ok(batches.boxed())
     }
 
-    /// The part of a file's scan that a unit is.
-    fn task(&self, unit: &Unit) -> Result<FileScanTask, Error> {
-        let gone = || Error::Changed(format!("{} is gone", store::shown_text(&unit.path)));
+    /// The parts of a file's scan that a unit is. Row groups without selected rows are left out.
+    fn tasks(&self, unit: &Unit) -> Result<Vec<FileScanTask>, Error> {
+        let gone = || Error::Changed(format!("{} is gone", store::redacted(&unit.path)));
         let file = self.files.get(&unit.path).ok_or_else(gone)?;
-        let mut task = file.task.clone();
-        if let Some(number) = unit.row_group {
-            let span =
-                usize::try_from(number).ok().and_then(|number| file.groups.get(number)).ok_or_else(gone)?;
-            (task.start, task.length, task.record_count) = (span.start, span.length, None);
-        }
-        Ok(task)
+        let groups = match unit.row_group.map(usize::try_from) {
+            None if file.groups.iter().all(|group| group.is_selected) => return Ok(vec![file.task.clone()]),
+            None => file.groups.as_slice(),
+            Some(number) => {
+                let group = number.ok().and_then(|number| file.groups.get(number)).ok_or_else(gone)?;
+                std::slice::from_ref(group)
+            }
+        };
+        // Neighbours are one part; a part that is no whole file has no known number of rows.
+        let parts = groups.chunk_by(|one, other| one.is_selected == other.is_selected);
+        let parts = parts.filter(|part| part.iter().all(|group| group.is_selected)).map(|part| {
+            let start = part.iter().map(|group| group.start).min().unwrap_or_default();
+            let end = part.iter().map(|group| group.end).max().unwrap_or(start);
+            FileScanTask { start, length: end - start, record_count: None, ..file.task.clone() }
+        });
+        Ok(parts.collect())
     }
 
-    fn batches(&self, task: FileScanTask) -> Result<iceberg::scan::ArrowRecordBatchStream, Error> {
+    fn batches(&self, tasks: Vec<FileScanTask>) -> Result<iceberg::scan::ArrowRecordBatchStream, Error> {
         let reader =
             self.table.reader_builder().with_batch_size(BATCH_ROWS).with_data_file_concurrency_limit(1);
-        let tasks = stream::once(async { Ok(task) }).boxed();
+        let tasks = stream::iter(tasks.into_iter().map(Ok)).boxed();
         reader.build().read(tasks).map(iceberg::scan::ScanResult::stream).map_err(failed)
     }
 }
@@ -247,16 +292,16 @@ impl Reader {
 #[async_trait]
 impl UnitReader for Reader {
     async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error> {
-        let task = self.task(unit)?;
+        let tasks = self.tasks(unit)?;
         if let Some(filtered) = &self.filtered {
-            let batches = self.conformed(task, &filtered.wide, &unit.path)?;
+            let batches = self.conformed(tasks, &filtered.wide, &unit.path)?;
             let selected = filtered.select(batches, &self.schema, from, &unit.path);
-            return Ok(unpanicked_rows(&unit.path, selected));
+            return Ok(catch_panics(&unit.path, selected));
         }
         // Deletes are applied by the reader, so that a row's place is known only behind it.
         let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
         let rows = self
-            .conformed(task, &self.schema, &unit.path)?
+            .conformed(tasks, &self.schema, &unit.path)?
             .map_ok(move |batch| {
                 let skipped = skip.min(batch.num_rows());
                 skip -= skipped;
@@ -264,12 +309,12 @@ impl UnitReader for Reader {
             })
             .try_filter(|batch| std::future::ready(batch.num_rows() > 0))
             .boxed();
-        Ok(unpanicked_rows(&unit.path, rows))
+        Ok(catch_panics(&unit.path, rows))
     }
 
     fn held_bytes(&self, unit: &Unit) -> u64 {
         let Some(file) = self.files.get(&unit.path) else { return 0 };
         let group = unit.row_group.and_then(|number| file.groups.get(usize::try_from(number).ok()?));
-        group.map_or(file.task.file_size_in_bytes, |span| span.length)
+        group.map_or(file.task.file_size_in_bytes, |group| group.end - group.start)
     }
 }

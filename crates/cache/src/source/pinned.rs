@@ -12,6 +12,8 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
+use super::Error;
+
 /// Ranges that are nearer than this are read by one request.
 const COALESCE: u64 = 1 << 20;
 
@@ -70,6 +72,18 @@ impl Pinned {
 
 fn external(source: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(source))
+}
+
+/// A store's failure keeps its kind, also where the Parquet reader hands it on.
+pub(super) fn parquet_error(path: &str, error: ParquetError) -> Error {
+    let path = path.to_owned();
+    match error {
+        ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+            Ok(source) => Error::Read { path, source: *source },
+            Err(source) => Error::Parquet { path, source: ParquetError::External(source) },
+        },
+        source => Error::Parquet { path, source },
+    }
 }
 
 impl AsyncFileReader for Pinned {

@@ -9,6 +9,7 @@ mod lake;
 mod pushed;
 mod secured;
 mod tables;
+mod traces;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,8 @@ use arrow_flight::{FlightDescriptor, Ticket};
 use futures::TryStreamExt as _;
 use group::{Group, config, ids, rows, stores, write};
 use tonic::Code;
-use trainerd_cache::chunks::Chunks;
+use trainerd_cache::chunks::{Chunks, Limits};
+use trainerd_cache::config::PrefetchLimits;
 use trainerd_cache::plan::Unit;
 use trainerd_cache::source::{Batches, Kind, UnitReader, open};
 
@@ -156,11 +158,13 @@ async fn many_who_want_the_same_rows_read_them_from_the_source_once() {
     let mut dataset = open(&config(folder.path(), &[]), &stores(), 1, &[]).await.unwrap();
     let reads: Arc<AtomicU64> = Arc::default();
     dataset.reader = Arc::new(Counting { inner: dataset.reader, reads: Arc::clone(&reads) });
-    let chunks = Arc::new(Chunks::new(dataset, 256 << 20, None, 8, 2 << 20));
+    let prefetch = PrefetchLimits::default();
+    let limits = Limits { memory: 256 << 20, loads: 8, message_bytes: 2 << 20, prefetch };
+    let chunks = Arc::new(Chunks::new(dataset, limits, None));
     let scans = (0..12).map(|_| {
         let chunks = Arc::clone(&chunks);
         tokio::spawn(async move {
-            let mut scan = chunks.scan(0);
+            let scan = chunks.scan(0, opentelemetry::Context::new());
             let mut row = 0;
             while row < 500_000 {
                 let (first, chunk) = scan.chunk(row).await.unwrap();
@@ -331,7 +335,8 @@ async fn a_file_that_changes_under_the_cache_is_an_error_and_never_mixed_data() 
     group
         .until(|status| {
             let reason = status.workers[0].reason.as_deref().unwrap_or_default();
-            reason.starts_with("the source changed: the head's plan is ")
+            reason.starts_with("WorkerFailed(0): ")
+                && reason.contains("the source changed: the head's plan is ")
         })
         .await;
     assert_eq!(group.read(0, 1, &[]).await.unwrap_err().code(), Code::Unavailable);

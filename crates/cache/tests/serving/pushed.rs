@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
-use trainerd_cache::arrow::{AsArray as _, types::Int32Type};
+use trainerd_cache::arrow::{AsArray as _, Int64Array, StringArray, types::Int32Type};
 
 use crate::group::{Group, ids, write};
-use crate::lake::{Lake, rows};
+use crate::lake::{Column, Lake, rows};
 
 /// Overwrites a column of a row group.
 fn damage(path: &Path, group: usize, column: usize) {
@@ -48,6 +49,53 @@ async fn columns_are_not_decoded_for_rows_that_are_not_selected() {
     let filter = "id in (0, 310, 499) or (id = 250 and id != 250)";
     let group = Group::start(folder.path(), &[("FILTER", filter)], 2).await;
     assert_eq!(ids(&group.read(0, 1, &[]).await.unwrap()), [0, 310, 499]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_of_a_table_that_cannot_have_selected_rows_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lake = Lake::new(folder.path());
+    let old = lake.add(&rows(0..100), 20).await;
+    for group in [0, 1, 3] {
+        damage(Path::new(old.trim_start_matches("file://")), group, 0);
+    }
+    // The column is a wider number now; the file's bounds are of the narrower one.
+    lake.evolve();
+    let new: Vec<Column> = vec![
+        ("id", 1, Arc::new(Int64Array::from(vec![1000]))),
+        ("words", 2, Arc::new(StringArray::from(vec!["new"]))),
+    ];
+    lake.add(&new, 20).await;
+    let metadata = lake.save();
+    for unit in ["file", "rowgroup"] {
+        for (filter, expected) in [
+            (
+                "id in (45, 59) or (id >= 85 and id < 1000)",
+                [45, 59].into_iter().chain(85..100).collect::<Vec<i64>>(),
+            ),
+            ("id >= 40 and id < 60 and words is not null", (40..60).collect()),
+            // No row group of the file is read, though the manifest does not leave the file out.
+            ("id = 70 and id != 70 and words = 'z'", vec![]),
+        ] {
+            let variables = [
+                ("SOURCE_URI", ""),
+                ("METADATA_LOC", metadata.as_str()),
+                ("SCHEMA_NAME", "s"),
+                ("TABLE_NAME", "t"),
+                ("FILTER", filter),
+                ("UNIT", unit),
+            ];
+            let group = Group::start(Path::new("/nowhere"), &variables, 2).await;
+            if expected.is_empty() {
+                let refused = group.read(0, 1, &[]).await.unwrap_err();
+                assert_eq!(refused.code(), tonic::Code::OutOfRange, "{unit}: {filter}");
+                continue;
+            }
+            assert_eq!(ids(&group.read(0, 1, &[]).await.unwrap()), expected, "{unit}: {filter}");
+            let rest = group.read(0, 1, &["skip=3"]).await.unwrap();
+            assert_eq!(ids(&rest), expected[3..], "{unit}: {filter}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

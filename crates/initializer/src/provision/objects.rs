@@ -31,6 +31,8 @@ pub struct Owner {
     pub uid: String,
     /// Its namespace.
     pub namespace: String,
+    /// The trace that the objects are made in, in the form of W3C's `traceparent`.
+    pub traceparent: Option<String>,
 }
 
 /// An object and its kind.
@@ -152,9 +154,9 @@ fn set(settings: &Settings, owner: &Owner) -> Object {
         "size": settings.size,
         "leaderTemplate": {
             "metadata": { "labels": { "app": format!("{name}-head") } },
-            "spec": pod(settings, "head", &settings.head),
+            "spec": pod(settings, owner, "head", &settings.head),
         },
-        "workerTemplate": { "spec": pod(settings, "worker", &settings.worker) },
+        "workerTemplate": { "spec": pod(settings, owner, "worker", &settings.worker) },
     });
     if !settings.is_upstream {
         // A worker that starts again is given its assignment anew; the others go on.
@@ -174,7 +176,7 @@ fn set(settings: &Settings, owner: &Owner) -> Object {
     Object { resource: leader_worker_sets(), manifest }
 }
 
-fn pod(settings: &Settings, role: &str, resources: &Resources) -> Value {
+fn pod(settings: &Settings, owner: &Owner, role: &str, resources: &Resources) -> Value {
     let mut variables = Vec::new();
     let mut add = |name: &str, value: &str| variables.push(json!({ "name": name, "value": value }));
     if let Some(metadata) = &settings.metadata {
@@ -186,6 +188,9 @@ fn pod(settings: &Settings, role: &str, resources: &Resources) -> Value {
     if !settings.is_upstream {
         for (name, value) in &settings.passed {
             add(name, value);
+        }
+        if let Some(traceparent) = &owner.traceparent {
+            add("TRACEPARENT", traceparent);
         }
     }
     let probe = &settings.probe;
@@ -253,6 +258,8 @@ fn mount(settings: &Settings, role: &str, container: &mut Value, spec: &mut Valu
 mod tests {
     use super::*;
 
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     fn made(more: &[(&str, &str)]) -> Vec<Object> {
         let base = [
             ("TRAIN_JOB_NAME", "j"),
@@ -271,6 +278,7 @@ mod tests {
             name: "j".into(),
             uid: "u".into(),
             namespace: "ns".into(),
+            traceparent: Some(TRACEPARENT.to_owned()),
         };
         objects(&settings, &owner)
     }
@@ -352,6 +360,11 @@ mod tests {
         let variables = worker["containers"][0]["env"].to_string();
         assert!(variables.contains(r#"{"name":"COLUMNS","value":"a,b"}"#), "{variables}");
         let head = &template["leaderTemplate"]["spec"];
+        for pod in [head, worker] {
+            let variables = pod["containers"][0]["env"].as_array().unwrap();
+            let traceparent = json!({"name": "TRACEPARENT", "value": TRACEPARENT});
+            assert!(variables.contains(&traceparent), "{variables:?}");
+        }
         assert!(head.get("volumes").is_none());
         assert_eq!(head["containers"][0]["securityContext"]["readOnlyRootFilesystem"], json!(true));
     }

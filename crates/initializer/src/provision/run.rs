@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::{Context, KeyValue, global};
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use trainerd_cluster::retry::{RetryPolicy, RetryWait, with_retry};
@@ -19,6 +21,9 @@ use crate::provision::settings::Settings;
 
 /// Where a pod finds its namespace.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Where a TrainJob has the trace that it belongs to: the annotation `opentelemetry.io/traceparent`.
+const TRACEPARENT: &str = "/metadata/annotations/opentelemetry.io~1traceparent";
 
 /// How often pods are looked at while the cache is waited for.
 const LOOK: Duration = Duration::from_secs(10);
@@ -36,18 +41,44 @@ pub async fn provision(settings: &Settings) -> Result<(), Error> {
         ..ConnectOptions::default()
     };
     let cluster = Cluster::connect(options).await?;
-    let owner = owner(&cluster, settings, &namespace(Path::new(NAMESPACE))).await?;
+    let mut owner = owner(&cluster, settings, &namespace(Path::new(NAMESPACE))).await?;
+    let (span, traceparent) = trace(&owner);
+    owner.traceparent = traceparent;
+    let ready = create_and_wait(&cluster, settings, &owner).await;
+    if let Err(error) = &ready {
+        span.span().set_status(Status::error(trainerd_causes::one_line(error)));
+    }
+    span.span().end();
+    ready
+}
+
+/// The span of the cache's creation, which continues the trace of the TrainJob, and what the cache's pods continue. Where
+/// no traces are sent from here, that is the TrainJob's own.
+fn trace(owner: &Owner) -> (Context, Option<String>) {
+    let parent = trainerd_traces::remote(owner.traceparent.as_deref(), None);
+    let attributes = vec![
+        KeyValue::new("k8s.namespace.name", owner.namespace.clone()),
+        KeyValue::new("trainerd.train_job", owner.name.clone()),
+    ];
+    let builder = SpanBuilder::from_name("create data cache").with_attributes(attributes);
+    let span = global::tracer("trainerd-initializer").build_with_context(builder, &parent);
+    let context = if span.span_context().is_valid() { parent.with_span(span) } else { parent };
+    let traceparent = trainerd_traces::traceparent(&context);
+    (context, traceparent)
+}
+
+async fn create_and_wait(cluster: &Cluster, settings: &Settings, owner: &Owner) -> Result<(), Error> {
     let mut created = Vec::new();
-    let made = make(&cluster, &objects(settings, &owner), &owner, &mut created).await;
+    let made = make(cluster, &objects(settings, owner), owner, &mut created).await;
     let ready = match made {
-        Ok(()) => wait(&cluster, settings, &owner).await,
+        Ok(()) => wait(cluster, settings, owner).await,
         Err(error) => Err(error),
     };
     // A retry of this pod finds what it made, and goes on with it; an error that stays leaves nothing behind.
     if let Err(error) = &ready
         && is_permanent(error)
     {
-        clean(&cluster, &created, &owner.namespace).await;
+        clean(cluster, &created, &owner.namespace).await;
     }
     ready
 }
@@ -89,6 +120,7 @@ async fn owner(cluster: &Cluster, settings: &Settings, namespace: &str) -> Resul
         name: settings.job.clone(),
         uid: uid.to_owned(),
         namespace: namespace.to_owned(),
+        traceparent: text(&job, TRACEPARENT).map(str::to_owned),
     })
 }
 
@@ -288,6 +320,30 @@ mod tests {
         assert_eq!(namespace(&path), "default");
         std::fs::write(&path, "team-a\nrest\n").unwrap();
         assert_eq!(namespace(&path), "team-a");
+    }
+
+    #[test]
+    fn the_trace_of_a_train_job_is_continued_by_the_cache() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let job = json!({"metadata": {"annotations": {"opentelemetry.io/traceparent": text}}});
+        assert_eq!(super::text(&job, TRACEPARENT), Some(text));
+        let owner = |traceparent: Option<&str>| Owner {
+            api_version: "v1".to_owned(),
+            kind: "TrainJob".to_owned(),
+            name: "j".to_owned(),
+            uid: "u".to_owned(),
+            namespace: "ns".to_owned(),
+            traceparent: traceparent.map(str::to_owned),
+        };
+        // Without traces of its own, the initializer passes the annotation on.
+        assert_eq!(trace(&owner(Some(text))).1.as_deref(), Some(text));
+        for none in [None, Some("not a traceparent")] {
+            assert_eq!(trace(&owner(none)).1, None);
+        }
+        global::set_tracer_provider(opentelemetry_sdk::trace::SdkTracerProvider::builder().build());
+        let passed = trace(&owner(Some(text))).1.unwrap();
+        assert_eq!(passed[..35], text[..35], "the same trace");
+        assert_ne!(passed, text, "below a span of the initializer");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use trainerd_schema::quantity::Quantity;
 use crate::config::{Error, Lookup, choice, number};
 
 /// Variables of the cache that are passed through to its pods. None of them is a secret.
-pub const PASSED: [&str; 34] = [
+pub const PASSED: [&str; 41] = [
     "CACHE_COMPATIBILITY",
     "CATALOG_URI",
     "CATALOG_TYPE",
@@ -26,6 +26,8 @@ pub const PASSED: [&str; 34] = [
     "MEMORY_LIMIT",
     "LOAD_CONCURRENCY",
     "PLAN_CONCURRENCY",
+    "PREFETCH_CHUNKS",
+    "PREFETCH_BYTES",
     "MAX_STREAMS",
     "MAX_MESSAGE_BYTES",
     "STORE_RETRIES",
@@ -36,6 +38,11 @@ pub const PASSED: [&str; 34] = [
     "AUTH_TOKEN_FILE",
     "LOG_FORMAT",
     "RUST_LOG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT",

@@ -20,6 +20,7 @@ use crate::digest::{Digest, is_hex};
 use crate::error::Error;
 use crate::name::Name;
 use crate::retry;
+use crate::source::identity::MissingCredentials;
 use crate::source::{Content, Listing, Remote, Source, wire};
 
 /// Empty objects that are asked about at the same time.
@@ -236,6 +237,10 @@ fn folders(key: &str) -> impl Iterator<Item = &str> {
 /// What a store's error means for us.
 fn meaning(what: &str, error: object_store::Error) -> Error {
     let what = what.to_owned();
+    // Before any answer of the machine's metadata service, which is no answer about the object.
+    if let Some(missing) = find::<MissingCredentials>(&error) {
+        return Error::Denied { what, why: missing.to_string() };
+    }
     if let Some(refusal) = find::<Refusal>(&error) {
         let why = refusal.why.clone();
         // A token that is too old is a bad request for S3.

@@ -272,3 +272,21 @@ fn killed_at_any_instant_nothing_half_written_is_taken_for_whole() {
     let endpoint = line.endpoint();
     crate::line::kill_often(&variables(&endpoint), &below(&objects()), kills());
 }
+
+/// The machine's identity is asked for at an address where nobody answers.
+#[test]
+fn without_any_credentials_what_is_missing_is_said() {
+    let target = tempfile::tempdir().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let machine = format!("http://{address}");
+    let variables = [
+        ("STORAGE_URI", "s3://bucket/data"),
+        ("REGION", "us-east-1"),
+        ("ENDPOINT", machine.as_str()),
+        ("AWS_METADATA_ENDPOINT", machine.as_str()),
+    ];
+    let output = run("dataset", target.path(), &variables);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let said = said(&output);
+    assert!(said.contains("S3 needs credentials, and none are set: neither keys (ACCESS_KEY_ID"), "{said}");
+}

@@ -15,7 +15,7 @@ use super::storage::Factory;
 use super::{glue, vended};
 use crate::config::Table;
 use crate::source::{Error, Kind};
-use crate::store::{Stores, shown_text};
+use crate::store::{Stores, redacted};
 
 /// The name of the catalog in the library's errors.
 const NAME: &str = "rest";
@@ -77,7 +77,7 @@ struct Rest {
 
 impl Rest {
     fn failed(&self, source: iceberg::Error) -> Error {
-        Error::Catalog { uri: shown_text(&self.uri), kind: kind(&source), source: source.into() }
+        Error::Catalog { uri: redacted(&self.uri), kind: kind(&source), source: source.into() }
     }
 
     async fn open(self) -> Result<(StaticTable, Stores), Error> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::source::{Error, Kind};
-use crate::store::{Stores, shown_text};
+use crate::store::{Stores, redacted};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,7 +40,7 @@ pub(super) async fn metadata(
     stores: &Stores,
     timeout: Duration,
 ) -> Result<String, Error> {
-    let failed = |kind, what: String| Error::Glue { uri: shown_text(endpoint), kind, what };
+    let failed = |kind, what: String| Error::Glue { uri: redacted(endpoint), kind, what };
     let mut body = json!({ "DatabaseName": identifier.namespace().join("."), "Name": identifier.name() });
     if let Some(account) = account {
         body["CatalogId"] = json!(account);
@@ -53,11 +53,11 @@ pub(super) async fn metadata(
     let mut request: HttpRequest = request.map_err(|error| failed(Kind::Invalid, error.to_string()))?;
     let (credentials, region) = stores
         .amazon(region_of(endpoint))
-        .map_err(|source| Error::Read { path: shown_text(endpoint), source })?;
+        .map_err(|source| Error::Read { path: redacted(endpoint), source })?;
     let credential = credentials
         .get_credential()
         .await
-        .map_err(|source| Error::Read { path: shown_text(endpoint), source })?;
+        .map_err(|source| Error::Read { path: redacted(endpoint), source })?;
     AwsAuthorizer::new(&credential, "glue", &region).authorize(&mut request, None);
     let (parts, _) = request.into_parts();
     let client = reqwest::Client::builder().timeout(timeout).build();

@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::{
 };
 use tokio::runtime::Handle;
 
-use super::otlp_client;
+use crate::{Service, otlp_client};
 
 /// Turns the whole SDK off.
 const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
@@ -112,7 +112,11 @@ pub(super) fn wanted(read: &dyn Fn(&str) -> Option<String>) -> Result<Option<Wan
 ///
 /// # Errors
 /// [`EnvironmentError::Roots`], [`EnvironmentError::Exported`].
-pub(super) fn provider(wanted: &Wanted, runtime: Handle) -> Result<SdkTracerProvider, EnvironmentError> {
+pub(super) fn provider(
+    wanted: &Wanted,
+    service: Service,
+    runtime: Handle,
+) -> Result<SdkTracerProvider, EnvironmentError> {
     let client = otlp_client::otlp_client(wanted.tls, wanted.patience, runtime)?;
     let exporter = SpanExporter::builder().with_http().with_shared_http_client(client).build()?;
     let mut config = BatchConfigBuilder::default();
@@ -123,15 +127,15 @@ pub(super) fn provider(wanted: &Wanted, runtime: Handle) -> Result<SdkTracerProv
         config = config.with_max_export_batch_size(BATCH);
     }
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();
-    let resource = resource(wanted.service.as_deref());
+    let resource = resource(service, wanted.service.as_deref());
     Ok(SdkTracerProvider::builder().with_resource(resource).with_span_processor(processor).build())
 }
 
 /// Who sends: what the environment says, and ours where it says nothing.
-fn resource(service: Option<&str>) -> Resource {
+fn resource(program: Service, service: Option<&str>) -> Resource {
     let resource = Resource::builder_empty()
-        .with_service_name("trainerd")
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_service_name(program.name)
+        .with_attribute(KeyValue::new("service.version", program.version))
         .with_detectors(&[Box::new(TelemetryResourceDetector), Box::new(EnvResourceDetector::new())]);
     match service {
         Some(name) => resource.with_service_name(name.to_owned()),

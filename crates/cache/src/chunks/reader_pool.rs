@@ -1,124 +1,116 @@
 //! Readers of the source that stay open from one chunk to the next, within a budget of bytes.
 //!
-//! A reader of a row group holds its compressed columns. Whoever loads the chunk that comes next takes the reader over,
-//! also if another stream opened it: so there are as many as there are loads, not as many as there are streams.
+//! A reader of a row group holds its compressed columns. The load of the next chunk takes the reader over, even if another
+//! stream opened it, so there are as many readers as loads, not as many as streams.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::budget::Budget;
 use crate::arrow::RecordBatch;
 use crate::plan::Unit;
 use crate::source::{Batches, Dataset, Error};
 
-/// How soon readers that only wait are looked for again.
-const AGAIN: Duration = Duration::from_millis(50);
-
-/// Bytes of a permit.
-const GRAIN: u64 = 64 << 10;
+/// How often idle readers are looked for while there is no room.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Open readers.
-pub(super) struct Readers {
-    budget: Arc<Semaphore>,
-    permits: u32,
-    parked: Mutex<VecDeque<(u32, Reading)>>,
-    most: usize,
+pub(super) struct ReaderPool {
+    budget: Budget,
+    /// Those that no load uses, with the numbers of their units; the oldest first.
+    idle: Mutex<VecDeque<(u32, Reader)>>,
+    max_idle: usize,
 }
 
-impl std::fmt::Debug for Readers {
+impl std::fmt::Debug for ReaderPool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Readers").field("permits", &self.permits).finish_non_exhaustive()
+        formatter.debug_struct("ReaderPool").field("budget", &self.budget).finish_non_exhaustive()
     }
 }
 
-impl Readers {
-    /// Which hold so many bytes together; so many of them wait for whoever goes on.
-    pub(super) fn new(bytes: u64, most: usize) -> Self {
-        let permits = u32::try_from((bytes / GRAIN).max(1)).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
-        let budget = Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(1)));
-        Self { budget, permits, parked: Mutex::default(), most }
+impl ReaderPool {
+    /// For readers that hold so many bytes together, of which so many may be idle.
+    pub(super) fn new(bytes: u64, max_idle: usize) -> Self {
+        Self { budget: Budget::new(bytes), idle: Mutex::default(), max_idle }
     }
 
-    /// A reader of a unit from this row on: one that waits there, or a new one when there is room for it.
+    /// A reader of a unit from this row on: an idle one that is there, or a new one once there is room for it.
     pub(super) async fn open(
         &self,
         dataset: &Dataset,
         number: u32,
         unit: &Unit,
         first: u64,
-    ) -> Result<Reading, Error> {
-        if let Some(reading) = self.unpark(number, first) {
-            return Ok(reading);
+    ) -> Result<Reader, Error> {
+        if let Some(reader) = self.take_idle(number, first) {
+            return Ok(reader);
         }
         let permit = self.reserve(dataset.reader.held_bytes(unit)).await;
         let batches = dataset.reader.read(unit, first).await?;
-        Ok(Reading { batches, rest: VecDeque::new(), next: first, _permit: permit })
+        Ok(Reader { batches, rest: VecDeque::new(), next: first, _permit: permit })
     }
 
     /// Bytes that open readers have now.
     pub(super) fn reserved(&self) -> u64 {
-        let free = u64::try_from(self.budget.available_permits()).unwrap_or_default();
-        u64::from(self.permits).saturating_sub(free) * GRAIN
+        self.budget.reserved()
     }
 
-    /// Room for so many bytes. What needs more than there is at all gets all of it: it is read alone.
+    /// Room for so many bytes. A reader that needs more than the whole budget gets all of it, and reads alone.
     async fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX).clamp(1, self.permits);
         loop {
-            match Arc::clone(&self.budget).try_acquire_many_owned(wanted) {
-                Ok(permit) => return Some(permit),
-                // Those that only wait give way, the oldest first.
-                Err(_) if self.drop_oldest() => {}
-                // Those that are read from end by themselves, and may then wait for somebody to go on. Nobody closes the
-                // semaphore.
-                Err(_) => {
-                    let room = Arc::clone(&self.budget).acquire_many_owned(wanted);
-                    if let Ok(permit) = tokio::time::timeout(AGAIN, room).await {
-                        return permit.ok();
-                    }
-                }
+            if let Some(permit) = self.budget.try_reserve(bytes) {
+                return Some(permit);
+            }
+            // Idle readers are closed, the oldest first.
+            if self.drop_oldest() {
+                continue;
+            }
+            // Readers in use come to their end, or become idle.
+            if let Ok(permit) = tokio::time::timeout(RETRY, self.budget.reserve(bytes)).await {
+                return permit;
             }
         }
     }
 
-    fn unpark(&self, number: u32, first: u64) -> Option<Reading> {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = parked.iter().position(|(unit, reading)| *unit == number && reading.next == first)?;
-        parked.remove(place).map(|(_, reading)| reading)
+    fn take_idle(&self, number: u32, first: u64) -> Option<Reader> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = idle.iter().position(|(unit, reader)| *unit == number && reader.next == first)?;
+        idle.remove(place).map(|(_, reader)| reader)
     }
 
     fn drop_oldest(&self) -> bool {
-        let oldest = self.parked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let oldest = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         oldest.is_some()
     }
 
-    /// Leaves a reader to whoever goes on.
-    pub(super) fn park(&self, number: u32, reading: Reading) {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody who waits for room gets it at once.
-        if self.budget.available_permits() == 0 {
+    /// Keeps a reader open for the load of the next chunk.
+    pub(super) fn put_back(&self, number: u32, reader: Reader) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // A load that waits for room gets it at once.
+        if self.budget.is_exhausted() {
             return;
         }
-        parked.push_back((number, reading));
-        if parked.len() > self.most {
-            parked.pop_front();
+        idle.push_back((number, reader));
+        if idle.len() > self.max_idle {
+            idle.pop_front();
         }
     }
 }
 
-/// An open reader of a unit, and what was read of it and not yet taken.
-pub(super) struct Reading {
+/// An open reader of a unit, and what it has read and nobody has taken.
+pub(super) struct Reader {
     batches: Batches,
     rest: VecDeque<RecordBatch>,
     next: u64,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Reading {
-    /// The row of the unit that it goes on with.
+impl Reader {
+    /// The row of the unit that it continues with.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -134,7 +126,7 @@ impl Reading {
                     Some(batch) => batch?,
                     None => {
                         return Err(Error::Rows {
-                            path: crate::store::shown_text(&unit.path),
+                            path: crate::store::redacted(&unit.path),
                             found: self.next + wanted - missing,
                             planned: unit.rows,
                         });
@@ -155,14 +147,17 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use async_trait::async_trait;
 
+    use super::super::budget::GRANULARITY;
     use super::*;
     use crate::arrow::{Int64Array, Schema};
     use crate::plan::{Origin, Plan};
     use crate::source::UnitReader;
 
-    /// Units of a hundred rows, whose readers hold so many grains.
+    /// Units of a hundred rows, whose readers hold so many permits.
     struct Units(u64);
 
     #[async_trait]
@@ -174,20 +169,20 @@ mod tests {
         }
 
         fn held_bytes(&self, _unit: &Unit) -> u64 {
-            self.0 * GRAIN
+            self.0 * GRANULARITY
         }
     }
 
-    fn dataset(grains: u64) -> Dataset {
+    fn dataset(permits: u64) -> Dataset {
         let unit = |path: &str| Unit { path: path.to_owned(), row_group: None, rows: 100 };
         let plan = Plan::new(&Origin::default(), vec![unit("a"), unit("b"), unit("c")]).unwrap();
-        Dataset { schema: Arc::new(Schema::empty()), plan, snapshot: None, reader: Arc::new(Units(grains)) }
+        Dataset { schema: Arc::new(Schema::empty()), plan, snapshot: None, reader: Arc::new(Units(permits)) }
     }
 
     #[tokio::test]
-    async fn readers_stay_within_the_budget_and_those_that_wait_give_way() {
+    async fn readers_stay_within_the_budget_and_idle_ones_are_closed_for_others() {
         let dataset = dataset(4);
-        let readers = Readers::new(8 * GRAIN, 8);
+        let readers = ReaderPool::new(8 * GRANULARITY, 8);
         let open = async |number: u32, first: u64| {
             let unit = &dataset.plan.units()[usize::try_from(number).unwrap()];
             readers.open(&dataset, number, unit, first).await.unwrap()
@@ -197,22 +192,22 @@ mod tests {
         let other = open(1, 0).await;
         // There is room for two; the third waits for one of them to end.
         assert!(tokio::time::timeout(Duration::from_millis(120), open(2, 0)).await.is_err());
-        readers.park(0, one);
-        // Whoever goes on with the unit takes it over.
+        readers.put_back(0, one);
+        // The next load of the unit takes it over.
         let one = open(0, 10).await;
         assert_eq!(one.next(), 10);
-        readers.park(0, one);
-        // For somebody else it gives way.
+        readers.put_back(0, one);
+        // It is closed for a reader of another unit.
         let third = open(2, 0).await;
-        assert!(readers.unpark(0, 10).is_none());
+        assert!(readers.take_idle(0, 10).is_none());
         drop((other, third));
-        assert_eq!(readers.budget.available_permits(), 8);
+        assert_eq!(readers.reserved(), 0);
     }
 
     #[tokio::test]
-    async fn what_is_larger_than_the_budget_is_read_alone() {
+    async fn a_unit_larger_than_the_budget_is_read_alone() {
         let dataset = dataset(100);
-        let readers = Readers::new(8 * GRAIN, 8);
+        let readers = ReaderPool::new(8 * GRANULARITY, 8);
         let unit = &dataset.plan.units()[0];
         let alone = readers.open(&dataset, 0, unit, 0).await.unwrap();
         let next = readers.open(&dataset, 0, unit, 0);
