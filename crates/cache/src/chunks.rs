@@ -347,15 +347,12 @@ impl Chunks {
             return Ok(Some(chunk));
         }
         let call = self.loads.join(key);
-        let mut leader = match call.try_lead() {
-            Some(leader) => leader,
-            None => {
-                // Another stream loads it, and may need the slot for that.
-                drop(slot);
-                let shared = call.lead().await.result();
-                self.counts.shared.fetch_add(u64::from(shared.is_some()), Ordering::Relaxed);
-                return Ok(shared);
-            }
+        let Some(mut leader) = call.try_lead() else {
+            // Another stream loads it, and may need the slot for that.
+            drop(slot);
+            let shared = call.lead().await.result();
+            self.counts.shared.fetch_add(u64::from(shared.is_some()), Ordering::Relaxed);
+            return Ok(shared);
         };
         if let Some(chunk) = leader.result() {
             self.counts.shared.fetch_add(1, Ordering::Relaxed);

@@ -168,8 +168,6 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
-            // Opening a store asks nobody: what fails is its configuration.
-            Self::Store(_) => Kind::Invalid,
             Self::Read { source, .. } => of_store(source),
             Self::Changed(_) | Self::Rows { .. } => Kind::Changed,
             // The library's own errors lose the kind on their way.
@@ -181,6 +179,7 @@ impl Error {
                 None => Kind::Invalid,
             },
             Self::Catalog { kind, .. } | Self::Glue { kind, .. } => *kind,
+            // Opening a store sends no request, for one: what fails is its configuration.
             _ => Kind::Invalid,
         }
     }

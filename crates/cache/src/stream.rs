@@ -260,9 +260,9 @@ impl Sender {
         for piece in pieces {
             let mut row = piece.first;
             let end = piece.first + piece.rows;
-            let scan = chunks.scan(piece.unit, span.context().clone());
+            let unit_scan = chunks.scan(piece.unit, span.context().clone());
             while row < end {
-                let (first, chunk) = self.chunk(&scan, (piece.unit, row / rows), rows, pieces).await?;
+                let (first, chunk) = self.chunk(&unit_scan, (piece.unit, row / rows), rows, pieces).await?;
                 for (place, frame) in chunk.frames() {
                     let begins = first + place;
                     let (from, to) = (row.max(begins), end.min(begins + frame.rows()));

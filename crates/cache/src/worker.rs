@@ -359,9 +359,12 @@ impl Worker {
     }
 }
 
+/// The rows of a request in their order, and how they are sent.
+type Selection = (Vec<Piece>, Shape);
+
 impl Worker {
     /// What a ticket asks for, if there is room for another stream.
-    fn open_stream(&self, ticket: &[u8]) -> Result<(Arc<Served>, Running, (Vec<Piece>, Shape)), Status> {
+    fn open_stream(&self, ticket: &[u8]) -> Result<(Arc<Served>, Running, Selection), Status> {
         let ticket = Ticket::decode(ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.access.admit(&ticket)?;
         let served = self.served()?;
@@ -534,7 +537,7 @@ impl Role for Worker {
     }
 }
 
-fn extended(served: &Served, extension: &Extension) -> Result<(Vec<Piece>, Shape), Status> {
+fn extended(served: &Served, extension: &Extension) -> Result<Selection, Status> {
     let invalid = |error: crate::plan::ticket::Invalid| Status::invalid_argument(error.to_string());
     let plan = extension.plan().map_err(invalid)?;
     if plan != served.plan {

@@ -35,6 +35,7 @@ impl InstallationController {
         let recorder = self.recorder.clone();
         let moved = Arc::new(Mutex::new(Instant::now()));
         let last_move = Arc::clone(&moved);
+        let moved_at = || *moved.lock().unwrap_or_else(PoisonError::into_inner);
         let written = Arc::clone(&self.written);
         let sink = move |event: Event| {
             if event.is_progress() {
@@ -55,13 +56,11 @@ impl InstallationController {
             let mut run = pin!(run(&mut options));
             loop {
                 let stuck = told && !anew;
-                let stuck = stuck.then(|| *moved.lock().unwrap_or_else(PoisonError::into_inner) + GIVES_WAY);
+                let stuck = stuck.then(|| moved_at() + GIVES_WAY);
                 tokio::select! {
                     ended = &mut run => break ended,
                     // Checked once more: there may have been progress meanwhile.
-                    () = at(stuck) => if stuck.is_some_and(|_| {
-                        moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= GIVES_WAY
-                    }) {
+                    () = at(stuck) => if stuck.is_some_and(|_| moved_at().elapsed() >= GIVES_WAY) {
                         tracing::info!(quiet = ?GIVES_WAY, "the plan makes no progress, and there are newer options");
                         anew = true;
                         cancel.send_replace(true);
