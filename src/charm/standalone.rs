@@ -29,10 +29,19 @@ pub(super) async fn apply(
         Some(Run { code: Some(6), .. }) | None => Reason::Starting,
         Some(Run { code: Some(3), cause, .. }) => Reason::Refused { cause },
         Some(Run { code: Some(5), cause, .. }) => Reason::ApiUnavailable { cause },
-        Some(Run { code: Some(7), cause, .. }) => Reason::LeaseHeld { holder: cause },
+        Some(Run { code: Some(7), output, cause, .. }) => {
+            Reason::LeaseHeld { holder: lease_holder(&output).unwrap_or(cause) }
+        }
         Some(Run { cause, .. }) => Reason::Failed { cause },
     };
     (reason, None)
+}
+
+/// Who held the lease when the run waited for it last.
+fn lease_holder(output: &str) -> Option<String> {
+    let waits = output.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut holders = waits.filter(|event| event["event"] == "waiting" && event["on"]["reason"] == "Lease");
+    holders.find_map(|event| event["on"]["holder"].as_str().map(str::to_owned))
 }
 
 /// What the last document of a successful run says: everything is ready, or the upgrade waits for approval.
@@ -112,6 +121,9 @@ fn warn_on_failure(run: Option<Run>) {
 
 #[cfg(test)]
 mod tests {
+    use trainerd_engine::Event;
+    use trainerd_plan::reason::WaitingOn;
+
     use super::*;
 
     #[test]
@@ -130,5 +142,13 @@ mod tests {
             assert_eq!(outcome(&format!("{{\"event\":\"planned\"}}\n{last}\n")), expected, "{last}");
         }
         assert_eq!(outcome(""), settled(None));
+    }
+
+    #[test]
+    fn the_lease_holder_is_read_from_the_last_wait() {
+        let on = WaitingOn::Lease { holder: "kubeflow-trainer/0".to_owned() };
+        let waiting = serde_json::to_string(&Event::Waiting { object: None, on }).unwrap();
+        assert_eq!(lease_holder(&format!("{waiting}\n")).as_deref(), Some("kubeflow-trainer/0"));
+        assert_eq!(lease_holder("{\"event\":\"planned\"}\n"), None);
     }
 }
