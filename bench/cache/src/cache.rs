@@ -11,7 +11,9 @@ use trainerd_cache::access::Access;
 use trainerd_cache::config::Config;
 use trainerd_cache::flight::Role as _;
 use trainerd_cache::head::{Address, Head};
+use trainerd_cache::source::Error as SourceError;
 use trainerd_cache::store::Stores;
+use trainerd_cache::worker::{State, WorkerStatus};
 
 use crate::error::{Error, step};
 
@@ -52,7 +54,7 @@ pub(crate) struct Cache {
     pub(crate) worker: Process,
     pub(crate) uri: String,
     head: Arc<Head>,
-    running: JoinHandle<()>,
+    running: JoinHandle<SourceError>,
 }
 
 impl Cache {
@@ -81,13 +83,10 @@ impl Cache {
 
     /// Waits until all that fits is in the worker's memory.
     pub(crate) async fn loaded(&self) -> Result<(), Error> {
-        self.until(|status| status.warm).await
+        self.until(|status| status.state == State::Warm).await
     }
 
-    async fn until(
-        &self,
-        is_so: impl Fn(&trainerd_cache::worker::WorkerStatus) -> bool,
-    ) -> Result<(), Error> {
+    async fn until(&self, is_so: impl Fn(&WorkerStatus) -> bool) -> Result<(), Error> {
         let begun = Instant::now();
         loop {
             let status = self.head.status();

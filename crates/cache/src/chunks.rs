@@ -27,6 +27,7 @@ use self::disk::{Disk, Form};
 use self::load_slots::{LoadSlots, Slot};
 use self::reader_pool::ReaderPool;
 use self::single_flight::SingleFlight;
+use crate::arrow::concat_batches;
 use crate::config::PrefetchLimits;
 use crate::frame::{self, Frame};
 use crate::meters::Meters;
@@ -51,6 +52,14 @@ const STREAM_CHUNKS: u64 = 2;
 
 /// Most rows of a chunk.
 const CHUNK_ROWS: u64 = 1 << 20;
+
+/// Most rows that are decoded at a time. A chunk's rows are decoded at once where they are fewer, so that a reader holds no
+/// rows that its load does not want.
+const BATCH_ROWS: u64 = 65_536;
+
+/// Rows that tell how large a row is, and how many of them are decoded at a time: they may be large.
+const SAMPLE_ROWS: usize = 8192;
+const SAMPLE_BATCH_ROWS: usize = 64;
 
 /// Part of the memory that is for chunks; the rest is for loading and sending.
 const SHARE_PERCENT: u64 = 70;
@@ -147,7 +156,7 @@ impl Chunks {
     pub fn new(dataset: Dataset, limits: Limits, disk: Option<Arc<Folder>>) -> Self {
         let memory = limits.memory;
         let chunk_bytes = (memory / LEAST_CHUNKS).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES);
-        let loading = memory / 100 * LOADING_PERCENT;
+        let loading = loading_bytes(memory);
         // Half of it is for the loads themselves: with little memory there are fewer at the same time.
         let most_loads = (loading / 2 / (chunk_bytes * LOAD_CHUNKS)).max(1);
         let loads = limits.loads.min(usize::try_from(most_loads).unwrap_or(usize::MAX));
@@ -398,11 +407,12 @@ impl Chunks {
         let unit = self.unit(number)?;
         let first = place.saturating_mul(rows);
         let wanted = rows.min(unit.rows.saturating_sub(first));
-        span.set(KeyValue::new("datacache.path", crate::store::redacted(&unit.path)));
+        span.set(KeyValue::new("datacache.path", crate::store::redacted_path(&unit.path)));
         span.set(KeyValue::new("datacache.first_row", spans::number(first)));
         span.set(KeyValue::new("datacache.rows", spans::number(wanted)));
         let begun = Instant::now();
-        let mut reader = self.readers.open(&self.dataset, number, unit, first).await?;
+        let batch_rows = usize::try_from(rows.min(BATCH_ROWS)).unwrap_or(usize::MAX);
+        let mut reader = self.readers.open(&self.dataset, number, unit, first, batch_rows).await?;
         let batches = reader.take(wanted, unit).await?;
         let mut frames = Vec::new();
         for batch in &batches {
@@ -410,6 +420,12 @@ impl Chunks {
             frames.extend(encoded.map_err(|source| arrow(unit, source))?);
         }
         let chunk = Chunk { frames };
+        let budget = loading_bytes(self.limits.memory);
+        let is_too_large = |(_, frame): &(u64, &Frame)| frame.rows() == 1 && frame.size() as u64 > budget;
+        if let Some((place, frame)) = chunk.frames().find(is_too_large) {
+            let (path, bytes) = (crate::store::redacted_path(&unit.path), frame.size() as u64);
+            return Err(Error::RowTooLarge { path, row: first + place, bytes, budget });
+        }
         span.set(KeyValue::new("datacache.bytes", spans::number(chunk.size() as u64)));
         if let Some(meters) = &self.meters {
             meters.loaded(chunk.size(), begun.elapsed());
@@ -431,14 +447,30 @@ impl Chunks {
             let Some(unit) = self.dataset.plan.units().iter().find(|unit| unit.rows > 0) else {
                 return Ok(1);
             };
-            let mut batches = self.dataset.reader.read(unit, 0).await?;
-            let Some(batch) = batches.try_next().await? else { return Ok(1) };
+            let mut batches = self.dataset.reader.read(unit, 0, SAMPLE_BATCH_ROWS).await?;
+            let (mut sample, mut sampled, mut bytes) = (Vec::new(), 0, 0);
+            while sampled < SAMPLE_ROWS && bytes < self.chunk_bytes {
+                let Some(batch) = batches.try_next().await? else { break };
+                sampled += batch.num_rows();
+                bytes += batch.get_array_memory_size() as u64;
+                sample.push(batch);
+            }
+            if sampled == 0 {
+                return Ok(1);
+            }
+            let batch =
+                concat_batches(&self.dataset.schema, &sample).map_err(|source| arrow(unit, source))?;
             let frame = frame::encode_one(&batch).map_err(|source| arrow(unit, source))?;
             let row = (frame.size() as u64 / frame.rows().max(1)).max(1);
             Ok((self.chunk_bytes / row).clamp(1, CHUNK_ROWS))
         };
         self.rows.get_or_try_init(measure).await.copied()
     }
+}
+
+/// Bytes for what is being read.
+fn loading_bytes(memory: u64) -> u64 {
+    memory / 100 * LOADING_PERCENT
 }
 
 /// Bytes that chunks may have while there are so many streams.
@@ -460,7 +492,7 @@ impl Drop for Holding {
 }
 
 fn arrow(unit: &Unit, source: crate::arrow::ArrowError) -> Error {
-    Error::Arrow { path: crate::store::redacted(&unit.path), source }
+    Error::Arrow { path: crate::store::redacted_path(&unit.path), source }
 }
 
 /// A chunk that was loaded ahead of a stream, with the memory that it has.

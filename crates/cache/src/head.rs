@@ -1,7 +1,7 @@
 //! The head: plans, tells workers what is theirs, and tells clients where rows are.
 //!
-//! `Resolving → Counting → Assigning → Ready ⇄ Degraded`, or `Failed`. A head that starts again makes the same plan and keeps
-//! what its workers have in memory.
+//! `Resolving → Planning → Counting → Assigning → Ready ⇄ Degraded`, or `Failed`. A head that starts
+//! again makes the same plan and keeps what its workers have in memory.
 
 mod address;
 mod answer;
@@ -29,10 +29,10 @@ use crate::config::{Compatibility, Config, ReadyWhen};
 use crate::flight::Role;
 use crate::plan::assignment::Rule;
 use crate::plan::{Assignment, Placed};
-use crate::source::{self, Counting, Dataset, Kind};
+use crate::source::{self, Dataset, Error, Kind, Progress, Stage};
 use crate::spans::{self, Span};
 use crate::store::Stores;
-use crate::worker::WorkerStatus;
+use crate::worker::{State, WorkerStatus};
 pub use address::{Address, Error as AddressError, addresses};
 pub use reason::Reason;
 
@@ -59,7 +59,7 @@ pub struct Seen {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeadStatus {
-    /// `Resolving`, `Counting`, `Assigning`, `Ready`, `Degraded` or `Failed`.
+    /// `Resolving`, `Planning`, `Counting`, `Assigning`, `Ready`, `Degraded` or `Failed`.
     pub state: &'static str,
     /// What it waits for, or why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub struct Head {
     stores: Stores,
     workers: Vec<Address>,
     phase: Mutex<Phase>,
-    counting: Counting,
+    progress: Progress,
     seen: Mutex<Vec<Seen>>,
     /// Set once all workers had their assignment.
     was_ready: Mutex<bool>,
@@ -131,13 +131,18 @@ impl Head {
         });
         let seen = Mutex::new(seen.collect());
         let phase = Mutex::new(Phase::Resolving(Reason::Opening));
-        let (counting, was_ready) = (Counting::default(), Mutex::new(false));
-        Arc::new(Self { config, access, connector, stores, workers, phase, counting, seen, was_ready })
+        let (progress, was_ready) = (Progress::default(), Mutex::new(false));
+        Arc::new(Self { config, access, connector, stores, workers, phase, progress, seen, was_ready })
     }
 
-    /// Plans and then keeps the workers assigned; never ends. A plan that failed stays to be seen in the status.
-    pub async fn run(self: Arc<Self>) {
-        let Some(planned) = self.plan().await else { return std::future::pending().await };
+    /// Plans and then keeps the workers assigned. It ends only where what is configured does not fit the source; any other
+    /// plan that failed stays to be seen in the status.
+    pub async fn run(self: Arc<Self>) -> Error {
+        let planned = match self.plan().await {
+            Ok(planned) => planned,
+            Err(error) if error.is_configuration() => return error,
+            Err(_) => std::future::pending().await,
+        };
         let mut connections = tokio::task::JoinSet::new();
         for (id, address) in (0..).zip(self.workers.clone()) {
             connections.spawn(connection::keep(Arc::clone(&self), Arc::clone(&planned), id, address));
@@ -150,9 +155,10 @@ impl Head {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
+        std::future::pending().await
     }
 
-    async fn plan(&self) -> Option<Arc<Planned>> {
+    async fn plan(&self) -> Result<Arc<Planned>, Error> {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         let meters = self.stores.meters();
@@ -163,8 +169,8 @@ impl Head {
         );
         loop {
             let begun = Instant::now();
-            let counts = (&[][..], &self.counting);
-            match source::open_counting(&self.config, &self.stores, workers, counts).await {
+            let counts = (&[][..], &self.progress);
+            match source::open_observed(&self.config, &self.stores, workers, counts).await {
                 Ok(dataset) => {
                     let planned = Arc::new(self.divide(dataset, workers));
                     if let Some(meters) = meters {
@@ -180,10 +186,10 @@ impl Head {
                     span.set(KeyValue::new("datacache.plan_id", planned.dataset.plan.id().to_string()));
                     span.set(KeyValue::new("datacache.rows", spans::number(planned.dataset.plan.rows())));
                     *locked(&self.phase) = Phase::Planned(Arc::clone(&planned));
-                    return Some(planned);
+                    return Ok(planned);
                 }
                 Err(error) => {
-                    self.counting.begin(0);
+                    self.progress.reset();
                     let text = trainerd_causes::one_line(&error);
                     if let Some(meters) = meters {
                         meters.failed(error.kind());
@@ -192,7 +198,7 @@ impl Head {
                         tracing::error!(error = text, "failed to plan");
                         span.fail(&text);
                         *locked(&self.phase) = Phase::Failed(Reason::of(&error));
-                        return None;
+                        return Err(error);
                     }
                     tracing::warn!(error = text, "failed to reach the source; trying again");
                     *locked(&self.phase) = Phase::Resolving(Reason::of(&error));
@@ -270,7 +276,7 @@ impl Head {
         let is_done = |seen: &Seen| {
             seen.is_up
                 && (self.config.ready_when == ReadyWhen::Planned
-                    || seen.status.as_ref().is_some_and(|status| status.warm))
+                    || seen.status.as_ref().is_some_and(|status| status.state == State::Warm))
         };
         if all.iter().all(is_done) {
             *locked(&self.was_ready) = true;
@@ -288,7 +294,7 @@ impl Head {
         };
         let loading = || {
             let mut loading = (0..).zip(&workers).filter_map(|(id, seen)| {
-                let status = seen.status.as_ref().filter(|status| !status.warm)?;
+                let status = seen.status.as_ref().filter(|status| status.state != State::Warm)?;
                 let why = format!("{}: {} of {} units are loaded", seen.address, status.loaded, status.units);
                 Some(Reason::WorkerLoading { id, why }.to_string())
             });
@@ -296,11 +302,14 @@ impl Head {
         };
         let (state, reason, planned) = match &*locked(&self.phase) {
             Phase::Resolving(reason) => {
-                if let Some((counted, rows)) = self.counting.progress() {
-                    ("Counting", Some(Reason::CountingRows { counted, rows }.to_string()), None)
-                } else {
-                    ("Resolving", Some(reason.to_string()), None)
-                }
+                let (state, reason) = match self.progress.stage() {
+                    Stage::Resolving => ("Resolving", reason.to_string()),
+                    Stage::Planning => ("Planning", Reason::Planning.to_string()),
+                    Stage::Counting { counted, rows } => {
+                        ("Counting", Reason::CountingRows { counted, rows }.to_string())
+                    }
+                };
+                (state, Some(reason), None)
             }
             Phase::Failed(reason) => ("Failed", Some(reason.to_string()), None),
             Phase::Planned(planned) => {

@@ -165,7 +165,7 @@ async fn serve_role(
             served = serve(port, (health_port, metrics), access, head) => served,
             ended = running => match ended {
                 Err(error) => Err(Failure::of(1, &error)),
-                Ok(()) => Err(Failure::new(1, "error: the head has ended")),
+                Ok(error) => Err(Failure::of(INVALID, &error)),
             },
         }
     } else {

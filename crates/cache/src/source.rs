@@ -3,18 +3,18 @@
 //! A source is *pinned* when it is opened: what it was then is what is read, or reading fails. Data of two states is
 //! never mixed.
 
-mod counting;
 mod directory;
 mod filtered;
 mod iceberg;
 mod pinned;
+mod progress;
 mod projection;
 mod statistics;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-pub use counting::Counting;
+pub use progress::{Progress, Stage};
 pub use projection::select;
 
 use async_trait::async_trait;
@@ -139,6 +139,21 @@ pub enum Error {
     /// Too much for a plan.
     #[error(transparent)]
     Plan(#[from] plan::Error),
+    /// A row that is larger than what may be decoded at a time.
+    #[error(
+        "row {row} of {path} has {bytes} bytes and cannot be served: {budget} bytes may be decoded at a time; raise \
+         MEMORY_LIMIT, or leave its large columns out with COLUMNS"
+    )]
+    RowTooLarge {
+        /// Which unit.
+        path: String,
+        /// Its place in the unit.
+        row: u64,
+        /// Its size, encoded.
+        bytes: u64,
+        /// What there is for rows that are being decoded.
+        budget: u64,
+    },
     /// Fewer or more rows than the plan has.
     #[error("{path} has other rows than the plan: {found} instead of {planned}")]
     Rows {
@@ -165,6 +180,11 @@ pub enum Kind {
 }
 
 impl Error {
+    /// Whether what is configured does not fit the source: nothing but another configuration helps.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::IndexColumn | Self::NoColumn { .. } | Self::Filter(_))
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -203,8 +223,9 @@ pub type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 /// Reads the rows of units of one pinned source.
 #[async_trait]
 pub trait UnitReader: Send + Sync {
-    /// The rows of a unit from this one on, in order, in the dataset's schema.
-    async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error>;
+    /// The rows of a unit from this one on, in order, in the dataset's schema. At most so many are decoded at a time
+    /// where the format leaves that open: Arrow files have batches of their own.
+    async fn read(&self, unit: &Unit, from: u64, batch_rows: usize) -> Result<Batches, Error>;
 
     /// Bytes that a reader of the unit holds while it is open, about.
     fn held_bytes(&self, unit: &Unit) -> u64;
@@ -232,15 +253,15 @@ impl std::fmt::Debug for Dataset {
 /// Opens and pins the source of a configuration, for so many workers. Units whose rows another process has counted
 /// already are `known`; without them they are counted by reading.
 pub async fn open(config: &Config, stores: &Stores, workers: u32, known: &[Unit]) -> Result<Dataset, Error> {
-    open_counting(config, stores, workers, (known, &Counting::default())).await
+    open_observed(config, stores, workers, (known, &Progress::default())).await
 }
 
-/// As [`open`]; tells how far counting is.
-pub async fn open_counting(
+/// As [`open`]; tells how far it is.
+pub async fn open_observed(
     config: &Config,
     stores: &Stores,
     workers: u32,
-    counts: (&[Unit], &Counting),
+    counts: (&[Unit], &Progress),
 ) -> Result<Dataset, Error> {
     match &config.source {
         config::Source::Directory { uri, format, digest } => {
@@ -255,12 +276,12 @@ pub async fn open_counting(
 /// Decoders of the libraries panic over some damaged files: that is an error of the file, and of nothing else.
 async fn catch_panic<T>(path: String, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
-    done.unwrap_or_else(|_| Err(Error::Damaged(store::redacted(&path))))
+    done.unwrap_or_else(|_| Err(Error::Damaged(store::redacted_path(&path))))
 }
 
 /// As [`catch_panic`], for rows.
 fn catch_panics(path: &str, batches: Batches) -> Batches {
-    let path = store::redacted(path);
+    let path = store::redacted_path(path);
     let caught = AssertUnwindSafe(batches).catch_unwind();
     caught.map(move |batch| batch.unwrap_or_else(|_| Err(Error::Damaged(path.clone())))).boxed()
 }

@@ -227,6 +227,11 @@ pub fn redacted(uri: &str) -> String {
     parse(uri).map_or_else(|_| "the URI".to_owned(), |url| redacted_url(&url))
 }
 
+/// As [`redacted`], for the path of a unit: the URI of a table's file, or a path within the store of a directory.
+pub fn redacted_path(path: &str) -> String {
+    if path.contains("://") { redacted(path) } else { path.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -241,6 +246,8 @@ mod tests {
     fn credentials_in_a_uri_are_not_shown() {
         assert_eq!(redacted("https://me:secret@host/a?token=x#y"), "https://host/a");
         assert_eq!(redacted("no uri with secret"), "the URI");
+        assert_eq!(redacted_path("s3://key:secret@bucket/a.parquet"), "s3://bucket/a.parquet");
+        assert_eq!(redacted_path("data/a b.parquet"), "data/a b.parquet");
     }
 
     #[test]

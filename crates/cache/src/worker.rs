@@ -1,6 +1,6 @@
 //! A worker: serves rows that a head assigned to it.
 //!
-//! `Empty → Opening → Assigned`, or `Failed`. A worker keeps nothing that it cannot get again: what it lost, the head
+//! `Empty → Assigned → Warming → Warm`, or `Failed`. A worker keeps nothing that it cannot get again: what it lost, the head
 //! sends anew, and rows are read from the source.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use crate::arrow::SchemaRef;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
 use crate::chunks::{Chunks, Folder, Limits};
-use crate::config::{Compatibility, Config, Granule, Source};
+use crate::config::{Compatibility, Config, Granule, ReadyWhen, Source};
 use crate::flight::{Messages, Role};
 use crate::plan::range::Range;
 use crate::plan::shuffle::Shuffle;
@@ -59,8 +59,6 @@ pub struct WorkerStatus {
     pub units: u32,
     /// Loaded ones among them.
     pub loaded: u32,
-    /// Whether loading is over: everything is in memory, or the budget is used up.
-    pub warm: bool,
     /// Bytes of rows in memory.
     pub cached_bytes: u64,
     /// Chunks that were in memory when they were asked for, and those that were not.
@@ -85,12 +83,21 @@ pub struct WorkerStatus {
 pub enum State {
     /// Nothing is assigned.
     Empty,
-    /// The source is being opened.
-    Opening,
-    /// Rows can be served.
+    /// The source of what is assigned is being opened.
     Assigned,
+    /// Rows are served, and those that are not in memory yet are being loaded.
+    Warming,
+    /// Loading is over: everything is in memory, or the budget is used up.
+    Warm,
     /// The assignment cannot be served.
     Failed,
+}
+
+impl State {
+    /// Whether rows are served.
+    pub fn is_serving(self) -> bool {
+        matches!(self, Self::Warming | Self::Warm)
+    }
 }
 
 /// What is served.
@@ -112,8 +119,8 @@ struct Served {
 
 enum Phase {
     Empty,
-    Opening { assignment: u64, reason: Option<String> },
-    Assigned(Arc<Served>),
+    Assigned { assignment: u64, reason: Option<String> },
+    Serving(Arc<Served>),
     Failed(String),
 }
 
@@ -170,7 +177,6 @@ impl Worker {
             workers: 0,
             units: 0,
             loaded: 0,
-            warm: false,
             cached_bytes: 0,
             hits: 0,
             misses: 0,
@@ -181,8 +187,8 @@ impl Worker {
         };
         match &*self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
             Phase::Empty => status.reason = Some("no head has assigned anything yet".to_owned()),
-            Phase::Opening { reason, .. } => {
-                status.state = State::Opening;
+            Phase::Assigned { reason, .. } => {
+                status.state = State::Assigned;
                 status.reason =
                     Some(reason.clone().unwrap_or_else(|| "the source is being opened".to_owned()));
             }
@@ -190,13 +196,13 @@ impl Worker {
                 status.state = State::Failed;
                 status.reason = Some(reason.clone());
             }
-            Phase::Assigned(served) => {
-                status.state = State::Assigned;
+            Phase::Serving(served) => {
+                let is_warm = served.warm.load(Ordering::Relaxed);
+                status.state = if is_warm { State::Warm } else { State::Warming };
                 status.plan_id = Some(served.plan.to_string());
                 status.workers = served.workers;
                 status.units = u32::try_from(served.owned.len()).unwrap_or(u32::MAX);
                 status.loaded = served.loaded.load(Ordering::Relaxed);
-                status.warm = served.warm.load(Ordering::Relaxed);
                 status.cached_bytes = served.chunks.used() as u64;
                 status.hits = served.chunks.counts().hits.load(Ordering::Relaxed);
                 status.misses = served.chunks.counts().misses.load(Ordering::Relaxed);
@@ -211,8 +217,8 @@ impl Worker {
     /// Bytes that memory is set aside for now, by what for.
     pub fn reserved(&self) -> Vec<(&'static str, u64)> {
         match &*self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
-            Phase::Assigned(served) => served.chunks.reserved(),
-            Phase::Empty | Phase::Opening { .. } | Phase::Failed(_) => Vec::new(),
+            Phase::Serving(served) => served.chunks.reserved(),
+            Phase::Empty | Phase::Assigned { .. } | Phase::Failed(_) => Vec::new(),
         }
     }
 
@@ -224,21 +230,21 @@ impl Worker {
     /// Whether clients should be sent here; else why not.
     pub fn ready(&self) -> Result<(), String> {
         let status = self.status();
-        let is_loaded = status.warm || self.config.ready_when == crate::config::ReadyWhen::Planned;
         match status.state {
-            State::Assigned if is_loaded => Ok(()),
-            State::Assigned => Err(format!("{} of {} units are loaded", status.loaded, status.units)),
-            _ => Err(status.reason.unwrap_or_default()),
+            State::Warm => Ok(()),
+            State::Warming if self.config.ready_when == ReadyWhen::Planned => Ok(()),
+            State::Warming => Err(format!("{} of {} units are loaded", status.loaded, status.units)),
+            State::Empty | State::Assigned | State::Failed => Err(status.reason.unwrap_or_default()),
         }
     }
 
     fn served(&self) -> Result<Arc<Served>, Status> {
         match &*self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
-            Phase::Assigned(served) => Ok(Arc::clone(served)),
+            Phase::Serving(served) => Ok(Arc::clone(served)),
             Phase::Empty => {
                 Err(Status::unavailable("the worker is not ready: no head has assigned anything yet"))
             }
-            Phase::Opening { reason, .. } => {
+            Phase::Assigned { reason, .. } => {
                 let reason = reason.as_deref().unwrap_or("the source is being opened");
                 Err(Status::unavailable(format!("the worker is not ready: {reason}")))
             }
@@ -262,7 +268,7 @@ impl Worker {
         };
         if kept.is_none() {
             *self.phase.lock().unwrap_or_else(PoisonError::into_inner) =
-                Phase::Opening { assignment: number, reason: None };
+                Phase::Assigned { assignment: number, reason: None };
         }
         let worker = Arc::clone(self);
         tokio::spawn(async move {
@@ -321,7 +327,7 @@ impl Worker {
                         return None;
                     }
                     tracing::warn!(error = text, "failed to open the source; trying again");
-                    if !self.set(number, Phase::Opening { assignment: number, reason: Some(text) }) {
+                    if !self.set(number, Phase::Assigned { assignment: number, reason: Some(text) }) {
                         return None;
                     }
                     tokio::time::sleep(backoff.pause()).await;
@@ -334,8 +340,8 @@ impl Worker {
     fn set(&self, number: u64, next: Phase) -> bool {
         let newest = *self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_ours =
-            newest == number && !matches!(&*phase, Phase::Opening { assignment, .. } if *assignment > number);
+        let is_ours = newest == number
+            && !matches!(&*phase, Phase::Assigned { assignment, .. } if *assignment > number);
         if is_ours {
             *phase = next;
         }
@@ -353,7 +359,7 @@ impl Worker {
             }
         };
         tracing::info!(plan = %served.plan, units = served.owned.len(), rows = served.rows, "assigned");
-        if self.set(number, Phase::Assigned(Arc::clone(&served))) {
+        if self.set(number, Phase::Serving(Arc::clone(&served))) {
             tokio::spawn(warm(served));
         }
     }

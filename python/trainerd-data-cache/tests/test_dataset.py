@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -27,6 +28,20 @@ def ready(port):
         return False
 
 
+def wait_for_free(port, seconds=60):
+    """Waits until nobody has this port: workers on one machine have fixed ones, which any connection may be given."""
+    end = time.monotonic() + seconds
+    while True:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                return listener.bind(("127.0.0.1", port))
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+        time.sleep(0.1)
+
+
 @unittest.skipUnless(BINARY, "TRAINERD_CACHE_BIN names no program")
 class Serving(unittest.TestCase):
     def more(self, folder):
@@ -42,22 +57,26 @@ class Serving(unittest.TestCase):
             table = pa.table({"id": pa.array(rows), "tokens": tokens, "text": [f"row {row}" for row in rows]})
             parquet.write_table(table, f"{folder.name}/{number}.parquet", row_group_size=50)
         self.environment = {**os.environ, "SOURCE_URI": folder.name, "RUNTIME_ENV": "local", **self.more(folder.name)}
+        self.log = open(f"{folder.name}/.log", "w+")
+        self.addCleanup(self.log.close)
         self.workers = [self.start("worker", *place) for place in WORKERS]
-        self.start("head", *HEAD)
-        self.until(lambda: ready(HEAD[2]))
+        head = self.start("head", *HEAD)
+        end = time.monotonic() + 60
+        while not ready(HEAD[2]):
+            ended = [process.args for process in (*self.workers, head) if process.poll() is not None]
+            if ended or time.monotonic() > end:
+                self.log.seek(0)
+                self.fail(f"the head does not become ready; ended: {ended}\n{self.log.read()}")
+            time.sleep(0.05)
 
     def start(self, role, host, port, health):
+        for number in (port, health):
+            wait_for_free(port=number)
         environment = {**self.environment, "HEALTH_PORT": str(health)}
-        process = subprocess.Popen([BINARY, role, host, str(port)], env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([BINARY, role, host, str(port)], env=environment, stderr=self.log)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
-
-    def until(self, is_so, seconds=60):
-        end = time.monotonic() + seconds
-        while not is_so():
-            self.assertLess(time.monotonic(), end, "it did not become so in time")
-            time.sleep(0.05)
 
     def dataset(self, **given):
         dataset = DataCacheDataset(endpoint="grpc://127.0.0.1:50051", columns=["id"], **given)

@@ -45,12 +45,13 @@ impl ReaderPool {
         number: u32,
         unit: &Unit,
         first: u64,
+        batch_rows: usize,
     ) -> Result<Reader, Error> {
         if let Some(reader) = self.take_idle(number, first) {
             return Ok(reader);
         }
         let permit = self.reserve(dataset.reader.held_bytes(unit)).await;
-        let batches = dataset.reader.read(unit, first).await?;
+        let batches = dataset.reader.read(unit, first, batch_rows).await?;
         Ok(Reader { batches, rest: VecDeque::new(), next: first, _permit: permit })
     }
 
@@ -126,7 +127,7 @@ impl Reader {
                     Some(batch) => batch?,
                     None => {
                         return Err(Error::Rows {
-                            path: crate::store::redacted(&unit.path),
+                            path: crate::store::redacted_path(&unit.path),
                             found: self.next + wanted - missing,
                             planned: unit.rows,
                         });
@@ -162,7 +163,7 @@ mod tests {
 
     #[async_trait]
     impl UnitReader for Units {
-        async fn read(&self, _unit: &Unit, from: u64) -> Result<Batches, Error> {
+        async fn read(&self, _unit: &Unit, from: u64, _batch_rows: usize) -> Result<Batches, Error> {
             let rows = Int64Array::from_iter_values(i64::try_from(from).unwrap()..100);
             let batch = RecordBatch::try_from_iter([("n", Arc::new(rows) as _)]).unwrap();
             Ok(futures::stream::iter([Ok(batch)]).boxed())
@@ -185,7 +186,7 @@ mod tests {
         let readers = ReaderPool::new(8 * GRANULARITY, 8);
         let open = async |number: u32, first: u64| {
             let unit = &dataset.plan.units()[usize::try_from(number).unwrap()];
-            readers.open(&dataset, number, unit, first).await.unwrap()
+            readers.open(&dataset, number, unit, first, 100).await.unwrap()
         };
         let mut one = open(0, 0).await;
         assert_eq!(one.take(10, &dataset.plan.units()[0]).await.unwrap()[0].num_rows(), 10);
@@ -209,10 +210,10 @@ mod tests {
         let dataset = dataset(100);
         let readers = ReaderPool::new(8 * GRANULARITY, 8);
         let unit = &dataset.plan.units()[0];
-        let alone = readers.open(&dataset, 0, unit, 0).await.unwrap();
-        let next = readers.open(&dataset, 0, unit, 0);
+        let alone = readers.open(&dataset, 0, unit, 0, 100).await.unwrap();
+        let next = readers.open(&dataset, 0, unit, 0, 100);
         assert!(tokio::time::timeout(Duration::from_millis(120), next).await.is_err());
         drop(alone);
-        readers.open(&dataset, 0, unit, 0).await.unwrap();
+        readers.open(&dataset, 0, unit, 0, 100).await.unwrap();
     }
 }

@@ -97,15 +97,17 @@ async fn follow(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
-                let is_up = status.state == State::Assigned;
+                let is_up = status.state.is_serving();
                 let reason = (!is_up).then(|| {
                     let why = format!("{address}: {}", status.reason.as_deref().unwrap_or_default());
                     match status.state {
                         State::Failed => Reason::WorkerFailed { id, why },
-                        State::Empty | State::Opening | State::Assigned => Reason::WorkerLoading { id, why },
+                        State::Empty | State::Assigned | State::Warming | State::Warm => {
+                            Reason::WorkerLoading { id, why }
+                        }
                     }
                 });
-                let is_settled = is_up && (status.warm || status.state == State::Failed);
+                let is_settled = status.state == State::Warm;
                 head.set(id, is_up, reason.as_ref(), Some(status));
                 // While it opens and loads, somebody waits for it.
                 let pause = if is_settled { INTERVAL } else { Duration::from_millis(100) };

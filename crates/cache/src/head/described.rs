@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Planned;
 use crate::plan::range::Range;
-use crate::store::redacted;
+use crate::store::redacted_path;
 
 /// Units of one answer: far below what a message may hold.
 const UNITS: usize = 1000;
@@ -29,7 +29,7 @@ pub(super) fn plan(planned: &Planned) -> Vec<Value> {
         let units = units.iter().map(|(number, placed)| {
             json!({
                 "unit": number,
-                "path": redacted(&placed.unit.path),
+                "path": redacted_path(&placed.unit.path),
                 "rowGroup": placed.unit.row_group,
                 "rows": placed.unit.rows,
                 "firstIndex": placed.first_index,

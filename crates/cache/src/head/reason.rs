@@ -9,6 +9,8 @@ use crate::source::{Error, Kind};
 pub enum Reason {
     /// The source is being opened.
     Opening,
+    /// Files, their footers and the table's manifests are being read.
+    Planning,
     /// The source does not answer.
     SourceUnreachable(String),
     /// The source refuses, or credentials are missing.
@@ -64,6 +66,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opening => formatter.write_str("the source is being opened"),
+            Self::Planning => formatter.write_str("manifests and footers are being read"),
             Self::SourceUnreachable(why) => write!(formatter, "SourceUnreachable: {why}"),
             Self::SourceDenied(why) => write!(formatter, "SourceDenied: {why}"),
             Self::SourceChanged(why) => write!(formatter, "SourceChanged: {why}"),

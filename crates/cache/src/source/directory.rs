@@ -17,15 +17,15 @@ use super::filtered::{self, Filtered};
 use super::pinned::{Pinned, parquet_error};
 use super::statistics;
 use super::{
-    Batches, Counting, Dataset, Error, UnitReader, by_row_group, catch_panic, catch_panics, projection,
+    Batches, Dataset, Error, Progress, UnitReader, by_row_group, catch_panic, catch_panics, projection,
 };
 use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Format};
 use crate::plan::{Origin, Plan, Unit};
 use crate::store::{self, Stores};
 
-/// Rows of a batch as it is decoded.
-const BATCH_ROWS: usize = 8192;
+/// Rows of a batch that is decoded to be counted.
+const COUNTED_ROWS: usize = 8192;
 
 /// A file with what its footer says.
 struct File {
@@ -52,7 +52,7 @@ pub(super) async fn open(
     uri: &str,
     format: Option<Format>,
     digest: Option<&str>,
-    counts: (&[Unit], &Counting),
+    counts: (&[Unit], &Progress),
 ) -> Result<Dataset, Error> {
     let shown = store::redacted(uri);
     let (store, path) = stores.open(uri)?;
@@ -65,6 +65,7 @@ pub(super) async fn open(
     if let Some(pinned) = digest.filter(|pinned| *pinned != snapshot) {
         return Err(Error::Changed(format!("the digest of the listing is {snapshot}, not {pinned}")));
     }
+    counts.1.resolved();
     let sizes: Vec<u64> = objects.iter().map(|(object, _)| object.size).collect();
     let read = objects.into_iter().map(|(object, format)| {
         catch_panic(object.location.to_string(), inspect(Arc::clone(&store), object, format))
@@ -209,12 +210,12 @@ fn units(file: &File, by_row_group: bool) -> Vec<Unit> {
 
 #[async_trait]
 impl UnitReader for Reader {
-    async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error> {
+    async fn read(&self, unit: &Unit, from: u64, batch_rows: usize) -> Result<Batches, Error> {
         let opening = async {
             match &self.filtered {
-                None => self.batches(unit, &self.schema, from).await,
+                None => self.batches(unit, &self.schema, from, batch_rows).await,
                 Some(filtered) => {
-                    let batches = self.batches(unit, &filtered.wide, 0).await?;
+                    let batches = self.batches(unit, &filtered.wide, 0, batch_rows).await?;
                     Ok(filtered.select(batches, &self.schema, from, &unit.path))
                 }
             }
@@ -246,16 +247,22 @@ impl Reader {
     /// Rows of a unit that the filter selects.
     async fn count(&self, unit: &Unit) -> Result<u64, Error> {
         let Some(filtered) = &self.filtered else { return Ok(unit.rows) };
-        let batches = self.batches(unit, &filtered.own, 0).await?;
+        let batches = self.batches(unit, &filtered.own, 0, COUNTED_ROWS).await?;
         filtered::count(filtered.select(batches, &filtered.own, 0, &unit.path)).await
     }
 
     /// All rows of a unit from this one on, with the columns of a schema.
-    async fn batches(&self, unit: &Unit, schema: &SchemaRef, from: u64) -> Result<Batches, Error> {
+    async fn batches(
+        &self,
+        unit: &Unit,
+        schema: &SchemaRef,
+        from: u64,
+        batch_rows: usize,
+    ) -> Result<Batches, Error> {
         let file =
             self.files.get(&unit.path).ok_or_else(|| Error::Changed(format!("{} is gone", unit.path)))?;
         match file.format {
-            Format::Parquet => read_parquet(file, unit, schema, from, self.filtered.as_ref()),
+            Format::Parquet => read_parquet(file, unit, schema, (from, batch_rows), self.filtered.as_ref()),
             Format::Arrow => read_arrow(file, unit, schema, from).await,
         }
     }
@@ -267,7 +274,7 @@ fn read_parquet(
     file: &File,
     unit: &Unit,
     schema: &SchemaRef,
-    from: u64,
+    (from, batch_rows): (u64, usize),
     filtered: Option<&Filtered>,
 ) -> Result<Batches, Error> {
     let path = unit.path.clone();
@@ -293,7 +300,7 @@ fn read_parquet(
         return Ok(stream::empty().boxed());
     }
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.pinned.clone(), metadata)
-        .with_batch_size(BATCH_ROWS)
+        .with_batch_size(batch_rows)
         .with_projection(mask)
         .with_row_groups(groups)
         .with_offset(usize::try_from(from).unwrap_or(usize::MAX));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Batches, Counting, Error, projection};
+use super::{Batches, Error, Progress, projection};
 use crate::arrow::{Schema, SchemaRef};
 use crate::filter::{Filter, Selector};
 use crate::plan::Unit;
@@ -32,7 +32,7 @@ impl Filtered {
     /// The selected rows of batches that have the filter's columns, from this one on, with the columns of `schema`.
     pub(super) fn select(&self, batches: Batches, schema: &SchemaRef, from: u64, path: &str) -> Batches {
         let (filtered, schema) = (self.clone(), SchemaRef::clone(schema));
-        let path = crate::store::redacted(path);
+        let path = crate::store::redacted_path(path);
         let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
         batches
             .map(move |batch| {
@@ -58,7 +58,7 @@ pub(super) async fn count(batches: Batches) -> Result<u64, Error> {
 /// have the rows that are to be read.
 pub(super) async fn counted<F>(
     units: Vec<(Unit, Option<u64>)>,
-    (known, counting): (&[Unit], &Counting),
+    (known, progress): (&[Unit], &Progress),
     concurrency: usize,
     count: impl Fn(Unit) -> F,
 ) -> Result<Vec<Unit>, Error>
@@ -73,7 +73,7 @@ where
         (unit, rows)
     });
     let units: Vec<(Unit, Option<u64>)> = units.collect();
-    counting.begin(units.iter().filter(|(_, rows)| rows.is_none()).map(|(unit, _)| unit.rows).sum());
+    progress.begin_counting(units.iter().filter(|(_, rows)| rows.is_none()).map(|(unit, _)| unit.rows).sum());
     let counted = units.into_iter().map(|(unit, rows)| {
         let read = rows.is_none().then(|| count(unit.clone()));
         async move {
@@ -81,7 +81,7 @@ where
                 (Some(rows), _) => rows,
                 (None, Some(read)) => {
                     let rows = read.await?;
-                    counting.advance(unit.rows);
+                    progress.advance(unit.rows);
                     rows
                 }
                 (None, None) => 0,

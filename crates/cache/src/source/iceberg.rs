@@ -22,15 +22,15 @@ use super::filtered::{self, Filtered};
 use super::pinned::{Pinned, parquet_error};
 use super::statistics;
 use super::{
-    Batches, Counting, Dataset, Error, UnitReader, by_row_group, catch_panic, catch_panics, projection,
+    Batches, Dataset, Error, Progress, UnitReader, by_row_group, catch_panic, catch_panics, projection,
 };
 use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Table};
 use crate::plan::{Origin, Plan, Unit};
 use crate::store::{self, Stores};
 
-/// Rows of a batch as it is decoded.
-const BATCH_ROWS: usize = 8192;
+/// Rows of a batch that is decoded to be counted.
+const COUNTED_ROWS: usize = 8192;
 
 /// A row group, by where its bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) async fn open(
     at: &Table,
     (schema_name, table_name): (&str, &str),
     snapshot: Option<i64>,
-    counts: (&[Unit], &Counting),
+    counts: (&[Unit], &Progress),
 ) -> Result<Dataset, Error> {
     let namespace =
         NamespaceIdent::from_vec(schema_name.split('.').map(str::to_owned).collect()).map_err(failed)?;
@@ -89,6 +89,7 @@ pub(super) async fn open(
         Some(snapshot) => snapshot.schema(&metadata).map_err(failed)?,
         None => Arc::clone(metadata.current_schema()),
     };
+    counts.1.resolved();
     let all = schema_to_arrow_schema(&read_schema).map_err(failed)?;
     let schema = projection::dataset(&all, &config.columns)?;
     let filter = config.filter.as_ref();
@@ -212,7 +213,7 @@ async fn inspect(
 impl Reader {
     /// The units with their live rows. Where deletes or a filter apply, rows are counted by reading few columns: the
     /// numbers of the manifests are those before them.
-    async fn units(&self, concurrency: usize, counts: (&[Unit], &Counting)) -> Result<Vec<Unit>, Error> {
+    async fn units(&self, concurrency: usize, counts: (&[Unit], &Progress)) -> Result<Vec<Unit>, Error> {
         let mut units = Vec::new();
         for (path, file) in &self.files {
             let is_counted = self.filtered.is_some() || !file.task.deletes.is_empty();
@@ -236,23 +237,29 @@ impl Reader {
                 for task in &mut tasks {
                     task.project_field_ids.truncate(1);
                 }
-                let batches = self.batches(tasks)?.map_err(failed);
+                let batches = self.batches(tasks, COUNTED_ROWS)?.map_err(failed);
                 filtered::count(batches.boxed()).await
             }
             Some(filtered) => {
                 for task in &mut tasks {
                     task.project_field_ids = self.own.iter().map(|(_, id)| *id).collect();
                 }
-                let batches = self.conformed(tasks, &filtered.own, &unit.path)?;
+                let batches = self.conformed(tasks, &filtered.own, COUNTED_ROWS, &unit.path)?;
                 filtered::count(filtered.select(batches, &filtered.own, 0, &unit.path)).await
             }
         }
     }
 
     /// The rows of tasks with the columns of a schema.
-    fn conformed(&self, tasks: Vec<FileScanTask>, schema: &SchemaRef, path: &str) -> Result<Batches, Error> {
+    fn conformed(
+        &self,
+        tasks: Vec<FileScanTask>,
+        schema: &SchemaRef,
+        batch_rows: usize,
+        path: &str,
+    ) -> Result<Batches, Error> {
         let (schema, path) = (Arc::clone(schema), store::redacted(path));
-        let batches = self.batches(tasks)?.map(move |batch| {
+        let batches = self.batches(tasks, batch_rows)?.map(move |batch| {
             projection::conform(&batch.map_err(failed)?, &schema)
                 .map_err(|source| Error::Arrow { path: path.clone(), source })
         });
@@ -281,9 +288,13 @@ impl Reader {
         Ok(parts.collect())
     }
 
-    fn batches(&self, tasks: Vec<FileScanTask>) -> Result<iceberg::scan::ArrowRecordBatchStream, Error> {
+    fn batches(
+        &self,
+        tasks: Vec<FileScanTask>,
+        batch_rows: usize,
+    ) -> Result<iceberg::scan::ArrowRecordBatchStream, Error> {
         let reader =
-            self.table.reader_builder().with_batch_size(BATCH_ROWS).with_data_file_concurrency_limit(1);
+            self.table.reader_builder().with_batch_size(batch_rows).with_data_file_concurrency_limit(1);
         let tasks = stream::iter(tasks.into_iter().map(Ok)).boxed();
         reader.build().read(tasks).map(iceberg::scan::ScanResult::stream).map_err(failed)
     }
@@ -291,17 +302,17 @@ impl Reader {
 
 #[async_trait]
 impl UnitReader for Reader {
-    async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, Error> {
+    async fn read(&self, unit: &Unit, from: u64, batch_rows: usize) -> Result<Batches, Error> {
         let tasks = self.tasks(unit)?;
         if let Some(filtered) = &self.filtered {
-            let batches = self.conformed(tasks, &filtered.wide, &unit.path)?;
+            let batches = self.conformed(tasks, &filtered.wide, batch_rows, &unit.path)?;
             let selected = filtered.select(batches, &self.schema, from, &unit.path);
             return Ok(catch_panics(&unit.path, selected));
         }
         // Deletes are applied by the reader, so that a row's place is known only behind it.
         let mut skip = usize::try_from(from).unwrap_or(usize::MAX);
         let rows = self
-            .conformed(tasks, &self.schema, &unit.path)?
+            .conformed(tasks, &self.schema, batch_rows, &unit.path)?
             .map_ok(move |batch| {
                 let skipped = skip.min(batch.num_rows());
                 skip -= skipped;

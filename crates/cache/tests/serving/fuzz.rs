@@ -247,7 +247,7 @@ fn footers() {
         runtime.block_on(async {
             let Ok(dataset) = open(&config, &group::stores(), 1, &[]).await else { return };
             for unit in dataset.plan.units().to_vec() {
-                if let Ok(mut batches) = dataset.reader.read(&unit, 0).await {
+                if let Ok(mut batches) = dataset.reader.read(&unit, 0, 8192).await {
                     while let Ok(Some(_)) = futures::TryStreamExt::try_next(&mut batches).await {}
                 }
             }

@@ -280,7 +280,8 @@ pub(crate) fn write_other(path: &Path) {
     save(path, &RecordBatch::try_new(schema, vec![column]).unwrap(), 10);
 }
 
-fn save(path: &Path, batch: &RecordBatch, rows_a_group: usize) {
+/// Writes a Parquet file of a batch.
+pub(crate) fn save(path: &Path, batch: &RecordBatch, rows_a_group: usize) {
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(rows_a_group)).build();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();

@@ -7,6 +7,7 @@ mod fuzz;
 mod group;
 mod lake;
 mod pushed;
+mod refused;
 mod secured;
 mod tables;
 mod traces;
@@ -193,9 +194,14 @@ struct Counting {
 
 #[async_trait::async_trait]
 impl UnitReader for Counting {
-    async fn read(&self, unit: &Unit, from: u64) -> Result<Batches, trainerd_cache::source::Error> {
+    async fn read(
+        &self,
+        unit: &Unit,
+        from: u64,
+        batch_rows: usize,
+    ) -> Result<Batches, trainerd_cache::source::Error> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.read(unit, from).await
+        self.inner.read(unit, from, batch_rows).await
     }
 
     fn held_bytes(&self, unit: &Unit) -> u64 {
@@ -328,7 +334,7 @@ async fn a_file_that_changes_under_the_cache_is_an_error_and_never_mixed_data() 
     group.stop(0);
     write(&file, 5000..6000, 100);
     // Whoever pinned the file before reads nothing of what it is now.
-    let read = async { dataset.reader.read(&dataset.plan.units()[0], 0).await?.try_next().await };
+    let read = async { dataset.reader.read(&dataset.plan.units()[0], 0, 8192).await?.try_next().await };
     assert_eq!(read.await.unwrap_err().kind(), Kind::Changed);
     // A worker that starts over it makes another plan than its head, and serves nothing.
     group.restart(0);
@@ -356,38 +362,4 @@ async fn upstreams_assignment_and_tickets_are_served_in_its_mode() {
     let read = ids(&group.read(0, 1, &[]).await.unwrap());
     assert_eq!(read[..25], [(0..20).collect::<Vec<_>>(), (45..50).collect()].concat());
     assert_eq!(read[25..], (20..45).collect::<Vec<_>>());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_cannot_be_served_says_why() {
-    /// What is put into the folder, and what is said of it.
-    type Case = (fn(&std::path::Path), &'static str);
-    let cases: [Case; 3] = [
-        (|folder| write(&folder.join("_SUCCESS.parquet"), 0..1, 1), "has no file that can be read"),
-        (
-            |folder| {
-                write(&folder.join("a.parquet"), 0..10, 10);
-                let bytes = std::fs::read(folder.join("a.parquet")).unwrap();
-                std::fs::write(folder.join("b.parquet"), &bytes[..bytes.len() / 2]).unwrap();
-            },
-            "failed to decode",
-        ),
-        (
-            |folder| {
-                write(&folder.join("a.parquet"), 0..10, 10);
-                group::write_other(&folder.join("b.parquet"));
-            },
-            "it has no column \"id\"",
-        ),
-    ];
-    for (prepare, text) in cases {
-        let folder = tempfile::tempdir().unwrap();
-        prepare(folder.path());
-        let group = Group::begin(folder.path(), &[], 1).await;
-        group.until(|status| status.state == "Failed").await;
-        let status = group.read(0, 1, &[]).await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().starts_with("cache is not ready: "), "{}", status.message());
-        assert!(status.message().contains(text), "{}", status.message());
-    }
 }

@@ -9,6 +9,7 @@ use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry::{Value, global};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use trainerd_cache::head::Seen;
+use trainerd_cache::worker::State;
 
 use crate::group::{Group, client, write};
 
@@ -64,7 +65,7 @@ async fn requests_and_their_loads_are_spans_below_that_of_the_client() {
     let info = head.get_flight_info(with(descriptor, &traceparent)).await.unwrap().into_inner();
     let mut worker = client(&group.worker(0));
     // What was loaded at the start is loaded again, by the stream.
-    let is_warm = |worker: &Seen| worker.status.as_ref().is_some_and(|status| status.warm);
+    let is_warm = |worker: &Seen| worker.status.as_ref().is_some_and(|status| status.state == State::Warm);
     group.until(|status| status.workers.iter().all(is_warm)).await;
     let forget = arrow_flight::Action { r#type: "drop".to_owned(), body: bytes::Bytes::new() };
     worker.do_action(forget).await.unwrap().into_inner().try_collect::<Vec<_>>().await.unwrap();

@@ -30,6 +30,11 @@ fn program() -> Option<PathBuf> {
     program
 }
 
+/// An address that nobody listens at.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// A gateway and what it keeps.
 struct Gateway {
     child: Child,
@@ -41,13 +46,15 @@ impl Gateway {
     /// Started, with a bucket of these objects; `None` where no program is named.
     fn start(objects: &BTreeMap<String, Bytes>) -> Option<Self> {
         let program = program()?;
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Some(Self::start_at(program, address, objects))
-    }
-
-    fn start_at(program: PathBuf, address: SocketAddr, objects: &BTreeMap<String, Bytes>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bucket")).unwrap();
+        let gateway = Self::start_at(program, free_address(), folder);
+        gateway.put(objects);
+        Some(gateway)
+    }
+
+    /// Started at this address, with the buckets that this folder has.
+    fn start_at(program: PathBuf, address: SocketAddr, folder: tempfile::TempDir) -> Self {
         let child = Command::new(program)
             .args(["--access", KEY, "--secret", SECRET, "--port", &address.to_string(), "--quiet", "posix"])
             .arg(folder.path())
@@ -58,9 +65,12 @@ impl Gateway {
         while TcpStream::connect(address).is_err() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let gateway = Self { child, address, folder };
-        gateway.put(objects);
-        gateway
+        Self { child, address, folder }
+    }
+
+    /// Ends the server; the folder with its buckets.
+    fn stop(mut self) -> tempfile::TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     fn store(&self) -> AmazonS3 {
@@ -165,13 +175,14 @@ fn a_prefix_comes_whole_over_a_line_that_breaks() {
 
 #[test]
 fn a_store_that_is_not_there_yet_is_waited_for() {
-    let Some(program) = program() else { return };
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let objects = objects();
+    let (Some(program), Some(gateway)) = (program(), Gateway::start(&objects)) else { return };
+    // It has everything as soon as it answers: what is still being uploaded is not waited for.
+    let (folder, address) = (gateway.stop(), free_address());
     let (target, endpoint) = (tempfile::tempdir().unwrap(), format!("http://{address}"));
     let initializer = command("dataset", target.path(), &variables(&endpoint)).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    let objects = objects();
-    let gateway = Gateway::start_at(program, address, &objects);
+    let gateway = Gateway::start_at(program, address, folder);
     let output = initializer.wait_with_output().unwrap();
     drop(gateway);
     assert!(output.status.success(), "{}", said(&output));
@@ -183,8 +194,7 @@ fn a_store_that_is_not_there_yet_is_waited_for() {
 
 #[test]
 fn a_store_that_never_comes_is_waited_for_as_long_as_is_told() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (refusing, nowhere) = (format!("http://{address}"), "http://store.invalid:9000".to_owned());
+    let (refusing, nowhere) = (format!("http://{}", free_address()), "http://store.invalid:9000".to_owned());
     for (endpoint, region) in [(&refusing, "here"), (&refusing, ""), (&nowhere, "here"), (&nowhere, "")] {
         let target = tempfile::tempdir().unwrap();
         let mut variables = variables(endpoint);
