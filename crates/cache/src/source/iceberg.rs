@@ -6,14 +6,14 @@ mod predicate;
 mod storage;
 mod vended;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::scan::FileScanTask;
-use iceberg::spec::{DataFileFormat, TableMetadata};
+use iceberg::spec::{DataFileFormat, PrimitiveType, TableMetadata, Type};
 use iceberg::table::StaticTable;
 use iceberg::{NamespaceIdent, TableIdent};
 use object_store::ObjectStoreExt as _;
@@ -153,9 +153,22 @@ fn failed(source: iceberg::Error) -> Error {
 /// The columns whose bounds in manifests have the type of the schema. If a column was promoted, files from before have
 /// bounds of its old type; the library compares them with values of the new one, finds that none is greater, and leaves
 /// out files that have selected rows.
+///
+/// Schemas have consecutive ids. Where some are gone, any column of a type that others are promoted to may have been promoted.
 fn comparable(all: &Schema, read: &iceberg::spec::Schema, metadata: &TableMetadata) -> Schema {
+    let ids: BTreeSet<i32> = metadata.schemas_iter().map(|schema| schema.schema_id()).collect();
+    let is_complete = ids.last().is_none_or(|last| (0..=*last).all(|id| ids.contains(&id)));
+    let is_promotion = |kind: &Type| {
+        matches!(
+            kind,
+            Type::Primitive(PrimitiveType::Long | PrimitiveType::Double | PrimitiveType::Decimal { .. })
+        )
+    };
     let is_comparable = |name: &str| {
         let Some(field) = read.field_by_name(name) else { return false };
+        if !is_complete && is_promotion(&field.field_type) {
+            return false;
+        }
         let mut before = metadata.schemas_iter().filter_map(|schema| schema.field_by_id(field.id));
         before.all(|before| before.field_type == field.field_type)
     };

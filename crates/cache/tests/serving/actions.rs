@@ -28,7 +28,11 @@ async fn the_plan_names_every_unit_and_its_worker() {
     let mut next = 0;
     for unit in units.iter().flat_map(|some| some.as_array().unwrap()) {
         assert_eq!(unit["firstIndex"], next);
-        assert!(unit["path"].as_str().unwrap().ends_with(if next < 1200 { "/a.parquet" } else { "/b.parquet" }));
+        assert!(unit["path"].as_str().unwrap().ends_with(if next < 1200 {
+            "/a.parquet"
+        } else {
+            "/b.parquet"
+        }));
         next += unit["rows"].as_u64().unwrap();
         let ranges = &about["workers"][usize::try_from(unit["worker"].as_u64().unwrap()).unwrap()]["range"];
         assert!(ranges[0].as_u64() <= unit["firstIndex"].as_u64() && ranges[1].as_u64() >= Some(next - 1));

@@ -202,6 +202,20 @@ impl Lake {
         self.metadata = builder.add_current_schema(evolved).unwrap().build().unwrap().metadata;
     }
 
+    /// Snapshots and schemas but the current ones are forgotten, as catalogs do; the files stay.
+    pub(crate) fn expire(&mut self) {
+        let mut json = self.json();
+        for (list, id, current) in [
+            ("snapshots", "snapshot-id", "current-snapshot-id"),
+            ("snapshot-log", "snapshot-id", "current-snapshot-id"),
+            ("schemas", "schema-id", "current-schema-id"),
+        ] {
+            let current = json[current].clone();
+            json[list].as_array_mut().unwrap().retain(|one| one[id] == current);
+        }
+        self.metadata = serde_json::from_value(json).unwrap();
+    }
+
     /// The metadata as it is now.
     pub(crate) fn json(&self) -> Value {
         serde_json::to_value(&self.metadata).unwrap()
