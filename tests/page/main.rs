@@ -340,11 +340,14 @@ async fn trainjobs_that_do_not_run_are_shown_with_the_reason() {
 #[tokio::test]
 async fn what_the_daemon_hosts_is_shown_with_why_it_failed() {
     let mut view = fixture("ready");
+    let Some((daemon, mut chromium)) = look(view.clone()).await else { return };
+    chromium.reads("#headline", "Ready").await;
+    assert_eq!(chromium.text("#hosted").await, "", "a section without content is not shown");
     view["hosted"] = json!([{
         "component": "trainer", "name": "reconciler", "wanted": true, "state": "running", "ready": true,
         "since": "2026-05-12T14:00:00Z", "restarts": 0, "checks": [],
     }]);
-    let Some((daemon, mut chromium)) = look(view.clone()).await else { return };
+    daemon.show(&view);
     chromium.reads("#hosted", "reconciler ready 0 restarts").await;
     view["phase"] = json!("degraded");
     view["reason"] = json!({

@@ -244,7 +244,7 @@ function drawHead() {
 /** Draws a part again only when what it shows has changed. */
 function part(id, facts, make) {
   const node = byId(id);
-  const key = JSON.stringify(facts);
+  const key = JSON.stringify(facts) ?? "";
   if (node.facts === key) return;
   node.facts = key;
   const content = make().filter(Boolean);
@@ -343,7 +343,8 @@ function waitingPart() {
 // ---- What the daemon runs itself ----
 
 function hostedPart() {
-  return [list("entries", (view.hosted ?? []).map(hostedEntry))];
+  const entries = (view.hosted ?? []).map(hostedEntry);
+  return entries.length > 0 ? [list("entries", entries)] : [];
 }
 
 function hostedEntry({ name, state, since, ready, wanted, waiting, restarts, nextTry, failure }) {
