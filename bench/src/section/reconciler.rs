@@ -213,14 +213,20 @@ async fn ask(manager: &Manager) -> Result<Vec<f64>, Error> {
             let asked = Instant::now();
             let answer: Value = client.request(request).await.map_err(|error| failed(error.to_string()))?;
             let took = asked.elapsed().as_secs_f64();
-            if answer["response"]["allowed"] == true { Ok(took) } else { Err(failed(answer.to_string())) }
+            if answer["response"]["allowed"] == true {
+                Ok((number, took))
+            } else {
+                Err(failed(answer.to_string()))
+            }
         }
     };
-    // Connections are made by those before.
+    // Connections are made by the first of them, whenever those are answered.
     let warm = u32::try_from(AT_A_TIME).unwrap_or_default();
-    let answers: Vec<Result<f64, Error>> =
+    let answers: Vec<Result<(u32, f64), Error>> =
         stream::iter(0..ADMISSIONS + warm).map(one).buffer_unordered(AT_A_TIME).collect().await;
-    let mut latencies = answers.into_iter().skip(AT_A_TIME).collect::<Result<Vec<f64>, Error>>()?;
+    let answers = answers.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter();
+    let mut latencies: Vec<f64> =
+        answers.filter(|(number, _)| *number >= warm).map(|(_, took)| took).collect();
     latencies.sort_by(f64::total_cmp);
     Ok(latencies)
 }
