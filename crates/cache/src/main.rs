@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +29,10 @@ use trainerd_traces::Service;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Milliseconds until the allocator gives freed memory back. By default it is a second, in which a worker that reads from
+/// its source frees a quarter of its limit.
+const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "1");
+
 /// What is logged where nobody says. The store tells each of its attempts, and we what came of them.
 const FILTER: &str = "info,object_store=warn";
 
@@ -41,6 +46,7 @@ const SERVICE: Service = Service { name: "trainerd-cache", version: env!("CARGO_
 const GRACE: Duration = Duration::from_secs(25);
 
 fn main() -> ExitCode {
+    set_purge_delay();
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| FILTER.to_owned());
     let is_json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
     let log = tracing_subscriber::fmt()
@@ -69,6 +75,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Starts the program again with [`PURGE_DELAY`], unless the environment has one: the allocator reads it before `main`. The
+/// process stays the same. If that is not possible, it continues as it is.
+fn set_purge_delay() {
+    let (name, delay) = PURGE_DELAY;
+    if std::env::var_os(name).is_some() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let (Ok(program), Some(called)) = (std::env::current_exe(), arguments.next()) else { return };
+    let error = Command::new(program).arg0(called).args(arguments).env(name, delay).exec();
+    eprintln!("warning: failed to set {name}, so that more memory is used than configured: {error}");
+}
+
 /// What ends the process.
 struct Failure {
     text: String,
@@ -86,13 +105,13 @@ impl Failure {
 }
 
 /// What the command line asks for.
-struct Command {
+struct Invocation {
     is_head: bool,
     host: String,
     port: u16,
 }
 
-fn command(arguments: Vec<String>) -> Result<Command, Failure> {
+fn invocation(arguments: Vec<String>) -> Result<Invocation, Failure> {
     let usage = "usage: trainerd-cache head|worker HOST PORT";
     let mut arguments = arguments.into_iter();
     let program = arguments.next().unwrap_or_default();
@@ -114,11 +133,11 @@ fn command(arguments: Vec<String>) -> Result<Command, Failure> {
     let port = arguments.next().ok_or_else(|| Failure::new(1, "Missing port argument"))?;
     let port =
         port.parse().map_err(|_| Failure::new(INVALID, format!("error: invalid port {port:?}; {usage}")))?;
-    Ok(Command { is_head, host, port })
+    Ok(Invocation { is_head, host, port })
 }
 
 fn run() -> Result<(), Failure> {
-    let command = command(std::env::args().collect())?;
+    let invocation = invocation(std::env::args().collect())?;
     let lookup = |name: &str| std::env::var(name).ok();
     let config = Config::read(&lookup, available_memory()).map_err(|error| Failure::of(INVALID, &error))?;
     let metrics = Metrics::new();
@@ -133,7 +152,7 @@ fn run() -> Result<(), Failure> {
         if let Some(provider) = &traces {
             opentelemetry::global::set_tracer_provider(provider.clone());
         }
-        let served = serve_role(command, config, (access, tls), (stores, metrics), &lookup).await;
+        let served = serve_role(invocation, config, (access, tls), (stores, metrics), &lookup).await;
         if let Some(provider) = traces {
             trainerd_traces::shut_down(provider).await;
         }
@@ -146,16 +165,16 @@ fn run() -> Result<(), Failure> {
 
 /// Serves as head or worker until it is stopped.
 async fn serve_role(
-    command: Command,
+    invocation: Invocation,
     config: Config,
     (access, tls): (Access, Option<Tls>),
     (stores, metrics): (Stores, Metrics),
     lookup: Lookup<'_>,
 ) -> Result<(), Failure> {
-    let port = Port::open(&command.host, command.port, tls.as_ref()).await;
+    let port = Port::open(&invocation.host, invocation.port, tls.as_ref()).await;
     let port = port.map_err(|error| Failure::of(1, &error))?;
     let health_port = config.health_port;
-    if command.is_head {
+    if invocation.is_head {
         let workers = addresses(lookup).map_err(|error| Failure::of(INVALID, &error))?;
         let connector = tls.as_ref().map(Tls::connector).transpose();
         let connector = connector.map_err(|error| Failure::of(INVALID, &error))?;
