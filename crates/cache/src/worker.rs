@@ -36,6 +36,9 @@ use crate::stream::{self, Batch, Order, Piece, Shape};
 /// Messages that wait for a client.
 const WINDOW: usize = 2;
 
+/// Memory of the program itself: its code, its threads, and what the allocator has not given back yet.
+const PROGRAM_BYTES: u64 = 20 << 20;
+
 /// Rows of a message where rows are shuffled and nobody asks for a size.
 const SHUFFLED_ROWS: u64 = 4096;
 
@@ -308,7 +311,7 @@ impl Worker {
             match source::open(&config, &self.stores, workers, &known).await {
                 Ok(dataset) => {
                     let limits = Limits {
-                        memory: config.memory,
+                        memory: config.memory.saturating_sub(PROGRAM_BYTES),
                         loads: config.load_concurrency,
                         message_bytes: config.message_bytes,
                         prefetch: config.prefetch,
