@@ -31,7 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Milliseconds until the allocator gives freed memory back. By default it is a second, in which a worker that reads from
 /// its source frees a quarter of its limit; where it is nearly none, messages are sent more slowly.
-const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10");
+const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "25");
 
 /// What is logged where nobody says. The store tells each of its attempts, and we what came of them.
 const FILTER: &str = "info,object_store=warn";

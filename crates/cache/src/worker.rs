@@ -37,7 +37,7 @@ use crate::stream::{self, Batch, Order, Piece, Shape};
 const WINDOW: usize = 2;
 
 /// Memory of the program itself: its code, its threads, and what the allocator has not given back yet.
-const PROGRAM_BYTES: u64 = 20 << 20;
+const PROGRAM_BYTES: u64 = 28 << 20;
 
 /// Rows of a message where rows are shuffled and nobody asks for a size.
 const SHUFFLED_ROWS: u64 = 4096;
