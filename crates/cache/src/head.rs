@@ -276,7 +276,8 @@ impl Head {
         let is_done = |seen: &Seen| {
             seen.is_up
                 && (self.config.ready_when == ReadyWhen::Planned
-                    || seen.status.as_ref().is_some_and(|status| status.state == State::Warm))
+                    // One of upstream's, which has no status, acknowledges when it has loaded.
+                    || seen.status.as_ref().is_none_or(|status| status.state == State::Warm))
         };
         if all.iter().all(is_done) {
             *locked(&self.was_ready) = true;

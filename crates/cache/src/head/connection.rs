@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Ticket};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
 use tonic::Request;
@@ -16,6 +16,8 @@ use super::{Address, Head, Planned, Reason};
 use crate::access::Access;
 use crate::assign::Assignment;
 use crate::backoff::Backoff;
+use crate::plan::range::Range;
+use crate::plan::ticket;
 use crate::worker::{State, WorkerStatus};
 
 /// Time between two questions.
@@ -113,20 +115,10 @@ async fn follow(
                 let pause = if is_settled { INTERVAL } else { Duration::from_millis(100) };
                 tokio::time::sleep(pause).await;
             }
-            // Upstream's workers have no such question; they are taken for what they acknowledged.
-            Err(Missed::Unknown) => {
-                if assigned_to.is_none() {
-                    if let Err(reason) =
-                        assign(&head.access, head.message(&planned, id), client.clone()).await
-                    {
-                        return reason;
-                    }
-                    assigned_to = Some(String::new());
-                }
-                head.set(id, true, None, None);
-                tokio::time::sleep(INTERVAL).await;
-            }
-            Err(Missed::Failed(reason)) => {
+            Err(Missed::Unknown) => return follow_upstream(&head, &planned, id, &client).await,
+            // What upstream's workers do not know, they do not refuse either: they panic, which resets the stream.
+            Err(Missed::Reset(_)) if is_bare => return follow_upstream(&head, &planned, id, &client).await,
+            Err(Missed::Failed(reason) | Missed::Reset(reason)) => {
                 misses += 1;
                 if misses == MISSES {
                     return reason;
@@ -137,11 +129,48 @@ async fn follow(
     }
 }
 
+/// As [`follow`], a worker of upstream's, which cannot be asked how it is: assigned once, and taken for what it
+/// acknowledged for as long as it serves rows.
+async fn follow_upstream(
+    head: &Head,
+    planned: &Planned,
+    id: u32,
+    client: &FlightServiceClient<Channel>,
+) -> String {
+    if let Err(reason) = assign(&head.access, head.message(planned, id), client.clone()).await {
+        return reason;
+    }
+    loop {
+        head.set(id, true, None, None);
+        tokio::time::sleep(INTERVAL).await;
+        // One that started again has no rows; it is assigned anew.
+        if let Err(reason) = ask_for_no_rows(&head.access, client.clone()).await {
+            return reason;
+        }
+    }
+}
+
 /// Why there was no answer.
 enum Missed {
     /// The worker does not know the question.
     Unknown,
+    /// The worker ended the stream without an answer.
+    Reset(String),
     Failed(String),
+}
+
+impl Missed {
+    fn of(status: &tonic::Status) -> Self {
+        match status.code() {
+            tonic::Code::Unimplemented => Self::Unknown,
+            tonic::Code::Cancelled => Self::Reset(format!(
+                "it ended the stream of a question without an answer, as workers of Kubeflow's own image do; those \
+                 need CACHE_COMPATIBILITY=upstream at the head ({})",
+                status.message()
+            )),
+            _ => Self::Failed(one_line(status)),
+        }
+    }
 }
 
 /// Asks a worker how it is. Boxed, as the compiler cannot prove such futures to be `Send` where they are nested.
@@ -158,13 +187,30 @@ fn question(
     let limited = async move {
         match tokio::time::timeout(LIMIT, ask).await {
             Err(_) => Err(Missed::Failed(format!("no answer within {} s", LIMIT.as_secs()))),
-            Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Missed::Unknown),
-            Ok(Err(status)) => Err(Missed::Failed(one_line(&status))),
+            Ok(Err(status)) => Err(Missed::of(&status)),
             Ok(Ok(answers)) => {
                 let body = answers.first().map(|answer| answer.body.clone()).unwrap_or_default();
                 serde_json::from_slice(&body)
                     .map_err(|error| Missed::Failed(format!("not a status: {error}")))
             }
+        }
+    };
+    limited.boxed()
+}
+
+/// Asks a worker for an empty range, which is an error where no rows are assigned to it; boxed as [`question`] is.
+fn ask_for_no_rows(
+    access: &Access,
+    mut client: FlightServiceClient<Channel>,
+) -> BoxFuture<'static, Result<(), String>> {
+    let ticket = ticket::Ticket { range: Range { start: 1, end: 0 }, extension: None }.encode();
+    let mut request = Request::new(Ticket { ticket: ticket.into() });
+    access.authorize(&mut request);
+    let ask = async move { client.do_get(request).await?.into_inner().try_next().await };
+    let limited = async move {
+        match tokio::time::timeout(LIMIT, ask).await {
+            Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
+            Ok(answer) => answer.map(drop).map_err(|status| one_line(&status)),
         }
     };
     limited.boxed()
