@@ -1,6 +1,6 @@
 //! A head and its workers in one process, read over loopback as clients read them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
 
 mod actions;
 mod fuzz;
@@ -11,6 +11,7 @@ mod refused;
 mod secured;
 mod tables;
 mod traces;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
