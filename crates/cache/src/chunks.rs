@@ -59,7 +59,7 @@ const BATCH_ROWS: u64 = 65_536;
 
 /// Rows that tell how large a row is, and how many of them are decoded at a time: they may be large.
 const SAMPLE_ROWS: usize = 8192;
-const SAMPLE_BATCH_ROWS: usize = 64;
+const SAMPLE_BATCH_ROWS: usize = 16;
 
 /// Part of the memory that is for chunks; the rest is for loading and sending.
 const SHARE_PERCENT: u64 = 70;
