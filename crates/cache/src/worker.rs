@@ -39,7 +39,7 @@ pub use status::{State, WorkerStatus};
 const WINDOW: usize = 2;
 
 /// Memory of the program itself: its code, its threads, and what the allocator has not given back yet.
-const PROGRAM_BYTES: u64 = 28 << 20;
+const PROGRAM_BYTES: u64 = 60 << 20;
 
 /// Rows of a message where rows are shuffled and nobody asks for a size.
 const SHUFFLED_ROWS: u64 = 4096;
