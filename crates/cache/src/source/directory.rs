@@ -13,7 +13,7 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use sha2::{Digest as _, Sha256};
 
-use super::filtered::{self, Filtered};
+use super::filtered::{self, COUNTED_ROWS, Filtered};
 use super::pinned::{Pinned, parquet_error};
 use super::statistics;
 use super::{
@@ -23,9 +23,6 @@ use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Format};
 use crate::plan::{Origin, Plan, Unit};
 use crate::store::{self, Stores};
-
-/// Rows of a batch that is decoded to be counted.
-const COUNTED_ROWS: usize = 8192;
 
 /// A file with what its footer says.
 struct File {

@@ -9,6 +9,9 @@ use crate::arrow::{Schema, SchemaRef};
 use crate::filter::{Filter, Selector};
 use crate::plan::Unit;
 
+/// Rows of a batch that is decoded to be counted.
+pub(super) const COUNTED_ROWS: usize = 8192;
+
 /// A filter over a source, and the columns that are read for it.
 #[derive(Clone, Debug)]
 pub(super) struct Filtered {

@@ -18,7 +18,7 @@ use iceberg::table::StaticTable;
 use iceberg::{NamespaceIdent, TableIdent};
 use object_store::ObjectStoreExt as _;
 
-use super::filtered::{self, Filtered};
+use super::filtered::{self, COUNTED_ROWS, Filtered};
 use super::pinned::{Pinned, parquet_error};
 use super::statistics;
 use super::{
@@ -28,9 +28,6 @@ use crate::arrow::{Schema, SchemaRef};
 use crate::config::{Config, Table};
 use crate::plan::{Origin, Plan, Unit};
 use crate::store::{self, Stores};
-
-/// Rows of a batch that is decoded to be counted.
-const COUNTED_ROWS: usize = 8192;
 
 /// A row group, by where its bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +151,8 @@ fn failed(source: iceberg::Error) -> Error {
 /// bounds of its old type; the library compares them with values of the new one, finds that none is greater, and leaves
 /// out files that have selected rows.
 ///
-/// Schemas have consecutive ids. Where some are gone, any column of a type that others are promoted to may have been promoted.
+/// Schemas have consecutive ids. Where some are gone, any column of a type that others are promoted to may have been
+/// promoted.
 fn comparable(all: &Schema, read: &iceberg::spec::Schema, metadata: &TableMetadata) -> Schema {
     let ids: BTreeSet<i32> = metadata.schemas_iter().map(|schema| schema.schema_id()).collect();
     let is_complete = ids.last().is_none_or(|last| (0..=*last).all(|id| ids.contains(&id)));

@@ -22,7 +22,7 @@ use crate::group::{config, stores, write};
 
 type Answer<T> = Result<Response<BoxStream<'static, Result<T, Status>>>, Status>;
 
-/// How often it was assigned and asked for rows, and how often it panicked.
+/// How often it was assigned, and how often it panicked.
 #[derive(Clone, Default)]
 struct UpstreamWorker {
     assigned: Arc<AtomicU32>,
